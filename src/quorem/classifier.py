@@ -1,0 +1,89 @@
+"""The fine-tuned sequence classifier: the encoder, a pooled vector, and the paper's or transformers' head."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers.modeling_outputs import SequenceClassifierOutput
+
+from quorem.configuration import QuoremConfig
+from quorem.modeling import QuoremModel, QuoremPreTrainedModel
+
+
+class PaperHead(nn.Module):
+    """Dropout and one linear layer (google-research/electra, finetune/classification)."""
+
+    def __init__(self, config: QuoremConfig, dropout: float) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(dropout)
+        self.out_proj = nn.Linear(config.hidden_size, config.num_labels)
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        return self.out_proj(self.dropout(pooled))
+
+
+class HuggingFaceHead(nn.Module):
+    """transformers' ElectraClassificationHead: dropout, dense, gelu, dropout, linear."""
+
+    def __init__(self, config: QuoremConfig, dropout: float) -> None:
+        super().__init__()
+        self.dense = nn.Linear(config.hidden_size, config.hidden_size)
+        self.dropout = nn.Dropout(dropout)
+        self.out_proj = nn.Linear(config.hidden_size, config.num_labels)
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        return self.out_proj(self.dropout(F.gelu(self.dense(self.dropout(pooled)))))
+
+
+CLASSIFIER_HEADS: dict[str, type[nn.Module]] = {"paper": PaperHead, "hf": HuggingFaceHead}
+
+
+def pool(hidden: Tensor, attention_mask: Tensor | None, how: str) -> Tensor:
+    """One vector (batch, width) for hidden (batch, time, width); padding never counts.
+
+    Args:
+        hidden: (batch, time, width).
+        attention_mask: (batch, time), 1 for real tokens; None if all are.
+        how: cls (the first token), mean or max.
+    """
+    if how == "cls":
+        return hidden[:, 0]
+    real = torch.ones_like(hidden[..., :1]) if attention_mask is None else attention_mask.unsqueeze(-1).to(hidden.dtype)
+    if how == "mean":
+        return (hidden * real).sum(1) / real.sum(1).clamp(min=1)
+    return hidden.masked_fill(real == 0, torch.finfo(hidden.dtype).min).amax(1)
+
+
+class QuoremForSequenceClassification(QuoremPreTrainedModel):
+    """Encoder and classifier: input_ids (batch, time) -> logits (batch, num_labels)."""
+
+    def __init__(self, config: QuoremConfig) -> None:
+        super().__init__(config)
+        self.num_labels = config.num_labels
+        self.electra = QuoremModel(config)
+        dropout = config.hidden_dropout_prob if config.classifier_dropout is None else config.classifier_dropout
+        self.classifier = CLASSIFIER_HEADS[config.classifier_head](config, dropout)
+        self.post_init()
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        labels: Tensor | None = None,
+        **kwargs: Any,
+    ) -> SequenceClassifierOutput:
+        """Scores of the classes.
+
+        Args:
+            input_ids: int64 (batch, time).
+            attention_mask: (batch, time), 1 for real tokens; None if all are.
+            token_type_ids: int64 (batch, time); zeros if None.
+            labels: int64 (batch,); adds the mean cross-entropy.
+            kwargs: passed to the encoder.
+        """
+        found = self.electra(input_ids, attention_mask, token_type_ids, **kwargs)
+        logits = self.classifier(pool(found.last_hidden_state, attention_mask, self.config.classifier_pooling))
+        loss = None if labels is None else F.cross_entropy(logits.float(), labels)
+        return SequenceClassifierOutput(loss=loss, logits=logits, hidden_states=found.hidden_states)

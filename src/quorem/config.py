@@ -1,0 +1,251 @@
+"""Settings of a run: typed, flat sections; a YAML file and dotted overrides; unknown keys are errors."""
+
+import dataclasses
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from quorem.errors import UserError, did_you_mean
+
+Settings = TypeVar("Settings")
+
+
+def option(default: Any, description: str) -> Any:
+    """A setting with its default and the line that --help shows."""
+    return field(default=default, metadata={"help": description})
+
+
+def section(kind: type) -> Any:
+    """A nested group of settings."""
+    return field(default_factory=kind)
+
+
+@dataclass(frozen=True)
+class EmbeddingSettings:
+    """The token table."""
+
+    kind: str = option("dense", "dense (a row for each token) or qr (quotient-remainder, shared rows)")
+    operation: str = option("multiply", "qr: how the two rows are combined: multiply, add or concat")
+    tier: int | None = option(None, "qr: most frequent tokens with a row of their own; default 8 sqrt(vocab_size)")
+    divisor: int | None = option(None, "qr: ids per quotient; default sqrt of what is left (fewest rows)")
+    assignment: str = option("frequency", "qr: rank ids by frequency (as counted in the data) or identity")
+
+
+@dataclass(frozen=True)
+class HeadSettings:
+    """The generator's output."""
+
+    kind: str = option("auto", "full, two_level, or auto: two_level with qr tables, else full")
+    condition: str = option("mlp", "two_level: how the bucket enters: mlp or multiply")
+
+
+@dataclass(frozen=True)
+class NetworkSettings:
+    """Sizes of one network that differ from the preset's."""
+
+    hidden_size: int | None = option(None, "width of the encoder")
+    num_hidden_layers: int | None = option(None, "layers")
+    num_attention_heads: int | None = option(None, "attention heads")
+    attention_head_size: int | None = option(None, "width of a head")
+    intermediate_size: int | None = option(None, "width of the feed-forward layer")
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """The two networks."""
+
+    size: str = option("small", "preset: tiny, small, small++, base, large or origin")
+    vocab_size: int = option(30522, "largest vocabulary, special tokens included")
+    embedding_size: int | None = option(None, "width of a token's vector; the preset's if not given")
+    positions: str | None = option(None, "absolute, rotary or alibi; the preset's if not given")
+    initializer: str | None = option(None, "bert (0.02) or width (scaled by width); the preset's if not given")
+    dropout: float | None = option(None, "dropout in pre-training; the preset's if not given")
+    shared_embeddings: bool = option(True, "generator and discriminator share their embeddings")
+    embedding: EmbeddingSettings = section(EmbeddingSettings)
+    head: HeadSettings = section(HeadSettings)
+    generator: NetworkSettings = section(NetworkSettings)
+    discriminator: NetworkSettings = section(NetworkSettings)
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """What is read."""
+
+    path: str = option("", "the CSV file")
+    text_column: str = option("text", "its column of text")
+    max_length: int | None = option(None, "tokens in a row, special tokens included; the preset's if not given")
+
+
+@dataclass(frozen=True)
+class TokenizerSettings:
+    """How text becomes tokens."""
+
+    kind: str = option("words", "words or wordpiece")
+    lowercase: bool = option(True, "fold case")
+    strip_accents: bool = option(False, "drop accents and other combining marks")
+    normalization: str = option("nfc", "Unicode normalisation: nfc, nfkc or none")
+    min_frequency: int = option(1, "a token seen less often is unknown")
+
+
+@dataclass(frozen=True)
+class ObjectiveSettings:
+    """ELECTRA's objective."""
+
+    recipe: str = option("modern", "modern, or google: its Adam, schedule and 85/15 masking")
+    mask_rate: float | None = option(None, "share of tokens to mask; the preset's if not given")
+    keep_rate: float | None = option(None, "share of chosen tokens left visible; the recipe's if not given")
+    rtd_weight: float = option(50.0, "weight of the discriminator's loss; the generator's is 1")
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """The training loop."""
+
+    max_steps: int | None = option(None, "stop after so many steps; by default, after `epochs`")
+    epochs: float = option(1.0, "passes over the data")
+    batch_size: int = option(32, "rows in a step, over all processes and micro-batches")
+    micro_batch_size: int | None = option(None, "rows in memory at once; batch_size if not given")
+    learning_rate: float | None = option(None, "peak learning rate; the recipe's and preset's if not given")
+    generator_learning_rate: float | None = option(None, "peak rate of the generator's own weights; as above if not given")
+    warmup: float = option(0.05, "steps of warm-up: a share of all steps below 1, else a number")
+    schedule: str | None = option(None, "linear, cosine, constant or google; the recipe's if not given")
+    weight_decay: float = option(0.01, "decoupled weight decay")
+    clip_norm: float = option(1.0, "largest global gradient norm")
+    precision: str = option("auto", "bf16, fp32, or auto: bf16 where the processor is fast at it")
+    checkpoint_every: int = option(500, "steps between checkpoints to resume from")
+    keep_checkpoints: int = option(2, "how many of them to keep")
+    log_every: int = option(20, "steps between lines of metrics.jsonl")
+    seed: int = option(0, "seed of everything random")
+
+
+@dataclass(frozen=True)
+class PretrainConfig:
+    """All settings of `quorem pretrain`."""
+
+    data: DataSettings = section(DataSettings)
+    tokenizer: TokenizerSettings = section(TokenizerSettings)
+    model: ModelSettings = section(ModelSettings)
+    objective: ObjectiveSettings = section(ObjectiveSettings)
+    train: TrainSettings = section(TrainSettings)
+
+
+def to_mapping(settings: Any) -> dict[str, Any]:
+    """Nested plain dict of a settings object."""
+    return dataclasses.asdict(settings)
+
+
+def from_mapping(kind: type[Settings], values: Any, *, where: str = "", source: str = "") -> Settings:
+    """Settings from a nested mapping.
+
+    Args:
+        kind: the dataclass.
+        values: keys it has; missing ones keep their default.
+        where: dotted prefix, for messages.
+        source: the file the values come from, for messages.
+
+    Raises:
+        UserError: for an unknown key or a value of the wrong type.
+    """
+    place = f"{source}: " if source else ""
+    if not isinstance(values, Mapping):
+        name = where.rstrip(".") or "the settings"
+        raise UserError(f"{place}{name} must be a mapping of keys to values, not {type(values).__name__} ({values!r})")
+    hints = typing.get_type_hints(kind)
+    found = {}
+    for key, value in values.items():
+        if key not in hints:
+            raise UserError(f"{place}unknown setting {where}{key}.{did_you_mean(str(key), hints)}")
+        if dataclasses.is_dataclass(hints[key]):
+            found[key] = from_mapping(typing.cast(type, hints[key]), value, where=f"{where}{key}.", source=source)
+        else:
+            found[key] = _typed(hints[key], value, f"{place}{where}{key}")
+    return kind(**found)
+
+
+def override(settings: Settings, assignments: Iterable[str]) -> Settings:
+    """Settings with `section.key=value` assignments applied, values as in YAML.
+
+    Raises:
+        UserError: for a malformed assignment, an unknown key or a value of the wrong type.
+    """
+    values = to_mapping(settings)
+    for assignment in assignments:
+        name, equals, text = assignment.partition("=")
+        if not equals:
+            raise UserError(f"{assignment!r} is not a setting: write section.key=value, for example train.epochs=3")
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise UserError(f"{assignment!r}: the value is not valid YAML ({error})") from error
+        _set(values, type(settings), name.split("."), value, name)
+    return from_mapping(type(settings), values)
+
+
+def load(kind: type[Settings], path: str | Path) -> Settings:
+    """Settings from a YAML (or JSON) file.
+
+    Raises:
+        UserError: if the file is missing or malformed, or has unknown keys.
+    """
+    try:
+        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read ({error})") from error
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: not valid YAML ({error})") from error
+    return from_mapping(kind, values or {}, source=str(path))
+
+
+def dump(settings: Any) -> str:
+    """YAML text of settings, complete."""
+    return yaml.safe_dump(to_mapping(settings), sort_keys=False, allow_unicode=True)
+
+
+def leaves(kind: type, prefix: str = "") -> list[tuple[str, Any, str]]:
+    """Every setting as (dotted name, default, description), for --help and the documentation."""
+    hints = typing.get_type_hints(kind)
+    found = []
+    for item in dataclasses.fields(kind):
+        if dataclasses.is_dataclass(hints[item.name]):
+            found += leaves(typing.cast(type, hints[item.name]), f"{prefix}{item.name}.")
+        else:
+            found.append((prefix + item.name, item.default, item.metadata["help"]))
+    return found
+
+
+def _set(values: dict[str, Any], kind: type, keys: list[str], value: Any, name: str) -> None:
+    hints = typing.get_type_hints(kind)
+    if keys[0] not in hints:
+        known = [leaf for leaf, _, _ in leaves(kind)]
+        prefix = name[: len(name) - len(".".join(keys))]
+        raise UserError(f"unknown setting {name}.{did_you_mean(name, [prefix + leaf for leaf in known])}")
+    if len(keys) == 1:
+        values[keys[0]] = value
+    elif dataclasses.is_dataclass(hints[keys[0]]):
+        _set(values[keys[0]], typing.cast(type, hints[keys[0]]), keys[1:], value, name)
+    else:
+        raise UserError(f"{name}: {keys[0]} has no settings inside it")
+
+
+def _typed(hint: Any, value: Any, name: str) -> Any:
+    allowed = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    if value is None and type(None) in allowed:
+        return None
+    if bool in allowed and isinstance(value, bool):
+        return value
+    if int in allowed and isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if float in allowed and isinstance(value, int | float | str) and not isinstance(value, bool):
+        try:
+            return float(value)  # YAML reads 1e-3 as text
+        except ValueError:
+            pass
+    if str in allowed and isinstance(value, str | int | float) and not isinstance(value, bool):
+        return str(value)
+    expected = " or ".join("none" if kind is type(None) else kind.__name__ for kind in allowed)
+    raise UserError(f"{name}={value!r}: {expected} needed")

@@ -1,0 +1,81 @@
+"""The architecture of one network, as Hugging Face's config: what a model folder's config.json holds.
+
+With positions `absolute`, embedding kind `dense` and no attention_head_size it describes transformers' ELECTRA exactly.
+"""
+
+from typing import Any
+
+from huggingface_hub.dataclasses import strict
+from transformers import PreTrainedConfig
+
+POSITIONS = ("absolute", "rotary", "alibi")
+INITIALIZERS = ("bert", "width")
+POOLINGS = ("cls", "mean", "max")
+
+
+@strict
+class QuoremConfig(PreTrainedConfig):
+    r"""Configuration of an ELECTRA generator, discriminator or fine-tuned model.
+
+    Args:
+        vocab_size (`int`): V, number of ids.
+        embedding_size (`int`): D, width of a token's vector.
+        hidden_size (`int`): width of the encoder.
+        num_hidden_layers (`int`): layers.
+        num_attention_heads (`int`): heads.
+        attention_head_size (`int`, *optional*): width of a head; hidden_size / heads if not given.
+        intermediate_size (`int`): width of the feed-forward layer.
+        hidden_act (`str`): activation, by its name in transformers.
+        hidden_dropout_prob (`float`): dropout of embeddings and layer outputs.
+        attention_probs_dropout_prob (`float`): dropout of attention probabilities.
+        max_position_embeddings (`int`): longest sequence with absolute positions; others have no limit.
+        type_vocab_size (`int`): number of token types.
+        positions (`str`): absolute (learned), rotary (RoFormer, arXiv:2104.09864) or alibi (symmetric, arXiv:2108.12409).
+        initializer (`str`): bert (every weight N(0, initializer_range^2)) or width (embeddings N(0, 1/D), linear layers
+            N(0, 1/(3 fan-in))).
+        initializer_range (`float`): standard deviation for bert.
+        layer_norm_eps (`float`): epsilon of every LayerNorm.
+        embedding (`dict`): kind (dense or qr), own_rows, divisor, permuted; for qr also operation.
+        head (`dict`): the generator's output: kind (full or two_level); for two_level also condition.
+        never_targets (`list`): ids the generator never predicts.
+        classifier_head (`str`): paper (dropout and one linear layer) or hf (transformers' two layers).
+        classifier_pooling (`str`): cls, mean or max over the hidden states of real tokens.
+        classifier_dropout (`float`, *optional*): dropout of the classifier; hidden_dropout_prob if not given.
+    """
+
+    model_type = "quorem"
+
+    vocab_size: int = 30522
+    embedding_size: int = 128
+    hidden_size: int = 256
+    num_hidden_layers: int = 12
+    num_attention_heads: int = 4
+    attention_head_size: int | None = None
+    intermediate_size: int = 1024
+    hidden_act: str = "gelu"
+    hidden_dropout_prob: float | int = 0.1
+    attention_probs_dropout_prob: float | int = 0.1
+    max_position_embeddings: int = 512
+    type_vocab_size: int = 2
+    positions: str = "absolute"
+    initializer: str = "bert"
+    initializer_range: float = 0.02
+    layer_norm_eps: float = 1e-12
+    pad_token_id: int | None = 0
+    embedding: dict[str, Any] | None = None
+    head: dict[str, Any] | None = None
+    never_targets: list[int] | None = None
+    classifier_head: str = "paper"
+    classifier_pooling: str = "cls"
+    classifier_dropout: float | int | None = None
+    tie_word_embeddings: bool = False  # rows are shared by quorem's own head, not by transformers' mechanism
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        """Fill in the ordinary table and the full softmax; check the named choices."""
+        self.embedding = self.embedding or {"kind": "dense", "own_rows": self.vocab_size, "divisor": 1}
+        self.head = self.head or {"kind": "full"}
+        self.attention_head_size = self.attention_head_size or self.hidden_size // self.num_attention_heads
+        for key, allowed in (("positions", POSITIONS), ("initializer", INITIALIZERS), ("classifier_pooling", POOLINGS)):
+            if getattr(self, key) not in allowed:
+                raise ValueError(f"{key}={getattr(self, key)!r}: one of {', '.join(allowed)} needed")
+        super().__post_init__(**kwargs)

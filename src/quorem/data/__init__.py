@@ -1,0 +1,1 @@
+"""From files to batches: readers, token shards, rows."""

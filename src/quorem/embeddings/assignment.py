@@ -1,0 +1,78 @@
+"""Which tokens own a row, and which share rows: id -> rank -> own row or (quotient, remainder).
+
+Guarantees: codes are computed in integers only (exact beyond 2**24 and 2**31), are distinct for distinct ids, and leave
+no row unread: the grid has exactly ceil(tail / divisor) quotients and min(divisor, tail) remainders. The divisor is
+stored, never recomputed from the vocabulary size, so that growing a vocabulary moves no code.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+
+class Assignment(nn.Module):
+    """A bijection from token ids to ranks, and from ranks to rows.
+
+    The first `own_rows` ranks have a row of their own: the special tokens and, as a tier, the most frequent tokens.
+    A later rank t = rank - own_rows is the pair (t // divisor, t % divisor): the quotient-remainder partitions of
+    Shi et al. 2020 (arXiv:1909.02107, sec. 3), which are complementary.
+
+    Args:
+        vocab_size: V, number of ids.
+        own_rows: K, number of ranks with a row of their own; 0 <= K <= V.
+        divisor: m, ids per quotient; at least 1.
+        permuted: whether ids are ranked by a stored table (one int32 for each id) rather than by themselves.
+    """
+
+    rank: Tensor | None
+
+    def __init__(self, vocab_size: int, *, own_rows: int, divisor: int, permuted: bool = False) -> None:
+        super().__init__()
+        if not 0 <= own_rows <= vocab_size or divisor < 1:
+            raise ValueError(f"0 <= own_rows <= {vocab_size} and divisor >= 1 needed, not {own_rows} and {divisor}")
+        self.vocab_size, self.own_rows = vocab_size, own_rows
+        self.tail = vocab_size - own_rows
+        self.divisor = max(1, min(divisor, self.tail))
+        self.num_quotients = -(-self.tail // self.divisor)
+        self.register_buffer("rank", torch.arange(vocab_size, dtype=torch.int32) if permuted else None)
+        self._ids: Tensor | None = None  # inverse of rank, made when first asked for
+
+    def ranks(self, ids: Tensor) -> Tensor:
+        """Ranks int64 (*batch) of ids int64 (*batch)."""
+        return ids if self.rank is None else self.rank[ids].long()
+
+    def ids(self, ranks: Tensor) -> Tensor:
+        """Ids int64 (*batch) of ranks int64 (*batch): the inverse of `ranks`."""
+        if self.rank is None:
+            return ranks
+        if self._ids is None or self._ids.device != ranks.device:
+            self._ids = torch.argsort(self.rank).to(ranks.device)
+        return self._ids[ranks]
+
+    def digits(self, ranks: Tensor) -> tuple[Tensor, Tensor]:
+        """Quotient and remainder, int64 (*batch) each, of ranks int64 (*batch); ranks with their own row give (0, 0)."""
+        tail = (ranks - self.own_rows).clamp(min=0)
+        return torch.div(tail, self.divisor, rounding_mode="floor"), tail % self.divisor
+
+    def set_order(self, counts: Tensor, *, num_special: int) -> None:
+        """Rank ids by falling count, special tokens (ids below num_special) first; ties keep the order of ids.
+
+        Args:
+            counts: int64 (vocab_size,), how often each id occurs.
+            num_special: ids below it keep their rank.
+
+        Raises:
+            ValueError: if the assignment was made without a table (permuted=False).
+        """
+        if self.rank is None:
+            raise ValueError("an identity assignment has no order to set")
+        order = torch.argsort(counts[num_special:], descending=True, stable=True) + num_special
+        order = torch.cat([torch.arange(num_special), order])
+        self.rank[order] = torch.arange(self.vocab_size, dtype=torch.int32)
+        self._ids = None
+
+
+def square_divisor(tail: int) -> int:
+    """The divisor with the fewest rows in all, ceil(sqrt(tail)), in exact integer arithmetic."""
+    return max(1, math.isqrt(max(tail - 1, 0)) + 1)

@@ -1,0 +1,22 @@
+"""The one exception users see: a message that says what is wrong, what is allowed and what to do."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class UserError(Exception):
+    """Something the user can fix. The command line prints it as one line and exits with code 2."""
+
+
+def did_you_mean(name: str, allowed: Iterable[str]) -> str:
+    """The end of an unknown-name error: ' Did you mean X?' where one is close, then the allowed names.
+
+    Args:
+        name: what was given.
+        allowed: every name that would have been accepted.
+    """
+    names = sorted(allowed)
+    folded = {known.casefold(): known for known in names}
+    close = get_close_matches(name.casefold(), folded, n=1, cutoff=0.6)
+    hint = f" Did you mean {folded[close[0]]}?" if close else ""
+    return f"{hint} Allowed: {', '.join(names)}."

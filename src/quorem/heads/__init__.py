@@ -1,0 +1,15 @@
+"""Generator heads: hidden vectors -> normalised log-probabilities over the vocabulary, and exact samples.
+
+A variant is one file and one line in HEADS; tests and documentation iterate over it.
+"""
+
+from quorem.heads.base import GeneratorHead
+from quorem.heads.full import FullHead
+from quorem.heads.two_level import TwoLevelHead
+
+HEADS: dict[str, type[GeneratorHead]] = {
+    "full": FullHead,
+    "two_level": TwoLevelHead,
+}
+
+__all__ = ["HEADS", "FullHead", "GeneratorHead", "TwoLevelHead"]

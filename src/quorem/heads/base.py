@@ -1,0 +1,100 @@
+"""The contract of every generator head, and the exact draw they share.
+
+Every draw inverts a cumulative distribution with one float64 uniform a position. So the noise of a step is (n,) numbers
+whatever the vocabulary, can be drawn for a whole global batch and then sliced, and has none of the faults of Gumbel
+noise in low precision or of torch.multinomial beyond 2**24 categories.
+"""
+
+from collections.abc import Iterable, Iterator
+
+import torch
+from torch import Tensor, nn
+
+from quorem.embeddings import TokenEmbedding
+
+
+class GeneratorHead(nn.Module):
+    """p(token | hidden) over the ids of an embedding, some of which are never targets and have probability 0.
+
+    Args:
+        embedding: the generator's token embedding, whose rows the head is tied to. It is not a sub-module of the head,
+            so that it is saved once; `tie` replaces it.
+        never: ids that are never targets (padding and other special tokens).
+    """
+
+    never: Tensor
+
+    def __init__(self, embedding: TokenEmbedding, *, never: Iterable[int] = ()) -> None:
+        super().__init__()
+        self.tie(embedding)
+        self.never_ids = tuple(sorted(never))
+
+    @property
+    def embedding(self) -> TokenEmbedding:
+        """The embedding the head is tied to."""
+        return self._tied[0]
+
+    def tie(self, embedding: TokenEmbedding) -> None:
+        """Read rows from `embedding` from now on."""
+        self._tied = (embedding,)
+
+    def reset_parameters(self, std: float) -> None:
+        """Draw parameters anew; `std` is that of the embedding's composed vectors."""
+        raise NotImplementedError
+
+    def start_at_unigram(self, counts: Tensor) -> None:
+        """Set the biases so that, but for the hidden vector, the head gives the unigram distribution.
+
+        Args:
+            counts: int64 (V,), how often each id is a target; 0 counts as one half.
+        """
+        raise NotImplementedError
+
+    def nll(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        """Exact -log p (nats), float32 (n,), of targets int64 (n,) for hidden (n, D)."""
+        raise NotImplementedError
+
+    def sample(self, hidden: Tensor, uniforms: Tensor, exclude: Tensor | None = None) -> Tensor:
+        """Exact draws int64 (n,), one for each row of hidden (n, D); no gradient.
+
+        Args:
+            hidden: (n, D).
+            uniforms: float64 (n,) in [0, 1), the only source of randomness.
+            exclude: int64 (n,), an id never to be drawn in that row; the others keep their proportions.
+        """
+        raise NotImplementedError
+
+    def topk(self, hidden: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        """The k most probable ids: log-probabilities float32 and ids int64, (n, k) each, falling; no gradient."""
+        raise NotImplementedError
+
+    def full_log_prob(self, hidden: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """All of log p, a piece at a time: ids int64 (c,) and log-probabilities float32 (n, c); no gradient.
+
+        Every id comes exactly once.
+        """
+        raise NotImplementedError
+
+    def log_prob(self, hidden: Tensor, ids: Tensor) -> Tensor:
+        """Exact log p, float32 (n,), of ids int64 (n,) for hidden (n, D)."""
+        return -self.nll(hidden, ids)
+
+
+def draw(scores: Tensor, uniforms: Tensor) -> tuple[Tensor, Tensor]:
+    """Draw from softmax(scores) by inverting its cumulative distribution.
+
+    Args:
+        scores: float32 (n, c) logits or log-probabilities; -inf is never drawn; at least one finite a row.
+        uniforms: float64 (n,) in [0, 1).
+
+    Returns:
+        The index int64 (n,), and what is left of each uniform: float64 (n,) in [0, 1), uniform and independent of the
+        index, fit for a draw inside the chosen part.
+    """
+    cumulative = torch.softmax(scores.float(), dim=-1).cumsum(-1, dtype=torch.float64)
+    total = cumulative[:, -1]
+    level = torch.minimum(uniforms * total, torch.nextafter(total, torch.zeros_like(total)))
+    index = torch.searchsorted(cumulative, level.unsqueeze(-1), right=True).squeeze(-1)
+    upper = cumulative.gather(-1, index.unsqueeze(-1)).squeeze(-1)
+    lower = cumulative.gather(-1, (index - 1).clamp(min=0).unsqueeze(-1)).squeeze(-1).where(index > 0, 0.0)
+    return index, ((level - lower) / (upper - lower)).clamp(0.0, 1.0 - 2**-53)

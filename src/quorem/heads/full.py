@@ -1,0 +1,118 @@
+"""The tied softmax over the whole vocabulary, a chunk of ids at a time.
+
+Works for every embedding. No (n, V) array is kept: each chunk's scores are made again in the backward pass. Time grows
+with V, so it is for vocabularies up to about 100,000 and the yardstick for others. The products run in the precision of
+the surrounding autocast; everything after them (sums of exponentials, probabilities, draws) is float32 or better.
+"""
+
+from collections.abc import Iterable, Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+from quorem.embeddings import TokenEmbedding
+from quorem.heads.base import GeneratorHead, draw
+
+SCORES_AT_ONCE = 2**24
+"""Largest number of scores in memory: 64 MiB in float32."""
+
+
+class FullHead(GeneratorHead):
+    """log softmax(hidden E^T + bias), E the embedding's rows (transformers' generator_lm_head, tied)."""
+
+    def __init__(self, embedding: TokenEmbedding, *, never: Iterable[int] = ()) -> None:
+        super().__init__(embedding, never=never)
+        self.bias = nn.Parameter(torch.zeros(embedding.assignment.vocab_size))
+
+    def reset_parameters(self, std: float) -> None:
+        """Biases to 0."""
+        nn.init.zeros_(self.bias)
+
+    @torch.no_grad()
+    def start_at_unigram(self, counts: Tensor) -> None:
+        """bias = log unigram probability."""
+        share = counts.double().clamp(min=0.5)
+        self.bias.copy_((share / share.sum()).log())
+
+    def nll(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        """Exact -log p, float32 (n,)."""
+        size = self._chunk_size(len(hidden))
+        tables, biases = self.embedding.chunks(size), self._masked_bias().split(size)
+        sums, picked, start = [], torch.zeros(len(hidden), device=hidden.device), 0
+        for table, bias in zip(tables, biases, strict=True):
+            if len(tables) == 1:
+                total, chosen = self._chunk_terms(hidden, table, bias, targets - start)
+            else:
+                total, chosen = checkpoint(
+                    self._chunk_terms, hidden, table, bias, targets - start, use_reentrant=False, preserve_rng_state=False
+                )
+            sums.append(total)
+            picked = picked + chosen
+            start += len(bias)
+        return torch.logsumexp(torch.stack(sums, dim=-1), dim=-1) - picked
+
+    @torch.no_grad()
+    def sample(self, hidden: Tensor, uniforms: Tensor, exclude: Tensor | None = None) -> Tensor:
+        """Exact draws: first the chunk by its mass, then the id inside it."""
+        size = self._chunk_size(len(hidden))
+        pieces = list(zip(self.embedding.chunks(size), self._masked_bias().split(size), strict=True))
+
+        def scores(index: int, rows: Tensor | slice) -> Tensor:
+            found = self._scores(hidden[rows], *pieces[index])
+            if exclude is not None:
+                local = exclude[rows] - index * size
+                inside = ((local >= 0) & (local < found.shape[-1])).nonzero().squeeze(-1)
+                found[inside, local[inside]] = -torch.inf
+            return found
+
+        masses = torch.stack([torch.logsumexp(scores(i, slice(None)), dim=-1) for i in range(len(pieces))], dim=-1)
+        chunk, uniforms = draw(masses, uniforms)
+        drawn = torch.empty_like(chunk)
+        for index in range(len(pieces)):
+            rows = (chunk == index).nonzero().squeeze(-1)
+            if len(rows):
+                drawn[rows] = draw(scores(index, rows), uniforms[rows])[0] + index * size
+        return drawn
+
+    @torch.no_grad()
+    def topk(self, hidden: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        """Exact: the best of every chunk's best."""
+        values = torch.empty(len(hidden), 0, device=hidden.device)
+        found = torch.empty(len(hidden), 0, dtype=torch.int64, device=hidden.device)
+        for ids, log_probs in self.full_log_prob(hidden):
+            best, where = log_probs.topk(min(k, len(ids)), dim=-1)
+            values, order = torch.cat([values, best], dim=-1).topk(min(k, values.shape[-1] + best.shape[-1]), dim=-1)
+            found = torch.cat([found, ids[where]], dim=-1).gather(-1, order)
+        return values, found
+
+    @torch.no_grad()
+    def full_log_prob(self, hidden: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """log p a chunk of ids at a time, in the order of ids."""
+        size = self._chunk_size(len(hidden))
+        pieces = list(zip(self.embedding.chunks(size), self._masked_bias().split(size), strict=True))
+        sums = [torch.logsumexp(self._scores(hidden, *piece), dim=-1) for piece in pieces]
+        total = torch.logsumexp(torch.stack(sums, dim=-1), dim=-1, keepdim=True)
+        for index, piece in enumerate(pieces):
+            found = self._scores(hidden, *piece) - total
+            yield torch.arange(index * size, index * size + found.shape[-1], device=hidden.device), found
+
+    def _chunk_terms(self, hidden: Tensor, table: Tensor, bias: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """A chunk's log-sum of exponentials (n,), and the targets' scores (n,), 0 where the target lies elsewhere."""
+        scores = self._scores(hidden, table, bias)
+        inside = (targets >= 0) & (targets < scores.shape[-1])
+        chosen = scores.gather(-1, targets.clamp(0, scores.shape[-1] - 1).unsqueeze(-1)).squeeze(-1)
+        return torch.logsumexp(scores, dim=-1), chosen.where(inside, 0.0)
+
+    def _scores(self, hidden: Tensor, table: Tensor, bias: Tensor) -> Tensor:
+        rows = self.embedding.chunk_rows(table)
+        return F.linear(hidden, rows.to(hidden.dtype)).float() + bias
+
+    def _masked_bias(self) -> Tensor:
+        if not self.never_ids:
+            return self.bias
+        return self.bias.index_fill(0, torch.tensor(self.never_ids, device=self.bias.device), -torch.inf)
+
+    def _chunk_size(self, num_rows: int) -> int:
+        return max(1, min(self.embedding.assignment.vocab_size, SCORES_AT_ONCE // max(1, num_rows)))

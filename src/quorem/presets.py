@@ -1,0 +1,145 @@
+"""Named sizes, and the configs of both networks that settings describe.
+
+small, base and large are the paper's (Table 6), small++ is the released small model (README of google-research/electra;
+its generator is as wide as the discriminator). They keep absolute positions and BERT's initialisation, as transformers
+has them. origin has the sizes of the original repository; tiny is for samples and tests. These two are for small
+budgets: what they start from was chosen by measurement (docs/results.md, "What learns on a small budget").
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from quorem.config import ModelSettings, NetworkSettings
+from quorem.configuration import INITIALIZERS, POSITIONS, QuoremConfig
+from quorem.embeddings import EMBEDDINGS
+from quorem.embeddings.assignment import square_divisor
+from quorem.embeddings.quotient_remainder import OPERATIONS
+from quorem.errors import UserError, did_you_mean
+from quorem.heads import HEADS
+from quorem.heads.two_level import CONDITIONS
+
+SPECIAL_IDS = 5  # [PAD] [UNK] [CLS] [SEP] [MASK]
+NEVER_TARGETS = [0, 2, 3, 4]  # all of them but [UNK], which the reference may mask too
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Sizes (layers, hidden, feed-forward, heads, head width) of both networks, and what suits them."""
+
+    discriminator: tuple[int, int, int, int, int]
+    generator: tuple[int, int, int, int, int]
+    embedding_size: int
+    max_length: int
+    mask_rate: float
+    learning_rate: float
+    dropout: float = 0.1
+    positions: str = "absolute"
+    initializer: str = "bert"
+
+
+PRESETS: dict[str, Preset] = {
+    "tiny": Preset((2, 128, 256, 2, 64), (1, 64, 128, 1, 64), 128, 128, 0.15, 2e-3, 0.0, "rotary", "width"),
+    "origin": Preset((4, 128, 768, 4, 64), (1, 64, 256, 1, 64), 128, 256, 0.15, 2e-3, 0.0, "rotary", "width"),
+    "small": Preset((12, 256, 1024, 4, 64), (12, 64, 256, 1, 64), 128, 128, 0.15, 5e-4),
+    "small++": Preset((12, 256, 1024, 4, 64), (12, 256, 1024, 4, 64), 128, 512, 0.15, 5e-4),
+    "base": Preset((12, 768, 3072, 12, 64), (12, 256, 1024, 4, 64), 768, 512, 0.15, 2e-4),
+    "large": Preset((24, 1024, 4096, 16, 64), (24, 256, 1024, 4, 64), 1024, 512, 0.25, 2e-4),
+}
+
+
+def preset(size: str) -> Preset:
+    """The preset of that name.
+
+    Raises:
+        UserError: for an unknown name.
+    """
+    if size not in PRESETS:
+        raise UserError(f"unknown model.size {size!r}.{did_you_mean(size, PRESETS)}")
+    return PRESETS[size]
+
+
+def network_configs(model: ModelSettings, *, vocab_size: int, max_length: int) -> tuple[QuoremConfig, QuoremConfig]:
+    """Configs of (generator, discriminator).
+
+    Args:
+        model: the settings.
+        vocab_size: V as trained, which may be smaller than asked for.
+        max_length: longest row, the limit of absolute positions.
+
+    Raises:
+        UserError: for an unknown choice, or sizes that do not fit.
+    """
+    named = preset(model.size)
+    _check("model.positions", model.positions, POSITIONS)
+    _check("model.initializer", model.initializer, INITIALIZERS)
+    dropout = named.dropout if model.dropout is None else model.dropout
+    shared: dict[str, Any] = {
+        "vocab_size": vocab_size,
+        "embedding_size": model.embedding_size or named.embedding_size,
+        "max_position_embeddings": max(512, max_length),
+        "positions": model.positions or named.positions,
+        "initializer": model.initializer or named.initializer,
+        "hidden_dropout_prob": dropout,
+        "attention_probs_dropout_prob": dropout,
+        "never_targets": NEVER_TARGETS,
+    }
+    shared["embedding"], head = partition(model, vocab_size=vocab_size, width=shared["embedding_size"])
+    generator = QuoremConfig(**shared, **_sizes(named.generator, model.generator, "generator"), head=head)
+    discriminator = QuoremConfig(**shared, **_sizes(named.discriminator, model.discriminator, "discriminator"))
+    for name, config in (("generator", generator), ("discriminator", discriminator)):
+        if config.positions == "rotary" and config.attention_head_size % 2:
+            raise UserError(f"model.{name}.attention_head_size={config.attention_head_size}: rotary needs an even width")
+    return generator, discriminator
+
+
+def partition(model: ModelSettings, *, vocab_size: int, width: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The `embedding` and `head` entries of a config.
+
+    A table too small to gain from sharing rows stays dense (the paper's thresholding, arXiv:1909.02107, sec. 5.4).
+    """
+    table, output = model.embedding, model.head
+    _check("model.embedding.kind", table.kind, EMBEDDINGS)
+    _check("model.embedding.operation", table.operation, OPERATIONS)
+    _check("model.embedding.assignment", table.assignment, ("frequency", "identity"))
+    _check("model.head.kind", output.kind, ("auto", *HEADS))
+    _check("model.head.condition", output.condition, CONDITIONS)
+    if table.tier is not None and table.tier < 0:
+        raise UserError(f"model.embedding.tier={table.tier}: 0 or more needed")
+    if table.divisor is not None and table.divisor < 1:
+        raise UserError(f"model.embedding.divisor={table.divisor}: 1 or more needed")
+    if table.operation == "concat" and width % 2:
+        raise UserError(f"model.embedding.operation=concat needs an even model.embedding_size, not {width}")
+    tier = round(8 * vocab_size**0.5) if table.tier is None else table.tier
+    own_rows = min(vocab_size, SPECIAL_IDS + tier)
+    divisor = table.divisor or square_divisor(vocab_size - own_rows)
+    kind = table.kind
+    tail = vocab_size - own_rows
+    gains = own_rows + -(-tail // divisor) + min(divisor, tail) < vocab_size
+    head = {"auto": "two_level" if kind == "qr" else "full"}.get(output.kind, output.kind)
+    if not gains:
+        kind, head = "dense", "full"
+    if kind == "dense" and head == "full":
+        return {"kind": "dense", "own_rows": vocab_size, "divisor": 1}, {"kind": "full"}
+    grid = {"own_rows": own_rows, "divisor": divisor, "permuted": table.assignment == "frequency"}
+    options = {"operation": table.operation} if kind == "qr" else {}
+    return {"kind": kind, **grid, **options}, {"kind": head} | ({"condition": output.condition} if head == "two_level" else {})
+
+
+def _sizes(named: tuple[int, int, int, int, int], given: NetworkSettings, where: str) -> dict[str, int]:
+    layers, hidden, feed_forward, heads, head_size = named
+    sizes = {
+        "num_hidden_layers": given.num_hidden_layers or layers,
+        "hidden_size": given.hidden_size or hidden,
+        "intermediate_size": given.intermediate_size or feed_forward,
+        "num_attention_heads": given.num_attention_heads or heads,
+        "attention_head_size": given.attention_head_size or head_size,
+    }
+    for key, value in sizes.items():
+        if value < 1:
+            raise UserError(f"model.{where}.{key}={value}: 1 or more needed")
+    return sizes
+
+
+def _check(key: str, value: str | None, allowed: Any) -> None:
+    if value is not None and value not in allowed:
+        raise UserError(f"{key}={value}: unknown.{did_you_mean(value, allowed)}")

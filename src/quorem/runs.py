@@ -1,0 +1,173 @@
+"""The run folder: what a run writes, whole or not at all.
+
+    config.yaml        resolved and complete; repeats the run
+    environment.json   versions, device, seed, data fingerprint
+    metrics.jsonl      one object a logged step
+    result.json        written last: a run that has it is finished
+    discriminator/, generator/ or model/    config.json, model.safetensors, tokenizer.json, vocab.txt
+    data/              tokenizer and token shards, made once
+    state/step-NNNNNN/ weights, optimizer and counters, for resuming only
+
+Every file appears under a temporary name and is renamed when it is complete and on the disc.
+"""
+
+import json
+import os
+import platform
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from quorem.errors import UserError
+
+NOT_PART_OF_A_RUN = ("train.log_every", "train.checkpoint_every", "train.keep_checkpoints")
+"""Settings that may differ when a run is continued."""
+
+
+class Run:
+    """A run folder, opened for writing.
+
+    Args:
+        folder: the folder; made if need be.
+        config: the run's resolved settings, a nested mapping.
+
+    Raises:
+        UserError: if the folder holds something else, or a run with other settings.
+    """
+
+    def __init__(self, folder: Path, config: Mapping[str, Any]) -> None:
+        self.folder = folder
+        if folder.exists() and not folder.is_dir():
+            raise UserError(f"{folder}: is a file, but a folder is needed: choose another --out")
+        present = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+        if "config.yaml" in present:
+            self._check_same(yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")), config)
+        elif present:
+            raise UserError(
+                f"{folder}: is not empty ({', '.join(present[:5])}) and holds no run: choose another --out or empty it"
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(folder / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
+
+    @property
+    def result(self) -> dict[str, Any] | None:
+        """What the finished run gave; None if it is not finished."""
+        path = self.folder / "result.json"
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+    def write_environment(self, **facts: Any) -> None:
+        """Write environment.json: versions and the machine, and the facts given."""
+        names = ("quorem", "torch", "transformers", "tokenizers", "accelerate", "numpy")
+        found = {
+            "versions": {name: version(name) for name in names} | {"python": platform.python_version()},
+            "platform": platform.platform(),
+            "threads": torch.get_num_threads(),
+            "omp_wait_policy": os.environ.get("OMP_WAIT_POLICY"),
+        }
+        write_text(self.folder / "environment.json", json.dumps(found | facts, indent=2))
+
+    def log(self, record: Mapping[str, Any]) -> None:
+        """Append one line to metrics.jsonl."""
+        with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(dict(record)) + "\n")
+
+    def forget_after(self, step: int) -> None:
+        """Drop the lines of metrics.jsonl beyond `step`, which a resumed run will write again."""
+        path = self.folder / "metrics.jsonl"
+        if path.exists():
+            lines = [line for line in path.read_text(encoding="utf-8").splitlines() if _step_of(line) <= step]
+            write_text(path, "".join(line + "\n" for line in lines))
+
+    def finish(self, result: Mapping[str, Any]) -> None:
+        """Write result.json, and drop what only resuming needs."""
+        write_text(self.folder / "result.json", json.dumps(dict(result), indent=2))
+        shutil.rmtree(self.folder / "state", ignore_errors=True)
+
+    def save_model(self, name: str, save: Callable[[Path], None]) -> None:
+        """Let `save` fill the sub-folder `name`; an older one is replaced when the new one is complete."""
+        with whole_folder(self.folder / name) as partial:
+            save(partial)
+
+    def save_state(self, step: int, state: Mapping[str, Any], *, keep: int) -> None:
+        """Write a checkpoint to resume from after `step` steps; keep the last `keep`."""
+        with whole_folder(self.folder / "state" / f"step-{step:06d}") as partial, (partial / "state.pt").open("wb") as file:
+            torch.save({**state, "step": step}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        for old in self._states()[:-keep]:
+            shutil.rmtree(old)
+
+    def load_state(self) -> dict[str, Any] | None:
+        """The latest checkpoint; None if there is none."""
+        states = self._states()
+        if not states:
+            return None
+        return torch.load(states[-1] / "state.pt", map_location="cpu", weights_only=True)
+
+    def _states(self) -> list[Path]:
+        found = (self.folder / "state").glob("step-*") if (self.folder / "state").is_dir() else []
+        return sorted((path for path in found if path.suffix != ".partial"), key=lambda path: int(path.name.split("-")[1]))
+
+    def _check_same(self, there: Any, config: Mapping[str, Any]) -> None:
+        old, new = dict(_flat(there or {})), dict(_flat(config))
+        changed = [
+            f"{key}: {old.get(key, 'not set')} there, {new.get(key, 'not set')} here"
+            for key in dict.fromkeys([*old, *new])
+            if old.get(key) != new.get(key) and key not in NOT_PART_OF_A_RUN
+        ]
+        if changed:
+            more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
+            raise UserError(
+                f"{self.folder}: already holds another run ({'; '.join(changed[:3])}{more}): choose another --out or delete it"
+            )
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole: under a temporary name, synced, renamed."""
+    partial = path.with_name(path.name + ".partial")
+    try:
+        with partial.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """A temporary folder to fill, which takes the name `folder` if nothing goes wrong and vanishes if something does."""
+    partial, old = folder.with_name(folder.name + ".partial"), folder.with_name(folder.name + ".old")
+    for leftover in (partial, old):
+        shutil.rmtree(leftover, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        if folder.exists():
+            os.replace(folder, old)
+        os.replace(partial, folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
+
+
+def _step_of(line: str) -> int:
+    try:
+        return int(json.loads(line).get("step", 0))
+    except ValueError:
+        return 2**62  # a line cut short by a crash

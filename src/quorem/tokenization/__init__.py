@@ -1,0 +1,16 @@
+"""Training, using and keeping tokenizers: whole words or WordPieces, as Hugging Face fast tokenizers."""
+
+from quorem.tokenization.encode import encode
+from quorem.tokenization.files import fingerprint, load_tokenizer, save_tokenizer
+from quorem.tokenization.special import SPECIAL_TOKENS
+from quorem.tokenization.train import TOKENIZERS, train_tokenizer
+
+__all__ = [
+    "SPECIAL_TOKENS",
+    "TOKENIZERS",
+    "encode",
+    "fingerprint",
+    "load_tokenizer",
+    "save_tokenizer",
+    "train_tokenizer",
+]

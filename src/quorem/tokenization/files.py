@@ -1,0 +1,63 @@
+"""Keeping a tokenizer in a folder and recognising it."""
+
+import hashlib
+import json
+from pathlib import Path
+
+from transformers import PreTrainedTokenizerFast
+
+from quorem.errors import UserError
+
+ROLES = ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")
+
+
+def save_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: str | Path) -> None:
+    """Write tokenizer.json and tokenizer_config.json, which AutoTokenizer reads, and vocab.txt for people.
+
+    Args:
+        tokenizer: what to keep. Truncation and padding left over from an earlier call of it are not.
+        folder: made if missing; files in it are replaced. vocab.txt has one token a line, in the order of ids.
+    """
+    folder = Path(folder)
+    tokenizer.backend_tokenizer.no_truncation()
+    tokenizer.backend_tokenizer.no_padding()
+    tokenizer.save_pretrained(folder)
+    tokens = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
+    (folder / "vocab.txt").write_text("".join(f"{token}\n" for token in tokens), encoding="utf-8", newline="\n")
+
+
+def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerFast:
+    """Read a tokenizer from a folder, never from the network.
+
+    Args:
+        folder: written by save_tokenizer, or any other with a tokenizer.json and the five special tokens.
+
+    Raises:
+        UserError: if the folder holds no tokenizer, a damaged one, or one without a special token that is needed.
+    """
+    folder = Path(folder)
+    if not (folder / "tokenizer.json").is_file():
+        raise UserError(f"no tokenizer in {folder}: tokenizer.json is missing. Train one or give another folder.")
+    try:
+        tokenizer = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
+    except Exception as error:  # the tokenizers library raises bare Exception
+        raise UserError(
+            f"cannot read the tokenizer in {folder}: {error}. Train it again or copy tokenizer.json and "
+            "tokenizer_config.json anew."
+        ) from error
+    missing = [role for role in ROLES if getattr(tokenizer, role) is None]
+    if missing:
+        raise UserError(
+            f"the tokenizer in {folder} has no {', '.join(missing)}. Set it in tokenizer_config.json or train another."
+        )
+    return tokenizer
+
+
+def fingerprint(tokenizer: PreTrainedTokenizerFast) -> str:
+    """SHA-256 (64 hexadecimal digits) of everything that decides which ids a text gets.
+
+    Truncation and padding, which each call of a tokenizer may change, do not count.
+    """
+    content = json.loads(tokenizer.backend_tokenizer.to_str())
+    content["truncation"] = content["padding"] = None
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
