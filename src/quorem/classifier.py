@@ -8,6 +8,7 @@ from torch.nn import functional as F
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from quorem.configuration import QuoremConfig
+from quorem.errors import UserError, did_you_mean
 from quorem.modeling import QuoremModel, QuoremPreTrainedModel
 
 
@@ -45,10 +46,11 @@ def pool(hidden: Tensor, attention_mask: Tensor | None, how: str) -> Tensor:
     Args:
         hidden: (batch, time, width).
         attention_mask: (batch, time), 1 for real tokens; None if all are.
-        how: cls (the first token), mean or max.
+        how: cls (the first real token), mean or max.
     """
     if how == "cls":
-        return hidden[:, 0]
+        first = 0 if attention_mask is None else attention_mask.long().argmax(1)  # not 0 where padding is on the left
+        return hidden[torch.arange(len(hidden), device=hidden.device), first]
     real = torch.ones_like(hidden[..., :1]) if attention_mask is None else attention_mask.unsqueeze(-1).to(hidden.dtype)
     if how == "mean":
         return (hidden * real).sum(1) / real.sum(1).clamp(min=1)
@@ -63,7 +65,10 @@ class QuoremForSequenceClassification(QuoremPreTrainedModel):
         self.num_labels = config.num_labels
         self.electra = QuoremModel(config)
         dropout = config.hidden_dropout_prob if config.classifier_dropout is None else config.classifier_dropout
-        self.classifier = CLASSIFIER_HEADS[config.classifier_head](config, dropout)
+        kind = config.classifier_head
+        if kind not in CLASSIFIER_HEADS:
+            raise UserError(f"unknown classifier_head {kind!r}.{did_you_mean(kind, CLASSIFIER_HEADS)}")
+        self.classifier = CLASSIFIER_HEADS[kind](config, dropout)
         self.post_init()
 
     def forward(

@@ -124,6 +124,43 @@ class TrainSettings:
 
 
 @dataclass(frozen=True)
+class LabelledDataSettings:
+    """What fine-tuning reads."""
+
+    path: str = option("", "the CSV file")
+    text_column: str = option("text", "its column of text")
+    label_column: str = option("label", "its column of classes: any two or more values")
+    max_length: int = option(256, "tokens of a text, special tokens included")
+    truncation: str = option("head", "what is kept of a longer text: head, tail or both")
+    validation_share: float = option(0.1, "share of rows held out to choose the best epoch and to report on")
+    split_seed: int = option(0, "seed of that split (scikit-learn's train_test_split with this random_state)")
+
+
+@dataclass(frozen=True)
+class ClassifierSettings:
+    """How the pre-trained encoder becomes a classifier."""
+
+    recipe: str = option("paper", "paper (all weights, layer-wise decay) or origin (frozen encoder first, then all)")
+    from_scratch: bool = option(False, "start from new weights: the control that shows what pre-training gives")
+    freeze_encoder: bool = option(False, "train the head only")
+    layer_decay: float | None = option(None, "learning rate of a layer over that of the next; the recipe's if not given")
+    layer_decay_variant: str = option("fixed", "fixed, or legacy: off by one, as in google-research/electra")
+    head: str = option("paper", "paper (one linear layer) or hf (transformers' two)")
+    pooling: str | None = option(None, "cls, mean or max over tokens; the recipe's if not given")
+    dropout: float = option(0.1, "dropout of encoder and head")
+
+
+@dataclass(frozen=True)
+class FinetuneConfig:
+    """All settings of `quorem finetune`."""
+
+    pretrained: str = option("", "the pre-training run, or a model folder")
+    data: LabelledDataSettings = section(LabelledDataSettings)
+    classifier: ClassifierSettings = section(ClassifierSettings)
+    train: TrainSettings = field(default_factory=lambda: TrainSettings(epochs=3.0, warmup=0.1, log_every=50))
+
+
+@dataclass(frozen=True)
 class PretrainConfig:
     """All settings of `quorem pretrain`."""
 
@@ -206,22 +243,22 @@ def dump(settings: Any) -> str:
     return yaml.safe_dump(to_mapping(settings), sort_keys=False, allow_unicode=True)
 
 
-def leaves(kind: type, prefix: str = "") -> list[tuple[str, Any, str]]:
-    """Every setting as (dotted name, default, description), for --help and the documentation."""
-    hints = typing.get_type_hints(kind)
+def leaves(settings: Any, prefix: str = "") -> list[tuple[str, Any, str]]:
+    """Every setting as (dotted name, value, description), for --help and the documentation."""
     found = []
-    for item in dataclasses.fields(kind):
-        if dataclasses.is_dataclass(hints[item.name]):
-            found += leaves(typing.cast(type, hints[item.name]), f"{prefix}{item.name}.")
+    for item in dataclasses.fields(settings):
+        value = getattr(settings, item.name)
+        if dataclasses.is_dataclass(value):
+            found += leaves(value, f"{prefix}{item.name}.")
         else:
-            found.append((prefix + item.name, item.default, item.metadata["help"]))
+            found.append((prefix + item.name, value, item.metadata["help"]))
     return found
 
 
 def _set(values: dict[str, Any], kind: type, keys: list[str], value: Any, name: str) -> None:
     hints = typing.get_type_hints(kind)
     if keys[0] not in hints:
-        known = [leaf for leaf, _, _ in leaves(kind)]
+        known = [leaf for leaf, _, _ in leaves(kind())]
         prefix = name[: len(name) - len(".".join(keys))]
         raise UserError(f"unknown setting {name}.{did_you_mean(name, [prefix + leaf for leaf in known])}")
     if len(keys) == 1:

@@ -188,8 +188,12 @@ def rotate(vectors: Tensor, rotation: Tensor) -> Tensor:
 
 
 def alibi_bias(num_heads: int, time: int, device: torch.device) -> Tensor:
-    """-slope |i - j|, float32 (1, heads, time, time), slopes 2^(-8 h / heads) (arXiv:2108.12409, sec. 3), symmetric."""
-    slopes = 2.0 ** (-8.0 * torch.arange(1, num_heads + 1, device=device, dtype=torch.float32) / num_heads)
+    """-slope |i - j|, float32 (1, heads, time, time): ALiBi (arXiv:2108.12409, sec. 3) made symmetric.
+
+    Slopes fall geometrically from 1/2 to 1/256, as the paper's for 8 heads. Its rule for other numbers would give a
+    generator's only head 1/256: no locality, and a generator that stays at the unigram (docs/log.md).
+    """
+    slopes = 2.0 ** -torch.linspace(1, 8, num_heads, device=device)
     place = torch.arange(time, device=device, dtype=torch.float32)
     return -(slopes.view(1, -1, 1, 1) * (place.unsqueeze(0) - place.unsqueeze(1)).abs())
 

@@ -90,7 +90,7 @@ def mask_tokens(
     if attention_mask is not None:
         ordinary &= attention_mask
     count = ordinary.sum(1)
-    number = torch.round(count * rate).long().clamp(min=1).minimum(count)
+    number = (count.double() * rate).round().long().clamp(min=1).minimum(count)  # float32 would be off by one at halves
     order = torch.rand(input_ids.shape, generator=rng).masked_fill(~ordinary, 2.0).argsort(1).argsort(1)
     chosen = order < number.unsqueeze(1)
     hidden = chosen & (torch.rand(input_ids.shape, generator=rng) >= keep) if keep else chosen

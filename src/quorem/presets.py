@@ -35,15 +35,20 @@ class Preset:
     dropout: float = 0.1
     positions: str = "absolute"
     initializer: str = "bert"
+    finetune_learning_rate: float = 3e-4
+    layer_decay: float = 0.8
+    pooling: str = "cls"
 
 
 PRESETS: dict[str, Preset] = {
-    "tiny": Preset((2, 128, 256, 2, 64), (1, 64, 128, 1, 64), 128, 128, 0.15, 2e-3, 0.0, "rotary", "width"),
-    "origin": Preset((4, 128, 768, 4, 64), (1, 64, 256, 1, 64), 128, 256, 0.15, 2e-3, 0.0, "rotary", "width"),
+    "tiny": Preset((2, 128, 256, 2, 64), (1, 64, 128, 1, 64), 128, 128, 0.15, 2e-3, 0.0, "rotary", "width", 1e-3),
+    "origin": Preset((4, 128, 768, 4, 64), (1, 64, 256, 1, 64), 128, 256, 0.15, 2e-3, 0.0, "rotary", "width", 1e-3),
     "small": Preset((12, 256, 1024, 4, 64), (12, 64, 256, 1, 64), 128, 128, 0.15, 5e-4),
     "small++": Preset((12, 256, 1024, 4, 64), (12, 256, 1024, 4, 64), 128, 512, 0.15, 5e-4),
-    "base": Preset((12, 768, 3072, 12, 64), (12, 256, 1024, 4, 64), 768, 512, 0.15, 2e-4),
-    "large": Preset((24, 1024, 4096, 16, 64), (24, 256, 1024, 4, 64), 1024, 512, 0.25, 2e-4),
+    "base": Preset((12, 768, 3072, 12, 64), (12, 256, 1024, 4, 64), 768, 512, 0.15, 2e-4, finetune_learning_rate=1e-4),
+    "large": Preset(
+        (24, 1024, 4096, 16, 64), (24, 256, 1024, 4, 64), 1024, 512, 0.25, 2e-4, finetune_learning_rate=5e-5, layer_decay=0.9
+    ),
 }
 
 

@@ -217,7 +217,7 @@ class PretrainProgram:
         self.module = build_electra(config, counts)
         self.detected = BinaryMetrics()
         self.last: dict[str, Any] = {}
-        self._reset()
+        self.reset()
 
     def micro_batches(self, step: int, *, rank: int, num_processes: int) -> Iterator[tuple[Masked, int, int]]:
         """The step's rows, masked as one batch and then cut: neither cut changes a mask or a sample."""
@@ -251,7 +251,8 @@ class PretrainProgram:
             masked.uniforms.flatten()[positions].to(device),
         )
         self.detected.update(outcome.scores, outcome.is_replaced, outcome.real)
-        self._sums = self._sums + torch.stack([outcome.mlm_sum.detach(), outcome.rtd_sum.detach()]).double()
+        sums = torch.stack([outcome.mlm_sum.detach(), outcome.rtd_sum.detach()]).double()
+        self._sums = sums if self._sums is None else self._sums + sums
         self._chosen, self._tokens = self._chosen + len(positions), self._tokens + masked.num_tokens
         self._outcome = outcome
         return total_loss(
@@ -260,7 +261,7 @@ class PretrainProgram:
 
     def record(self) -> dict[str, Any]:
         """Means since the last record; mlm_accuracy is that of the last micro-batch."""
-        mlm_sum, rtd_sum = self._sums.tolist()
+        mlm_sum, rtd_sum = (0.0, 0.0) if self._sums is None else self._sums.tolist()
         found = self.detected.compute()
         head = self.module.generator.generator_lm_head
         _, best = head.topk(self._outcome.hidden, 1)
@@ -274,12 +275,13 @@ class PretrainProgram:
             **{f"rtd_{name}": value for name, value in found.items()},
         }
         tokens = self._tokens
-        self._reset()
+        self.reset()
         return {**self.last, "tokens": tokens}
 
-    def _reset(self) -> None:
+    def reset(self) -> None:
+        """Forget what was seen since the last record."""
         self.detected.reset()
-        self._sums = torch.zeros((), dtype=torch.float64)
+        self._sums: Tensor | None = None  # (2,) float64, on the model's device
         self._chosen = self._tokens = 0
 
 

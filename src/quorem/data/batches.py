@@ -42,6 +42,33 @@ class EpochOrder:
         return np.random.default_rng(step_seed(self.seed, 0, epoch)).permutation(self.num_items)
 
 
+class LengthGroupedOrder(EpochOrder):
+    """An epoch order whose batches hold items of like length, so that little of them is padding.
+
+    The epoch's random order is cut into pools of `pool` batches; each is sorted by length and its batches are shuffled.
+
+    Args:
+        lengths: of the items.
+        batch_size: items in a step.
+        seed: of the order.
+        pool: batches sorted together; larger means less padding and less chance.
+    """
+
+    def __init__(self, lengths: Sequence[int], *, batch_size: int, seed: int, pool: int = 50) -> None:
+        super().__init__(len(lengths), batch_size=batch_size, seed=seed)
+        self.lengths, self.pool = np.asarray(lengths), pool
+
+    def permutation(self, epoch: int) -> np.ndarray:
+        """The order int64 (num_items,) of an epoch."""
+        order, size = super().permutation(epoch), self.batch_size
+        whole = self.num_items // size * size
+        pools = [order[i : min(i + size * self.pool, whole)] for i in range(0, whole, size * self.pool)]
+        rows = [pool[np.argsort(self.lengths[pool], kind="stable")].reshape(-1, size) for pool in pools]
+        batches = np.concatenate([*rows, np.empty((0, size), np.int64)])
+        shuffled = np.random.default_rng(step_seed(self.seed, 1, epoch)).permutation(len(batches))
+        return np.concatenate([batches[shuffled].reshape(-1), order[whole:]])
+
+
 class PackedRows:
     """The documents end to end, cut into rows of [CLS] and max_length - 1 tokens: no padding but in the last row.
 

@@ -10,8 +10,6 @@ A folder appears whole or not at all, and is used again only if its fingerprint 
 
 import hashlib
 import json
-import os
-import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,6 +20,7 @@ from transformers import PreTrainedTokenizerFast
 
 from quorem.data.documents import Document
 from quorem.errors import UserError
+from quorem.runs import whole_folder
 from quorem.tokenization import encode, fingerprint
 
 DOCUMENTS_AT_ONCE = 1_000
@@ -86,30 +85,26 @@ def write_shards(
     Raises:
         UserError: if no document has a token.
     """
-    partial = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
     vocab_size, separator = len(tokenizer), tokenizer.sep_token_id
     dtype = np.dtype("uint16" if vocab_size <= 2**16 else "uint32")
     counts, ends, end = np.zeros(vocab_size, np.int64), [], 0
-    with (partial / "tokens.bin").open("wb") as file:
-        for texts in _grouped(documents):
-            rows = [row for row in encode(tokenizer, texts) if row]
-            flat = np.fromiter((i for row in rows for i in (*row, separator)), dtype=dtype)
-            counts += np.bincount(flat, minlength=vocab_size)
-            file.write(flat.tobytes())
-            for row in rows:
-                end += len(row) + 1
-                ends.append(end)
-    if not ends:
-        raise UserError("no token in any document: there is nothing to train on")
-    counts[separator] = 0
-    meta = ShardMeta(made_from, dtype.name, vocab_size, len(ends), end)
-    np.asarray(ends, np.int64).tofile(partial / "ends.bin")
-    counts.tofile(partial / "counts.bin")
-    (partial / "meta.json").write_text(json.dumps(asdict(meta), indent=2), encoding="utf-8")
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(partial, folder)
+    with whole_folder(folder) as partial:
+        with (partial / "tokens.bin").open("wb") as file:
+            for texts in _grouped(documents):
+                rows = [row for row in encode(tokenizer, texts) if row]
+                flat = np.fromiter((i for row in rows for i in (*row, separator)), dtype=dtype)
+                counts += np.bincount(flat, minlength=vocab_size)
+                file.write(flat.tobytes())
+                for row in rows:
+                    end += len(row) + 1
+                    ends.append(end)
+        if not ends:
+            raise UserError("no token in any document: there is nothing to train on")
+        counts[separator] = 0
+        meta = ShardMeta(made_from, dtype.name, vocab_size, len(ends), end)
+        np.asarray(ends, np.int64).tofile(partial / "ends.bin")
+        counts.tofile(partial / "counts.bin")
+        (partial / "meta.json").write_text(json.dumps(asdict(meta), indent=2), encoding="utf-8")
     return meta
 
 

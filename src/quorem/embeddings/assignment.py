@@ -6,6 +6,7 @@ stored, never recomputed from the vocabulary size, so that growing a vocabulary 
 """
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -71,6 +72,10 @@ class Assignment(nn.Module):
         order = torch.cat([torch.arange(num_special), order])
         self.rank[order] = torch.arange(self.vocab_size, dtype=torch.int32)
         self._ids = None
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        self._ids = None  # the inverse of the order that is replaced
+        super()._load_from_state_dict(*args, **kwargs)
 
 
 def square_divisor(tail: int) -> int:

@@ -27,7 +27,7 @@ class GeneratorHead(nn.Module):
     def __init__(self, embedding: TokenEmbedding, *, never: Iterable[int] = ()) -> None:
         super().__init__()
         self.tie(embedding)
-        self.never_ids = tuple(sorted(never))
+        self.never_ids = tuple(sorted(set(never)))
 
     @property
     def embedding(self) -> TokenEmbedding:
@@ -37,6 +37,11 @@ class GeneratorHead(nn.Module):
     def tie(self, embedding: TokenEmbedding) -> None:
         """Read rows from `embedding` from now on."""
         self._tied = (embedding,)
+
+    @property
+    def num_targets(self) -> int:
+        """How many ids can be targets."""
+        return self.embedding.assignment.vocab_size - len(self.never_ids)
 
     def reset_parameters(self, std: float) -> None:
         """Draw parameters anew; `std` is that of the embedding's composed vectors."""
@@ -65,7 +70,10 @@ class GeneratorHead(nn.Module):
         raise NotImplementedError
 
     def topk(self, hidden: Tensor, k: int) -> tuple[Tensor, Tensor]:
-        """The k most probable ids: log-probabilities float32 and ids int64, (n, k) each, falling; no gradient."""
+        """The k most probable ids: log-probabilities float32 and ids int64, (n, k) each, falling; no gradient.
+
+        Where fewer than k ids can be targets, all of those.
+        """
         raise NotImplementedError
 
     def full_log_prob(self, hidden: Tensor) -> Iterator[tuple[Tensor, Tensor]]:

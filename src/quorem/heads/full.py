@@ -79,6 +79,7 @@ class FullHead(GeneratorHead):
     @torch.no_grad()
     def topk(self, hidden: Tensor, k: int) -> tuple[Tensor, Tensor]:
         """Exact: the best of every chunk's best."""
+        k = min(k, self.num_targets)
         values = torch.empty(len(hidden), 0, device=hidden.device)
         found = torch.empty(len(hidden), 0, dtype=torch.int64, device=hidden.device)
         for ids, log_probs in self.full_log_prob(hidden):

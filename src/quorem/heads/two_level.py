@@ -40,6 +40,8 @@ class TwoLevelHead(GeneratorHead):
         grid, dim = embedding.assignment, embedding.dim
         if grid.tail == 0:
             raise ValueError("every token has a row of its own, so there is no second level: use the full head")
+        if any(token >= grid.own_rows for token in self.never_ids):
+            raise ValueError(f"never={self.never_ids}: each needs a row of its own, but there are {grid.own_rows}")
         self.condition = condition
         rows = getattr(embedding, "remainder", None)
         self.tied = rows is not None and rows.shape[-1] == dim
@@ -130,7 +132,7 @@ class TwoLevelHead(GeneratorHead):
     def topk(self, hidden: Tensor, k: int) -> tuple[Tensor, Tensor]:
         """Exact by branch and bound: p(v) <= p(q), so buckets are opened in falling order while they can still win."""
         grid = self.embedding.assignment
-        k = min(k, grid.vocab_size)
+        k = min(k, self.num_targets)
         with _float32(hidden):
             hidden = hidden.float()
             first = torch.log_softmax(self._first(hidden), dim=-1)

@@ -1,0 +1,210 @@
+"""The command line: one sub-command is one public function; only this file prints."""
+
+import argparse
+import errno
+import logging
+import re
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from transformers.utils import logging as transformers_logging
+
+from quorem import __version__
+from quorem.config import FinetuneConfig, PretrainConfig, leaves, load, override
+from quorem.describe import describe
+from quorem.errors import UserError
+from quorem.finetune import finetune
+from quorem.origin import finetune_original, pretrain_original
+from quorem.predict import predict
+from quorem.pretrain import pretrain
+from quorem.samples import write_reviews
+
+SETTING = re.compile(r"[A-Za-z_]\w*(\.\w+)*=")  # section.key=value, anywhere on the line
+DISC_IS_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        arguments: of the command line; sys.argv if None.
+
+    Returns:
+        The exit code: 0, or 2 for something the user can fix, 130 for an interrupt.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    settings = [word for word in words if SETTING.match(word) and not Path(word).exists()]
+    parser = build_parser()
+    options = parser.parse_args([word for word in words if word not in settings])
+    if settings and not hasattr(options, "config"):
+        parser.error(f"this command takes no settings such as {settings[0]}")
+    options.settings = settings
+    return guarded(lambda: options.run(options))
+
+
+def guarded(command: Callable[[], None]) -> int:
+    """Run a command with its log on standard error, and turn errors a user can fix into one line and exit code 2."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
+    for name in ("transformers", "accelerate", "httpx"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        command()
+    except UserError as error:
+        print(f"quorem: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("quorem: interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
+        return 130
+    except Exception as error:
+        full = getattr(error, "errno", None) in DISC_IS_FULL or "No space left" in str(error) or "os error 27" in str(error)
+        if not full and not isinstance(error, PermissionError):
+            raise
+        what = "the disc is full" if full else "no permission to write"
+        where = getattr(error, "filename", None)
+        print(
+            f"quorem: {what}{f' ({where})' if where else ''}: nothing half-written was kept; make room or choose another "
+            "--out, then run the same command again",
+            file=sys.stderr,
+        )
+        return 2
+    return 0
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of every sub-command."""
+    parser = argparse.ArgumentParser(prog="quorem", description="ELECTRA pre-training for data with huge vocabularies.")
+    parser.add_argument("--version", action="version", version=f"quorem {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    command = _add(commands, "pretrain", "pre-train on a column of a CSV", _pretrain, PretrainConfig())
+    command.add_argument("csv", nargs="?", help="the data; data.path if not given")
+    command.add_argument("--text-column", help="its column of text (data.text_column)")
+    command.add_argument("--out", required=True, type=Path, help="the run folder to write")
+
+    command = _add(commands, "finetune", "fine-tune a pre-trained run to classify texts", _finetune, FinetuneConfig())
+    command.add_argument("run_folder", metavar="RUN", help="a run of quorem pretrain")
+    command.add_argument("csv", nargs="?", help="the labelled data; data.path if not given")
+    command.add_argument("--text-column", help="its column of text (data.text_column)")
+    command.add_argument("--label-column", help="its column of classes (data.label_column)")
+    command.add_argument("--from-scratch", action="store_true", help="the control: the same network from new weights")
+    command.add_argument("--out", required=True, type=Path, help="the run folder to write")
+
+    command = _add(commands, "predict", "classify the rows of a CSV with a fine-tuned run", _predict)
+    command.add_argument("run_folder", metavar="RUN", help="a run of quorem finetune")
+    command.add_argument("csv", help="the data")
+    command.add_argument("--text-column", default="text", help="its column of text (default: text)")
+    command.add_argument("--out", required=True, type=Path, help="the CSV to write")
+
+    command = _add(commands, "describe", "parameters and bytes, table by table, before building", _describe, PretrainConfig())
+
+    command = _add(commands, "sample", "write a built-in synthetic sample", _sample)
+    command.add_argument("kind", choices=["reviews"], help="reviews: columns review,sentiment")
+    command.add_argument("--rows", type=int, default=20_000, help="how many (default: 20000)")
+    command.add_argument("--seed", type=int, default=0, help="of the sample (default: 0)")
+    command.add_argument("--out", required=True, type=Path, help="the CSV to write")
+    return parser
+
+
+def pretraining_script(arguments: Sequence[str] | None = None) -> int:
+    """`pretraining.py`, with the original repository's arguments."""
+    parser = _original_parser("Pre-train an ELECTRA model on a column of a CSV.")
+    parser.add_argument("--col_name", help="name of the text column (default: review)")
+    options = parser.parse_args(arguments)
+    return guarded(lambda: _show_verdict(pretrain_original(**vars(options))))
+
+
+def finetuning_script(arguments: Sequence[str] | None = None) -> int:
+    """`FineTuning.py`, with the original repository's arguments."""
+    options = _original_parser("Fine-tune the pre-trained model for sentiment classification.").parse_args(arguments)
+    return guarded(lambda: _show_scores(finetune_original(**vars(options))))
+
+
+def _original_parser(description: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--raw_data_loc", help="the CSV (default: the built-in synthetic sample)")
+    parser.add_argument("--working_dir", help="folder of weights, configs and vocabulary (default: working_dir)")
+    parser.add_argument("--hparams", nargs="*", default=[], help='a dict such as \'{"VOCAB_SIZE": 60000}\', or a JSON or YAML file')
+    return parser
+
+
+def _add(
+    commands: Any, name: str, what: str, run: Callable[[argparse.Namespace], None], config: Any = None
+) -> argparse.ArgumentParser:
+    """A sub-command; with a config, any of its settings may be given as section.key=value."""
+    epilog = None
+    if config is not None:
+        lines = [f"  {key}={'' if value is None else value}\n      {text}" for key, value, text in leaves(config)]
+        epilog = "settings (section.key=value):\n" + "\n".join(lines)
+    parser = commands.add_parser(
+        name, help=what, description=what[0].upper() + what[1:] + ".", epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    parser.set_defaults(run=run)
+    if config is not None:
+        parser.add_argument("--config", metavar="FILE", help="a YAML file of settings")
+    return parser
+
+
+def _configured(options: argparse.Namespace, base: Any) -> Any:
+    """Settings from --config, then the command's own options, then section.key=value."""
+    config = load(type(base), options.config) if options.config else base
+    given = {"path": options.csv, "text_column": options.text_column, "label_column": getattr(options, "label_column", None)}
+    data = replace(config.data, **{key: value for key, value in given.items() if value is not None})
+    config = override(replace(config, data=data), options.settings)
+    if not config.data.path:
+        raise UserError("no data: name a CSV file after the command, or set data.path")
+    return config
+
+
+def _pretrain(options: argparse.Namespace) -> None:
+    _show_verdict(pretrain(_configured(options, PretrainConfig()), options.out))
+
+
+def _finetune(options: argparse.Namespace) -> None:
+    config = _configured(options, FinetuneConfig())
+    config = replace(config, pretrained=options.run_folder)
+    if options.from_scratch:
+        config = replace(config, classifier=replace(config.classifier, from_scratch=True))
+    _show_scores(finetune(config, options.out))
+
+
+def _predict(options: argparse.Namespace) -> None:
+    counts = predict(options.run_folder, options.csv, text_column=options.text_column, out=options.out)
+    print(f"{options.out}: {counts['read']} rows, {counts['predicted']} predicted, {counts['empty']} left blank (empty text)")
+
+
+def _describe(options: argparse.Namespace) -> None:
+    config = override(load(PretrainConfig, options.config) if options.config else PretrainConfig(), options.settings)
+    found = describe(config)
+    print(f"{'part':<62}{'shape':>18}{'parameters':>16}{'MB':>12}")
+    for part in found["parts"]:
+        shape = " x ".join(f"{size:,}" for size in part.shape) if part.shape is not None else ""
+        note = "" if part.trained else "  (index, not trained)"
+        print(f"{part.name:<62}{shape:>18}{part.parameters:>16,}{part.parameters * 4 / 1e6:>12,.3f}{note}")
+    print(f"{'in all, trained':<80}{found['parameters']:>16,}{found['weight_bytes'] / 1e6:>12,.3f}")
+    print(f"with gradients and Adam's moments: {found['training_bytes'] / 1e6:,.1f} MB")
+    print(f"token table: {found['table_ratio']:,.1f} times smaller than one row for each of {found['discriminator'].vocab_size:,} tokens")
+
+
+def _sample(options: argparse.Namespace) -> None:
+    write_reviews(options.out, rows=options.rows, seed=options.seed)
+    print(f"{options.out}: {options.rows} synthetic reviews, columns review,sentiment")
+
+
+def _show_verdict(result: dict[str, Any]) -> None:
+    print(result["verdict"])
+
+
+def _show_scores(result: dict[str, Any]) -> None:
+    print(f"held-out accuracy {result['accuracy']:.4f}, f1 {result['f1']:.4f} (best of the epochs; last: {result['last']['accuracy']:.4f})")
+    if "frozen_accuracy" in result:
+        print(f"with the encoder frozen: {result['frozen_accuracy']:.4f}")
+    width = max(len(name) for name in result["labels"]) + 2
+    print("confusion (rows: truth)".ljust(26) + "".join(name.rjust(width) for name in result["labels"]))
+    for name, row in zip(result["labels"], result["confusion"], strict=True):
+        print(name.rjust(26) + "".join(str(count).rjust(width) for count in row))

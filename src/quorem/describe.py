@@ -1,0 +1,90 @@
+"""Sizes before anything is built: parameters and bytes, table by table."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from quorem.config import PretrainConfig
+from quorem.modeling import QuoremForMaskedLM, QuoremForPreTraining
+from quorem.objective import Electra
+from quorem.presets import network_configs
+from quorem.pretrain import resolve
+
+BYTES = 4  # float32
+TRAINED_BYTES = 4 * BYTES  # weight, gradient and Adam's two moments
+
+
+@dataclass(frozen=True)
+class Part:
+    """One line of the description.
+
+    Args:
+        name: the table or sub-network.
+        shape: of a table; None for a sum over a sub-network.
+        parameters: how many numbers.
+        trained: whether the optimizer changes them; index tables it does not.
+    """
+
+    name: str
+    shape: tuple[int, ...] | None
+    parameters: int
+    trained: bool = True
+
+
+def describe(config: PretrainConfig) -> dict[str, Any]:
+    """Parameters of both networks as `quorem pretrain` would build them, without allocating any.
+
+    Args:
+        config: settings; model.vocab_size is taken to be reached.
+
+    Returns:
+        `parts` (list of Part), `parameters` in all, `weight_bytes` (float32), `training_bytes` (weights, gradients and
+        Adam's moments), `table_ratio` (rows of a dense table over rows of this one), and both networks' configs.
+
+    Raises:
+        UserError: for settings that cannot be used.
+    """
+    config = resolve(config)
+    model = config.model
+    generator, discriminator = network_configs(model, vocab_size=model.vocab_size, max_length=config.data.max_length or 2)
+    with torch.device("meta"):
+        module = Electra(
+            QuoremForMaskedLM(generator), QuoremForPreTraining(discriminator), shared_embeddings=model.shared_embeddings
+        )
+    parts = list(_parts(module, shared=model.shared_embeddings))
+    parameters = sum(part.parameters for part in parts if part.trained)
+    index_bytes = sum(part.parameters * BYTES for part in parts if not part.trained)
+    table = module.discriminator.get_input_embeddings()
+    rows = sum(parameter.numel() for parameter in table.parameters()) / discriminator.embedding_size
+    return {
+        "parts": parts,
+        "parameters": parameters,
+        "weight_bytes": parameters * BYTES + index_bytes,
+        "training_bytes": parameters * TRAINED_BYTES + index_bytes,
+        "table_ratio": model.vocab_size / rows,
+        "generator": generator,
+        "discriminator": discriminator,
+    }
+
+
+def _parts(module: Electra, *, shared: bool) -> Iterator[Part]:
+    networks: list[tuple[str, Any]] = [("discriminator", module.discriminator), ("generator", module.generator)]
+    for name, network in networks:
+        if name == "discriminator" or not shared:
+            owner = "shared" if shared else name
+            yield from _tables(f"{owner} embeddings", network.electra.embeddings)
+        inner = [child for label, child in network.electra.named_children() if label != "embeddings"]
+        yield Part(f"{name} encoder", None, sum(p.numel() for child in inner for p in child.parameters()))
+        heads = [(label, child) for label, child in network.named_children() if label != "electra"]
+        for label, child in heads:
+            yield from _tables(f"{name} {label.removeprefix(name + '_')}", child)
+
+
+def _tables(name: str, module: nn.Module) -> Iterator[Part]:
+    for label, parameter in module.named_parameters():
+        yield Part(f"{name}: {label}", tuple(parameter.shape), parameter.numel())
+    for label, buffer in module.named_buffers():
+        yield Part(f"{name}: {label}", tuple(buffer.shape), buffer.numel(), trained=False)

@@ -1,0 +1,252 @@
+"""Fine-tuning, from a pre-training run and a labelled CSV to a run folder with a classifier."""
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch import nn
+from transformers import PreTrainedTokenizerFast
+
+from quorem.classifier import CLASSIFIER_HEADS, QuoremForSequenceClassification
+from quorem.config import FinetuneConfig, to_mapping
+from quorem.configuration import POOLINGS, QuoremConfig
+from quorem.data.batches import step_seed
+from quorem.data.documents import RowCounts
+from quorem.data.readers.csv import read_csv
+from quorem.errors import UserError, did_you_mean
+from quorem.optim import LAYER_DECAY_VARIANTS, build_optimizer, layerwise_lr, parameter_groups
+from quorem.presets import preset
+from quorem.pretrain import WEIGHTS, check_train
+from quorem.runs import Run
+from quorem.tasks.classification import (
+    TRUNCATIONS,
+    ClassificationProgram,
+    Examples,
+    encode_rows,
+    label_names,
+    probabilities,
+    scores,
+    split,
+)
+from quorem.tokenization import load_tokenizer, save_tokenizer
+from quorem.train import autocast_dtype, fit
+
+logger = logging.getLogger(__name__)
+
+RECIPES = ("paper", "origin")
+FROZEN_RATE, THAWED_RATE = 1e-3, 1e-4  # the original's two phases
+EVALUATION_ROWS = 64
+
+
+def resolve(config: FinetuneConfig) -> FinetuneConfig:
+    """The settings with everything left open filled in by the recipe and the pre-trained model's size, checked.
+
+    The paper's learning rates and layer decay by size are in its Table 7. The origin recipe has 1e-4 without decay, and
+    max pooling.
+
+    Raises:
+        UserError: for an unknown name or a number out of range.
+    """
+    chosen, named = config.classifier, preset(_size_of(config.pretrained))
+    for key, value, allowed in (
+        ("classifier.recipe", chosen.recipe, RECIPES),
+        ("classifier.head", chosen.head, CLASSIFIER_HEADS),
+        ("classifier.pooling", chosen.pooling or "cls", POOLINGS),
+        ("classifier.layer_decay_variant", chosen.layer_decay_variant, LAYER_DECAY_VARIANTS),
+        ("data.truncation", config.data.truncation, TRUNCATIONS),
+    ):
+        if value not in allowed:
+            raise UserError(f"{key}={value}: unknown.{did_you_mean(value, allowed)}")
+    paper = chosen.recipe == "paper"
+    rate = config.train.learning_rate or (named.finetune_learning_rate if paper else THAWED_RATE)
+    decay = chosen.layer_decay or (named.layer_decay if paper else 1.0)
+    pooling = chosen.pooling or (named.pooling if paper else "max")
+    train = replace(
+        config.train, learning_rate=rate, generator_learning_rate=None, schedule=config.train.schedule or "linear"
+    )
+    check_train(train)
+    return replace(config, classifier=replace(chosen, layer_decay=decay, pooling=pooling), train=train)
+
+
+def finetune(config: FinetuneConfig, out: Path) -> dict[str, Any]:
+    """Fine-tune a pre-trained discriminator to classify texts, into the run folder `out`.
+
+    Rows are split as scikit-learn's train_test_split does; after every epoch the classifier is judged on the held-out
+    rows, and the best by accuracy is kept. (The figure of the best epoch is chosen on the rows it is reported on; that
+    of the last epoch is given beside it.) With recipe=origin the head is first trained on the frozen encoder, into
+    out/frozen, and then everything.
+
+    Args:
+        config: the settings; what they leave open is resolved and stored.
+        out: the run folder.
+
+    Returns:
+        What result.json holds: accuracy, f1, macro_f1, loss and confusion of the best epoch, `last` with those of the
+        last one, `epoch`, `labels`.
+
+    Raises:
+        UserError: for settings, data or folders that cannot be used.
+    """
+    config = resolve(config)
+    read_csv(config.data.path, text_column=config.data.text_column, label_column=config.data.label_column)
+    source = model_folder(config.pretrained)
+    run = Run(out, to_mapping(config))
+    if run.result is not None:
+        logger.info("%s: this run is finished; nothing to do", out)
+        return run.result
+    frozen = None
+    if config.classifier.recipe == "origin" and not config.classifier.freeze_encoder:
+        first = replace(
+            config,
+            classifier=replace(config.classifier, freeze_encoder=True),
+            train=replace(config.train, learning_rate=FROZEN_RATE),
+        )
+        frozen = finetune(first, out / "frozen")
+        source = out / "frozen" / "model"
+    tokenizer = load_tokenizer(source)
+    names, examples = load_examples(config, tokenizer)
+    training, held_out = split(
+        len(examples), share=config.data.validation_share, seed=config.data.split_seed
+    )
+    model = build_classifier(config, source, names, keep_head=frozen is not None)
+    result = _train(config, run, model, tokenizer, examples.take(training), examples.take(held_out))
+    result |= {"labels": names} | ({"frozen_accuracy": frozen["accuracy"]} if frozen else {})
+    run.finish(result)
+    return result
+
+
+def model_folder(pretrained: str | Path) -> Path:
+    """The folder with the encoder to start from: a run's discriminator/ or model/, or a model folder itself.
+
+    Raises:
+        UserError: if there is none.
+    """
+    folder = Path(pretrained)
+    for candidate in (folder / "discriminator", folder / "model", folder):
+        if (candidate / "config.json").exists():
+            return candidate
+    if (folder / "config.yaml").exists():
+        raise UserError(f"{folder}: this run is not finished, so it has no model yet: run the same command again to go on")
+    raise UserError(f"{folder}: no pre-trained model there (no discriminator/config.json): give a run of quorem pretrain")
+
+
+def load_examples(config: FinetuneConfig, tokenizer: PreTrainedTokenizerFast) -> tuple[list[str], Examples]:
+    """The classes and all usable rows of the CSV.
+
+    Raises:
+        UserError: for a file or labels that cannot be used.
+    """
+    data, counts = config.data, RowCounts()
+    texts, labels = [], []
+    for document in read_csv(data.path, text_column=data.text_column, label_column=data.label_column, counts=counts):
+        texts.append(document.text)
+        labels.append((document.label or "").strip())
+    logger.info("%s: %s rows read, %s used, %s skipped (empty)", data.path, counts.read, counts.used, counts.skipped)
+    names = label_names(labels)
+    number = {name: i for i, name in enumerate(names)}
+    rows = encode_rows(tokenizer, texts, max_length=data.max_length, truncation=data.truncation)
+    return names, Examples(rows, [number[label] for label in labels])
+
+
+def build_classifier(
+    config: FinetuneConfig, source: Path, names: list[str], *, keep_head: bool = False
+) -> QuoremForSequenceClassification:
+    """The classifier on the encoder of `source`; new weights where it has none, or everywhere for the control.
+
+    Args:
+        config: resolved settings.
+        source: a model folder.
+        names: the classes.
+        keep_head: whether `source` has a head to keep.
+    """
+    chosen = config.classifier
+    architecture = QuoremConfig.from_pretrained(
+        source,
+        num_labels=len(names),
+        id2label=dict(enumerate(names)),
+        label2id={name: i for i, name in enumerate(names)},
+        classifier_head=chosen.head,
+        classifier_pooling=chosen.pooling,
+        hidden_dropout_prob=chosen.dropout,
+        attention_probs_dropout_prob=chosen.dropout,
+    )
+    torch.manual_seed(step_seed(config.train.seed, WEIGHTS))
+    model = QuoremForSequenceClassification.from_pretrained(source, config=architecture)
+    if chosen.from_scratch and not keep_head:
+        model.apply(model._init_weights)  # parameters only: the order of ids is kept
+    return model
+
+
+def _train(
+    config: FinetuneConfig,
+    run: Run,
+    model: QuoremForSequenceClassification,
+    tokenizer: PreTrainedTokenizerFast,
+    training: Examples,
+    held_out: Examples,
+) -> dict[str, Any]:
+    """Train; judge after every epoch; keep the best."""
+    program = ClassificationProgram(model, training, config.train, pad_id=tokenizer.pad_token_id)
+    run.write_environment(seed=config.train.seed, rows=len(training), held_out_rows=len(held_out))
+    state: dict[str, Any] = {"best": None, "last": None}
+
+    def judge(step: int) -> None:
+        if step % program.order.steps_per_epoch and step != program.total_steps:
+            return
+        dtype = autocast_dtype(config.train.precision, model.device)
+        shares = probabilities(model, held_out.rows, pad_id=program.pad_id, batch_size=EVALUATION_ROWS, dtype=dtype)
+        found = {"epoch": round(step / program.order.steps_per_epoch, 2), **scores(shares, held_out.labels)}
+        state["last"] = found
+        run.log({"step": step, "held_out": found})
+        logger.info("epoch %s: held-out accuracy %.4f, f1 %.4f", found["epoch"], found["accuracy"], found["f1"])
+        if state["best"] is None or found["accuracy"] > state["best"]["accuracy"]:
+            state["best"] = found
+            run.save_model("model", lambda folder: _save(model, tokenizer, config, folder))
+
+    fit(
+        program,
+        build_optimizer(_groups(model, config), kind="adamw", betas=(0.9, 0.999), eps=1e-6),
+        settings=config.train,
+        total_steps=program.total_steps,
+        schedule=str(config.train.schedule),
+        run=run,
+        after_step=judge,
+        state=lambda: dict(state),
+        restore=state.update,
+    )
+    return {**state["best"], "last": state["last"]}
+
+
+def _save(model: nn.Module, tokenizer: PreTrainedTokenizerFast, config: FinetuneConfig, folder: Path) -> None:
+    tokenizer.model_max_length = config.data.max_length
+    model.save_pretrained(folder)
+    save_tokenizer(tokenizer, folder)
+
+
+def _groups(model: QuoremForSequenceClassification, config: FinetuneConfig) -> list[dict[str, Any]]:
+    chosen, rate = config.classifier, float(config.train.learning_rate or 0)
+    if chosen.freeze_encoder:
+        model.electra.requires_grad_(False)
+
+    def lr(name: str) -> float:
+        return layerwise_lr(
+            name,
+            lr=rate,
+            decay=float(chosen.layer_decay or 1),
+            num_layers=model.config.num_hidden_layers,
+            variant=chosen.layer_decay_variant,
+        )
+
+    named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
+    return parameter_groups(named, lr=lr, weight_decay=config.train.weight_decay, decay_embeddings=True)
+
+
+def _size_of(pretrained: str) -> str:
+    """The preset a run was made with; small's settings for a model folder from elsewhere."""
+    path = Path(pretrained) / "config.yaml"
+    if not path.exists():
+        return "small"
+    return (yaml.safe_load(path.read_text(encoding="utf-8")) or {}).get("model", {}).get("size", "small")

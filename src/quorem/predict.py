@@ -1,0 +1,97 @@
+"""Predicting: a fine-tuned run and a CSV give the same CSV with two more columns."""
+
+import csv
+import os
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+import yaml
+from transformers import PreTrainedTokenizerFast
+
+from quorem.classifier import QuoremForSequenceClassification
+from quorem.data.readers.csv import read_csv, read_rows
+from quorem.errors import UserError
+from quorem.tasks.classification import encode_rows, probabilities
+from quorem.tokenization import load_tokenizer
+from quorem.train import autocast_dtype
+
+ADDED = ("prediction", "probability")
+ROWS_AT_ONCE = 2_000
+
+
+def predict(run: str | Path, path: str | Path, *, text_column: str, out: str | Path, precision: str = "auto") -> dict[str, int]:
+    """Classify every row of a CSV.
+
+    The output has the input's columns and rows, in order, and two more: `prediction`, the most probable class, and
+    `probability`, the model's for it. Both stay empty where the text is empty. Rows are streamed; the file appears when
+    it is complete.
+
+    Args:
+        run: a finished fine-tuning run, or its model folder.
+        path: the CSV.
+        text_column: its column of text.
+        out: the CSV to write; must not exist.
+        precision: bf16, fp32 or auto.
+
+    Returns:
+        Number of rows `read`, `predicted` and `empty`.
+
+    Raises:
+        UserError: for files that cannot be used.
+    """
+    path, out = Path(path), Path(out)
+    if out.exists():
+        raise UserError(f"{out}: exists already: delete it or choose another --out")
+    model, tokenizer, data = load_classifier(Path(run))
+    read_csv(path, text_column=text_column)  # checks file and column
+    header, rows = read_rows(path)
+    taken = [name for name in ADDED if name in header]
+    if taken:
+        raise UserError(f"{path}: already has a column {taken[0]!r}, which predictions would repeat: rename it")
+    index, dtype = header.index(text_column), autocast_dtype(precision, model.device)
+    counts = {"read": 0, "predicted": 0, "empty": 0}
+    out.parent.mkdir(parents=True, exist_ok=True)
+    partial = out.with_name(out.name + ".partial")
+    try:
+        with partial.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow([*header, *ADDED])
+            for fields in _grouped(rows):
+                texts = [row[index] for row in fields]
+                encoded = encode_rows(tokenizer, texts, max_length=data["max_length"], truncation=data["truncation"])
+                shares = probabilities(model, encoded, pad_id=tokenizer.pad_token_id, batch_size=64, dtype=dtype)
+                best = shares.max(-1)
+                for row, text, share, label in zip(fields, texts, best.values.tolist(), best.indices.tolist(), strict=True):
+                    known = bool(text.strip())
+                    counts["predicted" if known else "empty"] += 1
+                    writer.writerow([*row, *((model.config.id2label[label], f"{share:.6f}") if known else ("", ""))])
+                counts["read"] += len(fields)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, out)
+    finally:
+        partial.unlink(missing_ok=True)
+    return counts
+
+
+def load_classifier(folder: Path) -> tuple[QuoremForSequenceClassification, PreTrainedTokenizerFast, dict[str, object]]:
+    """The classifier of a fine-tuning run, its tokenizer, and the settings of the data it was trained on.
+
+    Raises:
+        UserError: if there is no finished classifier.
+    """
+    source = folder / "model" if (folder / "model").exists() else folder
+    if not (source / "config.json").exists():
+        found = "a pre-training run: run quorem finetune on it first" if (folder / "discriminator").exists() else "no classifier"
+        raise UserError(f"{folder}: has {found} (no model/config.json)")
+    settings = source.parent / "config.yaml"
+    data = yaml.safe_load(settings.read_text(encoding="utf-8")).get("data", {}) if settings.exists() else {}
+    tokenizer = load_tokenizer(source)
+    data = {"max_length": min(tokenizer.model_max_length, 512), "truncation": "head"} | data
+    return QuoremForSequenceClassification.from_pretrained(source).eval(), tokenizer, data
+
+
+def _grouped(rows: Iterator[tuple[int, list[str]]]) -> Iterator[list[list[str]]]:
+    while group := [fields for _, fields in islice(rows, ROWS_AT_ONCE)]:
+        yield group

@@ -1,0 +1,175 @@
+"""Sequence classification: labelled examples, their split, training steps and scores."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import PreTrainedTokenizerFast
+
+from quorem.config import TrainSettings
+from quorem.data.batches import LengthGroupedOrder, collate
+from quorem.errors import UserError, did_you_mean
+from quorem.metrics import classification_scores, confusion_matrix
+from quorem.tokenization import encode
+
+TRUNCATIONS = ("head", "tail", "both")
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Encoded texts, special tokens included, and their classes."""
+
+    rows: list[list[int]]
+    labels: list[int]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def take(self, indices: np.ndarray) -> "Examples":
+        """Some of the examples."""
+        return Examples([self.rows[i] for i in indices], [self.labels[i] for i in indices])
+
+
+def label_names(labels: Sequence[str]) -> list[str]:
+    """The classes, in order: by number if all are numbers, else by name.
+
+    Raises:
+        UserError: if there is only one class, or a class for every row.
+    """
+    names = set(labels)
+    if len(names) < 2:
+        raise UserError(f"every label is {next(iter(names), '(none)')!r}: two or more classes are needed to learn from")
+    if len(names) == len(labels) and len(labels) > 2:
+        raise UserError(f"all {len(labels)} labels differ: is this the right label column?")
+    try:
+        return sorted(names, key=lambda name: (float(name), name))
+    except ValueError:
+        return sorted(names)
+
+
+def encode_rows(
+    tokenizer: PreTrainedTokenizerFast, texts: Sequence[str], *, max_length: int, truncation: str
+) -> list[list[int]]:
+    """[CLS] text [SEP] as ids, at most max_length of them.
+
+    Args:
+        tokenizer: its ids.
+        texts: any text; an empty one gives [CLS] [SEP].
+        max_length: at least 4.
+        truncation: what is kept of a longer text: its head, its tail, or both in equal parts.
+
+    Raises:
+        UserError: for another truncation or length.
+    """
+    if truncation not in TRUNCATIONS:
+        raise UserError(f"data.truncation={truncation}: unknown.{did_you_mean(truncation, TRUNCATIONS)}")
+    if max_length < 4:
+        raise UserError(f"data.max_length={max_length}: 4 or more needed")
+    room = max_length - 2
+    cut = {"head": (room, 0), "tail": (0, room), "both": (room - room // 2, room // 2)}[truncation]
+    rows = []
+    for start in range(0, len(texts), 1000):
+        for ids in encode(tokenizer, list(texts[start : start + 1000])):
+            kept = ids if len(ids) <= room else ids[: cut[0]] + ids[len(ids) - cut[1] :]
+            rows.append([tokenizer.cls_token_id, *kept, tokenizer.sep_token_id])
+    return rows
+
+
+def split(num_rows: int, *, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Row numbers (training, validation): those of scikit-learn's train_test_split(test_size=share, random_state=seed).
+
+    Raises:
+        UserError: if one side would be empty.
+    """
+    num_held_out = int(np.ceil(num_rows * share))
+    if not 0 < num_held_out < num_rows:
+        raise UserError(
+            f"data.validation_share={share} of {num_rows} rows leaves nothing on one side: a share between 0 and 1, and "
+            "at least 2 rows, are needed"
+        )
+    order = np.random.RandomState(seed).permutation(num_rows)  # noqa: NPY002 - scikit-learn's own generator
+    return order[num_held_out:], order[:num_held_out]
+
+
+class ClassificationProgram:
+    """Fine-tuning's steps, for `quorem.train.fit`.
+
+    Args:
+        module: the classifier.
+        examples: the training split.
+        train: settings of the loop.
+        pad_id: id of [PAD].
+    """
+
+    def __init__(self, module: nn.Module, examples: Examples, train: TrainSettings, *, pad_id: int) -> None:
+        self.module, self.examples, self.train, self.pad_id = module, examples, train, pad_id
+        lengths = [len(row) for row in examples.rows]
+        self.order = LengthGroupedOrder(lengths, batch_size=train.batch_size, seed=train.seed)
+        self.total_steps = train.max_steps or max(1, round(train.epochs * self.order.steps_per_epoch))
+        self._tokens = self._rows = 0
+        self._correct: Tensor | int = 0
+
+    def micro_batches(self, step: int, *, rank: int, num_processes: int) -> Iterator[tuple[Examples, int]]:
+        """This process's rows of the step, and how many the whole step has."""
+        chosen = self.order.indices(step)
+        first, end = (len(chosen) * i // num_processes for i in (rank, rank + 1))
+        size = self.train.micro_batch_size or self.train.batch_size
+        for start in range(first, end, size):
+            yield self.examples.take(chosen[start : min(start + size, end)]), len(chosen)
+
+    def loss(self, module: nn.Module, micro_batch: tuple[Examples, int], device: torch.device) -> Tensor:
+        """The micro-batch's share of the mean cross-entropy."""
+        examples, num_rows = micro_batch
+        input_ids, mask = collate(examples.rows, pad_id=self.pad_id)
+        labels = torch.tensor(examples.labels, device=device)
+        logits = module(input_ids.to(device), None if mask is None else mask.to(device)).logits.float()
+        self._correct = self._correct + (logits.detach().argmax(-1) == labels).sum()
+        self._rows += len(examples)
+        self._tokens += input_ids.numel() if mask is None else int(mask.sum())
+        return F.cross_entropy(logits, labels, reduction="sum") / num_rows
+
+    def record(self) -> dict[str, Any]:
+        """Training accuracy since the last record."""
+        found = {"accuracy": float(self._correct) / max(1, self._rows), "tokens": self._tokens}
+        self._tokens = self._rows = 0
+        self._correct = 0
+        return found
+
+
+@torch.no_grad()
+def probabilities(
+    module: nn.Module, rows: Sequence[list[int]], *, pad_id: int, batch_size: int, dtype: torch.dtype | None
+) -> Tensor:
+    """Class probabilities float32 (rows, classes), on the CPU, in the order of rows.
+
+    Args:
+        module: the classifier; put into evaluation mode.
+        rows: encoded texts.
+        pad_id: id of [PAD].
+        batch_size: rows at once; rows of like length go together.
+        dtype: of autocast; None for float32 throughout.
+    """
+    module.eval()
+    device = next(module.parameters()).device
+    order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
+    found: Tensor | None = None
+    for start in range(0, len(order), batch_size):
+        chosen = order[start : start + batch_size]
+        input_ids, mask = collate([rows[i] for i in chosen], pad_id=pad_id)
+        with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
+            logits = module(input_ids.to(device), None if mask is None else mask.to(device)).logits
+        shares = torch.softmax(logits.float(), dim=-1).cpu()
+        found = torch.empty(len(rows), shares.shape[-1]) if found is None else found
+        found[torch.tensor(chosen)] = shares
+    return torch.empty(0, 0) if found is None else found
+
+
+def scores(shares: Tensor, labels: Sequence[int]) -> dict[str, Any]:
+    """Accuracy, F1 and confusion matrix (rows are the truth), and the mean loss, of class probabilities (n, classes)."""
+    confusion = confusion_matrix(np.asarray(labels), shares.argmax(-1).numpy(), shares.shape[-1])
+    chosen = shares.gather(-1, torch.tensor(labels).unsqueeze(-1)).clamp(min=1e-9)
+    return {**classification_scores(confusion), "loss": float(-chosen.log().mean()), "confusion": confusion.tolist()}

@@ -1,0 +1,163 @@
+"""Numbers that must not move by accident: losses of the first steps, and Google's optimizer on the real networks."""
+
+import re
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+
+from quorem.config import PretrainConfig, override, to_mapping
+from quorem.optim import build_optimizer
+from quorem.pretrain import RECIPES, PretrainProgram, _groups, prepare, resolve
+from quorem.runs import Run
+from quorem.samples import write_reviews
+from quorem.train import fit
+
+SETTINGS = (
+    "data.text_column=review",
+    "data.max_length=32",
+    "model.size=tiny",
+    "model.vocab_size=300",
+    "train.batch_size=8",
+    "train.precision=fp32",
+    "train.log_every=1",
+    "train.checkpoint_every=1000",
+)
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+class Memory:
+    """Stands for a run folder: keeps what is logged."""
+
+    folder = "memory"
+
+    def __init__(self):
+        self.records = []
+
+    def log(self, record):
+        self.records.append(record)
+
+    def load_state(self):
+        return None
+
+    def forget_after(self, step):
+        pass
+
+
+def build_program(tmp_path, *assignments):
+    """A program on 60 synthetic reviews, with all weights set to a ramp, so that no random generator's bits count."""
+    write_reviews(tmp_path / "reviews.csv", rows=60)
+    path = f"data.path={tmp_path / 'reviews.csv'}"
+    config = resolve(override(PretrainConfig(), [path, *SETTINGS, *assignments]))
+    program = PretrainProgram(config, *prepare(config, Run(tmp_path / "run", to_mapping(config))))
+    with torch.no_grad():
+        for parameter in program.module.parameters():
+            ramp = ((torch.arange(parameter.numel()) % 97) / 97 - 0.5) * 0.2
+            parameter.copy_(ramp.view_as(parameter) + (1.0 if parameter.ndim == 1 else 0.0))
+    return config, program
+
+
+def build_its_optimizer(config, program):
+    recipe = RECIPES[config.objective.recipe]
+    groups = _groups(program.module, config, recipe)
+    return build_optimizer(groups, kind=recipe.optimizer, betas=recipe.betas, eps=1e-6)
+
+
+GOLDEN = {}
+
+
+@pytest.mark.parametrize("embedding", ["dense", "qr"])
+def test_the_first_twenty_losses(tmp_path, embedding):
+    config, program = build_program(
+        tmp_path, f"model.embedding.kind={embedding}", "model.embedding.tier=60", "train.max_steps=20"
+    )
+    memory = Memory()
+    fit(
+        program,
+        build_its_optimizer(config, program),
+        settings=config.train,
+        total_steps=20,
+        schedule=config.train.schedule,
+        run=memory,
+    )
+    found = np.array([[record["mlm_loss"], record["rtd_loss"]] for record in memory.records])
+    for record in memory.records:
+        assert record["loss"] == pytest.approx(record["mlm_loss"] + 50 * record["rtd_loss"], rel=1e-5)
+    np.testing.assert_allclose(found, np.array(GOLDEN[embedding]).T, rtol=1e-4)
+
+
+PEAK_LR, TOTAL_STEPS, WARMUP_STEPS, NUM_STEPS = 2e-3, 8, 3, 5
+
+
+class PortOfGoogleAdam:
+    """google-research/electra model/optimization.py in NumPy, one variable at a time; the clip's 1e-6 is PyTorch's."""
+
+    def __init__(self, variables):
+        self.variables = variables
+        self.first = {name: np.zeros_like(value) for name, value in variables.items()}
+        self.second = {name: np.zeros_like(value) for name, value in variables.items()}
+
+    def update(self, gradients, step):
+        norm = np.sqrt(sum((gradient**2).sum() for gradient in gradients.values()))
+        lr = PEAK_LR * (1 - step / TOTAL_STEPS) * min(1.0, step / WARMUP_STEPS)
+        for name, gradient in gradients.items():
+            gradient = gradient * min(1.0, 1.0 / (norm + 1e-6))
+            self.first[name] = 0.9 * self.first[name] + 0.1 * gradient
+            self.second[name] = 0.999 * self.second[name] + 0.001 * gradient**2
+            update = self.first[name] / (np.sqrt(self.second[name]) + 1e-6)
+            if not re.search("LayerNorm|layer_norm|bias", name):
+                update = update + 0.01 * self.variables[name]
+            self.variables[name] = self.variables[name] - lr * update
+
+
+def copies(named):
+    return {name: tensor.detach().double().numpy().copy() for name, tensor in named}
+
+
+def test_the_google_recipe_equals_a_numpy_port_on_the_real_networks_over_five_steps(tmp_path):
+    """Traps 17 to 19: clip over all, Adam without correction, its schedule, what is decayed."""
+    config, program = build_program(
+        tmp_path,
+        "objective.recipe=google",
+        f"train.max_steps={TOTAL_STEPS}",
+        f"train.learning_rate={PEAK_LR}",
+        f"train.warmup={WARMUP_STEPS}",
+    )
+    assert (config.train.schedule, config.objective.keep_rate) == ("google", 0.15)
+    named = list(program.module.named_parameters())
+    port = PortOfGoogleAdam(copies(named))
+    start = copies(named)
+    optimizer = build_its_optimizer(config, program)
+    gradients, states = [], []
+
+    def capture_gradients(*_):
+        # The loop has clipped them already: clipped twice is clipped once, and the port sees the same direction.
+        gradients.append(copies((name, parameter.grad) for name, parameter in named))
+
+    optimizer.register_step_pre_hook(capture_gradients)
+    fit(
+        program,
+        optimizer,
+        settings=config.train,
+        total_steps=TOTAL_STEPS,
+        schedule=config.train.schedule,
+        run=Memory(),
+        after_step=lambda _: states.append(copies(named)),
+    )
+    for step in range(NUM_STEPS):
+        assert np.sqrt(sum((gradient**2).sum() for gradient in gradients[step].values())) <= 1 + 1e-5
+        port.update(gradients[step], step)
+        for name, expected in port.variables.items():
+            np.testing.assert_allclose(states[step][name], expected, rtol=1e-5, atol=2e-7, err_msg=f"{step} {name}")
+    assert all(np.array_equal(start[name], states[0][name]) for name in start)  # the first step's rate is 0
+    for before, after in pairwise(states):
+        assert all(not np.array_equal(before[name], after[name]) for name in start)

@@ -1,0 +1,209 @@
+"""The laws of token shards, epochs and rows."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from quorem.data import shards as shards_module
+from quorem.data.batches import EpochOrder, PackedRows, collate, step_seed
+from quorem.data.documents import Document
+from quorem.data.shards import Shards, shard_fingerprint, write_shards
+from quorem.errors import UserError
+from quorem.tokenization import train_tokenizer
+
+TEXTS = ["Ein Zug fährt", "Поезд идёт быстро", "東京 に 行く", "ein zug", "🚂 zug 🚂", "naïve  café"]
+CLS, SEP, PAD = 2, 3, 0
+
+
+
+
+class NumberTokenizer:
+    """Stands for a tokenizer of any size: a text is its ids, written out."""
+
+    sep_token_id = SEP
+
+    def __init__(self, vocab_size):
+        self.vocab_size = vocab_size
+
+    def __len__(self):
+        return self.vocab_size
+
+
+@pytest.fixture
+def numbers(monkeypatch):
+    monkeypatch.setattr(shards_module, "encode", lambda _, texts: [[int(i) for i in text.split()] for text in texts])
+
+
+def documents(texts=TEXTS):
+    return (Document(text, row=row) for row, text in enumerate(texts, 1))
+
+
+def write(folder, texts, vocab_size=100):
+    write_shards(folder, documents(texts), NumberTokenizer(vocab_size), made_from="x")
+    return Shards(folder)
+
+
+def split(shards):
+    """The documents' ids, without the [SEP] that ends each."""
+    parts = np.split(shards.tokens, shards.ends)[:-1]
+    assert all(part[-1] == SEP for part in parts)
+    return [part[:-1].tolist() for part in parts]
+
+
+def test_documents_come_back_in_order_whatever_their_script(tmp_path):
+    tokenizer = train_tokenizer(TEXTS, vocab_size=100)
+    meta = write_shards(tmp_path / "shards", documents(), tokenizer, made_from="abc")
+    shards = Shards(tmp_path / "shards")
+    expected = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in TEXTS]
+    assert split(shards) == expected
+    assert tokenizer.decode(split(shards)[1]) == "поезд идёт быстро"
+    assert shards.meta == meta and meta.fingerprint == "abc"
+    assert (meta.num_documents, meta.vocab_size) == (len(TEXTS), len(tokenizer))
+    assert meta.num_tokens == sum(map(len, expected)) + len(TEXTS) == len(shards.tokens)
+    flat = [i for ids in expected for i in ids]
+    assert shards.counts.tolist() == np.bincount(flat, minlength=len(tokenizer)).tolist()
+
+
+@pytest.mark.parametrize(("vocab_size", "dtype"), [(2**16, "uint16"), (2**16 + 1, "uint32"), (3_000_000, "uint32")])
+def test_the_largest_id_survives_in_the_smallest_type_that_holds_it(tmp_path, numbers, vocab_size, dtype):
+    shards = write(tmp_path / "shards", [f"5 {vocab_size - 1}", "7"], vocab_size)
+    assert shards.meta.dtype == dtype == shards.tokens.dtype.name
+    assert split(shards) == [[5, vocab_size - 1], [7]]
+    assert shards.counts.sum() == 3 and shards.counts[[5, 7, vocab_size - 1]].tolist() == [1, 1, 1]
+
+
+def test_more_documents_than_are_encoded_at_once(tmp_path, numbers):
+    texts = [" ".join(["9"] * (row % 4)) for row in range(2 * shards_module.DOCUMENTS_AT_ONCE + 10)]
+    shards = write(tmp_path / "shards", texts)
+    assert split(shards) == [[9] * (row % 4) for row in range(len(texts)) if row % 4]
+
+
+def test_documents_without_a_token_are_left_out_and_nothing_at_all_is_a_user_error(tmp_path, numbers):
+    assert split(write(tmp_path / "shards", ["", "8", ""])) == [[8]]
+    with pytest.raises(UserError, match="nothing to train on"):
+        write(tmp_path / "empty", ["", ""])
+    assert not (tmp_path / "empty").exists()
+
+
+def test_the_fingerprint_changes_with_the_file_the_tokenizer_and_the_settings(tmp_path):
+    one, other = train_tokenizer(TEXTS, vocab_size=100), train_tokenizer(TEXTS[:3], vocab_size=100)
+    path = tmp_path / "a.csv"
+    path.write_text("text\nhello\n")
+    first = shard_fingerprint(path, one, text_column="text")
+    assert shard_fingerprint(path, one, text_column="text") == first
+    one("a call with padding leaves no trace", padding="max_length", max_length=30)
+    assert shard_fingerprint(path, one, text_column="text") == first
+    found = {first, shard_fingerprint(path, other, text_column="text"), shard_fingerprint(path, one, text_column="t")}
+    path.write_text("text\nhellO\n")
+    found.add(shard_fingerprint(path, one, text_column="text"))
+    assert len(found) == 4
+
+
+def test_a_write_that_fails_leaves_nothing_and_an_older_folder_as_it_was(tmp_path, numbers):
+    def failing():
+        yield Document("5")
+        raise UserError("row 2 is broken")
+
+    for folder in (tmp_path / "new", tmp_path / "old"):
+        if folder.name == "old":
+            write(folder, ["7 8"])
+        with pytest.raises(UserError, match="row 2"):
+            write_shards(folder, failing(), NumberTokenizer(100), made_from="y")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["old"]
+    assert split(Shards(tmp_path / "old")) == [[7, 8]]
+    assert split(write(tmp_path / "old", ["9"])) == [[9]]
+
+
+def rewrite(path, change):
+    path.write_bytes(change(path.read_bytes()))
+
+
+@pytest.mark.parametrize(
+    "tamper",
+    [
+        lambda folder: (folder / "meta.json").unlink(),
+        lambda folder: (folder / "ends.bin").unlink(),
+        lambda folder: rewrite(folder / "meta.json", lambda old: old[:-5]),
+        lambda folder: rewrite(folder / "meta.json", lambda _: b"[1]"),
+        lambda folder: rewrite(folder / "meta.json", lambda _: json.dumps({"dtype": "uint16"}).encode()),
+        lambda folder: rewrite(folder / "meta.json", lambda old: old.replace(b"uint16", b"uint17")),
+        lambda folder: rewrite(folder / "tokens.bin", lambda old: old[:-2]),
+        lambda folder: rewrite(folder / "tokens.bin", lambda old: old[:-1]),
+        lambda folder: rewrite(folder / "tokens.bin", lambda _: b""),
+        lambda folder: rewrite(folder / "ends.bin", lambda old: old + old),
+        lambda folder: rewrite(folder / "counts.bin", lambda old: old[8:]),
+    ],
+)
+def test_a_folder_that_was_tampered_with_is_a_user_error(tmp_path, numbers, tamper):
+    write(tmp_path / "shards", ["5 6", "7"])
+    tamper(tmp_path / "shards")
+    with pytest.raises(UserError, match=r"shards.*delete it"):
+        Shards(tmp_path / "shards")
+
+
+@settings(max_examples=60, deadline=None)
+@given(num_items=st.integers(1, 60), batch_size=st.integers(1, 70), seed=st.integers(0, 2**40))
+def test_every_epoch_visits_each_item_once(num_items, batch_size, seed):
+    order = EpochOrder(num_items, batch_size=batch_size, seed=seed)
+    for epoch in range(3):
+        start = epoch * order.steps_per_epoch
+        batches = [order.indices(start + step) for step in range(order.steps_per_epoch)]
+        assert sorted(np.concatenate(batches).tolist()) == list(range(num_items))
+        assert [len(batch) for batch in batches[:-1]] == [batch_size] * (order.steps_per_epoch - 1)
+        assert len(batches[-1]) == (num_items - 1) % batch_size + 1
+
+
+def test_the_order_is_a_function_of_seed_and_step_alone():
+    """Trap 20: so a resumed run sees what an uninterrupted one sees."""
+    order = EpochOrder(50, batch_size=8, seed=1)
+    forwards = [order.indices(step).tolist() for step in range(21)]
+    backwards = [order.indices(step).tolist() for step in reversed(range(21))][::-1]
+    assert forwards == backwards == [EpochOrder(50, batch_size=8, seed=1).indices(step).tolist() for step in range(21)]
+
+
+def test_the_order_differs_by_epoch_and_by_seed():
+    """Trap 20."""
+    one, other = EpochOrder(50, batch_size=8, seed=1), EpochOrder(50, batch_size=8, seed=2)
+    found = {tuple(order.permutation(epoch).tolist()) for order in (one, other) for epoch in range(5)}
+    assert len(found) == 10
+
+
+def test_seeds_of_different_places_differ():
+    places = [(seed, kind, *rest) for seed in (0, 1) for kind in range(4) for rest in [(1,), (2,), (1, 1), (2, 1)]]
+    seeds = [step_seed(*place) for place in places]
+    assert len(set(seeds)) == len(places) and all(0 <= seed < 2**63 for seed in seeds)
+
+
+@settings(max_examples=60, deadline=None)
+@given(lengths=st.lists(st.integers(1, 30), min_size=1, max_size=12), max_length=st.integers(2, 20))
+def test_packing_loses_no_token_and_pads_only_the_last_row(lengths, max_length, tmp_path_factory):
+    rng = np.random.default_rng(len(lengths))
+    texts = [" ".join(map(str, rng.integers(5, 100, length))) for length in lengths]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shards_module, "encode", lambda _, texts: [[int(i) for i in text.split()] for text in texts])
+        shards = write(tmp_path_factory.mktemp("packed") / "shards", texts)
+    rows = PackedRows(shards, max_length=max_length, cls_id=CLS, pad_id=PAD)
+    kept = []
+    for index in range(len(rows)):
+        input_ids, mask = rows.batch(np.array([index]))
+        assert input_ids[0, 0] == CLS and mask is None
+        assert index == len(rows) - 1 or input_ids.shape[1] == max_length
+        kept += input_ids[0, 1:].tolist()
+    assert kept == shards.tokens.tolist()
+    together, mask = rows.batch(np.arange(len(rows))[::-1])
+    assert together.dtype == torch.int64 and together.shape[0] == len(rows)
+    real = torch.ones_like(together, dtype=torch.bool) if mask is None else mask
+    assert real[1:].all() and int(real.sum()) == len(kept) + len(rows)
+    assert (together[~real] == PAD).all()
+
+
+def test_collate_pads_on_the_right_and_needs_no_mask_where_nothing_is_padding():
+    input_ids, mask = collate([[2, 5, 6], [2], [2, 7]], pad_id=9)
+    assert input_ids.tolist() == [[2, 5, 6], [2, 9, 9], [2, 7, 9]]
+    assert mask.dtype == torch.bool and mask.tolist() == [[True] * 3, [True, False, False], [True, True, False]]
+    input_ids, mask = collate([[2, 0], [2, 0]], pad_id=0)
+    assert input_ids.tolist() == [[2, 0], [2, 0]] and mask is None

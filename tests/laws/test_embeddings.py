@@ -1,0 +1,303 @@
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import AutoModel
+
+from quorem import QuoremConfig, QuoremForMaskedLM
+from quorem.embeddings import EMBEDDINGS, Assignment
+from quorem.embeddings.assignment import square_divisor
+from quorem.embeddings.quotient_remainder import OPERATIONS
+
+VOCAB, DIM = 103, 8  # a prime vocabulary: the last bucket is incomplete
+OPTIONS = {"dense": [{}], "qr": [{"operation": operation} for operation in OPERATIONS]}
+VARIANTS = [(kind, options) for kind in EMBEDDINGS for options in OPTIONS.get(kind, [{}])]
+GRIDS = [(own_rows, permuted) for own_rows in (0, 13) for permuted in (False, True)]
+
+every_variant = pytest.mark.parametrize(
+    ("kind", "options"), VARIANTS, ids=["-".join([kind, *options.values()]) for kind, options in VARIANTS]
+)
+every_grid = pytest.mark.parametrize(
+    ("own_rows", "permuted"), GRIDS, ids=[f"tier{own_rows}-{'permuted' if p else 'identity'}" for own_rows, p in GRIDS]
+)
+
+
+def make_assignment(own_rows, permuted, vocab=VOCAB, divisor=11):
+    assignment = Assignment(vocab, own_rows=own_rows, divisor=divisor, permuted=permuted)
+    if permuted:
+        counts = torch.randint(0, 50, (vocab,), generator=torch.Generator().manual_seed(7))
+        assignment.set_order(counts, num_special=5)
+    return assignment
+
+
+def make_embedding(kind, options, own_rows, permuted, dim=DIM, **grid):
+    torch.manual_seed(0)
+    return EMBEDDINGS[kind](make_assignment(own_rows, permuted, **grid), dim, **options)
+
+
+@every_grid
+@every_variant
+@pytest.mark.parametrize("shape", [(), (0,), (5,), (2, 3), (2, 3, 4)])
+def test_vectors_have_the_shape_of_the_ids_and_one_more_axis(kind, options, own_rows, permuted, shape):
+    ids = torch.randint(0, VOCAB, shape)
+    vectors = make_embedding(kind, options, own_rows, permuted)(ids)
+    assert vectors.shape == (*shape, DIM)
+    assert vectors.dtype == torch.float32
+
+
+@every_grid
+@every_variant
+def test_distinct_ids_have_distinct_vectors(kind, options, own_rows, permuted):
+    vectors = make_embedding(kind, options, own_rows, permuted)(torch.arange(VOCAB))
+    assert len(vectors.unique(dim=0)) == VOCAB
+
+
+@every_grid
+@every_variant
+def test_a_vector_does_not_depend_on_the_ids_around_it(kind, options, own_rows, permuted):
+    embedding = make_embedding(kind, options, own_rows, permuted)
+    ids = torch.randperm(VOCAB).view(1, -1)
+    alone = torch.stack([embedding(token) for token in ids[0]])
+    assert torch.equal(embedding(ids)[0], alone)
+    assert torch.equal(embedding.rows(20, 40), embedding(torch.arange(20, 40)))
+    together = torch.cat([embedding.chunk_rows(chunk) for chunk in embedding.chunks(17)])
+    assert torch.equal(together, embedding(torch.arange(VOCAB)))
+
+
+@every_grid
+@every_variant
+def test_logits_are_products_with_every_row(kind, options, own_rows, permuted):
+    embedding = make_embedding(kind, options, own_rows, permuted)
+    hidden = torch.randn(4, DIM)
+    torch.testing.assert_close(embedding.logits(hidden), hidden @ embedding(torch.arange(VOCAB)).T)
+
+
+@every_grid
+@every_variant
+def test_every_row_of_every_parameter_is_read(kind, options, own_rows, permuted):
+    embedding = make_embedding(kind, options, own_rows, permuted)
+    (embedding(torch.arange(VOCAB)) ** 2).sum().backward()
+    for name, parameter in embedding.named_parameters():
+        assert parameter.requires_grad, name
+        assert parameter.is_floating_point(), name
+        assert parameter.grad.abs().sum(-1).min() > 0 if len(parameter) else own_rows == 0, name
+
+
+@every_grid
+@pytest.mark.parametrize("operation", OPERATIONS)
+@pytest.mark.parametrize("divisor", [1, 2, 11, 90, 500])
+def test_qr_has_a_row_for_each_own_token_quotient_and_remainder_and_no_more(operation, own_rows, permuted, divisor):
+    embedding = make_embedding("qr", {"operation": operation}, own_rows, permuted, divisor=divisor)
+    tail = VOCAB - own_rows
+    used = min(divisor, tail)
+    width = DIM // 2 if operation == "concat" else DIM
+    rows = {name: len(parameter) for name, parameter in embedding.named_parameters()}
+    assert rows == {"own": own_rows, "quotient": -(-tail // used), "remainder": used}
+    assert sum(parameter.numel() for parameter in embedding.parameters()) == (
+        own_rows * DIM + (rows["quotient"] + rows["remainder"]) * width
+    )
+    assert [buffer.numel() for buffer in embedding.buffers()] == ([VOCAB] if permuted else [])
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_a_table_without_a_tail_has_only_own_rows(operation):
+    embedding = make_embedding("qr", {"operation": operation}, VOCAB, False)
+    assert torch.equal(embedding(torch.arange(VOCAB)), embedding.own)
+    assert len(embedding.quotient) == len(embedding.remainder) == 0
+
+
+@every_variant
+@pytest.mark.parametrize("std", [0.02, 0.35])
+def test_composed_vectors_have_the_spread_asked_for(kind, options, std):
+    embedding = make_embedding(kind, options, 100, False, dim=128, vocab=10_000, divisor=100)
+    embedding.reset_parameters(std)
+    vectors = embedding(torch.arange(10_000)).detach()
+    for part in (vectors[:100], vectors[100:]):
+        assert part.std() == pytest.approx(std, rel=0.1)
+        assert part.mean().abs() < 0.1 * std
+
+
+@every_variant
+def test_a_new_table_starts_with_vectors_of_length_one(kind, options):
+    vectors = make_embedding(kind, options, 100, False, dim=128, vocab=10_000, divisor=100)(torch.arange(10_000))
+    assert (vectors**2).sum(-1).mean().item() == pytest.approx(1, rel=0.2)
+
+
+@every_grid
+@every_variant
+def test_state_dict_round_trip(kind, options, own_rows, permuted):
+    source = make_embedding(kind, options, own_rows, permuted)
+    target = EMBEDDINGS[kind](Assignment(VOCAB, own_rows=own_rows, divisor=11, permuted=permuted), DIM, **options)
+    ids = torch.arange(VOCAB)
+    assert not torch.equal(target(ids), source(ids))
+    target.assignment.ids(ids)  # the inverse is remembered; loading must forget it
+    target.load_state_dict(source.state_dict())
+    assert torch.equal(target(ids), source(ids))
+    assert torch.equal(target.assignment.ids(ids), source.assignment.ids(ids))
+
+
+@every_grid
+@every_variant
+def test_casting_to_bfloat16_changes_values_but_no_code(kind, options, own_rows, permuted):
+    embedding = make_embedding(kind, options, own_rows, permuted)
+    ids = torch.arange(VOCAB)
+    exact, ranks = embedding(ids).detach(), embedding.assignment.ranks(ids)
+    vectors = embedding.to(torch.bfloat16)(ids)
+    assert vectors.dtype == torch.bfloat16
+    assert torch.equal(embedding.assignment.ranks(ids), ranks)
+    torch.testing.assert_close(vectors.float(), exact, rtol=0.02, atol=1e-3)
+
+
+def test_composition_follows_the_papers_formulas():
+    ids = torch.arange(VOCAB)
+    combine = {"multiply": torch.mul, "add": torch.add, "concat": lambda q, r: torch.cat([q, r], dim=-1)}
+    for operation, function in combine.items():
+        embedding = make_embedding("qr", {"operation": operation}, 0, False)
+        by_hand = torch.stack([function(embedding.quotient[i // 11], embedding.remainder[i % 11]) for i in ids.tolist()])
+        assert torch.equal(embedding(ids), by_hand)
+
+
+def test_bad_options_are_refused():
+    with pytest.raises(ValueError, match="divide.*multiply, add, concat"):
+        make_embedding("qr", {"operation": "divide"}, 0, False)
+    with pytest.raises(ValueError, match="even width"):
+        make_embedding("qr", {"operation": "concat"}, 0, False, dim=7)
+    for wrong in ({"own_rows": -1, "divisor": 1}, {"own_rows": 11, "divisor": 1}, {"own_rows": 0, "divisor": 0}):
+        with pytest.raises(ValueError, match="needed"):
+            Assignment(10, **wrong)
+
+
+def codes_of(assignment, ids):
+    """Class of row and, for the grid, both digits: one tuple for each id."""
+    ranks = assignment.ranks(ids)
+    quotients, remainders = assignment.digits(ranks)
+    own = torch.where(ranks < assignment.own_rows, ranks, -1)
+    return list(zip(own.tolist(), quotients.tolist(), remainders.tolist(), strict=True))
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data())
+def test_codes_are_exact_and_distinct_for_vocabularies_up_to_2_40(data):
+    vocab = data.draw(st.integers(1, 2**40))
+    own_rows = data.draw(st.integers(0, min(vocab, 10**6)))
+    divisor = data.draw(st.integers(1, vocab))
+    ids = data.draw(st.lists(st.integers(0, vocab - 1), unique=True, max_size=20))
+    ids = sorted({*ids, 0, vocab - 1, max(vocab - 2, 0)})
+    assignment = Assignment(vocab, own_rows=own_rows, divisor=divisor)
+    codes = codes_of(assignment, torch.tensor(ids))
+    assert len(set(codes)) == len(ids)
+    for token, (own, quotient, remainder) in zip(ids, codes, strict=True):
+        if token < own_rows:
+            assert own == token
+        else:
+            assert (quotient, remainder) == divmod(token - own_rows, assignment.divisor)
+            assert quotient < assignment.num_quotients
+            assert remainder < assignment.divisor
+
+
+@settings(max_examples=100, deadline=None)
+@given(vocab=st.integers(1, 200), share=st.floats(0, 1), divisor=st.integers(1, 250))
+def test_partitions_are_complementary_and_leave_no_row_unread(vocab, share, divisor):
+    """Definition 1 of the paper: any two ids fall into different classes of at least one partition."""
+    assignment = Assignment(vocab, own_rows=round(share * vocab), divisor=divisor)
+    codes = codes_of(assignment, torch.arange(vocab))
+    assert len(set(codes)) == vocab
+    grid = [code for code in codes if code[0] < 0]
+    assert {quotient for _, quotient, _ in grid} == set(range(assignment.num_quotients))
+    assert {remainder for _, _, remainder in grid} == set(range(min(assignment.divisor, assignment.tail)))
+
+
+def test_an_identity_assignment_of_any_size_holds_no_tensor():
+    assignment = Assignment(2**40, own_rows=1000, divisor=square_divisor(2**40 - 1000))
+    assert not assignment.state_dict()
+    assert not list(assignment.buffers())
+    ids = torch.tensor([2**40 - 1])
+    assert torch.equal(assignment.ids(assignment.ranks(ids)), ids)
+
+
+@given(tail=st.integers(1, 10**14))
+def test_the_square_divisor_is_the_exact_root_rounded_up(tail):
+    root = square_divisor(tail)
+    assert (root - 1) ** 2 < tail <= root**2
+
+
+@given(counts=st.lists(st.integers(0, 5), min_size=5, max_size=60))
+def test_ranks_put_special_tokens_first_then_frequent_ones(counts):
+    vocab = len(counts)
+    assignment = Assignment(vocab, own_rows=0, divisor=3, permuted=True)
+    ids = torch.arange(vocab)
+    assignment.ids(ids)  # the inverse is remembered; a new order must forget it
+    assignment.set_order(torch.tensor(counts), num_special=5)
+    ranks = assignment.ranks(ids)
+    assert ranks.dtype == torch.int64
+    assert sorted(ranks.tolist()) == ids.tolist()
+    assert ranks[:5].tolist() == [0, 1, 2, 3, 4]
+    assert assignment.ids(ids)[5:].tolist() == sorted(range(5, vocab), key=lambda token: (-counts[token], token))
+    assert torch.equal(assignment.ids(ranks), ids)
+    assert torch.equal(assignment.ranks(assignment.ids(ids)), ids)
+
+
+def test_an_identity_assignment_has_no_order_to_set():
+    with pytest.raises(ValueError, match="no order"):
+        Assignment(10, own_rows=0, divisor=3).set_order(torch.zeros(10), num_special=5)
+
+
+ONE_STEP = """
+import json, resource, sys
+import torch
+import quorem
+from quorem.config import EmbeddingSettings, ModelSettings
+from quorem.presets import network_configs
+
+vocab = int(sys.argv[1])
+model = ModelSettings(size="tiny", embedding=EmbeddingSettings(kind="qr"))
+configs = network_configs(model, vocab_size=vocab, max_length=32)
+assert configs[0].embedding["kind"] == "qr" and configs[0].embedding["permuted"] and configs[0].head["kind"] == "two_level"
+generator, discriminator = quorem.QuoremForMaskedLM(configs[0]), quorem.QuoremForPreTraining(configs[1])
+discriminator.electra.embeddings.word_embeddings = generator.electra.embeddings.word_embeddings
+both = torch.nn.ModuleList([generator, discriminator])
+ids = torch.randint(5, vocab, (4, 32))
+optimizer = torch.optim.AdamW(both.parameters())
+head, where = generator.generator_lm_head, torch.arange(0, 128, 8)
+hidden = generator.hidden_at(ids, None, where)
+drawn = head.sample(hidden, torch.rand(len(where), dtype=torch.float64))
+corrupted = ids.flatten().index_copy(0, where, drawn).view_as(ids)
+loss = head.nll(hidden, ids.flatten()[where]).mean()
+loss = loss + discriminator(corrupted, labels=corrupted != ids).loss
+loss.backward()
+optimizer.step()
+assert torch.isfinite(loss)
+tensors = [*both.parameters(), *both.buffers()]
+print(json.dumps([resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, max(tensor.numel() for tensor in tensors)]))
+"""
+
+
+def measure_one_step(vocab):
+    done = subprocess.run([sys.executable, "-c", ONE_STEP, str(vocab)], capture_output=True, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_four_million_tokens_take_little_more_memory_than_thirty_thousand():
+    small, _ = measure_one_step(30_000)
+    large, largest = measure_one_step(4_000_000)
+    assert (large - small) / 1024 < 300  # MiB; a dense table of this width, its gradient and moments take 7,800
+    assert largest < 4_000_000 * 8
+
+
+def test_a_saved_model_with_a_huge_vocabulary_loads_with_auto_model(tmp_path):
+    vocab = 1_000_000
+    config = QuoremConfig(
+        vocab_size=vocab, embedding_size=16, hidden_size=16, num_hidden_layers=1, num_attention_heads=1,
+        intermediate_size=16, embedding={"kind": "qr", "own_rows": 500, "divisor": 1000, "permuted": True},
+        head={"kind": "two_level"},
+    )  # fmt: skip
+    source = QuoremForMaskedLM(config).eval()
+    source.electra.embeddings.word_embeddings.assignment.set_order(torch.arange(vocab), num_special=5)
+    source.save_pretrained(tmp_path)
+    loaded = AutoModel.from_pretrained(tmp_path).eval()
+    ids = torch.tensor([[2, 999_999, 5, 123_456, 3]])
+    assert torch.equal(loaded(ids).last_hidden_state, source.electra(ids).last_hidden_state)

@@ -1,0 +1,397 @@
+"""The laws of ELECTRA's objective. The trap numbers name known faults of other implementations."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+from quorem.config import ModelSettings, from_mapping
+from quorem.metrics import BinaryMetrics
+from quorem.modeling import QuoremForMaskedLM, QuoremForPreTraining
+from quorem.objective import Electra, Masked, mask_tokens, total_loss
+from quorem.optim import build_optimizer, parameter_groups
+from quorem.presets import PRESETS, network_configs
+
+VOCAB = 60
+SPECIAL = torch.tensor([0, 2, 3, 4])
+QR = {"kind": "qr", "tier": 10}
+NETWORKS = {
+    "absolute": {"positions": "absolute"},
+    "rotary": {"positions": "rotary"},
+    "alibi": {"positions": "alibi"},
+    "qr": {"embedding": QR},
+}
+
+
+def build(*, shared=True, vocab_size=VOCAB, **options):
+    settings = from_mapping(ModelSettings, {"size": "tiny", **options})
+    torch.manual_seed(0)
+    generator, discriminator = network_configs(settings, vocab_size=vocab_size, max_length=32)
+    return Electra(QuoremForMaskedLM(generator), QuoremForPreTraining(discriminator), shared_embeddings=shared)
+
+
+def sample_batch(lengths=(20, 7, 13, 3), *, keep=0.0, seed=0):
+    """Rows [CLS] words [SEP] of very different lengths, masked."""
+    rng = torch.Generator().manual_seed(seed)
+    input_ids = torch.randint(5, VOCAB, (len(lengths), max(lengths)), generator=rng)
+    real = torch.arange(max(lengths)) < torch.tensor(lengths).unsqueeze(1)
+    input_ids = input_ids.masked_fill(~real, 0)
+    input_ids[:, 0] = 2
+    input_ids[torch.arange(len(lengths)), torch.tensor(lengths) - 1] = 3
+    return mask_tokens(input_ids, real, special=SPECIAL, mask_id=4, rate=0.3, keep=keep, rng=rng)
+
+
+def run(module, masked):
+    positions = masked.chosen.flatten().nonzero().squeeze(-1)
+    noise = masked.uniforms.flatten()[positions]
+    return module(masked.input_ids, masked.attention_mask, masked.masked_ids, positions, noise)
+
+
+def gradients(module, parts, *, num_chosen, num_tokens):
+    """Loss and gradients of a step whose micro-batches are `parts`."""
+    module.zero_grad()
+    loss = 0.0
+    for part in parts:
+        share = total_loss(run(module, part), num_chosen=num_chosen, num_tokens=num_tokens)
+        share.backward()
+        loss += share.item()
+    return loss, {name: p.grad.clone() for name, p in module.named_parameters() if p.grad is not None}
+
+
+def assert_same_step(one, other, *, atol=1e-6):
+    assert one[0] == pytest.approx(other[0], rel=1e-5)
+    assert one[1].keys() == other[1].keys()
+    for name, gradient in one[1].items():
+        scale = max(1.0, gradient.abs().max().item())
+        assert (gradient - other[1][name]).abs().max() <= 3 * atol * scale, name
+
+
+class StubHead(nn.Module):
+    """Scores nothing and samples what it is told to."""
+
+    def __init__(self, samples):
+        super().__init__()
+        self.samples = samples
+
+    def nll(self, hidden, targets):
+        return torch.zeros(len(targets))
+
+    def sample(self, hidden, uniforms):
+        return self.samples
+
+
+class StubGenerator(nn.Module):
+    def __init__(self, samples):
+        super().__init__()
+        self.generator_lm_head = StubHead(samples)
+
+    def hidden_at(self, input_ids, attention_mask, positions):
+        return torch.zeros(len(positions), 4)
+
+
+class StubDiscriminator(nn.Module):
+    """Remembers how it was called; its scores are those given, or the ids it reads."""
+
+    def __init__(self, scores=None):
+        super().__init__()
+        self.scores, self.calls = scores, []
+
+    def forward(self, *args, **kwargs):
+        self.calls.append((args, kwargs))
+        return SimpleNamespace(logits=args[0].float() if self.scores is None else self.scores)
+
+
+def uniform_head(vocab_size, counts, **options):
+    """A generator head that gives the frequencies of `counts`, whatever the hidden vector 0 is worth."""
+    module = build(vocab_size=vocab_size, **options)
+    module.generator.generator_lm_head.start_at_unigram(counts)
+    return module.generator.generator_lm_head
+
+
+@pytest.mark.parametrize("embedding", [{}, QR], ids=["dense", "qr"])
+def test_samples_follow_the_softmax_and_are_not_its_argmax(embedding):
+    """Trap 1."""
+    head = build(embedding=embedding).generator.generator_lm_head
+    hidden = torch.randn(1, 128, generator=torch.Generator().manual_seed(1))
+    probabilities = torch.zeros(VOCAB)
+    for ids, log_prob in head.full_log_prob(hidden):
+        probabilities[ids] = log_prob[0].exp()
+    uniforms = torch.rand(100_000, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    found = torch.bincount(head.sample(hidden.expand(100_000, -1), uniforms), minlength=VOCAB) / 100_000
+    assert (found - probabilities).abs().sum() / 2 < 0.012
+    assert not found[SPECIAL].any()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("vocab_size", [30_522, 1_000_000])
+def test_a_token_of_probability_a_half_is_drawn_half_the_time_under_autocast(vocab_size, dtype):
+    """Trap 1b; stratified noise, so that the share is exact with few draws."""
+    counts = torch.ones(vocab_size, dtype=torch.int64)
+    counts[:5] = 0
+    counts[7] = counts.sum() - 1
+    head = uniform_head(vocab_size, counts, embedding=QR)
+    uniforms = (torch.arange(200, dtype=torch.float64) + 0.5) / 200
+    with torch.autocast("cpu", dtype=dtype):
+        found = head.sample(torch.zeros(200, 128), uniforms)
+    assert abs((found == 7).float().mean().item() - 0.5) < 0.02
+    assert found[found != 7].unique().numel() > 90  # and the others are not a few ties
+
+
+def test_the_full_head_draws_in_full_precision_under_autocast():
+    """Trap 1b."""
+    counts = torch.ones(30_522, dtype=torch.int64)
+    counts[:5], counts[7] = 0, 30_516
+    head = uniform_head(30_522, counts)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = head.sample(torch.zeros(200, 128), (torch.arange(200, dtype=torch.float64) + 0.5) / 200)
+    assert abs((found == 7).float().mean().item() - 0.5) < 0.02
+    assert found[found != 7].unique().numel() > 90
+
+
+def test_a_generator_that_is_always_right_replaces_nothing():
+    """Trap 2: labels compare with the originals, not with the masked input."""
+    masked = sample_batch()
+    outcome = run(Electra(StubGenerator(masked.input_ids[masked.chosen]), StubDiscriminator(), shared_embeddings=False), masked)
+    assert not outcome.is_replaced.any()
+
+
+@pytest.mark.parametrize("keep", [0.0, 0.5])
+def test_only_chosen_positions_are_ever_replaced(keep):
+    """Traps 3 and 7, and 4: tokens kept visible are sampled anew like the masked ones."""
+    masked = sample_batch(keep=keep)
+    samples = torch.full((masked.num_chosen,), VOCAB + 1)
+    discriminator = StubDiscriminator()
+    outcome = run(Electra(StubGenerator(samples), discriminator, shared_embeddings=False), masked)
+    assert torch.equal(outcome.is_replaced, masked.chosen)
+    corrupted = discriminator.calls[0][0][0]
+    assert torch.equal(corrupted, masked.input_ids.masked_fill(masked.chosen, VOCAB + 1))
+
+
+def test_the_generator_is_scored_at_chosen_positions_only_the_visible_ones_included():
+    """Trap 4."""
+    module, masked = build(), sample_batch(keep=0.5)
+    visible = masked.chosen & (masked.masked_ids == masked.input_ids)
+    assert visible.any() and (masked.chosen & ~visible).any()
+    outcome = run(module, masked)
+    assert outcome.targets.tolist() == masked.input_ids[masked.chosen].tolist()
+    logits = module.generator(masked.masked_ids, masked.attention_mask).logits
+    logits[..., SPECIAL] = -torch.inf
+    each = -torch.log_softmax(logits, -1).gather(-1, masked.input_ids.unsqueeze(-1)).squeeze(-1)
+    assert outcome.mlm_sum.item() == pytest.approx(each[masked.chosen].sum().item(), rel=1e-5)
+
+
+def test_a_step_with_nothing_to_mask_has_a_finite_loss_and_finite_gradients():
+    """Trap 6: transformers' loss is nan here."""
+    row = torch.tensor([[2, 3, 0], [2, 3, 0]])
+    masked = mask_tokens(row, row != 0, special=SPECIAL, mask_id=4, rate=0.15)
+    module = build()
+    outcome = run(module, masked)
+    total_loss(outcome, num_chosen=masked.num_chosen, num_tokens=masked.num_tokens).backward()
+    assert masked.num_chosen == 0 and outcome.mlm_sum == 0 and outcome.rtd_sum > 0
+    assert all(p.grad.isfinite().all() for p in module.parameters() if p.grad is not None)
+    assert total_loss(outcome, num_chosen=0, num_tokens=0).isfinite()
+
+
+@pytest.mark.parametrize("options", NETWORKS.values(), ids=NETWORKS)
+def test_the_discriminators_loss_does_not_reach_the_generators_body(options):
+    """Trap 8."""
+    module = build(**options)
+    run(module, sample_batch()).rtd_sum.backward()
+    shared = {id(p) for p in module.discriminator.parameters()}
+    own = [(name, p) for name, p in module.generator.named_parameters() if id(p) not in shared]
+    assert len(own) > 20
+    assert [name for name, p in own if p.grad is not None] == []
+    assert all(p.grad is not None for p in module.discriminator.parameters())
+
+
+@pytest.mark.parametrize("options", NETWORKS.values(), ids=NETWORKS)
+def test_the_generators_loss_does_not_reach_the_discriminators_body(options):
+    module = build(**options)
+    run(module, sample_batch()).mlm_sum.backward()
+    own = [name for name, p in module.discriminator.named_parameters() if p.grad is not None]
+    assert own and all(".embeddings." in name for name in own)
+
+
+def assert_tied(module):
+    embeddings = module.discriminator.electra.embeddings
+    assert module.generator.electra.embeddings is embeddings
+    assert module.generator.generator_lm_head.embedding is embeddings.word_embeddings
+    assert module.generator.get_input_embeddings() is embeddings.word_embeddings
+    pairs = zip(module.generator.electra.embeddings.parameters(), embeddings.parameters(), strict=True)
+    assert all(one.data_ptr() == other.data_ptr() for one, other in pairs)
+
+
+@pytest.mark.parametrize("options", NETWORKS.values(), ids=NETWORKS)
+def test_shared_embeddings_stay_one_and_the_same(options, tmp_path):
+    """Trap 10: after construction, .to(), saving and loading; each tensor once in the optimizer."""
+    module = build(**options)
+    assert_tied(module)
+    assert_tied(module.to(torch.float64).to(torch.float32))
+    torch.save(module.state_dict(), tmp_path / "state.pt")
+    other = build(**options)
+    nn.init.ones_(other.discriminator.electra.embeddings.LayerNorm.bias)
+    other.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
+    assert_tied(other)
+    assert all(torch.equal(one, two) for one, two in zip(module.parameters(), other.parameters(), strict=True))
+    groups = parameter_groups(
+        other.named_parameters(remove_duplicate=False), lr=1e-3, weight_decay=0.01, decay_embeddings=False
+    )
+    placed = [p.data_ptr() for group in groups for p in group["params"]]
+    assert sorted(placed) == sorted({p.data_ptr() for p in other.parameters()})
+
+
+def test_unshared_embeddings_share_nothing_and_the_head_is_tied_to_the_generators():
+    """Trap 10."""
+    module = build(shared=False)
+    own = {p.data_ptr() for p in module.generator.parameters()}
+    assert not own & {p.data_ptr() for p in module.discriminator.parameters()}
+    head = module.generator.generator_lm_head
+    assert head.embedding is module.generator.electra.embeddings.word_embeddings
+
+
+@pytest.mark.parametrize("size", PRESETS)
+def test_every_preset_has_a_generator_that_fits_its_discriminator(size):
+    """Trap 11."""
+    generator, discriminator = network_configs(ModelSettings(size=size), vocab_size=1000, max_length=128)
+    for config in (generator, discriminator):
+        assert config.num_attention_heads >= 1
+        assert config.hidden_size % config.num_attention_heads == 0
+        assert config.intermediate_size >= 2 * config.hidden_size
+    assert generator.embedding_size == discriminator.embedding_size
+    if size not in ("tiny", "origin"):
+        assert generator.num_hidden_layers == discriminator.num_hidden_layers
+        assert generator.num_attention_heads * generator.attention_head_size == generator.hidden_size
+    if size != "small++":  # whose generator is as wide as the discriminator, as released
+        assert generator.hidden_size < discriminator.hidden_size
+    if size in ("small", "large"):
+        assert generator.hidden_size * 4 == discriminator.hidden_size
+
+
+@pytest.mark.parametrize("options", NETWORKS.values(), ids=NETWORKS)
+def test_more_padding_changes_neither_loss_nor_gradients(options):
+    """Traps 12 and 25."""
+    module, masked = build(**options), sample_batch()
+    padded = Masked(
+        *(
+            nn.functional.pad(part, (0, 9), value=value)
+            for part, value in (
+                (masked.input_ids, 0),
+                (masked.attention_mask, False),
+                (masked.masked_ids, 0),
+                (masked.chosen, False),
+                (masked.uniforms, 0.5),
+            )
+        )
+    )
+    counts = {"num_chosen": masked.num_chosen, "num_tokens": masked.num_tokens}
+    assert (padded.num_chosen, padded.num_tokens) == tuple(counts.values())
+    assert_same_step(gradients(module, [masked], **counts), gradients(module, [padded], **counts))
+
+
+def test_what_stands_under_the_padding_does_not_matter():
+    """Trap 12: the sum over real tokens, and no attention to the others."""
+    module, masked = build(), sample_batch()
+    outcome = run(module, masked)
+    garbage = masked.input_ids.masked_fill(~masked.attention_mask, 33)
+    other = run(module, replace(masked, input_ids=garbage, masked_ids=masked.masked_ids.where(masked.attention_mask, 33)))
+    assert other.rtd_sum.item() == pytest.approx(outcome.rtd_sum.item(), rel=1e-6)
+    each = nn.functional.binary_cross_entropy_with_logits(
+        outcome.scores, outcome.is_replaced.float(), reduction="none"
+    )
+    assert outcome.rtd_sum.item() == pytest.approx(each[masked.attention_mask].sum().item(), rel=1e-6)
+
+
+def test_the_total_is_the_mean_of_each_with_its_weight():
+    """Trap 13: g + 50 d."""
+    masked = sample_batch()
+    outcome = run(build(), masked)
+    loss = total_loss(outcome, num_chosen=masked.num_chosen, num_tokens=masked.num_tokens)
+    mlm, rtd = outcome.mlm_sum / masked.num_chosen, outcome.rtd_sum / masked.num_tokens
+    assert loss.shape == () and loss.item() == pytest.approx((mlm + 50 * rtd).item())
+    weighted = total_loss(
+        outcome, num_chosen=masked.num_chosen, num_tokens=masked.num_tokens, mlm_weight=0.5, rtd_weight=7.0
+    )
+    assert weighted.item() == pytest.approx((0.5 * mlm + 7 * rtd).item())
+
+
+@pytest.mark.parametrize("cuts", [(0, 1, 2, 3, 4), (0, 3, 4), (0, 2, 4)])
+@pytest.mark.parametrize("options", NETWORKS.values(), ids=NETWORKS)
+def test_micro_batches_of_uneven_rows_add_up_to_the_whole_batch(options, cuts):
+    """Traps 13, 14 and 25: means over the step, not means of means; also how processes share a step."""
+    module, masked = build(**options), sample_batch()
+    counts = {"num_chosen": masked.num_chosen, "num_tokens": masked.num_tokens}
+    parts = [masked.rows(start, stop) for start, stop in zip(cuts, cuts[1:], strict=False)]
+    assert_same_step(gradients(module, [masked], **counts), gradients(module, parts, **counts))
+
+
+@pytest.mark.parametrize("options", NETWORKS.values(), ids=NETWORKS)
+def test_one_step_changes_every_tensor(options):
+    """Trap 15: of the discriminator, and of the generator too."""
+    module = build(**options)
+    groups = parameter_groups(
+        module.named_parameters(remove_duplicate=False), lr=1e-3, weight_decay=0.01, decay_embeddings=False
+    )
+    optimizer = build_optimizer(groups, kind="adamw", betas=(0.9, 0.98), eps=1e-6)
+    before = {name: p.detach().clone() for name, p in module.named_parameters()}
+    masked = sample_batch((20, 17, 13, 19))
+    gradients(module, [masked], num_chosen=masked.num_chosen, num_tokens=masked.num_tokens)
+    optimizer.step()
+    assert [name for name, p in module.named_parameters() if torch.equal(p, before[name])] == []
+
+
+def test_the_discriminator_sees_ids_and_mask_and_no_label():
+    """Trap 16: labels must not leak, for instance as token types."""
+    masked = sample_batch()
+    discriminator = StubDiscriminator()
+    samples = torch.full((masked.num_chosen,), 50)
+    run(Electra(StubGenerator(samples), discriminator, shared_embeddings=False), masked)
+    ((args, kwargs),) = discriminator.calls
+    assert not kwargs and len(args) == 2 and args[1] is masked.attention_mask
+
+
+def test_other_labels_for_the_same_input_leave_the_scores_alone():
+    """Trap 16."""
+    discriminator = build().discriminator.eval()
+    masked = sample_batch()
+    samples = torch.full((masked.num_chosen,), 50)
+    module = Electra(StubGenerator(samples), discriminator, shared_embeddings=False)
+    truth = replace(masked, input_ids=masked.input_ids.masked_fill(masked.chosen, 50))
+    outcome, other = run(module, masked), run(module, truth)
+    assert outcome.is_replaced.any() and not other.is_replaced.any()
+    assert torch.equal(outcome.scores, other.scores)
+
+
+def test_dropout_is_on_in_both_networks_while_training_and_repeats_with_the_seed():
+    """Trap 21: sampling sees the generator as it is trained, as in the reference; model.dropout=0 turns it off."""
+    masked = sample_batch()
+    for dropout in (0.0, 0.3):
+        module = build(dropout=dropout)
+        outcomes = []
+        for seed in (1, 1, 2):
+            torch.manual_seed(seed)
+            outcomes.append(run(module.train(), masked))
+        calm = run(module.eval(), masked)
+        assert torch.equal(outcomes[0].hidden, outcomes[1].hidden)
+        assert torch.equal(outcomes[0].scores, outcomes[1].scores)
+        assert torch.equal(outcomes[0].hidden, outcomes[2].hidden) == (dropout == 0)
+        assert torch.equal(outcomes[0].hidden, calm.hidden) == (dropout == 0)
+        assert torch.equal(outcomes[0].scores, outcomes[2].scores) == (dropout == 0)
+
+
+def test_the_metric_calls_a_token_replaced_above_logit_zero():
+    """Trap 24: not above 0.5; padding does not count."""
+    masked = sample_batch((4, 3))
+    scores = torch.tensor([[-0.1, 0.2, -0.3, -9.0], [-0.1, 0.4, 0.3, 9.0]])
+    chosen = torch.tensor([[False, True, False, False], [False, True, False, False]])
+    samples = torch.tensor([VOCAB, VOCAB])
+    module = Electra(StubGenerator(samples), StubDiscriminator(scores), shared_embeddings=False)
+    outcome = run(module, replace(masked, chosen=chosen))
+    metrics = BinaryMetrics()
+    metrics.update(outcome.scores, outcome.is_replaced, outcome.real)
+    found = metrics.compute()
+    assert found["recall"] == 1.0
+    assert found["precision"] == pytest.approx(2 / 3)
+    assert found["accuracy"] == pytest.approx(6 / 7)
+    assert found["positive_share"] == pytest.approx(2 / 7)
