@@ -1,6 +1,6 @@
 """What learns fastest in equal time on a small budget: positions, initialisation, learning rate, embedding and head.
 
-Every arm gets the same number of seconds on one thread (steps are set from its own measured speed, so that its learning
+Every arm gets the same number of seconds of one thread's processor time (steps are set from its own measured speed, so that its learning
 rate runs its whole course), the same data, order and masks, and is judged on held-out text: the generator's exact nll,
 and the discriminator's loss and AUC on the generator's samples.
 
@@ -62,15 +62,15 @@ def program_and_optimizer(config: PretrainConfig, data: Path) -> tuple[PretrainP
 
 
 def seconds_per_step(config: PretrainConfig, data: Path) -> float:
-    """Measured on the first steps of a program that is then thrown away."""
+    """Processor time of a step, measured on the first steps of a program that is then thrown away."""
     program, optimizer = program_and_optimizer(config, data)
     with tempfile.TemporaryDirectory() as folder:
         run = Run(Path(folder), {})
         settings = replace(config.train, log_every=10**9, checkpoint_every=10**9)
         fit(program, optimizer, settings=settings, total_steps=WARM_UP, schedule="constant", run=run)
-        began = time.perf_counter()
+        began = time.process_time()
         fit(program, optimizer, settings=settings, total_steps=TIMED, schedule="constant", run=run)
-        return (time.perf_counter() - began) / TIMED
+        return (time.process_time() - began) / TIMED
 
 
 def run_arm(config: PretrainConfig, data: Path, held_out: Shards, *, seconds: float, max_rows: int) -> dict[str, Any]:

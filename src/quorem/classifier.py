@@ -21,6 +21,7 @@ class PaperHead(nn.Module):
         self.out_proj = nn.Linear(config.hidden_size, config.num_labels)
 
     def forward(self, pooled: Tensor) -> Tensor:
+        """Scores (batch, num_labels) of pooled vectors (batch, hidden_size)."""
         return self.out_proj(self.dropout(pooled))
 
 
@@ -34,6 +35,7 @@ class HuggingFaceHead(nn.Module):
         self.out_proj = nn.Linear(config.hidden_size, config.num_labels)
 
     def forward(self, pooled: Tensor) -> Tensor:
+        """Scores (batch, num_labels) of pooled vectors (batch, hidden_size)."""
         return self.out_proj(self.dropout(F.gelu(self.dense(self.dropout(pooled)))))
 
 

@@ -44,8 +44,8 @@ EVALUATION_ROWS = 64
 def resolve(config: FinetuneConfig) -> FinetuneConfig:
     """The settings with everything left open filled in by the recipe and the pre-trained model's size, checked.
 
-    The paper's learning rates and layer decay by size are in its Table 7. The origin recipe has 1e-4 without decay, and
-    max pooling.
+    The paper's learning rates and layer decay by size are in its Table 7; new weights get no layer decay, which would only
+    slow them. The origin recipe has 1e-4 without decay, and max pooling.
 
     Raises:
         UserError: for an unknown name or a number out of range.
@@ -62,7 +62,7 @@ def resolve(config: FinetuneConfig) -> FinetuneConfig:
             raise UserError(f"{key}={value}: unknown.{did_you_mean(value, allowed)}")
     paper = chosen.recipe == "paper"
     rate = config.train.learning_rate or (named.finetune_learning_rate if paper else THAWED_RATE)
-    decay = chosen.layer_decay or (named.layer_decay if paper else 1.0)
+    decay = chosen.layer_decay or (named.layer_decay if paper and not chosen.from_scratch else 1.0)
     pooling = chosen.pooling or (named.pooling if paper else "max")
     train = replace(
         config.train, learning_rate=rate, generator_learning_rate=None, schedule=config.train.schedule or "linear"

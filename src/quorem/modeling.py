@@ -271,6 +271,9 @@ class QuoremModel(QuoremPreTrainedModel):
         hidden = self.embeddings(input_ids, token_type_ids, position_ids)
         if hasattr(self, "embeddings_project"):
             hidden = self.embeddings_project(hidden)
+        device_type = hidden.device.type
+        if torch.is_autocast_enabled(device_type):  # a residual stream that is cast once, not before every product
+            hidden = hidden.to(torch.get_autocast_dtype(device_type))
         bias = alibi_bias(config.num_attention_heads, time, input_ids.device) if config.positions == "alibi" else None
         rotation = (
             rotation_angles(time, config.attention_head_size, input_ids.device)

@@ -10,6 +10,7 @@ arXiv:2003.10555, sec. 2. What this module guarantees:
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -50,7 +51,11 @@ class Masked:
         """Some rows, for a micro-batch or a process: their masks and noise are what they were."""
         mask = None if self.attention_mask is None else self.attention_mask[start:stop]
         return Masked(
-            self.input_ids[start:stop], mask, self.masked_ids[start:stop], self.chosen[start:stop], self.uniforms[start:stop]
+            self.input_ids[start:stop],
+            mask,
+            self.masked_ids[start:stop],
+            self.chosen[start:stop],
+            self.uniforms[start:stop],
         )
 
 
@@ -148,12 +153,16 @@ class Electra(nn.Module):
             as in google-research/electra. Each keeps its own projection.
     """
 
+    generator: Any
+    discriminator: Any
+
     def __init__(self, generator: nn.Module, discriminator: nn.Module, *, shared_embeddings: bool = True) -> None:
         super().__init__()
         self.generator, self.discriminator = generator, discriminator
         if shared_embeddings:
-            generator.electra.embeddings = discriminator.electra.embeddings
-            generator.generator_lm_head.tie(discriminator.electra.embeddings.word_embeddings)
+            embeddings = self.discriminator.electra.embeddings
+            self.generator.electra.embeddings = embeddings
+            self.generator.generator_lm_head.tie(embeddings.word_embeddings)
 
     def forward(
         self,

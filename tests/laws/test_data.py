@@ -19,8 +19,6 @@ TEXTS = ["Ein Zug fährt", "Поезд идёт быстро", "東京 に 行�
 CLS, SEP, PAD = 2, 3, 0
 
 
-
-
 class NumberTokenizer:
     """Stands for a tokenizer of any size: a text is its ids, written out."""
 
@@ -61,7 +59,8 @@ def test_documents_come_back_in_order_whatever_their_script(tmp_path):
     expected = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in TEXTS]
     assert split(shards) == expected
     assert tokenizer.decode(split(shards)[1]) == "поезд идёт быстро"
-    assert shards.meta == meta and meta.fingerprint == "abc"
+    assert shards.meta == meta
+    assert meta.fingerprint == "abc"
     assert (meta.num_documents, meta.vocab_size) == (len(TEXTS), len(tokenizer))
     assert meta.num_tokens == sum(map(len, expected)) + len(TEXTS) == len(shards.tokens)
     flat = [i for ids in expected for i in ids]
@@ -73,7 +72,8 @@ def test_the_largest_id_survives_in_the_smallest_type_that_holds_it(tmp_path, nu
     shards = write(tmp_path / "shards", [f"5 {vocab_size - 1}", "7"], vocab_size)
     assert shards.meta.dtype == dtype == shards.tokens.dtype.name
     assert split(shards) == [[5, vocab_size - 1], [7]]
-    assert shards.counts.sum() == 3 and shards.counts[[5, 7, vocab_size - 1]].tolist() == [1, 1, 1]
+    assert shards.counts.sum() == 3
+    assert shards.counts[[5, 7, vocab_size - 1]].tolist() == [1, 1, 1]
 
 
 def test_more_documents_than_are_encoded_at_once(tmp_path, numbers):
@@ -175,7 +175,8 @@ def test_the_order_differs_by_epoch_and_by_seed():
 def test_seeds_of_different_places_differ():
     places = [(seed, kind, *rest) for seed in (0, 1) for kind in range(4) for rest in [(1,), (2,), (1, 1), (2, 1)]]
     seeds = [step_seed(*place) for place in places]
-    assert len(set(seeds)) == len(places) and all(0 <= seed < 2**63 for seed in seeds)
+    assert len(set(seeds)) == len(places)
+    assert all(0 <= seed < 2**63 for seed in seeds)
 
 
 @settings(max_examples=60, deadline=None)
@@ -190,20 +191,25 @@ def test_packing_loses_no_token_and_pads_only_the_last_row(lengths, max_length, 
     kept = []
     for index in range(len(rows)):
         input_ids, mask = rows.batch(np.array([index]))
-        assert input_ids[0, 0] == CLS and mask is None
+        assert input_ids[0, 0] == CLS
+        assert mask is None
         assert index == len(rows) - 1 or input_ids.shape[1] == max_length
         kept += input_ids[0, 1:].tolist()
     assert kept == shards.tokens.tolist()
     together, mask = rows.batch(np.arange(len(rows))[::-1])
-    assert together.dtype == torch.int64 and together.shape[0] == len(rows)
+    assert together.dtype == torch.int64
+    assert together.shape[0] == len(rows)
     real = torch.ones_like(together, dtype=torch.bool) if mask is None else mask
-    assert real[1:].all() and int(real.sum()) == len(kept) + len(rows)
+    assert real[1:].all()
+    assert int(real.sum()) == len(kept) + len(rows)
     assert (together[~real] == PAD).all()
 
 
 def test_collate_pads_on_the_right_and_needs_no_mask_where_nothing_is_padding():
     input_ids, mask = collate([[2, 5, 6], [2], [2, 7]], pad_id=9)
     assert input_ids.tolist() == [[2, 5, 6], [2, 9, 9], [2, 7, 9]]
-    assert mask.dtype == torch.bool and mask.tolist() == [[True] * 3, [True, False, False], [True, True, False]]
+    assert mask.dtype == torch.bool
+    assert mask.tolist() == [[True] * 3, [True, False, False], [True, True, False]]
     input_ids, mask = collate([[2, 0], [2, 0]], pad_id=0)
-    assert input_ids.tolist() == [[2, 0], [2, 0]] and mask is None
+    assert input_ids.tolist() == [[2, 0], [2, 0]]
+    assert mask is None

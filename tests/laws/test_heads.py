@@ -145,9 +145,8 @@ def test_value_and_gradients_equal_the_plain_twins(head):
     found = head.nll(hidden, targets)
     torch.testing.assert_close(found, twin.float(), atol=1e-5, rtol=1e-5)
     slope, expected_slope = ((each * weights).sum() for each in (found, twin.float()))
-    torch.testing.assert_close(
-        *(torch.autograd.grad(loss, hidden, retain_graph=True) for loss in (slope, expected_slope)), atol=2e-5, rtol=1e-4
-    )
+    for_hidden = [torch.autograd.grad(loss, hidden, retain_graph=True) for loss in (slope, expected_slope)]
+    torch.testing.assert_close(*for_hidden, atol=2e-5, rtol=1e-4)
     torch.testing.assert_close(gradients(head, slope), gradients(head, expected_slope), atol=5e-5, rtol=1e-4)
 
 
@@ -276,18 +275,18 @@ def test_an_incomplete_bucket_leaks_nothing(condition, tail):
 @pytest.mark.parametrize("kind", list(HEADS))
 def test_a_token_with_half_the_mass_is_drawn_half_the_time_under_autocast(kind):
     """30,000 near-equal scores far below the top one: what breaks Gumbel noise in bfloat16."""
-    vocab, draws = 30_000, 20_000
+    vocab, draws = 30_000, 2000
     head = make_head(kind, {}, "qr", {"operation": "multiply"}, 205, False, vocab=vocab, divisor=173)
     counts = torch.ones(vocab)
     counts[100] = vocab - 1
     head.start_at_unigram(counts)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         hidden = torch.zeros(1, DIM)
-        drawn = torch.cat([head.sample(hidden.expand(500, -1), part) for part in seeded_uniforms(draws).split(500)])
+        drawn = head.sample(hidden.expand(draws, -1), (torch.arange(draws, dtype=torch.float64) + 0.5) / draws)
         log_prob = head.log_prob(hidden, torch.tensor([100]))
     assert (drawn == 100).double().mean().item() == pytest.approx(0.5, abs=0.02)
     assert log_prob.exp().item() == pytest.approx(0.5, abs=1e-3)
-    assert len(drawn.unique()) > 5000
+    assert len(drawn.unique()) > 900
 
 
 @every_head
@@ -369,7 +368,7 @@ def test_two_levels_are_refused_where_they_cannot_be():
     with pytest.raises(ValueError, match="full head"):
         TwoLevelHead(DenseEmbedding(Assignment(9, own_rows=9, divisor=1), DIM))
     grid = Assignment(9, own_rows=3, divisor=2)
-    with pytest.raises(ValueError, match="gated.*mlp, multiply"):
+    with pytest.raises(ValueError, match=r"gated.*mlp, multiply"):
         TwoLevelHead(DenseEmbedding(grid, DIM), condition="gated")
     with pytest.raises(ValueError, match="row of its own"):
         TwoLevelHead(DenseEmbedding(grid, DIM), never=[0, 3])

@@ -28,9 +28,7 @@ def batches(draw):
 
 
 @settings(max_examples=150, deadline=None)
-@given(
-    batch=batches(), rate=st.floats(0.01, 1.0), keep=st.sampled_from([0.0, 0.15, 0.6]), seed=st.integers(0, 2**31)
-)
+@given(batch=batches(), rate=st.floats(0.01, 1.0), keep=st.sampled_from([0.0, 0.15, 0.6]), seed=st.integers(0, 2**31))
 def test_exact_counts_and_only_ordinary_tokens_and_nothing_else_touched(batch, rate, keep, seed):
     """Traps 5 (special tokens), 6 (counts, draws with replacement) and 7 (changes at positions not chosen)."""
     input_ids, attention_mask = batch
@@ -51,9 +49,9 @@ def test_exact_counts_and_only_ordinary_tokens_and_nothing_else_touched(batch, r
     assert masked.num_tokens == (input_ids.numel() if attention_mask is None else int(attention_mask.sum()))
 
 
-@pytest.mark.parametrize(("number", "expected"), [(150, 10), (350, 24), (50, 4)])
+@pytest.mark.parametrize(("number", "expected"), [(150, 11), (350, 25), (50, 4)])
 def test_counts_are_rounded_as_python_does(number, expected):
-    """Trap 6: 0.07 * 150 is a half or just above it, depending on the precision."""
+    """Trap 6: 0.07 * 150 is just above 10.5, which float32 cannot tell."""
     assert mask(torch.full((1, number), 7), rate=0.07).num_chosen == expected == round(0.07 * number)
 
 
@@ -89,7 +87,8 @@ def test_the_noise_is_float64_uniform_in_the_unit_interval():
     """Trap 1b: noise in half precision draws rare tokens far too often, or a likely one hardly ever."""
     noise = mask(torch.full((100, 100), 7)).uniforms
     assert noise.dtype == torch.float64
-    assert 0 <= noise.min() < 0.01 and 0.99 < noise.max() < 1
+    assert 0 <= noise.min() < 0.01
+    assert 0.99 < noise.max() < 1
     assert noise.unique().numel() == noise.numel()
 
 
@@ -97,8 +96,10 @@ def test_the_same_seed_gives_the_same_masks_and_another_one_others():
     """Trap 20."""
     input_ids = torch.full((8, 50), 7)
     first, again, other = mask(input_ids, seed=3), mask(input_ids, seed=3), mask(input_ids, seed=4)
-    assert torch.equal(first.chosen, again.chosen) and torch.equal(first.uniforms, again.uniforms)
-    assert not torch.equal(first.chosen, other.chosen) and not torch.equal(first.uniforms, other.uniforms)
+    assert torch.equal(first.chosen, again.chosen)
+    assert torch.equal(first.uniforms, again.uniforms)
+    assert not torch.equal(first.chosen, other.chosen)
+    assert not torch.equal(first.uniforms, other.uniforms)
 
 
 def test_rows_cut_every_part_alike():

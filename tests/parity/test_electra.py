@@ -106,9 +106,9 @@ def test_outputs_and_gradients_equal_transformers_electra(name, size, inputs):
     mask = batch["attention_mask"]
     if inputs != "padding and types":
         del batch["token_type_ids"]
-    if inputs == "ids":
-        del batch["attention_mask"]
+    if inputs == "ids":  # transformers gives the padding token no gradient even where it is attended to, so none is
         mask = torch.ones_like(mask)
+        batch = {"input_ids": batch["input_ids"].where(batch["attention_mask"] == 1, 9)}
     outputs = [output_of(each(**batch), mask) for each in (model, reference)]
     close(*outputs)
     slopes = torch.randn(outputs[0].shape, generator=torch.Generator().manual_seed(4)) / outputs[0].numel() ** 0.5
@@ -122,7 +122,7 @@ def test_outputs_and_gradients_equal_transformers_electra(name, size, inputs):
             assert found[key] is None or not found[key].any(), key
         else:
             scale = max(1.0, float(gradient.abs().max()))
-            torch.testing.assert_close(found[key], gradient, atol=1e-5 * scale, rtol=0, msg=lambda text, key=key: f"{key}: {text}")
+            assert (found[key] - gradient).abs().max() < 1e-5 * scale, key
 
 
 @pytest.mark.usefixtures("attention")
@@ -175,7 +175,7 @@ def test_saving_and_loading_changes_no_bit(name, positions, table, tmp_path):
     loaded, info = auto.from_pretrained(tmp_path, output_loading_info=True)
     assert type(loaded) is cls
     assert not any(info[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys"))
-    assert loaded.config.to_dict() == model.config.to_dict() | {"transformers_version": loaded.config.transformers_version}
+    assert loaded.config.to_json_string() == model.config.to_json_string()
     state = loaded.state_dict()
     assert state.keys() == model.state_dict().keys()
     assert all(torch.equal(state[key], value) for key, value in model.state_dict().items())
@@ -258,7 +258,8 @@ def test_rotary_turns_each_pair_by_its_own_angle():
     place = torch.arange(7, dtype=torch.float64).unsqueeze(-1)
     angles = place * 10000.0 ** (-2 * torch.arange(4, dtype=torch.float64) / 8)
     turned = torch.complex(vectors[..., :4].double(), vectors[..., 4:].double()) * torch.exp(1j * angles)
-    close(rotate(vectors, rotation_angles(7, 8, torch.device("cpu"))).double(), torch.cat([turned.real, turned.imag], -1))
+    found = rotate(vectors, rotation_angles(7, 8, torch.device("cpu")))
+    close(found.double(), torch.cat([turned.real, turned.imag], -1))
 
 
 def test_alibi_bias_falls_with_distance_at_each_heads_slope():
@@ -267,11 +268,13 @@ def test_alibi_bias_falls_with_distance_at_each_heads_slope():
     for head in range(8):
         slope = 0.5 ** (head + 1)  # the paper's slopes for 8 heads: 1/2, 1/4, ..., 1/256
         assert bias[0, head, 4].tolist() == pytest.approx([-slope * abs(4 - j) for j in range(6)])
+    assert alibi_bias(1, 6, torch.device("cpu"))[0, 0, 4].tolist() == [-2, -1.5, -1, -0.5, 0, -0.5]
+    assert alibi_bias(4, 2, torch.device("cpu"))[0, -1, 0, 1] == -1 / 256
 
 
 def test_a_sequence_beyond_the_absolute_positions_is_a_user_error_and_others_have_no_limit():
     ids = torch.full((1, 41), 7)
-    with pytest.raises(UserError, match="41 tokens.*end at 40"):
+    with pytest.raises(UserError, match=r"41 tokens.*end at 40"):
         make_model(QuoremModel)(ids)
     assert make_model(QuoremModel, positions="rotary")(ids).last_hidden_state.shape == (1, 41, 32)
 
@@ -333,7 +336,8 @@ def test_a_classifier_ignores_padding(how):
         close(model(**batch).logits[row], model(**alone).logits[0])
 
 
-@pytest.mark.parametrize(("initializer", "table"), [("bert", "dense"), ("bert", "qr"), ("width", "dense"), ("width", "qr")])
+@pytest.mark.parametrize("initializer", ["bert", "width"])
+@pytest.mark.parametrize("table", ["dense", "qr"])
 def test_weights_start_with_the_spread_their_initializer_says(initializer, table):
     changes = {"embedding": QR, "head": {"kind": "two_level"}} if table == "qr" else {}
     model = make_model(QuoremForMaskedLM, "small", initializer=initializer, initializer_range=0.05, **changes)

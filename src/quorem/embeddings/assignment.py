@@ -52,7 +52,7 @@ class Assignment(nn.Module):
         return self._ids[ranks]
 
     def digits(self, ranks: Tensor) -> tuple[Tensor, Tensor]:
-        """Quotient and remainder, int64 (*batch) each, of ranks int64 (*batch); ranks with their own row give (0, 0)."""
+        """Quotient and remainder, int64 (*batch) each, of ranks int64 (*batch); ranks with an own row give (0, 0)."""
         tail = (ranks - self.own_rows).clamp(min=0)
         return torch.div(tail, self.divisor, rounding_mode="floor"), tail % self.divisor
 

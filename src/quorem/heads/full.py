@@ -32,22 +32,23 @@ class FullHead(GeneratorHead):
 
     @torch.no_grad()
     def start_at_unigram(self, counts: Tensor) -> None:
-        """bias = log unigram probability."""
+        """The biases are log unigram probabilities."""
         share = counts.double().clamp(min=0.5)
         self.bias.copy_((share / share.sum()).log())
 
     def nll(self, hidden: Tensor, targets: Tensor) -> Tensor:
         """Exact -log p, float32 (n,)."""
         size = self._chunk_size(len(hidden))
-        tables, biases = self.embedding.chunks(size), self._masked_bias().split(size)
+        # Finite, since the gradient of a chunk's sum would be NaN if all its ids were never targets.
+        biases = self._masked_bias().clamp(min=torch.finfo(self.bias.dtype).min).split(size)
+        tables = self.embedding.chunks(size)
         sums, picked, start = [], torch.zeros(len(hidden), device=hidden.device), 0
         for table, bias in zip(tables, biases, strict=True):
             if len(tables) == 1:
                 total, chosen = self._chunk_terms(hidden, table, bias, targets - start)
             else:
-                total, chosen = checkpoint(
-                    self._chunk_terms, hidden, table, bias, targets - start, use_reentrant=False, preserve_rng_state=False
-                )
+                terms = (hidden, table, bias, targets - start)
+                total, chosen = checkpoint(self._chunk_terms, *terms, use_reentrant=False, preserve_rng_state=False)
             sums.append(total)
             picked = picked + chosen
             start += len(bias)
@@ -90,7 +91,7 @@ class FullHead(GeneratorHead):
 
     @torch.no_grad()
     def full_log_prob(self, hidden: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """log p a chunk of ids at a time, in the order of ids."""
+        """A chunk of ids at a time, in the order of ids."""
         size = self._chunk_size(len(hidden))
         pieces = list(zip(self.embedding.chunks(size), self._masked_bias().split(size), strict=True))
         sums = [torch.logsumexp(self._scores(hidden, *piece), dim=-1) for piece in pieces]

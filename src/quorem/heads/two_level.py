@@ -8,7 +8,7 @@ remainder inside the bucket, with the remainder rows shared by all buckets and, 
 
 It is a class-factorised softmax (Goodman 2001, arXiv:cs/0108006; LightRNN, arXiv:1610.09893) whose second level is
 conditioned on the bucket. The last, incomplete bucket leaks nothing: its missing remainders have probability 0. All of
-it is computed in float32, also under autocast.
+it is computed in the parameters' precision (float32, unless they were cast), also under autocast.
 """
 
 from collections.abc import Iterable, Iterator
@@ -68,9 +68,10 @@ class TwoLevelHead(GeneratorHead):
             nn.init.normal_(self.gate, mean=scale, std=0.02 * scale)
         else:
             nn.init.normal_(self.gate, std=1.0)
-            for layer in (self.mix[0], self.mix[2]):
-                nn.init.normal_(layer.weight, std=(3 * layer.in_features) ** -0.5)
-                nn.init.zeros_(layer.bias)
+            for layer in self.mix:
+                if isinstance(layer, nn.Linear):
+                    nn.init.normal_(layer.weight, std=(3 * layer.in_features) ** -0.5)
+                    nn.init.zeros_(layer.bias)
             nn.init.constant_(self.norm.weight, scale)
             nn.init.zeros_(self.norm.bias)
 
@@ -86,8 +87,8 @@ class TwoLevelHead(GeneratorHead):
 
     def nll(self, hidden: Tensor, targets: Tensor) -> Tensor:
         """Exact -log p, float32 (n,)."""
-        with _float32(hidden):
-            hidden = hidden.float()
+        with _without_autocast(hidden):
+            hidden = hidden.to(self.bias.dtype)
             first = torch.log_softmax(self._first(hidden), dim=-1)
             ranks = self.embedding.assignment.ranks(targets)
             classes, quotients, remainders = self._codes(ranks)
@@ -104,8 +105,8 @@ class TwoLevelHead(GeneratorHead):
         Excluding v = (q, r) multiplies the mass of its bucket by 1 - p(r | q) and takes r out of it.
         """
         grid = self.embedding.assignment
-        with _float32(hidden):
-            hidden = hidden.float()
+        with _without_autocast(hidden):
+            hidden = hidden.to(self.bias.dtype)
             first = self._first(hidden)
             if exclude is not None:
                 classes, quotients, remainders = self._codes(grid.ranks(exclude))
@@ -133,8 +134,8 @@ class TwoLevelHead(GeneratorHead):
         """Exact by branch and bound: p(v) <= p(q), so buckets are opened in falling order while they can still win."""
         grid = self.embedding.assignment
         k = min(k, self.num_targets)
-        with _float32(hidden):
-            hidden = hidden.float()
+        with _without_autocast(hidden):
+            hidden = hidden.to(self.bias.dtype)
             first = torch.log_softmax(self._first(hidden), dim=-1)
             values, ranks = first[:, : grid.own_rows].topk(min(k, grid.own_rows), dim=-1)
             values = F.pad(values, (0, k - values.shape[-1]), value=-torch.inf)
@@ -146,17 +147,18 @@ class TwoLevelHead(GeneratorHead):
                     break
                 bucket = order[rows, step]
                 inside = torch.log_softmax(self._second(hidden[rows], bucket), dim=-1) + mass[rows, step].unsqueeze(-1)
-                codes = grid.own_rows + bucket.unsqueeze(-1) * grid.divisor + torch.arange(grid.divisor, device=bucket.device)
+                start = grid.own_rows + bucket.unsqueeze(-1) * grid.divisor
+                codes = start + torch.arange(grid.divisor, device=start.device)
                 best, where = torch.cat([values[rows], inside], dim=-1).topk(k, dim=-1)
                 values[rows], ranks[rows] = best, torch.cat([ranks[rows], codes], dim=-1).gather(-1, where)
             return values, grid.ids(ranks)
 
     @torch.no_grad()
     def full_log_prob(self, hidden: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """log p: the tier first, then a bucket at a time."""
+        """The tier first, then a bucket at a time."""
         grid = self.embedding.assignment
-        with _float32(hidden):
-            hidden = hidden.float()
+        with _without_autocast(hidden):
+            hidden = hidden.to(self.bias.dtype)
             first = torch.log_softmax(self._first(hidden), dim=-1)
             ranks = torch.arange(grid.own_rows, device=hidden.device)
             yield grid.ids(ranks), first[:, : grid.own_rows]
@@ -184,19 +186,22 @@ class TwoLevelHead(GeneratorHead):
         if self.never_ids:
             never = grid.ranks(torch.tensor(self.never_ids, device=hidden.device))
             scores = scores.index_fill(-1, never, -torch.inf)
-        return scores
+        return scores.float()
 
     def _second(self, hidden: Tensor, quotients: Tensor) -> Tensor:
         """Scores (n, m) of the remainders inside each row's bucket; -inf where the last bucket has none."""
         grid = self.embedding.assignment
         gate = F.embedding(quotients, self.gate)
-        mixed = hidden * gate if self.condition == "multiply" else self.norm(hidden + self.mix(torch.cat([hidden, gate], -1)))
-        rows = self.embedding.remainder if self.remainder is None else self.remainder
+        if self.condition == "multiply":
+            mixed = hidden * gate
+        else:
+            mixed = self.norm(hidden + self.mix(torch.cat([hidden, gate], dim=-1)))
+        rows = self.embedding.get_parameter("remainder") if self.remainder is None else self.remainder
         scores = F.linear(mixed, rows, self.remainder_bias)
         missing = quotients.unsqueeze(-1) * grid.divisor + torch.arange(grid.divisor, device=hidden.device) >= grid.tail
-        return scores.masked_fill(missing, -torch.inf)
+        return scores.masked_fill(missing, -torch.inf).float()
 
 
-def _float32(hidden: Tensor) -> torch.autocast:
+def _without_autocast(hidden: Tensor) -> torch.autocast:
     """A context in which nothing is cast down."""
     return torch.autocast(hidden.device.type, enabled=False)

@@ -1,0 +1,211 @@
+"""pretrain(): interrupted runs, other micro-batches, folders that hold something else."""
+
+import json
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from quorem.config import PretrainConfig, override, to_mapping
+from quorem.errors import UserError
+from quorem.pretrain import PretrainProgram, prepare, pretrain, resolve
+from quorem.runs import Run
+from quorem.samples import write_reviews
+
+STEPS, CHECKPOINT_EVERY, LOG_EVERY = 9, 2, 3
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def reviews(tmp_path_factory):
+    path = tmp_path_factory.mktemp("data") / "reviews.csv"
+    write_reviews(path, rows=200)
+    return path
+
+
+def settings(path, *assignments):
+    return override(
+        PretrainConfig(),
+        [
+            f"data.path={path}",
+            "data.text_column=review",
+            "data.max_length=32",
+            "model.size=tiny",
+            "model.vocab_size=400",
+            "model.dropout=0.1",
+            "train.batch_size=8",
+            "train.precision=fp32",
+            f"train.max_steps={STEPS}",
+            f"train.checkpoint_every={CHECKPOINT_EVERY}",
+            f"train.log_every={LOG_EVERY}",
+            *assignments,
+        ],
+    )
+
+
+def weights(run_folder):
+    return {
+        (name, key): value
+        for name in ("discriminator", "generator")
+        for key, value in load_file(run_folder / name / "model.safetensors").items()
+    }
+
+
+def metrics(run_folder):
+    return [json.loads(line) for line in (run_folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def interrupt_after(monkeypatch, step):
+    """Stop, as Ctrl-C does, when so many steps are done."""
+    asked = PretrainProgram.micro_batches
+
+    def micro_batches(self, at, **share):
+        if at == step:
+            raise KeyboardInterrupt
+        return asked(self, at, **share)
+
+    monkeypatch.setattr(PretrainProgram, "micro_batches", micro_batches)
+
+
+def assert_bit_identical(one, other):
+    assert one.keys() == other.keys()
+    assert [key for key in one if not torch.equal(one[key], other[key])] == []
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("embedding", ["dense", "qr"])
+def test_an_interrupted_run_ends_bit_for_bit_like_an_uninterrupted_one(
+    tmp_path, monkeypatch, reviews, precision, embedding
+):
+    """Trap 20, bit for bit: masks, samples, dropout and order after resuming are those there would have been."""
+    config = settings(
+        reviews, f"train.precision={precision}", f"model.embedding.kind={embedding}", "model.embedding.tier=60"
+    )
+    whole = pretrain(config, tmp_path / "whole")
+    for step in (1, 5, 8):  # before the first checkpoint, between two, after the last
+        with monkeypatch.context() as patch:
+            interrupt_after(patch, step)
+            with pytest.raises(KeyboardInterrupt):
+                pretrain(config, tmp_path / "cut")
+        assert not (tmp_path / "cut" / "result.json").exists()
+    states = sorted(path.name for path in (tmp_path / "cut" / "state").iterdir())
+    assert states == ["step-000006", "step-000008"]
+    torch.rand(3)  # the global generator's state is of no account
+    cut = pretrain(config, tmp_path / "cut")
+    assert_bit_identical(weights(tmp_path / "whole"), weights(tmp_path / "cut"))
+    assert [line["step"] for line in metrics(tmp_path / "cut")] == [3, 6, 9]
+    assert metrics(tmp_path / "cut")[0]["loss"] == metrics(tmp_path / "whole")[0]["loss"]
+    assert cut["parameters"] == whole["parameters"]
+    assert not (tmp_path / "cut" / "state").exists()
+
+
+def test_a_crash_while_a_checkpoint_is_written_leaves_the_one_before(tmp_path, monkeypatch, reviews):
+    config = settings(reviews)
+    pretrain(config, tmp_path / "whole")
+    saved = torch.save
+
+    def save(state, file):
+        saved(state, file)
+        if state["step"] == 4:
+            raise OSError("no space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "save", save)
+        with pytest.raises(OSError, match="no space"):
+            pretrain(config, tmp_path / "cut")
+    assert [path.name for path in (tmp_path / "cut" / "state").iterdir()] == ["step-000002"]
+    pretrain(config, tmp_path / "cut")
+    assert_bit_identical(weights(tmp_path / "whole"), weights(tmp_path / "cut"))
+    assert [line["step"] for line in metrics(tmp_path / "cut")] == [3, 6, 9]
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_the_size_of_micro_batches_changes_nothing(tmp_path, reviews, size):
+    """Traps 13 and 14; Adam would hide a wrong scale, so losses and gradient norms are compared too."""
+    options = ("model.dropout=0", "train.max_steps=4", "train.log_every=1", "objective.recipe=google")
+    pretrain(settings(reviews, *options), tmp_path / "whole")
+    pretrain(settings(reviews, *options, f"train.micro_batch_size={size}"), tmp_path / "cut")
+    for one, other in zip(metrics(tmp_path / "whole"), metrics(tmp_path / "cut"), strict=True):
+        for key in ("loss", "gradient_norm", "mlm_loss", "rtd_loss", "share_replaced"):
+            assert one[key] == pytest.approx(other[key], rel=1e-5), key
+    other = weights(tmp_path / "cut")
+    for key, value in weights(tmp_path / "whole").items():
+        assert (value - other[key]).abs().max() < 1e-5, key
+
+
+def test_masks_differ_by_step_and_epoch_and_not_by_process_or_micro_batch(tmp_path, reviews):
+    """Trap 20, and 14 for processes: together they see exactly what one would."""
+    config = resolve(settings(reviews))
+    run = Run(tmp_path / "run", to_mapping(config))
+    program = PretrainProgram(config, *prepare(config, run))
+
+    def seen(program, step, num_processes=1):
+        parts = [
+            part
+            for rank in range(num_processes)
+            for part in program.micro_batches(step, rank=rank, num_processes=num_processes)
+        ]
+        assert len({part[1:] for part in parts}) == 1  # the counts are those of the whole step
+        masked = [part[0] for part in parts]
+        return [torch.cat([getattr(m, name) for m in masked]) for name in ("input_ids", "chosen", "uniforms")]
+
+    small = PretrainProgram(replace(config, train=replace(config.train, micro_batch_size=3)), *prepare(config, run))
+    for step in (0, 5, program.order.steps_per_epoch - 1):
+        for other in (seen(program, step), seen(small, step), seen(program, step, 3), seen(small, step, 2)):
+            assert all(torch.equal(a, b) for a, b in zip(seen(program, step), other, strict=True))
+    assert not torch.equal(seen(program, 0)[1], seen(program, 1)[1])
+
+    def pad(chosen):
+        return torch.nn.functional.pad(chosen, (0, config.data.max_length - chosen.shape[1]))
+
+    epochs = []
+    for epoch in range(2):  # the same rows in both epochs, in the same order: are other places masked?
+        steps = range(epoch * program.order.steps_per_epoch, (epoch + 1) * program.order.steps_per_epoch)
+        chosen = torch.cat([pad(seen(program, step)[1]) for step in steps])
+        epochs.append(chosen[torch.from_numpy(program.order.permutation(epoch)).argsort()])
+    assert (epochs[0] != epochs[1]).any(1).float().mean() > 0.99
+    assert abs((epochs[0] & epochs[1]).float().mean() / epochs[0].float().mean() - 0.15) < 0.03
+
+
+def test_a_folder_with_another_run_is_a_user_error_that_names_the_setting(tmp_path, reviews):
+    pretrain(settings(reviews, "train.max_steps=1"), tmp_path / "run")
+    with pytest.raises(UserError, match=r"train\.seed: 0 there, 5 here"):
+        pretrain(settings(reviews, "train.max_steps=1", "train.seed=5"), tmp_path / "run")
+
+
+def test_a_folder_with_foreign_files_is_a_user_error_and_stays_as_it_is(tmp_path, reviews):
+    (tmp_path / "thesis.tex").write_text("three years of work")
+    with pytest.raises(UserError, match=r"thesis\.tex"):
+        pretrain(settings(reviews), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_a_finished_run_is_returned_as_it_is(tmp_path, monkeypatch, reviews):
+    config = settings(reviews, "train.max_steps=1")
+    first = pretrain(config, tmp_path / "run")
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*.*") if path.name != "config.yaml"}
+    monkeypatch.setattr("quorem.pretrain.fit", None)
+    again = pretrain(override(config, ["train.log_every=1"]), tmp_path / "run")
+    assert again == json.loads(json.dumps(first))
+    assert math.isfinite(again["mlm_loss"])
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_data_that_changed_since_the_run_was_begun_is_a_user_error(tmp_path, monkeypatch):
+    path = tmp_path / "reviews.csv"
+    write_reviews(path, rows=30)
+    interrupt_after(monkeypatch, 1)
+    with pytest.raises(KeyboardInterrupt):
+        pretrain(settings(path), tmp_path / "run")
+    path.write_text(path.read_text() + "One more line.,positive\n")
+    with pytest.raises(UserError, match="has changed since"):
+        pretrain(settings(path), tmp_path / "run")
