@@ -44,7 +44,9 @@ def features(model: torch.nn.Module, rows: list[list[int]], *, pad_id: int) -> n
         input_ids, mask = collate([rows[i] for i in chosen], pad_id=pad_id)
         with torch.autocast("cpu", dtype=dtype, enabled=dtype is not None):
             states = model(input_ids, mask, output_hidden_states=True).hidden_states
-        pooled = torch.stack([torch.cat([pool(s.float(), mask, how) for how in ("mean", "max")], -1) for s in states], 1)
+        pooled = torch.stack(
+            [torch.cat([pool(s.float(), mask, how) for how in ("mean", "max")], -1) for s in states], 1
+        )
         found = np.empty((len(rows), *pooled.shape[1:]), np.float32) if found is None else found
         found[chosen] = pooled.numpy()
     return found
@@ -58,7 +60,11 @@ def probe(config: FinetuneConfig) -> dict[str, float]:
     training, held_out = split(len(examples), share=config.data.validation_share, seed=config.data.split_seed)
     found = features(AutoModel.from_pretrained(source).eval(), examples.rows, pad_id=tokenizer.pad_token_id)
     labels, scores = np.asarray(examples.labels), {}
-    for name, columns in (("embeddings", found[:, 0]), ("last layer", found[:, -1]), ("all layers", found.reshape(len(found), -1))):
+    for name, columns in (
+        ("embeddings", found[:, 0]),
+        ("last layer", found[:, -1]),
+        ("all layers", found.reshape(len(found), -1)),
+    ):
         linear = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=300))
         scores[name] = float(linear.fit(columns[training], labels[training]).score(columns[held_out], labels[held_out]))
         print(f"probe, {name}: {scores[name]:.4f}", flush=True)
@@ -92,7 +98,9 @@ def main() -> None:
             control = ["classifier.from_scratch=true"] if what == "scratch" else []
             config = override(FinetuneConfig(), [*base, *control, f"train.seed={seed}"])
             found = finetune(config, Path(f"{options.run}-{name}"))
-            results[name] = {key: found[key] for key in ("accuracy", "f1", "epoch", "last")} | {"seconds": time.perf_counter() - began}
+            results[name] = {key: found[key] for key in ("accuracy", "f1", "epoch", "last")} | {
+                "seconds": time.perf_counter() - began
+            }
             print(f"{name}: {found['accuracy']:.4f} (last epoch {found['last']['accuracy']:.4f})", flush=True)
             options.out.write_text(json.dumps(results, indent=1))
         options.out.write_text(json.dumps(results, indent=1))

@@ -27,11 +27,11 @@ from quorem.data.batches import PackedRows
 from quorem.data.readers.csv import read_csv
 from quorem.data.shards import Shards, write_shards
 from quorem.objective import mask_tokens
+from quorem.optim import build_optimizer
 from quorem.pretrain import RECIPES, PretrainProgram, _groups, prepare, resolve
 from quorem.runs import Run
 from quorem.tokenization import load_tokenizer
 from quorem.train import autocast_dtype, fit
-from quorem.optim import build_optimizer
 
 WARM_UP, TIMED = 3, 8  # steps
 
@@ -80,7 +80,14 @@ def run_arm(config: PretrainConfig, data: Path, held_out: Shards, *, seconds: fl
     program, optimizer = program_and_optimizer(config, data)
     with tempfile.TemporaryDirectory() as folder:
         run, began = Run(Path(folder), {}), time.perf_counter()
-        fit(program, optimizer, settings=config.train, total_steps=program.total_steps, schedule=str(config.train.schedule), run=run)
+        fit(
+            program,
+            optimizer,
+            settings=config.train,
+            total_steps=program.total_steps,
+            schedule=str(config.train.schedule),
+            run=run,
+        )
         took = time.perf_counter() - began
         curve = [json.loads(line) for line in (Path(folder) / "metrics.jsonl").read_text().splitlines()]
     found = evaluate(program, held_out, max_rows=max_rows)
@@ -110,16 +117,27 @@ def main() -> None:
         if not (data / "data" / "shards").exists():
             prepare(config, Run(data, {"data": str(options.path)}))
         tokenizer = load_tokenizer(data / "data" / "tokenizer")
-        write_shards(data / f"held_out_{os.getpid()}", read_csv(options.held_out, text_column=options.column), tokenizer, made_from="")
+        write_shards(
+            data / f"held_out_{os.getpid()}",
+            read_csv(options.held_out, text_column=options.column),
+            tokenizer,
+            made_from="",
+        )
         held_out = Shards(data / f"held_out_{os.getpid()}")
         results = []
         for arm in options.arm:
             arm_config = resolve(override(PretrainConfig(), [*base, *arm.split()]))
             found = run_arm(arm_config, data / "data", held_out, seconds=options.seconds, max_rows=options.rows)
             scores = found["held_out"]
-            print(f"{arm}: {found['steps']} steps, " + ", ".join(f"{k} {scores[k]:.4f}" for k in ("mlm_loss", "rtd_loss", "base_rate_entropy", "rtd_auc")), flush=True)
+            print(
+                f"{arm}: {found['steps']} steps, "
+                + ", ".join(f"{k} {scores[k]:.4f}" for k in ("mlm_loss", "rtd_loss", "base_rate_entropy", "rtd_auc")),
+                flush=True,
+            )
             results.append({"arm": arm, "config": to_mapping(arm_config), **found})
-            options.out.write_text(json.dumps({"torch": torch.__version__, "threads": options.threads, "arms": results}, indent=1))
+            options.out.write_text(
+                json.dumps({"torch": torch.__version__, "threads": options.threads, "arms": results}, indent=1)
+            )
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import os
 # The runtime reads this once, when torch is first imported; a value the user has set is kept.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from transformers import (  # noqa: E402
+from transformers import (
     AutoConfig,
     AutoModel,
     AutoModelForMaskedLM,
@@ -17,10 +17,10 @@ from transformers import (  # noqa: E402
     AutoModelForSequenceClassification,
 )
 
-from quorem.classifier import QuoremForSequenceClassification  # noqa: E402
-from quorem.configuration import QuoremConfig  # noqa: E402
-from quorem.errors import UserError  # noqa: E402
-from quorem.modeling import QuoremForMaskedLM, QuoremForPreTraining, QuoremModel  # noqa: E402
+from quorem.classifier import QuoremForSequenceClassification
+from quorem.configuration import QuoremConfig
+from quorem.errors import UserError
+from quorem.modeling import QuoremForMaskedLM, QuoremForPreTraining, QuoremModel
 
 __version__ = "0.1.0"
 

@@ -24,6 +24,7 @@ from quorem.samples import write_reviews
 
 SETTING = re.compile(r"[A-Za-z_]\w*(\.\w+)*=")  # section.key=value, anywhere on the line
 DISC_IS_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+FULL = re.compile(rf"No space left|os error ({'|'.join(map(str, DISC_IS_FULL))})\b|requested and \d+ written")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -55,24 +56,30 @@ def guarded(command: Callable[[], None]) -> int:
     try:
         command()
     except UserError as error:
-        print(f"quorem: {error}", file=sys.stderr)
+        print(f"quorem: {' '.join(str(error).split())}", file=sys.stderr)  # a parser's message may have several lines
         return 2
     except KeyboardInterrupt:
         print("quorem: interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
         return 130
     except Exception as error:
-        full = getattr(error, "errno", None) in DISC_IS_FULL or "No space left" in str(error) or "os error 27" in str(error)
-        if not full and not isinstance(error, PermissionError):
+        if _is_disc_full(error):
+            advice = "make room or choose another --out, then run the same command again"
+            print(f"quorem: the disc is full: nothing half-written was kept; {advice}", file=sys.stderr)
+        elif isinstance(error, OSError) and error.strerror and error.filename:
+            print(f"quorem: {error.filename}: {error.strerror}: check the path and its permissions", file=sys.stderr)
+        else:
             raise
-        what = "the disc is full" if full else "no permission to write"
-        where = getattr(error, "filename", None)
-        print(
-            f"quorem: {what}{f' ({where})' if where else ''}: nothing half-written was kept; make room or choose another "
-            "--out, then run the same command again",
-            file=sys.stderr,
-        )
         return 2
     return 0
+
+
+def _is_disc_full(error: BaseException | None) -> bool:
+    """Whether a full disc is behind an error: OSError says so, native libraries in words, torch.save in the context."""
+    while error is not None:
+        if getattr(error, "errno", None) in DISC_IS_FULL or FULL.search(str(error)):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -100,7 +107,9 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("--text-column", default="text", help="its column of text (default: text)")
     command.add_argument("--out", required=True, type=Path, help="the CSV to write")
 
-    command = _add(commands, "describe", "parameters and bytes, table by table, before building", _describe, PretrainConfig())
+    command = _add(
+        commands, "describe", "parameters and bytes, table by table, before building", _describe, PretrainConfig()
+    )
 
     command = _add(commands, "sample", "write a built-in synthetic sample", _sample)
     command.add_argument("kind", choices=["reviews"], help="reviews: columns review,sentiment")
@@ -128,7 +137,9 @@ def _original_parser(description: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--raw_data_loc", help="the CSV (default: the built-in synthetic sample)")
     parser.add_argument("--working_dir", help="folder of weights, configs and vocabulary (default: working_dir)")
-    parser.add_argument("--hparams", nargs="*", default=[], help='a dict such as \'{"VOCAB_SIZE": 60000}\', or a JSON or YAML file')
+    parser.add_argument(
+        "--hparams", nargs="*", default=[], help="a dict such as '{\"VOCAB_SIZE\": 60000}', or a JSON or YAML file"
+    )
     return parser
 
 
@@ -153,7 +164,11 @@ def _add(
 def _configured(options: argparse.Namespace, base: Any) -> Any:
     """Settings from --config, then the command's own options, then section.key=value."""
     config = load(type(base), options.config) if options.config else base
-    given = {"path": options.csv, "text_column": options.text_column, "label_column": getattr(options, "label_column", None)}
+    given = {
+        "path": options.csv,
+        "text_column": options.text_column,
+        "label_column": getattr(options, "label_column", None),
+    }
     data = replace(config.data, **{key: value for key, value in given.items() if value is not None})
     config = override(replace(config, data=data), options.settings)
     if not config.data.path:
@@ -175,7 +190,8 @@ def _finetune(options: argparse.Namespace) -> None:
 
 def _predict(options: argparse.Namespace) -> None:
     counts = predict(options.run_folder, options.csv, text_column=options.text_column, out=options.out)
-    print(f"{options.out}: {counts['read']} rows, {counts['predicted']} predicted, {counts['empty']} left blank (empty text)")
+    found = f"{counts['read']} rows, {counts['predicted']} predicted, {counts['empty']} left blank (empty text)"
+    print(f"{options.out}: {found}")
 
 
 def _describe(options: argparse.Namespace) -> None:
@@ -188,7 +204,8 @@ def _describe(options: argparse.Namespace) -> None:
         print(f"{part.name:<62}{shape:>18}{part.parameters:>16,}{part.parameters * 4 / 1e6:>12,.3f}{note}")
     print(f"{'in all, trained':<80}{found['parameters']:>16,}{found['weight_bytes'] / 1e6:>12,.3f}")
     print(f"with gradients and Adam's moments: {found['training_bytes'] / 1e6:,.1f} MB")
-    print(f"token table: {found['table_ratio']:,.1f} times smaller than one row for each of {found['discriminator'].vocab_size:,} tokens")
+    tokens = f"{found['discriminator'].vocab_size:,} tokens"
+    print(f"token table: {found['table_ratio']:,.1f} times smaller than one row for each of {tokens}")
 
 
 def _sample(options: argparse.Namespace) -> None:
@@ -201,10 +218,14 @@ def _show_verdict(result: dict[str, Any]) -> None:
 
 
 def _show_scores(result: dict[str, Any]) -> None:
-    print(f"held-out accuracy {result['accuracy']:.4f}, f1 {result['f1']:.4f} (best of the epochs; last: {result['last']['accuracy']:.4f})")
+    print(
+        f"held-out accuracy {result['accuracy']:.4f}, f1 {result['f1']:.4f} "
+        f"(best of the epochs; last: {result['last']['accuracy']:.4f})"
+    )
     if "frozen_accuracy" in result:
         print(f"with the encoder frozen: {result['frozen_accuracy']:.4f}")
-    width = max(len(name) for name in result["labels"]) + 2
+    cells = [*result["labels"], *(str(count) for row in result["confusion"] for count in row)]
+    width = max(len(cell) for cell in cells) + 2
     print("confusion (rows: truth)".ljust(26) + "".join(name.rjust(width) for name in result["labels"]))
     for name, row in zip(result["labels"], result["confusion"], strict=True):
         print(name.rjust(26) + "".join(str(count).rjust(width) for count in row))

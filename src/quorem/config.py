@@ -111,7 +111,9 @@ class TrainSettings:
     batch_size: int = option(32, "rows in a step, over all processes and micro-batches")
     micro_batch_size: int | None = option(None, "rows in memory at once; batch_size if not given")
     learning_rate: float | None = option(None, "peak learning rate; the recipe's and preset's if not given")
-    generator_learning_rate: float | None = option(None, "peak rate of the generator's own weights; as above if not given")
+    generator_learning_rate: float | None = option(
+        None, "peak rate of the generator's own weights; as above if not given"
+    )
     warmup: float = option(0.05, "steps of warm-up: a share of all steps below 1, else a number")
     schedule: str | None = option(None, "linear, cosine, constant or google; the recipe's if not given")
     weight_decay: float = option(0.01, "decoupled weight decay")
@@ -143,7 +145,9 @@ class ClassifierSettings:
     recipe: str = option("paper", "paper (all weights, layer-wise decay) or origin (frozen encoder first, then all)")
     from_scratch: bool = option(False, "start from new weights: the control that shows what pre-training gives")
     freeze_encoder: bool = option(False, "train the head only")
-    layer_decay: float | None = option(None, "learning rate of a layer over that of the next; the recipe's if not given")
+    layer_decay: float | None = option(
+        None, "learning rate of a layer over that of the next; the recipe's if not given"
+    )
     layer_decay_variant: str = option("fixed", "fixed, or legacy: off by one, as in google-research/electra")
     head: str = option("paper", "paper (one linear layer) or hf (transformers' two)")
     pooling: str | None = option(None, "cls, mean or max over tokens; the recipe's if not given")

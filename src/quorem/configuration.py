@@ -23,7 +23,7 @@ class QuoremConfig(PreTrainedConfig):
         hidden_size (`int`): width of the encoder.
         num_hidden_layers (`int`): layers.
         num_attention_heads (`int`): heads.
-        attention_head_size (`int`, *optional*): width of a head; hidden_size / heads if not given.
+        attention_head_size (`int`): width of a head; 0 stands for hidden_size / heads.
         intermediate_size (`int`): width of the feed-forward layer.
         hidden_act (`str`): activation, by its name in transformers.
         hidden_dropout_prob (`float`): dropout of embeddings and layer outputs.
@@ -50,7 +50,7 @@ class QuoremConfig(PreTrainedConfig):
     hidden_size: int = 256
     num_hidden_layers: int = 12
     num_attention_heads: int = 4
-    attention_head_size: int | None = None
+    attention_head_size: int = 0
     intermediate_size: int = 1024
     hidden_act: str = "gelu"
     hidden_dropout_prob: float | int = 0.1

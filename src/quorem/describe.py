@@ -49,7 +49,9 @@ def describe(config: PretrainConfig) -> dict[str, Any]:
     """
     config = resolve(config)
     model = config.model
-    generator, discriminator = network_configs(model, vocab_size=model.vocab_size, max_length=config.data.max_length or 2)
+    generator, discriminator = network_configs(
+        model, vocab_size=model.vocab_size, max_length=config.data.max_length or 2
+    )
     with torch.device("meta"):
         module = Electra(
             QuoremForMaskedLM(generator), QuoremForPreTraining(discriminator), shared_embeddings=model.shared_embeddings

@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
-from torch import nn
+from safetensors import SafetensorError
 from transformers import PreTrainedTokenizerFast
 
 from quorem.classifier import CLASSIFIER_HEADS, QuoremForSequenceClassification
-from quorem.config import FinetuneConfig, to_mapping
+from quorem.config import FinetuneConfig, PretrainConfig, load, to_mapping
 from quorem.configuration import POOLINGS, QuoremConfig
 from quorem.data.batches import step_seed
 from quorem.data.documents import RowCounts
@@ -44,8 +43,8 @@ EVALUATION_ROWS = 64
 def resolve(config: FinetuneConfig) -> FinetuneConfig:
     """The settings with everything left open filled in by the recipe and the pre-trained model's size, checked.
 
-    The paper's learning rates and layer decay by size are in its Table 7; new weights get no layer decay, which would only
-    slow them. The origin recipe has 1e-4 without decay, and max pooling.
+    The paper's learning rates and layer decay by size are in its Table 7; new weights get no layer decay, which would
+    only slow them. The origin recipe has 1e-4 without decay, and max pooling.
 
     Raises:
         UserError: for an unknown name or a number out of range.
@@ -60,9 +59,15 @@ def resolve(config: FinetuneConfig) -> FinetuneConfig:
     ):
         if value not in allowed:
             raise UserError(f"{key}={value}: unknown.{did_you_mean(value, allowed)}")
-    paper = chosen.recipe == "paper"
-    rate = config.train.learning_rate or (named.finetune_learning_rate if paper else THAWED_RATE)
-    decay = chosen.layer_decay or (named.layer_decay if paper and not chosen.from_scratch else 1.0)
+    paper, rate, decay = chosen.recipe == "paper", config.train.learning_rate, chosen.layer_decay
+    if rate is None:
+        rate = named.finetune_learning_rate if paper else THAWED_RATE
+    if decay is None:
+        decay = named.layer_decay if paper and not chosen.from_scratch else 1.0
+    if not 0 < decay <= 1:
+        raise UserError(f"classifier.layer_decay={decay}: more than 0 and at most 1 needed")
+    if not 0 <= chosen.dropout < 1:
+        raise UserError(f"classifier.dropout={chosen.dropout}: 0 or more, and below 1, needed")
     pooling = chosen.pooling or (named.pooling if paper else "max")
     train = replace(
         config.train, learning_rate=rate, generator_learning_rate=None, schedule=config.train.schedule or "linear"
@@ -91,8 +96,12 @@ def finetune(config: FinetuneConfig, out: Path) -> dict[str, Any]:
         UserError: for settings, data or folders that cannot be used.
     """
     config = resolve(config)
-    read_csv(config.data.path, text_column=config.data.text_column, label_column=config.data.label_column)
     source = model_folder(config.pretrained)
+    tokenizer = load_tokenizer(source)
+    # Before the folder is made: settings and data that cannot be used leave nothing behind.
+    names, examples = load_examples(config, tokenizer)
+    training, held_out = split(len(examples), share=config.data.validation_share, seed=config.data.split_seed)
+    model = build_classifier(config, source, names)
     run = Run(out, to_mapping(config))
     if run.result is not None:
         logger.info("%s: this run is finished; nothing to do", out)
@@ -105,13 +114,7 @@ def finetune(config: FinetuneConfig, out: Path) -> dict[str, Any]:
             train=replace(config.train, learning_rate=FROZEN_RATE),
         )
         frozen = finetune(first, out / "frozen")
-        source = out / "frozen" / "model"
-    tokenizer = load_tokenizer(source)
-    names, examples = load_examples(config, tokenizer)
-    training, held_out = split(
-        len(examples), share=config.data.validation_share, seed=config.data.split_seed
-    )
-    model = build_classifier(config, source, names, keep_head=frozen is not None)
+        model = build_classifier(config, out / "frozen" / "model", names, keep=True)
     result = _train(config, run, model, tokenizer, examples.take(training), examples.take(held_out))
     result |= {"labels": names} | ({"frozen_accuracy": frozen["accuracy"]} if frozen else {})
     run.finish(result)
@@ -129,8 +132,12 @@ def model_folder(pretrained: str | Path) -> Path:
         if (candidate / "config.json").exists():
             return candidate
     if (folder / "config.yaml").exists():
-        raise UserError(f"{folder}: this run is not finished, so it has no model yet: run the same command again to go on")
-    raise UserError(f"{folder}: no pre-trained model there (no discriminator/config.json): give a run of quorem pretrain")
+        raise UserError(
+            f"{folder}: this run is not finished, so it has no model yet: run the same command again to go on"
+        )
+    raise UserError(
+        f"{folder}: no pre-trained model there (no discriminator/config.json): give a run of quorem pretrain"
+    )
 
 
 def load_examples(config: FinetuneConfig, tokenizer: PreTrainedTokenizerFast) -> tuple[list[str], Examples]:
@@ -152,7 +159,7 @@ def load_examples(config: FinetuneConfig, tokenizer: PreTrainedTokenizerFast) ->
 
 
 def build_classifier(
-    config: FinetuneConfig, source: Path, names: list[str], *, keep_head: bool = False
+    config: FinetuneConfig, source: Path, names: list[str], *, keep: bool = False
 ) -> QuoremForSequenceClassification:
     """The classifier on the encoder of `source`; new weights where it has none, or everywhere for the control.
 
@@ -160,11 +167,16 @@ def build_classifier(
         config: resolved settings.
         source: a model folder.
         names: the classes.
-        keep_head: whether `source` has a head to keep.
+        keep: whether `source` is a classifier to go on with, its head included, the control's too.
+
+    Raises:
+        UserError: if the model in `source` cannot be used.
     """
     chosen = config.classifier
-    architecture = QuoremConfig.from_pretrained(
+    torch.manual_seed(step_seed(config.train.seed, WEIGHTS))
+    model = load_classifier_model(
         source,
+        may_lack="" if keep else "classifier.",
         num_labels=len(names),
         id2label=dict(enumerate(names)),
         label2id={name: i for i, name in enumerate(names)},
@@ -173,10 +185,39 @@ def build_classifier(
         hidden_dropout_prob=chosen.dropout,
         attention_probs_dropout_prob=chosen.dropout,
     )
-    torch.manual_seed(step_seed(config.train.seed, WEIGHTS))
-    model = QuoremForSequenceClassification.from_pretrained(source, config=architecture)
-    if chosen.from_scratch and not keep_head:
+    if chosen.from_scratch and not keep:
         model.apply(model._init_weights)  # parameters only: the order of ids is kept
+    return model
+
+
+def load_classifier_model(source: Path, *, may_lack: str = "", **changes: Any) -> QuoremForSequenceClassification:
+    """The classifier of a model folder.
+
+    Args:
+        source: with config.json and model.safetensors.
+        may_lack: prefix of weights that are new if they are not there; none may lack if empty.
+        changes: to its config.
+
+    Raises:
+        UserError: if a file is damaged or does not fit, or a weight is missing.
+    """
+    try:
+        architecture = QuoremConfig.from_pretrained(source, **changes)
+        model, found = QuoremForSequenceClassification.from_pretrained(
+            source, config=architecture, output_loading_info=True
+        )
+    except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
+        raise UserError(
+            f"{source}: config.json or model.safetensors is damaged, or they do not fit each other: train again or "
+            f"copy them anew ({error})"
+        ) from error
+    missing = sorted(name for name in found["missing_keys"] if not may_lack or not name.startswith(may_lack))
+    if missing:
+        raise UserError(
+            f"{source}: no classifier, for model.safetensors lacks {missing[0]}: give a run of quorem finetune"
+            if not may_lack
+            else f"{source}: no encoder to start from, for model.safetensors lacks {missing[0]}"
+        )
     return model
 
 
@@ -220,7 +261,9 @@ def _train(
     return {**state["best"], "last": state["last"]}
 
 
-def _save(model: nn.Module, tokenizer: PreTrainedTokenizerFast, config: FinetuneConfig, folder: Path) -> None:
+def _save(
+    model: QuoremForSequenceClassification, tokenizer: PreTrainedTokenizerFast, config: FinetuneConfig, folder: Path
+) -> None:
     tokenizer.model_max_length = config.data.max_length
     model.save_pretrained(folder)
     save_tokenizer(tokenizer, folder)
@@ -246,7 +289,7 @@ def _groups(model: QuoremForSequenceClassification, config: FinetuneConfig) -> l
 
 def _size_of(pretrained: str) -> str:
     """The preset a run was made with; small's settings for a model folder from elsewhere."""
-    path = Path(pretrained) / "config.yaml"
-    if not path.exists():
+    folder = Path(pretrained)
+    if not (folder / "config.yaml").exists() or (folder / "model").exists():
         return "small"
-    return (yaml.safe_load(path.read_text(encoding="utf-8")) or {}).get("model", {}).get("size", "small")
+    return load(PretrainConfig, folder / "config.yaml").model.size

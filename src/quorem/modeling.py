@@ -210,7 +210,9 @@ class QuoremPreTrainedModel(PreTrainedModel):
         by_width = config.initializer == "width"
         table_std = config.embedding_size**-0.5 if by_width else config.initializer_range
         if isinstance(module, nn.Linear):
-            nn.init.normal_(module.weight, std=(3 * module.in_features) ** -0.5 if by_width else config.initializer_range)
+            nn.init.normal_(
+                module.weight, std=(3 * module.in_features) ** -0.5 if by_width else config.initializer_range
+            )
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
         elif isinstance(module, nn.Embedding):
@@ -245,7 +247,7 @@ class QuoremModel(QuoremPreTrainedModel):
         """The token embedding."""
         return self.embeddings.word_embeddings
 
-    def set_input_embeddings(self, value: nn.Module) -> None:
+    def set_input_embeddings(self, value: TokenEmbedding) -> None:
         """Replace the token embedding."""
         self.embeddings.word_embeddings = value
 
@@ -310,7 +312,7 @@ class QuoremForMaskedLM(QuoremPreTrainedModel):
         super().__init__(config)
         self.electra = QuoremModel(config)
         self.generator_predictions = GeneratorPredictions(config)
-        self.generator_lm_head = build_head(config, self.electra.embeddings.word_embeddings)
+        self.generator_lm_head: GeneratorHead = build_head(config, self.electra.embeddings.word_embeddings)
         self.post_init()
 
     def hidden_at(self, input_ids: Tensor, attention_mask: Tensor | None, positions: Tensor) -> Tensor:
@@ -319,7 +321,11 @@ class QuoremForMaskedLM(QuoremPreTrainedModel):
         return self.generator_predictions(hidden.reshape(-1, hidden.shape[-1])[positions])
 
     def forward(
-        self, input_ids: Tensor, attention_mask: Tensor | None = None, token_type_ids: Tensor | None = None, **kwargs: Any
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        **kwargs: Any,
     ) -> MaskedLMOutput:
         """Log-probabilities (batch, time, V) at every position: for inspection with small vocabularies.
 

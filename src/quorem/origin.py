@@ -3,6 +3,7 @@
 docs/original.md has the table of names and what differs from the original.
 """
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -80,20 +81,22 @@ def parse_hparams(words: Sequence[str]) -> dict[str, Any]:
     text = " ".join(words).strip()
     if not text:
         return {}
-    if len(words) == 1 and (Path(text).is_file() or re.search(r"\.(json|ya?ml)$", text)):
-        place = Path(text)
-        if not place.is_file():
-            raise UserError(f"--hparams {place}: no such file")
-        text = place.read_text(encoding="utf-8")
+    if len(words) == 1 and not text.startswith("{") and text.endswith((".json", ".yaml", ".yml")):
+        try:
+            text = Path(text).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"--hparams {text}: cannot be read ({error})") from error
     elif not text.startswith("{"):
         text = "{" + (", ".join(words) if "," not in text else text) + "}"
-    try:
-        found = yaml.safe_load(re.sub(r"""(\w["']?):(?=\S)""", r"\1: ", text))
-    except yaml.YAMLError as error:
-        raise UserError(f"--hparams {text}: not a mapping ({error}): write '{{\"VOCAB_SIZE\": 60000}}'") from error
-    if not isinstance(found, Mapping) or any(value is None for value in found.values()):
-        raise UserError(f"--hparams {text}: not a mapping of names to values: write '{{\"VOCAB_SIZE\": 60000}}'")
-    return {str(name): value for name, value in found.items()}
+    # As it stands first: a space after every colon is for {A:1}, and would change a text with a colon in it.
+    for attempt in (text, re.sub(r"(\w):(?=\S)", r"\1: ", text)):
+        try:
+            found = yaml.safe_load(attempt)
+        except (yaml.YAMLError, ValueError):
+            continue
+        if isinstance(found, Mapping) and None not in found.values():
+            return {str(name): value for name, value in found.items()}
+    raise UserError(f"--hparams {text}: not a mapping of names to values: write '{{\"VOCAB_SIZE\": 60000}}'")
 
 
 def settings(hparams: Mapping[str, Any], defaults: Mapping[str, Any], config: Any) -> list[str]:
@@ -114,19 +117,21 @@ def settings(hparams: Mapping[str, Any], defaults: Mapping[str, Any], config: An
     values = dict(defaults) | {name: value for name, value in hparams.items() if name in defaults}
     if "EMBED_TYPE" in values:
         if values["EMBED_TYPE"] not in EMBED_TYPES:
-            raise UserError(f"--hparams: EMBED_TYPE={values['EMBED_TYPE']!r}.{did_you_mean(str(values['EMBED_TYPE']), EMBED_TYPES)}")
+            raise UserError(
+                f"--hparams: EMBED_TYPE={values['EMBED_TYPE']!r}.{did_you_mean(str(values['EMBED_TYPE']), EMBED_TYPES)}"
+            )
         values["EMBED_TYPE"] = EMBED_TYPES[values["EMBED_TYPE"]]
         buckets = _whole("COMPOSITION_BUCKET_SIZE", values["COMPOSITION_BUCKET_SIZE"])
         # The original divides ids by VOCAB_SIZE // COMPOSITION_BUCKET_SIZE: so many buckets, each with a row.
         values["COMPOSITION_BUCKET_SIZE"] = max(1, _whole("VOCAB_SIZE", values["VOCAB_SIZE"]) // buckets)
-    found = [f"{ours}={value}" for name, value in values.items() for ours in OURS[name]]
-    return found + [f"{name}={value}" for name, value in hparams.items() if name in dotted]
+    values |= {name: value for name, value in hparams.items() if name in dotted}
+    return [_assignment(ours, value) for name, value in values.items() for ours in OURS.get(name, (name,))]
 
 
 def pretrain_original(
     *, raw_data_loc: str | None, col_name: str | None, working_dir: str | None, hparams: Sequence[str]
 ) -> dict[str, Any]:
-    """`pretraining.py`: pre-train with the original's sizes into working_dir, on the built-in sample if no data is named.
+    """`pretraining.py`: pre-train with the original's sizes into working_dir, on the built-in sample by default.
 
     Positions and initialisation are those of the preset `origin`, and words are separate tokens, as in the original.
     """
@@ -134,7 +139,8 @@ def pretrain_original(
     given = parse_hparams(hparams)
     base = PretrainConfig()
     assignments = ["model.size=origin", "model.embedding.tier=0", *settings(given, PRETRAIN_DEFAULTS, base)]
-    config = override(base, [*assignments, f"data.path={_data(raw_data_loc, folder)}", f"data.text_column={col_name or 'review'}"])
+    data = {"data.path": _data(raw_data_loc, folder), "data.text_column": col_name or "review"}
+    config = override(base, [*assignments, *(_assignment(name, value) for name, value in data.items())])
     return pretrain(config, folder)
 
 
@@ -147,10 +153,10 @@ def finetune_original(*, raw_data_loc: str | None, working_dir: str | None, hpar
     folder = Path(working_dir or WORKING_DIR)
     given = parse_hparams(hparams)
     trained_on = load(PretrainConfig, folder / "config.yaml").data if (folder / "config.yaml").exists() else None
-    data = LabelledDataSettings(text_column=trained_on.text_column if trained_on else "review", label_column="sentiment")
-    base = FinetuneConfig(data=data)
+    column = trained_on.text_column if trained_on else "review"
+    data = LabelledDataSettings(path=_data(raw_data_loc, folder), text_column=column, label_column="sentiment")
+    base = FinetuneConfig(pretrained=str(folder), data=data)
     assignments = ["classifier.recipe=origin", "train.warmup=0", "train.schedule=constant"]
-    assignments += [f"pretrained={folder}", f"data.path={_data(raw_data_loc, folder)}"]
     config = override(base, [*assignments, *settings(given, FINETUNE_DEFAULTS, base)])
     return finetune(config, folder / "classifier")
 
@@ -163,6 +169,11 @@ def _data(raw_data_loc: str | None, folder: Path) -> str:
     if not sample.exists():
         write_reviews(sample)
     return str(sample)
+
+
+def _assignment(name: str, value: Any) -> str:
+    """`name=value` with the value in JSON, which `override` reads as YAML: a text stays what it is."""
+    return f"{name}={json.dumps(value, ensure_ascii=False, default=str)}"
 
 
 def _whole(name: str, value: Any) -> int:

@@ -5,13 +5,15 @@ import os
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
-import yaml
 from transformers import PreTrainedTokenizerFast
 
 from quorem.classifier import QuoremForSequenceClassification
+from quorem.config import FinetuneConfig, LabelledDataSettings, load
 from quorem.data.readers.csv import read_csv, read_rows
 from quorem.errors import UserError
+from quorem.finetune import load_classifier_model
 from quorem.tasks.classification import encode_rows, probabilities
 from quorem.tokenization import load_tokenizer
 from quorem.train import autocast_dtype
@@ -20,7 +22,9 @@ ADDED = ("prediction", "probability")
 ROWS_AT_ONCE = 2_000
 
 
-def predict(run: str | Path, path: str | Path, *, text_column: str, out: str | Path, precision: str = "auto") -> dict[str, int]:
+def predict(
+    run: str | Path, path: str | Path, *, text_column: str, out: str | Path, precision: str = "auto"
+) -> dict[str, int]:
     """Classify every row of a CSV.
 
     The output has the input's columns and rows, in order, and two more: `prediction`, the most probable class, and
@@ -59,10 +63,12 @@ def predict(run: str | Path, path: str | Path, *, text_column: str, out: str | P
             writer.writerow([*header, *ADDED])
             for fields in _grouped(rows):
                 texts = [row[index] for row in fields]
-                encoded = encode_rows(tokenizer, texts, max_length=data["max_length"], truncation=data["truncation"])
+                encoded = encode_rows(tokenizer, texts, max_length=data.max_length, truncation=data.truncation)
                 shares = probabilities(model, encoded, pad_id=tokenizer.pad_token_id, batch_size=64, dtype=dtype)
                 best = shares.max(-1)
-                for row, text, share, label in zip(fields, texts, best.values.tolist(), best.indices.tolist(), strict=True):
+                for row, text, share, label in zip(
+                    fields, texts, best.values.tolist(), best.indices.tolist(), strict=True
+                ):
                     known = bool(text.strip())
                     counts["predicted" if known else "empty"] += 1
                     writer.writerow([*row, *((model.config.id2label[label], f"{share:.6f}") if known else ("", ""))])
@@ -75,21 +81,24 @@ def predict(run: str | Path, path: str | Path, *, text_column: str, out: str | P
     return counts
 
 
-def load_classifier(folder: Path) -> tuple[QuoremForSequenceClassification, PreTrainedTokenizerFast, dict[str, object]]:
+def load_classifier(folder: Path) -> tuple[QuoremForSequenceClassification, PreTrainedTokenizerFast, LabelledDataSettings]:
     """The classifier of a fine-tuning run, its tokenizer, and the settings of the data it was trained on.
 
     Raises:
-        UserError: if there is no finished classifier.
+        UserError: if there is no classifier, or a damaged one.
     """
     source = folder / "model" if (folder / "model").exists() else folder
     if not (source / "config.json").exists():
-        found = "a pre-training run: run quorem finetune on it first" if (folder / "discriminator").exists() else "no classifier"
+        found = (
+            "a pre-training run: run quorem finetune on it first"
+            if (folder / "discriminator").exists()
+            else "no classifier"
+        )
         raise UserError(f"{folder}: has {found} (no model/config.json)")
     settings = source.parent / "config.yaml"
-    data = yaml.safe_load(settings.read_text(encoding="utf-8")).get("data", {}) if settings.exists() else {}
-    tokenizer = load_tokenizer(source)
-    data = {"max_length": min(tokenizer.model_max_length, 512), "truncation": "head"} | data
-    return QuoremForSequenceClassification.from_pretrained(source).eval(), tokenizer, data
+    model, tokenizer = load_classifier_model(source).eval(), load_tokenizer(source)
+    default = LabelledDataSettings(max_length=min(tokenizer.model_max_length, 512))
+    return model, tokenizer, load(FinetuneConfig, settings).data if settings.exists() else default
 
 
 def _grouped(rows: Iterator[tuple[int, list[str]]]) -> Iterator[list[list[str]]]:

@@ -41,13 +41,24 @@ class Preset:
 
 
 PRESETS: dict[str, Preset] = {
-    "tiny": Preset((2, 128, 256, 2, 64), (1, 64, 128, 1, 64), 128, 128, 0.15, 2e-3, 0.0, "alibi", "width", 1e-3, 0.8, "mean"),
-    "origin": Preset((4, 128, 768, 4, 64), (1, 64, 256, 1, 64), 128, 256, 0.15, 2e-3, 0.0, "alibi", "width", 1e-3, 0.8, "mean"),
+    "tiny": Preset(
+        (2, 128, 256, 2, 64), (1, 64, 128, 1, 64), 128, 128, 0.15, 2e-3, 0.0, "alibi", "width", 1e-3, 0.8, "mean"
+    ),
+    "origin": Preset(
+        (4, 128, 768, 4, 64), (1, 64, 256, 1, 64), 128, 256, 0.15, 2e-3, 0.0, "alibi", "width", 1e-3, 0.8, "mean"
+    ),
     "small": Preset((12, 256, 1024, 4, 64), (12, 64, 256, 1, 64), 128, 128, 0.15, 5e-4),
     "small++": Preset((12, 256, 1024, 4, 64), (12, 256, 1024, 4, 64), 128, 512, 0.15, 5e-4),
     "base": Preset((12, 768, 3072, 12, 64), (12, 256, 1024, 4, 64), 768, 512, 0.15, 2e-4, finetune_learning_rate=1e-4),
     "large": Preset(
-        (24, 1024, 4096, 16, 64), (24, 256, 1024, 4, 64), 1024, 512, 0.25, 2e-4, finetune_learning_rate=5e-5, layer_decay=0.9
+        (24, 1024, 4096, 16, 64),
+        (24, 256, 1024, 4, 64),
+        1024,
+        512,
+        0.25,
+        2e-4,
+        finetune_learning_rate=5e-5,
+        layer_decay=0.9,
     ),
 }
 
@@ -93,7 +104,9 @@ def network_configs(model: ModelSettings, *, vocab_size: int, max_length: int) -
     discriminator = QuoremConfig(**shared, **_sizes(named.discriminator, model.discriminator, "discriminator"))
     for name, config in (("generator", generator), ("discriminator", discriminator)):
         if config.positions == "rotary" and config.attention_head_size % 2:
-            raise UserError(f"model.{name}.attention_head_size={config.attention_head_size}: rotary needs an even width")
+            raise UserError(
+                f"model.{name}.attention_head_size={config.attention_head_size}: rotary needs an even width"
+            )
     return generator, discriminator
 
 
@@ -127,7 +140,9 @@ def partition(model: ModelSettings, *, vocab_size: int, width: int) -> tuple[dic
         return {"kind": "dense", "own_rows": vocab_size, "divisor": 1}, {"kind": "full"}
     grid = {"own_rows": own_rows, "divisor": divisor, "permuted": table.assignment == "frequency"}
     options = {"operation": table.operation} if kind == "qr" else {}
-    return {"kind": kind, **grid, **options}, {"kind": head} | ({"condition": output.condition} if head == "two_level" else {})
+    return {"kind": kind, **grid, **options}, {"kind": head} | (
+        {"condition": output.condition} if head == "two_level" else {}
+    )
 
 
 def _sizes(named: tuple[int, int, int, int, int], given: NetworkSettings, where: str) -> dict[str, int]:

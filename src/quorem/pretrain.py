@@ -97,7 +97,15 @@ def check_train(train: TrainSettings) -> None:
     Raises:
         UserError: naming the key.
     """
-    for key in ("max_steps", "epochs", "batch_size", "micro_batch_size", "learning_rate", "checkpoint_every", "log_every"):
+    for key in (
+        "max_steps",
+        "epochs",
+        "batch_size",
+        "micro_batch_size",
+        "learning_rate",
+        "checkpoint_every",
+        "log_every",
+    ):
         value = getattr(train, key)
         if value is not None and value <= 0:
             raise UserError(f"train.{key}={value}: more than 0 needed")
@@ -137,7 +145,10 @@ def pretrain(config: PretrainConfig, out: Path) -> dict[str, Any]:
         _groups(program.module, config, recipe), kind=recipe.optimizer, betas=recipe.betas, eps=1e-6
     )
     run.write_environment(
-        seed=config.train.seed, data=shards.meta.fingerprint, documents=shards.meta.num_documents, tokens=shards.meta.num_tokens
+        seed=config.train.seed,
+        data=shards.meta.fingerprint,
+        documents=shards.meta.num_documents,
+        tokens=shards.meta.num_tokens,
     )
     sizes = {name: sum(p.numel() for p in part.parameters()) for name, part in program.module.named_children()}
     logger.info(
@@ -146,7 +157,12 @@ def pretrain(config: PretrainConfig, out: Path) -> dict[str, Any]:
         config.train.batch_size, config.data.max_length,
     )  # fmt: skip
     fit(
-        program, optimizer, settings=config.train, total_steps=program.total_steps, schedule=str(config.train.schedule), run=run
+        program,
+        optimizer,
+        settings=config.train,
+        total_steps=program.total_steps,
+        schedule=str(config.train.schedule),
+        run=run,
     )
     for name in ("discriminator", "generator"):
         model = getattr(program.module, name)
@@ -328,4 +344,6 @@ def _groups(module: Electra, config: PretrainConfig, recipe: Recipe) -> list[dic
         return float((config.train.generator_learning_rate if own else config.train.learning_rate) or 0)
 
     named = module.named_parameters(remove_duplicate=False)
-    return parameter_groups(named, lr=lr, weight_decay=config.train.weight_decay, decay_embeddings=recipe.decay_embeddings)
+    return parameter_groups(
+        named, lr=lr, weight_decay=config.train.weight_decay, decay_embeddings=recipe.decay_embeddings
+    )

@@ -96,7 +96,10 @@ class Run:
 
     def save_state(self, step: int, state: Mapping[str, Any], *, keep: int) -> None:
         """Write a checkpoint to resume from after `step` steps; keep the last `keep`."""
-        with whole_folder(self.folder / "state" / f"step-{step:06d}") as partial, (partial / "state.pt").open("wb") as file:
+        with (
+            whole_folder(self.folder / "state" / f"step-{step:06d}") as partial,
+            (partial / "state.pt").open("wb") as file,
+        ):
             torch.save({**state, "step": step}, file)
             file.flush()
             os.fsync(file.fileno())
@@ -112,7 +115,9 @@ class Run:
 
     def _states(self) -> list[Path]:
         found = (self.folder / "state").glob("step-*") if (self.folder / "state").is_dir() else []
-        return sorted((path for path in found if path.suffix != ".partial"), key=lambda path: int(path.name.split("-")[1]))
+        return sorted(
+            (path for path in found if path.suffix != ".partial"), key=lambda path: int(path.name.split("-")[1])
+        )
 
     def _check_same(self, there: Any, config: Mapping[str, Any]) -> None:
         old, new = dict(_flat(there or {})), dict(_flat(config))

@@ -119,7 +119,12 @@ def fit(
         if done % settings.log_every == 0 or done == total_steps:
             steps = done - start if done - start < settings.log_every else (done - 1) % settings.log_every + 1
             elapsed, clock = time.perf_counter() - clock, time.perf_counter()
-            record = {"step": done, "loss": float(loss_sum) / steps, "gradient_norm": float(norm), "learning_rate_scale": scale}
+            record = {
+                "step": done,
+                "loss": float(loss_sum) / steps,
+                "gradient_norm": float(norm),
+                "learning_rate_scale": scale,
+            }
             record |= program.record()
             record["tokens_per_second"] = round(record.pop("tokens") / elapsed, 1)
             record["seconds_left"] = round((total_steps - done) * elapsed / steps, 1)
@@ -165,7 +170,11 @@ def _check_finite(record: dict[str, Any]) -> None:
 
 
 def _show(record: dict[str, Any], total_steps: int, progress: tqdm) -> None:
-    shown = {key: record[key] for key in ("loss", "mlm_loss", "rtd_loss", "rtd_auc", "accuracy") if record.get(key) is not None}
+    shown = {
+        key: record[key]
+        for key in ("loss", "mlm_loss", "rtd_loss", "rtd_auc", "accuracy")
+        if record.get(key) is not None
+    }
     if not progress.disable:
         progress.set_postfix({key: f"{value:.3f}" for key, value in shown.items()})
         return

@@ -18,6 +18,7 @@ SETTINGS = (
     "data.text_column=review",
     "data.max_length=32",
     "model.size=tiny",
+    "model.positions=rotary",
     "model.vocab_size=300",
     "train.batch_size=8",
     "train.precision=fp32",

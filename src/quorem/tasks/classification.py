@@ -83,15 +83,17 @@ def split(num_rows: int, *, share: float, seed: int) -> tuple[np.ndarray, np.nda
     """Row numbers (training, validation): those of scikit-learn's train_test_split(test_size=share, random_state=seed).
 
     Raises:
-        UserError: if one side would be empty.
+        UserError: if one side would be empty, or for a seed out of range.
     """
     num_held_out = int(np.ceil(num_rows * share))
     if not 0 < num_held_out < num_rows:
         raise UserError(
-            f"data.validation_share={share} of {num_rows} rows leaves nothing on one side: a share between 0 and 1, and "
-            "at least 2 rows, are needed"
+            f"data.validation_share={share} of {num_rows} rows leaves nothing on one side: a share between 0 and 1, "
+            "and at least 2 rows, are needed"
         )
-    order = np.random.RandomState(seed).permutation(num_rows)  # noqa: NPY002 - scikit-learn's own generator
+    if not 0 <= seed < 2**32:
+        raise UserError(f"data.split_seed={seed}: 0 or more, and below 2**32, needed")
+    order = np.random.RandomState(seed).permutation(num_rows)  # scikit-learn's own generator
     return order[num_held_out:], order[:num_held_out]
 
 
@@ -169,7 +171,7 @@ def probabilities(
 
 
 def scores(shares: Tensor, labels: Sequence[int]) -> dict[str, Any]:
-    """Accuracy, F1 and confusion matrix (rows are the truth), and the mean loss, of class probabilities (n, classes)."""
+    """Accuracy, F1, confusion matrix (rows are the truth) and mean loss of class probabilities (n, classes)."""
     confusion = confusion_matrix(np.asarray(labels), shares.argmax(-1).numpy(), shares.shape[-1])
     chosen = shares.gather(-1, torch.tensor(labels).unsqueeze(-1)).clamp(min=1e-9)
     return {**classification_scores(confusion), "loss": float(-chosen.log().mean()), "confusion": confusion.tolist()}
