@@ -1,4 +1,4 @@
-"""Fine-tune a pre-trained ELECTRA model: the original repository's script, with its arguments (see docs/original.md)."""
+"""Fine-tune a pre-trained model: the original repository's script, with its arguments (see docs/original.md)."""
 
 import sys
 

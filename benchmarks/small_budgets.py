@@ -1,8 +1,8 @@
 """What learns fastest in equal time on a small budget: positions, initialisation, learning rate, embedding and head.
 
-Every arm gets the same number of seconds of one thread's processor time (steps are set from its own measured speed, so that its learning
-rate runs its whole course), the same data, order and masks, and is judged on held-out text: the generator's exact nll,
-and the discriminator's loss and AUC on the generator's samples.
+Every arm gets the same number of seconds of one thread's processor time (steps are set from its own measured speed, so
+that its learning rate runs its whole course), the same data, order and masks, and is judged on held-out text: the
+generator's exact nll, and the discriminator's loss and AUC on the generator's samples.
 
     python benchmarks/small_budgets.py reviews.csv held_out.csv --column review --seconds 100 --out results.json \
         model.size=origin --arm model.positions=rotary --arm model.positions=alibi
@@ -27,9 +27,10 @@ from quorem.data.batches import PackedRows
 from quorem.data.readers.csv import read_csv
 from quorem.data.shards import Shards, write_shards
 from quorem.objective import mask_tokens
-from quorem.optim import build_optimizer
-from quorem.pretrain import RECIPES, PretrainProgram, _groups, prepare, resolve
+from quorem.pretrain import prepare
+from quorem.recipes import resolve
 from quorem.runs import Run
+from quorem.tasks.pretraining import PretrainProgram, build_pretraining_optimizer
 from quorem.tokenization import load_tokenizer
 from quorem.train import autocast_dtype, fit
 
@@ -56,9 +57,7 @@ def evaluate(program: PretrainProgram, shards: Shards, *, max_rows: int) -> dict
 def program_and_optimizer(config: PretrainConfig, data: Path) -> tuple[PretrainProgram, torch.optim.Optimizer]:
     """A fresh program on the prepared data."""
     program = PretrainProgram(config, load_tokenizer(data / "tokenizer"), Shards(data / "shards"))
-    recipe = RECIPES[config.objective.recipe]
-    groups = _groups(program.module, config, recipe)
-    return program, build_optimizer(groups, kind=recipe.optimizer, betas=recipe.betas, eps=1e-6)
+    return program, build_pretraining_optimizer(program.module, config)
 
 
 def seconds_per_step(config: PretrainConfig, data: Path) -> float:

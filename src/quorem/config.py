@@ -197,7 +197,7 @@ def from_mapping(kind: type[Settings], values: Any, *, where: str = "", source: 
         name = where.rstrip(".") or "the settings"
         raise UserError(f"{place}{name} must be a mapping of keys to values, not {type(values).__name__} ({values!r})")
     hints = typing.get_type_hints(kind)
-    found = {}
+    found: dict[str, Any] = {}
     for key, value in values.items():
         if key not in hints:
             raise UserError(f"{place}unknown setting {where}{key}.{did_you_mean(str(key), hints)}")

@@ -30,7 +30,7 @@ class QuoremConfig(PreTrainedConfig):
         attention_probs_dropout_prob (`float`): dropout of attention probabilities.
         max_position_embeddings (`int`): longest sequence with absolute positions; others have no limit.
         type_vocab_size (`int`): number of token types.
-        positions (`str`): absolute (learned), rotary (RoFormer, arXiv:2104.09864) or alibi (symmetric, arXiv:2108.12409).
+        positions (`str`): absolute (learned), rotary (arXiv:2104.09864) or alibi (symmetric, arXiv:2108.12409).
         initializer (`str`): bert (every weight N(0, initializer_range^2)) or width (embeddings N(0, 1/D), linear layers
             N(0, 1/(3 fan-in))).
         initializer_range (`float`): standard deviation for bert.

@@ -11,7 +11,7 @@ from quorem.config import PretrainConfig
 from quorem.modeling import QuoremForMaskedLM, QuoremForPreTraining
 from quorem.objective import Electra
 from quorem.presets import network_configs
-from quorem.pretrain import resolve
+from quorem.recipes import resolve
 
 BYTES = 4  # float32
 TRAINED_BYTES = 4 * BYTES  # weight, gradient and Adam's two moments

@@ -18,7 +18,7 @@ from quorem.data.readers.csv import read_csv
 from quorem.errors import UserError, did_you_mean
 from quorem.optim import LAYER_DECAY_VARIANTS, build_optimizer, layerwise_lr, parameter_groups
 from quorem.presets import preset
-from quorem.pretrain import WEIGHTS, check_train
+from quorem.recipes import check_number, check_train
 from quorem.runs import Run
 from quorem.tasks.classification import (
     TRUNCATIONS,
@@ -30,6 +30,7 @@ from quorem.tasks.classification import (
     scores,
     split,
 )
+from quorem.tasks.pretraining import WEIGHTS
 from quorem.tokenization import load_tokenizer, save_tokenizer
 from quorem.train import autocast_dtype, fit
 
@@ -73,6 +74,10 @@ def resolve(config: FinetuneConfig) -> FinetuneConfig:
         config.train, learning_rate=rate, generator_learning_rate=None, schedule=config.train.schedule or "linear"
     )
     check_train(train)
+    check_number("classifier.dropout", chosen.dropout, at_least=0, below=1)
+    check_number("classifier.layer_decay", chosen.layer_decay, above=0)
+    check_number("data.max_length", config.data.max_length, at_least=4)
+    check_number("data.split_seed", config.data.split_seed, at_least=0)
     return replace(config, classifier=replace(chosen, layer_decay=decay, pooling=pooling), train=train)
 
 

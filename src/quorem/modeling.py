@@ -1,7 +1,7 @@
 """ELECTRA's networks: transformers' parameter names, our attention, embeddings and heads.
 
 What differs from transformers' ElectraModel:
-- the token table is any of quorem.embeddings, and the generator's output any of quorem.heads, computed only where asked;
+- the token table is any of quorem.embeddings, the generator's output any of quorem.heads, computed only where asked;
 - positions may be absolute, rotary or ALiBi, and weights may start scaled by width;
 - heads may be wider or narrower than hidden_size / heads;
 - on the CPU attention is written out, because its fused kernel's backward pass is 3-4 times slower there (measured on
@@ -25,7 +25,7 @@ from transformers.modeling_outputs import (
 from quorem.configuration import QuoremConfig
 from quorem.embeddings import EMBEDDINGS, Assignment, TokenEmbedding
 from quorem.errors import UserError, did_you_mean
-from quorem.heads import HEADS, GeneratorHead
+from quorem.heads import HEADS, FullHead, GeneratorHead
 
 WRITTEN_OUT_UP_TO = 512  # tokens; above it the (time, time) scores outweigh what the fused kernel costs on the CPU
 
@@ -333,9 +333,9 @@ class QuoremForMaskedLM(QuoremPreTrainedModel):
         """
         found = self.electra(input_ids, attention_mask, token_type_ids, **kwargs)
         hidden = self.generator_predictions(found.last_hidden_state)
-        head = self.generator_lm_head
+        head: GeneratorHead = self.generator_lm_head
         flat = hidden.reshape(-1, hidden.shape[-1])
-        if self.config.head["kind"] == "full":
+        if isinstance(head, FullHead):
             logits = head.embedding.logits(flat) + head.bias
         else:
             pieces = list(head.full_log_prob(flat))

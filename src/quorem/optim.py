@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Callable, Iterable
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -107,7 +107,7 @@ def learning_rate_scale(step: int, *, total_steps: int, warmup_steps: int, sched
     return 1 - progress if schedule == "linear" else 0.5 * (1 + math.cos(math.pi * progress))
 
 
-def layerwise_lr(name: str, *, lr: float, decay: float, num_layers: int, variant: Literal["fixed", "legacy"]) -> float:
+def layerwise_lr(name: str, *, lr: float, decay: float, num_layers: int, variant: str) -> float:
     """The learning rate of one parameter in fine-tuning: each layer further from the task head learns more slowly.
 
     Args:

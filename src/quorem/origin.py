@@ -113,7 +113,8 @@ def settings(hparams: Mapping[str, Any], defaults: Mapping[str, Any], config: An
     dotted = {name for name, _, _ in leaves(config)}
     for name in hparams:
         if name not in defaults and name not in dotted:
-            raise UserError(f"--hparams: unknown hyperparameter {name}.{did_you_mean(name, defaults)}")
+            known = dotted if "." in name else defaults
+            raise UserError(f"--hparams: unknown hyperparameter {name}.{did_you_mean(name, known)}")
     values = dict(defaults) | {name: value for name, value in hparams.items() if name in defaults}
     if "EMBED_TYPE" in values:
         if values["EMBED_TYPE"] not in EMBED_TYPES:

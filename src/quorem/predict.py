@@ -5,8 +5,8 @@ import os
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
+import torch
 from transformers import PreTrainedTokenizerFast
 
 from quorem.classifier import QuoremForSequenceClassification
@@ -48,6 +48,8 @@ def predict(
     if out.exists():
         raise UserError(f"{out}: exists already: delete it or choose another --out")
     model, tokenizer, data = load_classifier(Path(run))
+    if torch.accelerator.is_available():
+        model.to(torch.accelerator.current_accelerator())
     read_csv(path, text_column=text_column)  # checks file and column
     header, rows = read_rows(path)
     taken = [name for name in ADDED if name in header]
@@ -81,7 +83,9 @@ def predict(
     return counts
 
 
-def load_classifier(folder: Path) -> tuple[QuoremForSequenceClassification, PreTrainedTokenizerFast, LabelledDataSettings]:
+def load_classifier(
+    folder: Path,
+) -> tuple[QuoremForSequenceClassification, PreTrainedTokenizerFast, LabelledDataSettings]:
     """The classifier of a fine-tuning run, its tokenizer, and the settings of the data it was trained on.
 
     Raises:

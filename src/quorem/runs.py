@@ -129,7 +129,8 @@ class Run:
         if changed:
             more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
             raise UserError(
-                f"{self.folder}: already holds another run ({'; '.join(changed[:3])}{more}): choose another --out or delete it"
+                f"{self.folder}: already holds another run ({'; '.join(changed[:3])}{more}): choose another --out or "
+                "delete it"
             )
 
 
@@ -148,7 +149,7 @@ def write_text(path: Path, text: str) -> None:
 
 @contextmanager
 def whole_folder(folder: Path) -> Iterator[Path]:
-    """A temporary folder to fill, which takes the name `folder` if nothing goes wrong and vanishes if something does."""
+    """A temporary folder to fill; it takes the name `folder` if all goes well and vanishes if not."""
     partial, old = folder.with_name(folder.name + ".partial"), folder.with_name(folder.name + ".old")
     for leftover in (partial, old):
         shutil.rmtree(leftover, ignore_errors=True)

@@ -11,7 +11,6 @@ from typing import Any, Protocol
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import extract_model_from_parallel
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -30,7 +29,9 @@ DROPOUT = 1  # the place of dropout's seed among a step's
 class Program(Protocol):
     """What one kind of training brings to the loop."""
 
-    module: nn.Module
+    @property
+    def module(self) -> nn.Module:
+        """What is trained."""
 
     def micro_batches(self, step: int, *, rank: int, num_processes: int) -> Iterator[Any]:
         """This process's share of a step, in pieces that fit in memory."""
@@ -92,55 +93,56 @@ def fit(
     Raises:
         UserError: if a loss is not finite.
     """
-    accelerator = Accelerator()
+    accelerator = Accelerator(cpu=not torch.cuda.is_available())
+    if accelerator.num_processes > 1:
+        raise UserError(
+            f"{accelerator.num_processes} processes: training runs in one process for now: start it without a launcher"
+        )
     device, dtype = accelerator.device, autocast_dtype(settings.precision, accelerator.device)
     module, optimizer = accelerator.prepare(program.module, optimizer)
-    warmup = settings.warmup * total_steps if settings.warmup < 1 else settings.warmup
-    start = _resume(module, optimizer, run, restore)
+    warmup = round(settings.warmup * total_steps if settings.warmup < 1 else settings.warmup)
+    start = logged = _resume(module, optimizer, run, restore)
     progress = tqdm(total=total_steps, initial=start, unit="step", disable=None, dynamic_ncols=True)
     clock, loss_sum = time.perf_counter(), torch.zeros((), device=device)
     module.train()
     for step in range(start, total_steps):
-        torch.manual_seed(step_seed(settings.seed, DROPOUT, step, accelerator.process_index))
-        scale = learning_rate_scale(step, total_steps=total_steps, warmup_steps=round(warmup), schedule=schedule)
+        torch.manual_seed(step_seed(settings.seed, DROPOUT, step))
+        scale = learning_rate_scale(step, total_steps=total_steps, warmup_steps=warmup, schedule=schedule)
         for group in optimizer.param_groups:
             group["lr"] = group["base_lr"] * scale
-        share = {"rank": accelerator.process_index, "num_processes": accelerator.num_processes}
-        for micro_batch in program.micro_batches(step, **share):
+        for micro_batch in program.micro_batches(step, rank=0, num_processes=1):
             with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
                 loss = program.loss(module, micro_batch, device)
-            accelerator.backward(loss * accelerator.num_processes)  # gradients are averaged over processes
+            accelerator.backward(loss)
             loss_sum += loss.detach()
         norm = accelerator.clip_grad_norm_(module.parameters(), settings.clip_norm)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         done = step + 1
         progress.update()
-        if done % settings.log_every == 0 or done == total_steps:
-            steps = done - start if done - start < settings.log_every else (done - 1) % settings.log_every + 1
+        keep = done % settings.checkpoint_every == 0 and done < total_steps
+        # A window of metrics ends where a checkpoint does, so that a resumed run logs what an uninterrupted one logs.
+        if keep or done % settings.log_every == 0 or done == total_steps:
             elapsed, clock = time.perf_counter() - clock, time.perf_counter()
-            record = {
-                "step": done,
-                "loss": float(loss_sum) / steps,
-                "gradient_norm": float(norm),
-                "learning_rate_scale": scale,
-            }
-            record |= program.record()
+            steps, logged = done - logged, done
+            record = {"step": done, "loss": float(loss_sum) / steps, "gradient_norm": float(norm)}
+            _check_finite(record)
+            record |= {"learning_rate_scale": scale, **program.record()}
             record["tokens_per_second"] = round(record.pop("tokens") / elapsed, 1)
             record["seconds_left"] = round((total_steps - done) * elapsed / steps, 1)
             loss_sum.zero_()
-            _check_finite(record)
-            if accelerator.is_main_process:
-                run.log(record)
-                _show(record, total_steps, progress)
-        if accelerator.is_main_process and done % settings.checkpoint_every == 0 and done < total_steps:
-            extra = state() if state else {}
-            bare = extract_model_from_parallel(module).state_dict()
-            saved = {"model": bare, "optimizer": optimizer.state_dict(), "extra": extra}
-            run.save_state(done, saved, keep=settings.keep_checkpoints)
+            run.log(record)
+            _show(record, total_steps, progress)
         if after_step:
             after_step(done)
             module.train()
+        if keep:
+            saved = {
+                "model": module.state_dict(),
+                "optimizer": optimizer.state_dict(),
+                "extra": state() if state else {},
+            }
+            run.save_state(done, saved, keep=settings.keep_checkpoints)
     progress.close()
 
 
@@ -152,7 +154,7 @@ def _resume(
     if saved is None:
         run.forget_after(0)
         return 0
-    extract_model_from_parallel(module).load_state_dict(saved["model"])
+    module.load_state_dict(saved["model"])
     optimizer.load_state_dict(saved["optimizer"])
     run.forget_after(saved["step"])
     if restore:
@@ -164,8 +166,8 @@ def _resume(
 def _check_finite(record: dict[str, Any]) -> None:
     if not (abs(record["loss"]) < float("inf") and record["gradient_norm"] < float("inf")):
         raise UserError(
-            f"step {record['step']}: the loss is {record['loss']} and the gradient norm {record['gradient_norm']}: training has "
-            "diverged. Lower train.learning_rate or raise train.warmup; the last checkpoint is intact"
+            f"step {record['step']}: the loss is {record['loss']} and the gradient norm {record['gradient_norm']}: training "
+            "has diverged. Lower train.learning_rate or raise train.warmup; the last checkpoint is intact"
         )
 
 

@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from quorem.config import PretrainConfig, override, to_mapping
-from quorem.optim import build_optimizer
-from quorem.pretrain import RECIPES, PretrainProgram, _groups, prepare, resolve
+from quorem.pretrain import prepare
+from quorem.recipes import resolve
 from quorem.runs import Run
 from quorem.samples import write_reviews
+from quorem.tasks.pretraining import PretrainProgram, build_pretraining_optimizer
 from quorem.train import fit
 
 SETTINGS = (
@@ -68,9 +69,7 @@ def build_program(tmp_path, *assignments):
 
 
 def build_its_optimizer(config, program):
-    recipe = RECIPES[config.objective.recipe]
-    groups = _groups(program.module, config, recipe)
-    return build_optimizer(groups, kind=recipe.optimizer, betas=recipe.betas, eps=1e-6)
+    return build_pretraining_optimizer(program.module, config)
 
 
 GOLDEN = {  # mlm losses, then rtd losses

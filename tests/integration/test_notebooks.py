@@ -70,7 +70,6 @@ def test_is_stored_clean_and_valid(name):
             assert cell.execution_count is None
 
 
-# pyzmq and ipykernel wait on Windows and on Python 3.14 for changes of asyncio; nothing of ours is concerned.
 @pytest.mark.parametrize("name", NAMES)
 def test_runs_and_draws_its_curves(name, kernel, tmp_path):
     notebook = read(name)

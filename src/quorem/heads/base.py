@@ -103,6 +103,7 @@ def draw(scores: Tensor, uniforms: Tensor) -> tuple[Tensor, Tensor]:
     total = cumulative[:, -1]
     level = torch.minimum(uniforms * total, torch.nextafter(total, torch.zeros_like(total)))
     index = torch.searchsorted(cumulative, level.unsqueeze(-1), right=True).squeeze(-1)
+    index = index.clamp(max=scores.shape[-1] - 1)  # scores that are not numbers are reported with the loss, not here
     upper = cumulative.gather(-1, index.unsqueeze(-1)).squeeze(-1)
     lower = cumulative.gather(-1, (index - 1).clamp(min=0).unsqueeze(-1)).squeeze(-1).where(index > 0, 0.0)
     return index, ((level - lower) / (upper - lower)).clamp(0.0, 1.0 - 2**-53)

@@ -1,0 +1,132 @@
+"""How to optimise: recipes, and the settings of a pre-training run with nothing left open."""
+
+import operator
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+from quorem.config import PretrainConfig, TrainSettings
+from quorem.errors import UserError, did_you_mean
+from quorem.optim import SCHEDULES
+from quorem.presets import SPECIAL_IDS, network_configs, preset
+from quorem.tokenization.train import NORMALIZATIONS, TOKENIZERS
+from quorem.train import PRECISIONS
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to optimise: what settings leave open."""
+
+    optimizer: str
+    schedule: str
+    betas: tuple[float, float]
+    keep_rate: float
+    decay_embeddings: bool
+    start_at_unigram: bool
+
+
+RECIPES: dict[str, Recipe] = {
+    # Paper, Table 6, with every token masked (sec. 2), bias-corrected AdamW and a start at the unigram distribution.
+    "modern": Recipe("adamw", "linear", (0.9, 0.98), 0.0, False, True),
+    # google-research/electra: model/optimization.py and pretrain/pretrain_helpers.py.
+    "google": Recipe("google", "google", (0.9, 0.999), 0.15, True, False),
+}
+
+
+def resolve(config: PretrainConfig) -> PretrainConfig:
+    """The settings with everything left open filled in by the preset and the recipe, and checked.
+
+    Raises:
+        UserError: for an unknown name or a number out of range.
+    """
+    named, objective = preset(config.model.size), config.objective
+    if objective.recipe not in RECIPES:
+        raise UserError(f"unknown objective.recipe {objective.recipe!r}.{did_you_mean(objective.recipe, RECIPES)}")
+    recipe, train = RECIPES[objective.recipe], config.train
+    learning_rate = _given(train.learning_rate, named.learning_rate)
+    config = replace(
+        config,
+        data=replace(config.data, max_length=_given(config.data.max_length, named.max_length)),
+        model=replace(
+            config.model,
+            positions=_given(config.model.positions, named.positions),
+            initializer=_given(config.model.initializer, named.initializer),
+            dropout=_given(config.model.dropout, named.dropout),
+            embedding_size=_given(config.model.embedding_size, named.embedding_size),
+        ),
+        objective=replace(
+            objective,
+            mask_rate=_given(objective.mask_rate, named.mask_rate),
+            keep_rate=_given(objective.keep_rate, recipe.keep_rate),
+        ),
+        train=replace(
+            train,
+            learning_rate=learning_rate,
+            generator_learning_rate=_given(train.generator_learning_rate, learning_rate),
+            schedule=_given(train.schedule, recipe.schedule),
+        ),
+    )
+    check_train(config.train)
+    check_pretraining(config)
+    return config
+
+
+def check_pretraining(config: PretrainConfig) -> None:
+    """Check what only pre-training has, before anything is made.
+
+    Raises:
+        UserError: naming the key.
+    """
+    kind, normalization = config.tokenizer.kind, config.tokenizer.normalization
+    if kind not in TOKENIZERS:
+        raise UserError(f"unknown tokenizer.kind {kind!r}.{did_you_mean(kind, TOKENIZERS)}")
+    if normalization not in NORMALIZATIONS:
+        raise UserError(
+            f"unknown tokenizer.normalization {normalization!r}.{did_you_mean(normalization, NORMALIZATIONS)}"
+        )
+    check_number("model.vocab_size", config.model.vocab_size, above=SPECIAL_IDS)
+    check_number("model.embedding_size", config.model.embedding_size, above=0)
+    check_number("model.dropout", config.model.dropout, at_least=0, below=1)
+    check_number("data.max_length", config.data.max_length, at_least=8)
+    check_number("objective.mask_rate", config.objective.mask_rate, above=0, at_most=1)
+    check_number("objective.keep_rate", config.objective.keep_rate, at_least=0, below=1)
+    check_number("objective.rtd_weight", config.objective.rtd_weight, at_least=0)
+    check_number("train.generator_learning_rate", config.train.generator_learning_rate, above=0)
+    network_configs(config.model, vocab_size=config.model.vocab_size, max_length=config.data.max_length or 0)
+
+
+def check_train(train: TrainSettings) -> None:
+    """Check the loop's settings.
+
+    Raises:
+        UserError: naming the key.
+    """
+    for key in ("max_steps", "epochs", "batch_size", "micro_batch_size", "learning_rate", "clip_norm"):
+        check_number(f"train.{key}", getattr(train, key), above=0)
+    for key in ("checkpoint_every", "log_every", "keep_checkpoints"):
+        check_number(f"train.{key}", getattr(train, key), above=0)
+    for key in ("warmup", "weight_decay", "seed"):
+        check_number(f"train.{key}", getattr(train, key), at_least=0)
+    for key, value, allowed in (("schedule", train.schedule, SCHEDULES), ("precision", train.precision, PRECISIONS)):
+        if value not in allowed:
+            raise UserError(f"train.{key}={value}: unknown.{did_you_mean(str(value), allowed)}")
+
+
+def check_number(key: str, value: float | None, **bounds: float) -> None:
+    """Check a number against bounds above, at_least, below and at_most; None passes.
+
+    Raises:
+        UserError: naming the key, the value and the bounds.
+    """
+    fits: dict[str, Callable[[float, float], bool]] = {
+        "above": operator.gt, "at_least": operator.ge, "below": operator.lt, "at_most": operator.le
+    }  # fmt: skip
+    if value is not None and not all(fits[name](value, bound) for name, bound in bounds.items()):
+        needed = " and ".join(f"{name.replace('_', ' ')} {bound}" for name, bound in bounds.items())
+        raise UserError(f"{key}={value}: a number {needed} needed")
+
+
+def _given(value: T | None, default: T) -> T:
+    return default if value is None else value

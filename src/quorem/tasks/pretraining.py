@@ -1,0 +1,158 @@
+"""Pre-training's steps: both networks, their batches, their loss and their metrics."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerFast
+
+from quorem.config import PretrainConfig
+from quorem.data.batches import EpochOrder, PackedRows, step_seed
+from quorem.data.shards import Shards
+from quorem.metrics import BinaryMetrics, entropy
+from quorem.modeling import QuoremForMaskedLM, QuoremForPreTraining
+from quorem.objective import Electra, Masked, Outcome, mask_tokens, total_loss
+from quorem.optim import build_optimizer, parameter_groups
+from quorem.presets import SPECIAL_IDS, network_configs
+from quorem.recipes import RECIPES
+
+WEIGHTS, MASKING = 3, 2  # places of seeds in a run
+
+
+class PretrainProgram:
+    """ELECTRA's steps, for `quorem.train.fit`.
+
+    Args:
+        config: resolved settings.
+        tokenizer: its ids are those of the shards.
+        shards: the data.
+    """
+
+    def __init__(self, config: PretrainConfig, tokenizer: PreTrainedTokenizerFast, shards: Shards) -> None:
+        self.config = config
+        max_length = config.data.max_length or 2
+        self.rows = PackedRows(
+            shards, max_length=max_length, cls_id=tokenizer.cls_token_id, pad_id=tokenizer.pad_token_id
+        )
+        train = config.train
+        self.order = EpochOrder(len(self.rows), batch_size=train.batch_size, seed=train.seed)
+        self.total_steps = train.max_steps or max(1, round(train.epochs * self.order.steps_per_epoch))
+        self.special = torch.tensor([i for i in tokenizer.all_special_ids if i != tokenizer.unk_token_id])
+        self.mask_id = tokenizer.mask_token_id
+        counts = torch.from_numpy(shards.counts.copy())
+        self.unigram_entropy = entropy(shards.counts)
+        self.module = build_electra(config, counts)
+        self.detected = BinaryMetrics()
+        self.last: dict[str, Any] = {}
+        self._sums: Tensor | None = None  # of both losses, (2,) float64, on the model's device
+        self._chosen = self._tokens = 0
+
+    def micro_batches(self, step: int, *, rank: int, num_processes: int) -> Iterator[tuple[Masked, int, int]]:
+        """The step's rows, masked as one batch and then cut: neither cut changes a mask or a sample."""
+        train = self.config.train
+        input_ids, attention_mask = self.rows.batch(self.order.indices(step))
+        masked = mask_tokens(
+            input_ids,
+            attention_mask,
+            special=self.special,
+            mask_id=self.mask_id,
+            rate=float(self.config.objective.mask_rate or 0),
+            keep=float(self.config.objective.keep_rate or 0),
+            rng=torch.Generator().manual_seed(step_seed(train.seed, MASKING, step)),
+        )
+        num_chosen, num_tokens, num_rows = masked.num_chosen, masked.num_tokens, len(input_ids)
+        first, end = (num_rows * i // num_processes for i in (rank, rank + 1))
+        size = train.micro_batch_size or train.batch_size
+        for start in range(first, end, size):
+            yield masked.rows(start, min(start + size, end)), num_chosen, num_tokens
+
+    def loss(self, module: nn.Module, micro_batch: tuple[Masked, int, int], device: torch.device) -> Tensor:
+        """The micro-batch's share of mlm + rtd_weight * rtd."""
+        masked, num_chosen, num_tokens = micro_batch
+        positions = masked.chosen.flatten().nonzero().squeeze(-1)
+        mask = None if masked.attention_mask is None else masked.attention_mask.to(device)
+        outcome: Outcome = module(
+            masked.input_ids.to(device),
+            mask,
+            masked.masked_ids.to(device),
+            positions.to(device),
+            masked.uniforms.flatten()[positions].to(device),
+        )
+        self.detected.update(outcome.scores, outcome.is_replaced, outcome.real)
+        sums = torch.stack([outcome.mlm_sum.detach(), outcome.rtd_sum.detach()]).double()
+        self._sums = sums if self._sums is None else self._sums + sums
+        self._chosen, self._tokens = self._chosen + len(positions), self._tokens + masked.num_tokens
+        self._outcome = outcome
+        return total_loss(
+            outcome, num_chosen=num_chosen, num_tokens=num_tokens, rtd_weight=self.config.objective.rtd_weight
+        )
+
+    def record(self) -> dict[str, Any]:
+        """Means since the last record; mlm_accuracy is that of the last micro-batch."""
+        mlm_sum, rtd_sum = (0.0, 0.0) if self._sums is None else self._sums.tolist()
+        found = self.detected.compute()
+        head = self.module.generator.generator_lm_head
+        _, best = head.topk(self._outcome.hidden, 1)
+        self.last = {
+            "mlm_loss": mlm_sum / max(1, self._chosen),
+            "unigram_entropy": self.unigram_entropy,
+            "mlm_accuracy": float((best.squeeze(-1) == self._outcome.targets).float().mean()) if len(best) else None,
+            "share_replaced": found.pop("positive_share"),
+            "rtd_loss": rtd_sum / max(1, self._tokens),
+            "base_rate_entropy": found.pop("base_rate_entropy"),
+            **{f"rtd_{name}": value for name, value in found.items()},
+        }
+        tokens = self._tokens
+        self.reset()
+        return {**self.last, "tokens": tokens}
+
+    def reset(self) -> None:
+        """Forget what was seen since the last record."""
+        self.detected.reset()
+        self._sums = None
+        self._chosen = self._tokens = 0
+
+
+def build_electra(config: PretrainConfig, counts: Tensor) -> Electra:
+    """Both networks, initialised from the seed, the frequencies and nothing else.
+
+    Args:
+        config: resolved settings.
+        counts: int64 (V,), how often each id occurs.
+    """
+    torch.manual_seed(step_seed(config.train.seed, WEIGHTS))
+    generator_config, discriminator_config = network_configs(
+        config.model, vocab_size=len(counts), max_length=config.data.max_length or 2
+    )
+    generator, discriminator = QuoremForMaskedLM(generator_config), QuoremForPreTraining(discriminator_config)
+    for network in (generator, discriminator):
+        assignment = network.get_input_embeddings().assignment
+        if assignment.rank is not None:
+            assignment.set_order(counts, num_special=SPECIAL_IDS)
+    module = Electra(generator, discriminator, shared_embeddings=config.model.shared_embeddings)
+    if RECIPES[config.objective.recipe].start_at_unigram:
+        generator.generator_lm_head.start_at_unigram(counts)
+    return module
+
+
+def build_pretraining_optimizer(module: Electra, config: PretrainConfig) -> torch.optim.Optimizer:
+    """The recipe's optimizer: the generator's own weights at its rate, all else, shared embeddings too, at the other.
+
+    Args:
+        module: both networks.
+        config: resolved settings.
+    """
+    recipe, shared = RECIPES[config.objective.recipe], config.model.shared_embeddings
+
+    def lr(name: str) -> float:
+        own = name.startswith("generator.") and not (shared and ".embeddings." in name)
+        return float((config.train.generator_learning_rate if own else config.train.learning_rate) or 0)
+
+    groups = parameter_groups(
+        module.named_parameters(remove_duplicate=False),
+        lr=lr,
+        weight_decay=config.train.weight_decay,
+        decay_embeddings=recipe.decay_embeddings,
+    )
+    return build_optimizer(groups, kind=recipe.optimizer, betas=recipe.betas, eps=1e-6)

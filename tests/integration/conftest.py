@@ -1,0 +1,134 @@
+"""What the integration tests share: a sample, a tiny pre-trained run, a classifier, ways to call the command line."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+
+from quorem.cli import main
+from quorem.samples import write_reviews
+
+SMALL_NETWORKS = (
+    "model.size=tiny",
+    "model.embedding_size=16",
+    "model.discriminator.hidden_size=32",
+    "model.discriminator.intermediate_size=32",
+    "model.discriminator.attention_head_size=8",
+    "model.generator.hidden_size=16",
+    "model.generator.intermediate_size=16",
+    "model.generator.attention_head_size=8",
+    "train.precision=fp32",
+)
+
+
+@dataclass
+class Outcome:
+    """What a command did."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(autouse=True)
+def root_logger():
+    """The command line takes the root logger's handlers away: give pytest its own back."""
+    logger = logging.getLogger()
+    handlers, level = logger.handlers[:], logger.level
+    yield
+    logger.handlers[:] = handlers
+    logger.setLevel(level)
+
+
+@pytest.fixture(scope="session")
+def pretrain_settings():
+    """Settings of a run of six steps and two checkpoints, in a second."""
+    return [
+        *SMALL_NETWORKS,
+        "model.embedding.kind=qr",
+        "model.vocab_size=3000",
+        "data.max_length=32",
+        "train.max_steps=6",
+        "train.batch_size=8",
+        "train.log_every=2",
+        "train.checkpoint_every=2",
+    ]
+
+
+@pytest.fixture(scope="session")
+def finetune_settings():
+    return ["data.max_length=24", "train.epochs=2", "train.precision=fp32"]
+
+
+@pytest.fixture(scope="session")
+def sample_csv(tmp_path_factory):
+    path = tmp_path_factory.mktemp("sample") / "reviews.csv"
+    write_reviews(path, rows=300)
+    return path
+
+
+@pytest.fixture(scope="session")
+def pretrained(tmp_path_factory, sample_csv, pretrain_settings):
+    """The folder of a finished pre-training run; tests copy it before they change it."""
+    out = tmp_path_factory.mktemp("runs") / "pretrained"
+    assert main(["pretrain", str(sample_csv), "--text-column", "review", "--out", str(out), *pretrain_settings]) == 0
+    return out
+
+
+@pytest.fixture(scope="session")
+def classifier(tmp_path_factory, sample_csv, pretrained, finetune_settings):
+    """The folder of a finished fine-tuning run; tests copy it before they change it."""
+    out = tmp_path_factory.mktemp("runs") / "classifier"
+    columns = ["--text-column", "review", "--label-column", "sentiment"]
+    assert main(["finetune", str(pretrained), str(sample_csv), *columns, "--out", str(out), *finetune_settings]) == 0
+    return out
+
+
+@pytest.fixture
+def quorem(capsys):
+    """The command line, called: quorem("describe", ...) -> Outcome."""
+
+    def run(*words):
+        capsys.readouterr()
+        code = main([str(word) for word in words])
+        return Outcome(code, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def refused(quorem):
+    """A command that must end with exit code 2 and one line that says why; returns the line."""
+
+    def run(*words, after_log=False):
+        outcome = quorem(*words)
+        lines = outcome.err.splitlines()
+        assert (outcome.code, outcome.out) == (2, ""), outcome
+        assert lines, "nothing on standard error"
+        assert lines[-1].startswith("quorem: ")
+        assert after_log or len(lines) == 1, lines
+        assert "Traceback" not in outcome.err
+        return lines[-1]
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def half_written():
+    """The names of half-written files at or below a folder."""
+
+    def find(folder: Path):
+        marks = (".partial", ".part", ".old")
+        return [str(path) for path in folder.parent.rglob("*") if path.name.endswith(marks)]
+
+    return find
