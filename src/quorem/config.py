@@ -180,12 +180,15 @@ def to_mapping(settings: Any) -> dict[str, Any]:
     return dataclasses.asdict(settings)
 
 
-def from_mapping(kind: type[Settings], values: Any, *, where: str = "", source: str = "") -> Settings:
+def from_mapping(
+    kind: type[Settings], values: Any, *, base: Settings | None = None, where: str = "", source: str = ""
+) -> Settings:
     """Settings from a nested mapping.
 
     Args:
         kind: the dataclass.
-        values: keys it has; missing ones keep their default.
+        values: keys it has.
+        base: where missing keys come from; the defaults if None.
         where: dotted prefix, for messages.
         source: the file the values come from, for messages.
 
@@ -196,16 +199,17 @@ def from_mapping(kind: type[Settings], values: Any, *, where: str = "", source: 
     if not isinstance(values, Mapping):
         name = where.rstrip(".") or "the settings"
         raise UserError(f"{place}{name} must be a mapping of keys to values, not {type(values).__name__} ({values!r})")
-    hints = typing.get_type_hints(kind)
+    hints, base = typing.get_type_hints(kind), kind() if base is None else base
     found: dict[str, Any] = {}
     for key, value in values.items():
         if key not in hints:
             raise UserError(f"{place}unknown setting {where}{key}.{did_you_mean(str(key), hints)}")
         if dataclasses.is_dataclass(hints[key]):
-            found[key] = from_mapping(typing.cast(type, hints[key]), value, where=f"{where}{key}.", source=source)
+            inner = typing.cast(type, hints[key])
+            found[key] = from_mapping(inner, value, base=getattr(base, key), where=f"{where}{key}.", source=source)
         else:
             found[key] = _typed(hints[key], value, f"{place}{where}{key}")
-    return kind(**found)
+    return dataclasses.replace(typing.cast(Any, base), **found)
 
 
 def override(settings: Settings, assignments: Iterable[str]) -> Settings:

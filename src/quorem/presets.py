@@ -146,16 +146,12 @@ def partition(model: ModelSettings, *, vocab_size: int, width: int) -> tuple[dic
 
 
 def _sizes(named: tuple[int, int, int, int, int], given: NetworkSettings, where: str) -> dict[str, int]:
-    layers, hidden, feed_forward, heads, head_size = named
-    sizes = {
-        "num_hidden_layers": given.num_hidden_layers or layers,
-        "hidden_size": given.hidden_size or hidden,
-        "intermediate_size": given.intermediate_size or feed_forward,
-        "num_attention_heads": given.num_attention_heads or heads,
-        "attention_head_size": given.attention_head_size or head_size,
-    }
-    for key, value in sizes.items():
-        if value < 1:
+    keys = ("num_hidden_layers", "hidden_size", "intermediate_size", "num_attention_heads", "attention_head_size")
+    sizes = {}
+    for key, default in zip(keys, named, strict=True):
+        value = getattr(given, key)
+        sizes[key] = default if value is None else value
+        if sizes[key] < 1:
             raise UserError(f"model.{where}.{key}={value}: 1 or more needed")
     return sizes
 

@@ -53,6 +53,9 @@ def pretrain(config: PretrainConfig, out: Path) -> dict[str, Any]:
         documents=shards.meta.num_documents,
         tokens=shards.meta.num_tokens,
     )
+    kind = program.module.discriminator.config.embedding["kind"]
+    if kind != config.model.embedding.kind:
+        logger.info("the table stays %s: with %s tokens, shared rows would save none", kind, len(tokenizer))
     sizes = {name: sum(p.numel() for p in part.parameters()) for name, part in program.module.named_children()}
     logger.info(
         "%s tokens in %s rows, vocabulary %s; generator %s and discriminator %s parameters; %s steps of %s x %s",

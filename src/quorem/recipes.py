@@ -1,5 +1,6 @@
 """How to optimise: recipes, and the settings of a pre-training run with nothing left open."""
 
+import math
 import operator
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -86,6 +87,7 @@ def check_pretraining(config: PretrainConfig) -> None:
         raise UserError(
             f"unknown tokenizer.normalization {normalization!r}.{did_you_mean(normalization, NORMALIZATIONS)}"
         )
+    check_number("tokenizer.min_frequency", config.tokenizer.min_frequency, at_least=1)
     check_number("model.vocab_size", config.model.vocab_size, above=SPECIAL_IDS)
     check_number("model.embedding_size", config.model.embedding_size, above=0)
     check_number("model.dropout", config.model.dropout, at_least=0, below=1)
@@ -123,7 +125,9 @@ def check_number(key: str, value: float | None, **bounds: float) -> None:
     fits: dict[str, Callable[[float, float], bool]] = {
         "above": operator.gt, "at_least": operator.ge, "below": operator.lt, "at_most": operator.le
     }  # fmt: skip
-    if value is not None and not all(fits[name](value, bound) for name, bound in bounds.items()):
+    if value is not None and not (
+        math.isfinite(value) and all(fits[name](value, bound) for name, bound in bounds.items())
+    ):
         needed = " and ".join(f"{name.replace('_', ' ')} {bound}" for name, bound in bounds.items())
         raise UserError(f"{key}={value}: a number {needed} needed")
 

@@ -46,12 +46,12 @@ class Run:
         if folder.exists() and not folder.is_dir():
             raise UserError(f"{folder}: is a file, but a folder is needed: choose another --out")
         present = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
-        if "config.yaml" in present:
-            self._check_same(yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")), config)
-        elif present:
+        if "config.yaml" not in present and present:
             raise UserError(
                 f"{folder}: is not empty ({', '.join(present[:5])}) and holds no run: choose another --out or empty it"
             )
+        if len(present) > 1:  # settings alone are those of a run that failed before it made anything
+            self._check_same(read_settings(folder / "config.yaml"), config)
         folder.mkdir(parents=True, exist_ok=True)
         write_text(folder / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
 
@@ -59,7 +59,7 @@ class Run:
     def result(self) -> dict[str, Any] | None:
         """What the finished run gave; None if it is not finished."""
         path = self.folder / "result.json"
-        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+        return read_settings(path) if path.exists() else None
 
     def write_environment(self, **facts: Any) -> None:
         """Write environment.json: versions and the machine, and the facts given."""
@@ -132,6 +132,23 @@ class Run:
                 f"{self.folder}: already holds another run ({'; '.join(changed[:3])}{more}): choose another --out or "
                 "delete it"
             )
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML or JSON file of a run.
+
+    Raises:
+        UserError: if it is damaged.
+    """
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(
+            f"{path}: cannot be read ({' '.join(str(error).split())}): restore or delete the run"
+        ) from error
+    if not isinstance(found, dict):
+        raise UserError(f"{path}: is damaged, it holds no mapping: restore or delete the run")
+    return found
 
 
 def write_text(path: Path, text: str) -> None:

@@ -166,8 +166,8 @@ def _resume(
 def _check_finite(record: dict[str, Any]) -> None:
     if not (abs(record["loss"]) < float("inf") and record["gradient_norm"] < float("inf")):
         raise UserError(
-            f"step {record['step']}: the loss is {record['loss']} and the gradient norm {record['gradient_norm']}: training "
-            "has diverged. Lower train.learning_rate or raise train.warmup; the last checkpoint is intact"
+            f"step {record['step']}: the loss is {record['loss']}, the gradient norm {record['gradient_norm']}: training has "
+            "diverged. Lower train.learning_rate or raise train.warmup; the last checkpoint is intact"
         )
 
 

@@ -10,7 +10,6 @@ import pytest
 from quorem.cli import main
 
 TEXTS = "text,label\n" + "".join(f"{'good' if i % 2 else 'bad'} film,{i % 2}\n" for i in range(20))
-ACCEPTED = pytest.mark.xfail(strict=True, reason="is still accepted, or refused too late")
 BROKEN_FILES = {
     "empty": (b"", "is empty"),
     "header only": (b"text,label\n", "no data rows"),
@@ -48,20 +47,12 @@ BAD_PRETRAINING = [
     ("model.embedding.divisor=0", "model.embedding.divisor=0"),
     ("model.head.kind=x", "model.head.kind=x"),
     ("model.generator.hidden_size=-1", "model.generator.hidden_size=-1"),
-    pytest.param(
-        "model.generator.hidden_size=0",
-        "model.generator.hidden_size=0",
-        marks=ACCEPTED,
-    ),
+    ("model.generator.hidden_size=0", "model.generator.hidden_size=0"),
     ("data.max_length=3", "data.max_length=3"),
     ("data.max_length=0", "data.max_length=0"),
     ("tokenizer.kind=word", "Did you mean words?"),
     ("tokenizer.normalization=x", "normalization"),
-    pytest.param(
-        "tokenizer.min_frequency=0",
-        "min_frequency=0",
-        marks=ACCEPTED,
-    ),
+    ("tokenizer.min_frequency=0", "min_frequency=0"),
     ("objective.recipe=moden", "Did you mean modern?"),
     ("objective.mask_rate=1.5", "objective.mask_rate=1.5"),
     ("objective.mask_rate=0", "objective.mask_rate=0"),
@@ -71,11 +62,7 @@ BAD_PRETRAINING = [
     ("train.learning_rate=0", "train.learning_rate=0"),
     ("train.learning_rate=.nan", "train.learning_rate=nan"),
     ("train.generator_learning_rate=-1", "train.generator_learning_rate=-1"),
-    pytest.param(
-        "train.epochs=.inf",
-        "train.epochs=inf",
-        marks=ACCEPTED,
-    ),
+    ("train.epochs=.inf", "train.epochs=inf"),
     ("train.warmup=-1", "train.warmup=-1"),
     ("train.keep_checkpoints=0", "train.keep_checkpoints=0"),
     ("train.precision=fp8", "train.precision=fp8"),

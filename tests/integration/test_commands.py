@@ -127,7 +127,6 @@ def test_shipped_settings_are_valid(path):
         resolve_pretrain(load(PretrainConfig, path))
 
 
-@pytest.mark.xfail(strict=True, reason="config.from_mapping starts nested sections from their own defaults")
 def test_a_partial_section_keeps_the_defaults_of_its_command():
     assert from_mapping(FinetuneConfig, {"train": {"batch_size": 8}}).train.epochs == FinetuneConfig().train.epochs
 
