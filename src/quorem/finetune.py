@@ -65,17 +65,13 @@ def resolve(config: FinetuneConfig) -> FinetuneConfig:
         rate = named.finetune_learning_rate if paper else THAWED_RATE
     if decay is None:
         decay = named.layer_decay if paper and not chosen.from_scratch else 1.0
-    if not 0 < decay <= 1:
-        raise UserError(f"classifier.layer_decay={decay}: more than 0 and at most 1 needed")
-    if not 0 <= chosen.dropout < 1:
-        raise UserError(f"classifier.dropout={chosen.dropout}: 0 or more, and below 1, needed")
     pooling = chosen.pooling or (named.pooling if paper else "max")
     train = replace(
         config.train, learning_rate=rate, generator_learning_rate=None, schedule=config.train.schedule or "linear"
     )
     check_train(train)
     check_number("classifier.dropout", chosen.dropout, at_least=0, below=1)
-    check_number("classifier.layer_decay", chosen.layer_decay, above=0)
+    check_number("classifier.layer_decay", decay, above=0, at_most=1)
     check_number("data.max_length", config.data.max_length, at_least=4)
     check_number("data.split_seed", config.data.split_seed, at_least=0)
     return replace(config, classifier=replace(chosen, layer_decay=decay, pooling=pooling), train=train)

@@ -96,13 +96,14 @@ class PackedRows:
         )
 
 
-def collate(rows: Sequence[Sequence[int]], *, pad_id: int) -> tuple[Tensor, Tensor | None]:
+def collate(rows: Sequence[Sequence[int]], *, pad_id: int, multiple: int = 1) -> tuple[Tensor, Tensor | None]:
     """Rows of ids, padded on the right to the longest: input_ids int64 (batch, time) and attention_mask or None.
 
-    The mask, bool (batch, time), is None if nothing is padding, so that attention can go without one.
+    The mask, bool (batch, time), is None if nothing is padding, so that attention can go without one. The length is
+    rounded up to a multiple: the CPU's matrix library keeps memory for every shape it meets.
     """
     lengths = torch.tensor([len(row) for row in rows])
-    longest = int(lengths.max())
+    longest = -(-int(lengths.max()) // multiple) * multiple
     input_ids = torch.tensor([[*row, *[pad_id] * (longest - len(row))] for row in rows])
     mask = torch.arange(longest) < lengths.unsqueeze(1)
     return input_ids, None if bool(mask.all()) else mask

@@ -17,6 +17,7 @@ from quorem.metrics import classification_scores, confusion_matrix
 from quorem.tokenization import encode
 
 TRUNCATIONS = ("head", "tail", "both")
+LENGTH_MULTIPLE = 16  # of padded batches: 60 steps on IMDb peaked at 1.3 GB, at 1.8 GB with every length
 
 
 @dataclass(frozen=True)
@@ -126,7 +127,7 @@ class ClassificationProgram:
     def loss(self, module: nn.Module, micro_batch: tuple[Examples, int], device: torch.device) -> Tensor:
         """The micro-batch's share of the mean cross-entropy."""
         examples, num_rows = micro_batch
-        input_ids, mask = collate(examples.rows, pad_id=self.pad_id)
+        input_ids, mask = collate(examples.rows, pad_id=self.pad_id, multiple=LENGTH_MULTIPLE)
         labels = torch.tensor(examples.labels, device=device)
         logits = module(input_ids.to(device), None if mask is None else mask.to(device)).logits.float()
         self._correct = self._correct + (logits.detach().argmax(-1) == labels).sum()
@@ -161,7 +162,7 @@ def probabilities(
     found: Tensor | None = None
     for start in range(0, len(order), batch_size):
         chosen = order[start : start + batch_size]
-        input_ids, mask = collate([rows[i] for i in chosen], pad_id=pad_id)
+        input_ids, mask = collate([rows[i] for i in chosen], pad_id=pad_id, multiple=LENGTH_MULTIPLE)
         with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
             logits = module(input_ids.to(device), None if mask is None else mask.to(device)).logits
         shares = torch.softmax(logits.float(), dim=-1).cpu()
