@@ -114,7 +114,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         data = options.data or Path(temporary)
         if not (data / "data" / "shards").exists():
-            prepare(config, Run(data, {"data": str(options.path)}))
+            prepare(config, Run(data, to_mapping(config)), inputs="")
         tokenizer = load_tokenizer(data / "data" / "tokenizer")
         write_shards(
             data / f"held_out_{os.getpid()}",

@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code: 0, or 2 for something the user can fix, 130 for an interrupt.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
-    settings = [word for word in words if SETTING.match(word) and not Path(word).exists()]
+    settings = [word for word in words if SETTING.match(word)]
     parser = build_parser()
     options = parser.parse_args([word for word in words if word not in settings])
     if settings and not hasattr(options, "config"):
@@ -64,7 +64,7 @@ def guarded(command: Callable[[], None]) -> int:
     except Exception as error:
         if _is_disc_full(error):
             advice = "make room or choose another --out, then run the same command again"
-            print(f"quorem: the disc is full: nothing half-written was kept; {advice}", file=sys.stderr)
+            print(f"quorem: the disc is full: nothing unfinished has a final name; {advice}", file=sys.stderr)
         elif isinstance(error, OSError) and error.strerror and error.filename:
             print(f"quorem: {error.filename}: {error.strerror}: check the path and its permissions", file=sys.stderr)
         else:

@@ -56,6 +56,13 @@ class NetworkSettings:
 
 
 @dataclass(frozen=True)
+class GeneratorSettings(NetworkSettings):
+    """Sizes of the generator that differ from the preset's."""
+
+    embedding_size: int | None = option(None, "width of its token vectors where embeddings are not shared")
+
+
+@dataclass(frozen=True)
 class ModelSettings:
     """The two networks."""
 
@@ -68,7 +75,7 @@ class ModelSettings:
     shared_embeddings: bool = option(True, "generator and discriminator share their embeddings")
     embedding: EmbeddingSettings = section(EmbeddingSettings)
     head: HeadSettings = section(HeadSettings)
-    generator: NetworkSettings = section(NetworkSettings)
+    generator: GeneratorSettings = section(GeneratorSettings)
     discriminator: NetworkSettings = section(NetworkSettings)
 
 
@@ -89,7 +96,7 @@ class TokenizerSettings:
     lowercase: bool = option(True, "fold case")
     strip_accents: bool = option(False, "drop accents and other combining marks")
     normalization: str = option("nfc", "Unicode normalisation: nfc, nfkc or none")
-    min_frequency: int = option(1, "a token seen less often is unknown")
+    min_frequency: int = option(1, "words: a rarer word is unknown; wordpiece: a rarer pair is not joined")
 
 
 @dataclass(frozen=True)
@@ -223,11 +230,7 @@ def override(settings: Settings, assignments: Iterable[str]) -> Settings:
         name, equals, text = assignment.partition("=")
         if not equals:
             raise UserError(f"{assignment!r} is not a setting: write section.key=value, for example train.epochs=3")
-        try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise UserError(f"{assignment!r}: the value is not valid YAML ({error})") from error
-        _set(values, type(settings), name.split("."), value, name)
+        _set(values, type(settings), name.split("."), text, name)
     return from_mapping(type(settings), values)
 
 
@@ -263,18 +266,30 @@ def leaves(settings: Any, prefix: str = "") -> list[tuple[str, Any, str]]:
     return found
 
 
-def _set(values: dict[str, Any], kind: type, keys: list[str], value: Any, name: str) -> None:
+def _set(values: dict[str, Any], kind: type, keys: list[str], text: str, name: str) -> None:
     hints = typing.get_type_hints(kind)
     if keys[0] not in hints:
         known = [leaf for leaf, _, _ in leaves(kind())]
         prefix = name[: len(name) - len(".".join(keys))]
         raise UserError(f"unknown setting {name}.{did_you_mean(name, [prefix + leaf for leaf in known])}")
     if len(keys) == 1:
-        values[keys[0]] = value
+        values[keys[0]] = _read(hints[keys[0]], text, name)
     elif dataclasses.is_dataclass(hints[keys[0]]):
-        _set(values[keys[0]], typing.cast(type, hints[keys[0]]), keys[1:], value, name)
+        _set(values[keys[0]], typing.cast(type, hints[keys[0]]), keys[1:], text, name)
     else:
         raise UserError(f"{name}: {keys[0]} has no settings inside it")
+
+
+def _read(hint: Any, text: str, name: str) -> Any:
+    """The value of an assignment, as YAML has it; a setting of text keeps it as it stands ("007", "no")."""
+    allowed = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    if str in allowed:
+        unset = type(None) in allowed and text in ("", "null", "none", "None")
+        return None if unset else text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"" else text
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"{name}={text}: the value is not valid YAML ({error})") from error
 
 
 def _typed(hint: Any, value: Any, name: str) -> Any:

@@ -42,7 +42,8 @@ def describe(config: PretrainConfig) -> dict[str, Any]:
 
     Returns:
         `parts` (list of Part), `parameters` in all, `weight_bytes` (float32), `training_bytes` (weights, gradients and
-        Adam's moments), `table_ratio` (rows of a dense table over rows of this one), and both networks' configs.
+        Adam's moments), `table_ratio` (bytes of a dense table over bytes of this one, index included), and both
+        networks' configs.
 
     Raises:
         UserError: for settings that cannot be used.
@@ -60,13 +61,14 @@ def describe(config: PretrainConfig) -> dict[str, Any]:
     parameters = sum(part.parameters for part in parts if part.trained)
     index_bytes = sum(part.parameters * BYTES for part in parts if not part.trained)
     table = module.discriminator.get_input_embeddings()
-    rows = sum(parameter.numel() for parameter in table.parameters()) / discriminator.embedding_size
+    rank = table.assignment.rank
+    table_bytes = sum(p.numel() for p in table.parameters()) * BYTES + (0 if rank is None else rank.numel() * BYTES)
     return {
         "parts": parts,
         "parameters": parameters,
         "weight_bytes": parameters * BYTES + index_bytes,
         "training_bytes": parameters * TRAINED_BYTES + index_bytes,
-        "table_ratio": model.vocab_size / rows,
+        "table_ratio": model.vocab_size * discriminator.embedding_size * BYTES / table_bytes,
         "generator": generator,
         "discriminator": discriminator,
     }

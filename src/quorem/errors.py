@@ -8,6 +8,17 @@ class UserError(Exception):
     """Something the user can fix. The command line prints it as one line and exits with code 2."""
 
 
+def check_choice(key: str, value: str | None, allowed: Iterable[str]) -> None:
+    """Check a named choice.
+
+    Raises:
+        UserError: naming the key, the value, the closest allowed one and all of them.
+    """
+    names = list(allowed)
+    if value not in names:
+        raise UserError(f"{key}={value}: unknown.{did_you_mean(str(value), names)}")
+
+
 def did_you_mean(name: str, allowed: Iterable[str]) -> str:
     """The end of an unknown-name error: ' Did you mean X?' where one is close, then the allowed names.
 

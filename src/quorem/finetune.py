@@ -12,14 +12,14 @@ from transformers import PreTrainedTokenizerFast
 from quorem.classifier import CLASSIFIER_HEADS, QuoremForSequenceClassification
 from quorem.config import FinetuneConfig, PretrainConfig, load, to_mapping
 from quorem.configuration import POOLINGS, QuoremConfig
-from quorem.data.batches import step_seed
+from quorem.data.batches import WEIGHTS, step_seed
 from quorem.data.documents import RowCounts
 from quorem.data.readers.csv import read_csv
-from quorem.errors import UserError, did_you_mean
+from quorem.errors import UserError, check_choice
 from quorem.optim import LAYER_DECAY_VARIANTS, build_optimizer, layerwise_lr, parameter_groups
 from quorem.presets import preset
 from quorem.recipes import check_number, check_train
-from quorem.runs import Run
+from quorem.runs import Run, fingerprint_files
 from quorem.tasks.classification import (
     TRUNCATIONS,
     ClassificationProgram,
@@ -30,13 +30,12 @@ from quorem.tasks.classification import (
     scores,
     split,
 )
-from quorem.tasks.pretraining import WEIGHTS
 from quorem.tokenization import load_tokenizer, save_tokenizer
-from quorem.train import autocast_dtype, fit
+from quorem.train import autocast_dtype, fit, hardware
 
 logger = logging.getLogger(__name__)
 
-RECIPES = ("paper", "origin")
+CLASSIFIER_RECIPES = ("paper", "origin")
 FROZEN_RATE, THAWED_RATE = 1e-3, 1e-4  # the original's two phases
 EVALUATION_ROWS = 64
 
@@ -51,28 +50,25 @@ def resolve(config: FinetuneConfig) -> FinetuneConfig:
         UserError: for an unknown name or a number out of range.
     """
     chosen, named = config.classifier, preset(_size_of(config.pretrained))
-    for key, value, allowed in (
-        ("classifier.recipe", chosen.recipe, RECIPES),
-        ("classifier.head", chosen.head, CLASSIFIER_HEADS),
-        ("classifier.pooling", chosen.pooling or "cls", POOLINGS),
-        ("classifier.layer_decay_variant", chosen.layer_decay_variant, LAYER_DECAY_VARIANTS),
-        ("data.truncation", config.data.truncation, TRUNCATIONS),
-    ):
-        if value not in allowed:
-            raise UserError(f"{key}={value}: unknown.{did_you_mean(value, allowed)}")
+    check_choice("classifier.recipe", chosen.recipe, CLASSIFIER_RECIPES)
+    check_choice("classifier.head", chosen.head, CLASSIFIER_HEADS)
+    check_choice("classifier.pooling", chosen.pooling or "cls", POOLINGS)
+    check_choice("classifier.layer_decay_variant", chosen.layer_decay_variant, LAYER_DECAY_VARIANTS)
+    check_choice("data.truncation", config.data.truncation, TRUNCATIONS)
+    if config.train.generator_learning_rate is not None:
+        raise UserError("train.generator_learning_rate: there is no generator in fine-tuning: leave it out")
     paper, rate, decay = chosen.recipe == "paper", config.train.learning_rate, chosen.layer_decay
     if rate is None:
-        rate = named.finetune_learning_rate if paper else THAWED_RATE
+        rate = named.finetune_learning_rate if paper else FROZEN_RATE if chosen.freeze_encoder else THAWED_RATE
     if decay is None:
         decay = named.layer_decay if paper and not chosen.from_scratch else 1.0
     pooling = chosen.pooling or (named.pooling if paper else "max")
-    train = replace(
-        config.train, learning_rate=rate, generator_learning_rate=None, schedule=config.train.schedule or "linear"
-    )
+    train = replace(config.train, learning_rate=rate, schedule=config.train.schedule or "linear")
     check_train(train)
     check_number("classifier.dropout", chosen.dropout, at_least=0, below=1)
     check_number("classifier.layer_decay", decay, above=0, at_most=1)
     check_number("data.max_length", config.data.max_length, at_least=4)
+    check_number("data.validation_share", config.data.validation_share, above=0, below=1)
     check_number("data.split_seed", config.data.split_seed, at_least=0)
     return replace(config, classifier=replace(chosen, layer_decay=decay, pooling=pooling), train=train)
 
@@ -103,7 +99,12 @@ def finetune(config: FinetuneConfig, out: Path) -> dict[str, Any]:
     names, examples = load_examples(config, tokenizer)
     training, held_out = split(len(examples), share=config.data.validation_share, seed=config.data.split_seed)
     model = build_classifier(config, source, names)
+    limit = model.config.max_position_embeddings
+    if model.config.positions == "absolute" and config.data.max_length > limit:
+        raise UserError(f"data.max_length={config.data.max_length}: {source} has absolute positions up to {limit}")
     run = Run(out, to_mapping(config))
+    inputs = fingerprint_files(Path(config.data.path), source / "model.safetensors", source / "tokenizer.json")
+    run.write_environment(inputs=inputs, seed=config.train.seed, **hardware(config.train.precision))
     if run.result is not None:
         logger.info("%s: this run is finished; nothing to do", out)
         return run.result
@@ -232,7 +233,6 @@ def _train(
 ) -> dict[str, Any]:
     """Train; judge after every epoch; keep the best."""
     program = ClassificationProgram(model, training, config.train, pad_id=tokenizer.pad_token_id)
-    run.write_environment(seed=config.train.seed, rows=len(training), held_out_rows=len(held_out))
     state: dict[str, Any] = {"best": None, "last": None}
 
     def judge(step: int) -> None:
@@ -289,8 +289,9 @@ def _groups(model: QuoremForSequenceClassification, config: FinetuneConfig) -> l
 
 
 def _size_of(pretrained: str) -> str:
-    """The preset a run was made with; small's settings for a model folder from elsewhere."""
+    """The preset a pre-training run, or the run around a discriminator folder, was made with; else small."""
     folder = Path(pretrained)
-    if not (folder / "config.yaml").exists() or (folder / "model").exists():
-        return "small"
-    return load(PretrainConfig, folder / "config.yaml").model.size
+    for run in (folder, folder.parent):
+        if (run / "discriminator").exists() and (run / "config.yaml").exists():
+            return load(PretrainConfig, run / "config.yaml").model.size
+    return "small"

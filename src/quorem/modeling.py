@@ -266,10 +266,12 @@ class QuoremModel(QuoremPreTrainedModel):
             input_ids: int64 (batch, time).
             attention_mask: (batch, time), 1 or True for real tokens; None if all are.
             token_type_ids: int64 (batch, time); zeros if None.
-            position_ids: int64 (batch, time), for absolute positions; 0, 1, ... if None.
+            position_ids: int64 (batch, time), for absolute positions; if None, 0, 1, ... over each row's real tokens.
             output_hidden_states: also return the (layers + 1) states (batch, time, hidden_size).
         """
         config, time = self.config, input_ids.shape[1]
+        if position_ids is None and attention_mask is not None and config.positions == "absolute":
+            position_ids = (attention_mask.long().cumsum(-1) - 1).clamp(min=0)  # padding on the left counts no places
         hidden = self.embeddings(input_ids, token_type_ids, position_ids)
         if hasattr(self, "embeddings_project"):
             hidden = self.embeddings_project(hidden)

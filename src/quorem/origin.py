@@ -47,7 +47,7 @@ OURS: dict[str, tuple[str, ...]] = {
     "G_LR": ("train.generator_learning_rate",),
     "D_LR": ("train.learning_rate",),
     "SHARED_EMBEDDINGS": ("model.shared_embeddings",),
-    "G_EMBED_DIM": ("model.generator.hidden_size",),
+    "G_EMBED_DIM": ("model.generator.hidden_size", "model.generator.embedding_size"),
     "D_EMBED_DIM": ("model.discriminator.hidden_size", "model.embedding_size"),
     "ATTN_KEY_DIM": ("model.generator.attention_head_size", "model.discriminator.attention_head_size"),
     "EMBED_TYPE": ("model.embedding.kind",),

@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerFast
 
 from quorem.classifier import QuoremForSequenceClassification
 from quorem.config import FinetuneConfig, LabelledDataSettings, load
-from quorem.data.readers.csv import read_csv, read_rows
+from quorem.data.readers.csv import delimiter, read_csv, read_rows
 from quorem.errors import UserError
 from quorem.finetune import load_classifier_model
 from quorem.tasks.classification import encode_rows, probabilities
@@ -61,7 +61,7 @@ def predict(
     partial = out.with_name(out.name + ".partial")
     try:
         with partial.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file)
+            writer = csv.writer(file, delimiter=delimiter(out))
             writer.writerow([*header, *ADDED])
             for fields in _grouped(rows):
                 texts = [row[index] for row in fields]

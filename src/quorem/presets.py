@@ -14,12 +14,13 @@ from quorem.configuration import INITIALIZERS, POSITIONS, QuoremConfig
 from quorem.embeddings import EMBEDDINGS
 from quorem.embeddings.assignment import square_divisor
 from quorem.embeddings.quotient_remainder import OPERATIONS
-from quorem.errors import UserError, did_you_mean
+from quorem.errors import UserError, check_choice
 from quorem.heads import HEADS
 from quorem.heads.two_level import CONDITIONS
+from quorem.tokenization.special import SPECIAL_TOKENS
 
-SPECIAL_IDS = 5  # [PAD] [UNK] [CLS] [SEP] [MASK]
-NEVER_TARGETS = [0, 2, 3, 4]  # all of them but [UNK], which the reference may mask too
+SPECIAL_IDS = len(SPECIAL_TOKENS)
+NEVER_TARGETS = [i for i, token in enumerate(SPECIAL_TOKENS) if token != "[UNK]"]  # the reference may mask [UNK] too
 
 
 @dataclass(frozen=True)
@@ -69,8 +70,7 @@ def preset(size: str) -> Preset:
     Raises:
         UserError: for an unknown name.
     """
-    if size not in PRESETS:
-        raise UserError(f"unknown model.size {size!r}.{did_you_mean(size, PRESETS)}")
+    check_choice("model.size", size, PRESETS)
     return PRESETS[size]
 
 
@@ -86,8 +86,8 @@ def network_configs(model: ModelSettings, *, vocab_size: int, max_length: int) -
         UserError: for an unknown choice, or sizes that do not fit.
     """
     named = preset(model.size)
-    _check("model.positions", model.positions, POSITIONS)
-    _check("model.initializer", model.initializer, INITIALIZERS)
+    check_choice("model.positions", model.positions or named.positions, POSITIONS)
+    check_choice("model.initializer", model.initializer or named.initializer, INITIALIZERS)
     dropout = named.dropout if model.dropout is None else model.dropout
     shared: dict[str, Any] = {
         "vocab_size": vocab_size,
@@ -100,7 +100,12 @@ def network_configs(model: ModelSettings, *, vocab_size: int, max_length: int) -
         "never_targets": NEVER_TARGETS,
     }
     shared["embedding"], head = partition(model, vocab_size=vocab_size, width=shared["embedding_size"])
-    generator = QuoremConfig(**shared, **_sizes(named.generator, model.generator, "generator"), head=head)
+    own = (
+        {}
+        if model.shared_embeddings
+        else {"embedding_size": model.generator.embedding_size or shared["embedding_size"]}
+    )
+    generator = QuoremConfig(**{**shared, **own}, **_sizes(named.generator, model.generator, "generator"), head=head)
     discriminator = QuoremConfig(**shared, **_sizes(named.discriminator, model.discriminator, "discriminator"))
     for name, config in (("generator", generator), ("discriminator", discriminator)):
         if config.positions == "rotary" and config.attention_head_size % 2:
@@ -116,11 +121,11 @@ def partition(model: ModelSettings, *, vocab_size: int, width: int) -> tuple[dic
     A table too small to gain from sharing rows stays dense (the paper's thresholding, arXiv:1909.02107, sec. 5.4).
     """
     table, output = model.embedding, model.head
-    _check("model.embedding.kind", table.kind, EMBEDDINGS)
-    _check("model.embedding.operation", table.operation, OPERATIONS)
-    _check("model.embedding.assignment", table.assignment, ("frequency", "identity"))
-    _check("model.head.kind", output.kind, ("auto", *HEADS))
-    _check("model.head.condition", output.condition, CONDITIONS)
+    check_choice("model.embedding.kind", table.kind, EMBEDDINGS)
+    check_choice("model.embedding.operation", table.operation, OPERATIONS)
+    check_choice("model.embedding.assignment", table.assignment, ("frequency", "identity"))
+    check_choice("model.head.kind", output.kind, ("auto", *HEADS))
+    check_choice("model.head.condition", output.condition, CONDITIONS)
     if table.tier is not None and table.tier < 0:
         raise UserError(f"model.embedding.tier={table.tier}: 0 or more needed")
     if table.divisor is not None and table.divisor < 1:
@@ -154,8 +159,3 @@ def _sizes(named: tuple[int, int, int, int, int], given: NetworkSettings, where:
         if sizes[key] < 1:
             raise UserError(f"model.{where}.{key}={value}: 1 or more needed")
     return sizes
-
-
-def _check(key: str, value: str | None, allowed: Any) -> None:
-    if value is not None and value not in allowed:
-        raise UserError(f"{key}={value}: unknown.{did_you_mean(value, allowed)}")

@@ -13,10 +13,10 @@ from quorem.data.readers.csv import read_csv
 from quorem.data.shards import Shards, shard_fingerprint, write_shards
 from quorem.errors import UserError
 from quorem.recipes import resolve
-from quorem.runs import Run
+from quorem.runs import Run, fingerprint_files
 from quorem.tasks.pretraining import PretrainProgram, build_pretraining_optimizer
 from quorem.tokenization import load_tokenizer, save_tokenizer, train_tokenizer
-from quorem.train import fit
+from quorem.train import fit, hardware
 
 logger = logging.getLogger(__name__)
 
@@ -41,18 +41,14 @@ def pretrain(config: PretrainConfig, out: Path) -> dict[str, Any]:
     path = Path(config.data.path)
     read_csv(path, text_column=config.data.text_column)  # missing files and columns are found before anything is made
     run = Run(out, to_mapping(config))
+    inputs = fingerprint_files(path)
+    run.write_environment(inputs=inputs, seed=config.train.seed, **hardware(config.train.precision))
     if run.result is not None:
         logger.info("%s: this run is finished; nothing to do", out)
         return run.result
-    tokenizer, shards = prepare(config, run)
+    tokenizer, shards = prepare(config, run, inputs)
     program = PretrainProgram(config, tokenizer, shards)
     optimizer = build_pretraining_optimizer(program.module, config)
-    run.write_environment(
-        seed=config.train.seed,
-        data=shards.meta.fingerprint,
-        documents=shards.meta.num_documents,
-        tokens=shards.meta.num_tokens,
-    )
     kind = program.module.discriminator.config.embedding["kind"]
     if kind != config.model.embedding.kind:
         logger.info("the table stays %s: with %s tokens, shared rows would save none", kind, len(tokenizer))
@@ -72,6 +68,7 @@ def pretrain(config: PretrainConfig, out: Path) -> dict[str, Any]:
     )
     for name in ("discriminator", "generator"):
         model = getattr(program.module, name)
+        tokenizer.model_max_length = model.config.max_position_embeddings
 
         def save(folder: Path, model: Any = model) -> None:
             model.save_pretrained(folder)
@@ -84,11 +81,16 @@ def pretrain(config: PretrainConfig, out: Path) -> dict[str, Any]:
     return result
 
 
-def prepare(config: PretrainConfig, run: Run) -> tuple[PreTrainedTokenizerFast, Shards]:
+def prepare(config: PretrainConfig, run: Run, inputs: str) -> tuple[PreTrainedTokenizerFast, Shards]:
     """Train the tokenizer and write the token shards into the run's data/ folder; use them again if they are there.
 
+    Args:
+        config: resolved settings.
+        run: the run.
+        inputs: fingerprint of the data.
+
     Raises:
-        UserError: if the file changed since the run was begun.
+        UserError: if the shards there were made from something else.
     """
     path, column = Path(config.data.path), config.data.text_column
     folder, counts = run.folder / "data", RowCounts()
@@ -103,7 +105,7 @@ def prepare(config: PretrainConfig, run: Run) -> tuple[PreTrainedTokenizerFast, 
         settings = to_mapping(config.tokenizer)
         tokenizer = train_tokenizer(texts, vocab_size=config.model.vocab_size, **settings)
         run.save_model("data/tokenizer", lambda target: save_tokenizer(tokenizer, target))
-    made_from = shard_fingerprint(path, tokenizer, text_column=column)
+    made_from = shard_fingerprint(inputs, tokenizer, text_column=column)
     if (folder / "shards").exists():
         shards = Shards(folder / "shards")
         if shards.meta.fingerprint != made_from:

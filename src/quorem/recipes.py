@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from quorem.config import PretrainConfig, TrainSettings
-from quorem.errors import UserError, did_you_mean
+from quorem.errors import UserError, check_choice
 from quorem.optim import SCHEDULES
 from quorem.presets import SPECIAL_IDS, network_configs, preset
 from quorem.tokenization.train import NORMALIZATIONS, TOKENIZERS
@@ -29,7 +29,8 @@ class Recipe:
 
 
 RECIPES: dict[str, Recipe] = {
-    # Paper, Table 6, with every token masked (sec. 2), bias-corrected AdamW and a start at the unigram distribution.
+    # Every chosen token masked (paper, sec. 2), AdamW with beta2 0.98, embeddings not decayed, a start at the unigram
+    # distribution: docs/explanation.md.
     "modern": Recipe("adamw", "linear", (0.9, 0.98), 0.0, False, True),
     # google-research/electra: model/optimization.py and pretrain/pretrain_helpers.py.
     "google": Recipe("google", "google", (0.9, 0.999), 0.15, True, False),
@@ -43,8 +44,7 @@ def resolve(config: PretrainConfig) -> PretrainConfig:
         UserError: for an unknown name or a number out of range.
     """
     named, objective = preset(config.model.size), config.objective
-    if objective.recipe not in RECIPES:
-        raise UserError(f"unknown objective.recipe {objective.recipe!r}.{did_you_mean(objective.recipe, RECIPES)}")
+    check_choice("objective.recipe", objective.recipe, RECIPES)
     recipe, train = RECIPES[objective.recipe], config.train
     learning_rate = _given(train.learning_rate, named.learning_rate)
     config = replace(
@@ -80,13 +80,8 @@ def check_pretraining(config: PretrainConfig) -> None:
     Raises:
         UserError: naming the key.
     """
-    kind, normalization = config.tokenizer.kind, config.tokenizer.normalization
-    if kind not in TOKENIZERS:
-        raise UserError(f"unknown tokenizer.kind {kind!r}.{did_you_mean(kind, TOKENIZERS)}")
-    if normalization not in NORMALIZATIONS:
-        raise UserError(
-            f"unknown tokenizer.normalization {normalization!r}.{did_you_mean(normalization, NORMALIZATIONS)}"
-        )
+    check_choice("tokenizer.kind", config.tokenizer.kind, TOKENIZERS)
+    check_choice("tokenizer.normalization", config.tokenizer.normalization, NORMALIZATIONS)
     check_number("tokenizer.min_frequency", config.tokenizer.min_frequency, at_least=1)
     check_number("model.vocab_size", config.model.vocab_size, above=SPECIAL_IDS)
     check_number("model.embedding_size", config.model.embedding_size, above=0)
@@ -111,9 +106,8 @@ def check_train(train: TrainSettings) -> None:
         check_number(f"train.{key}", getattr(train, key), above=0)
     for key in ("warmup", "weight_decay", "seed"):
         check_number(f"train.{key}", getattr(train, key), at_least=0)
-    for key, value, allowed in (("schedule", train.schedule, SCHEDULES), ("precision", train.precision, PRECISIONS)):
-        if value not in allowed:
-            raise UserError(f"train.{key}={value}: unknown.{did_you_mean(str(value), allowed)}")
+    check_choice("train.schedule", train.schedule, SCHEDULES)
+    check_choice("train.precision", train.precision, PRECISIONS)
 
 
 def check_number(key: str, value: float | None, **bounds: float) -> None:

@@ -1,17 +1,20 @@
 """The run folder: what a run writes, whole or not at all.
 
     config.yaml        resolved and complete; repeats the run
-    environment.json   versions, device, seed, data fingerprint
+    environment.json   versions, device, precision, seed, fingerprint of what it reads
     metrics.jsonl      one object a logged step
     result.json        written last: a run that has it is finished
     discriminator/, generator/ or model/    config.json, model.safetensors, tokenizer.json, vocab.txt
     data/              tokenizer and token shards, made once
     state/step-NNNNNN/ weights, optimizer and counters, for resuming only
 
-Every file appears under a temporary name and is renamed when it is complete and on the disc.
+Every file but metrics.jsonl, which grows line by line, appears under a temporary name and is renamed when it is
+complete and on the disc. Nothing a user loads is a pickle; checkpoints are read with weights_only.
 """
 
+import hashlib
 import json
+import logging
 import os
 import platform
 import shutil
@@ -25,6 +28,8 @@ import torch
 import yaml
 
 from quorem.errors import UserError
+
+logger = logging.getLogger(__name__)
 
 NOT_PART_OF_A_RUN = ("train.log_every", "train.checkpoint_every", "train.keep_checkpoints")
 """Settings that may differ when a run is continued."""
@@ -50,8 +55,14 @@ class Run:
             raise UserError(
                 f"{folder}: is not empty ({', '.join(present[:5])}) and holds no run: choose another --out or empty it"
             )
-        if len(present) > 1:  # settings alone are those of a run that failed before it made anything
-            self._check_same(read_settings(folder / "config.yaml"), config)
+        if present:
+            there = read_settings(folder / "config.yaml")
+            if not {"data", "train"} <= there.keys() and config:
+                raise UserError(f"{folder}: its config.yaml is not a run's: choose another --out")
+            if set(present) <= {"config.yaml", "environment.json"}:  # a run that failed before it made anything
+                (folder / "environment.json").unlink(missing_ok=True)
+            else:
+                self._check_same(there, config)
         folder.mkdir(parents=True, exist_ok=True)
         write_text(folder / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
 
@@ -61,8 +72,21 @@ class Run:
         path = self.folder / "result.json"
         return read_settings(path) if path.exists() else None
 
-    def write_environment(self, **facts: Any) -> None:
-        """Write environment.json: versions and the machine, and the facts given."""
+    def write_environment(self, *, inputs: str, **facts: Any) -> None:
+        """Write environment.json: versions and the machine, and the facts given.
+
+        Args:
+            inputs: fingerprint of the files the run reads; must not change while it goes on.
+            facts: what else to note.
+
+        Raises:
+            UserError: if the run was begun with other inputs.
+        """
+        path = self.folder / "environment.json"
+        if path.exists():
+            if read_settings(path).get("inputs") != inputs:
+                raise UserError(f"{self.folder}: what it reads has changed since it was begun: choose another --out")
+            return
         names = ("quorem", "torch", "transformers", "tokenizers", "accelerate", "numpy")
         found = {
             "versions": {name: version(name) for name in names} | {"python": platform.python_version()},
@@ -70,7 +94,7 @@ class Run:
             "threads": torch.get_num_threads(),
             "omp_wait_policy": os.environ.get("OMP_WAIT_POLICY"),
         }
-        write_text(self.folder / "environment.json", json.dumps(found | facts, indent=2))
+        write_text(path, json.dumps(found | {"inputs": inputs} | facts, indent=2))
 
     def log(self, record: Mapping[str, Any]) -> None:
         """Append one line to metrics.jsonl."""
@@ -107,11 +131,20 @@ class Run:
             shutil.rmtree(old)
 
     def load_state(self) -> dict[str, Any] | None:
-        """The latest checkpoint; None if there is none."""
+        """The latest checkpoint that can be read; None if there is none.
+
+        Raises:
+            UserError: if there are some and none can be read.
+        """
         states = self._states()
-        if not states:
-            return None
-        return torch.load(states[-1] / "state.pt", map_location="cpu", weights_only=True)
+        for path in reversed(states):
+            try:
+                return torch.load(path / "state.pt", map_location="cpu", weights_only=True)
+            except Exception as error:  # a damaged file can fail in any way
+                logger.warning("%s: damaged, the one before is used (%s)", path, " ".join(str(error).split())[:200])
+        if states:
+            raise UserError(f"{self.folder / 'state'}: every checkpoint is damaged: delete the folder to start again")
+        return None
 
     def _states(self) -> list[Path]:
         found = (self.folder / "state").glob("step-*") if (self.folder / "state").is_dir() else []
@@ -151,6 +184,16 @@ def read_settings(path: Path) -> dict[str, Any]:
     return found
 
 
+def fingerprint_files(*paths: Path) -> str:
+    """sha256 over the bytes of files, in order."""
+    digest = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            while piece := file.read(2**20):
+                digest.update(piece)
+    return digest.hexdigest()
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a text file whole: under a temporary name, synced, renamed."""
     partial = path.with_name(path.name + ".partial")
@@ -168,17 +211,25 @@ def write_text(path: Path, text: str) -> None:
 def whole_folder(folder: Path) -> Iterator[Path]:
     """A temporary folder to fill; it takes the name `folder` if all goes well and vanishes if not."""
     partial, old = folder.with_name(folder.name + ".partial"), folder.with_name(folder.name + ".old")
+    if old.exists() and not folder.exists():  # a crash between the two renames below
+        os.replace(old, folder)
     for leftover in (partial, old):
         shutil.rmtree(leftover, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
         yield partial
+        for path in partial.rglob("*"):
+            if path.is_file():
+                with path.open("rb") as file:
+                    os.fsync(file.fileno())
         if folder.exists():
             os.replace(folder, old)
         os.replace(partial, folder)
+        shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
+        if old.exists() and not folder.exists():
+            os.replace(old, folder)
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

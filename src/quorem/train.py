@@ -15,15 +15,14 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from quorem.config import TrainSettings
-from quorem.data.batches import step_seed
-from quorem.errors import UserError, did_you_mean
+from quorem.data.batches import DROPOUT, step_seed
+from quorem.errors import UserError, check_choice
 from quorem.optim import learning_rate_scale
 from quorem.runs import Run
 
 logger = logging.getLogger(__name__)
 
 PRECISIONS = ("auto", "bf16", "fp32")
-DROPOUT = 1  # the place of dropout's seed among a step's
 
 
 class Program(Protocol):
@@ -53,8 +52,7 @@ def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
     Raises:
         UserError: for another precision.
     """
-    if precision not in PRECISIONS:
-        raise UserError(f"train.precision={precision}: unknown.{did_you_mean(precision, PRECISIONS)}")
+    check_choice("train.precision", precision, PRECISIONS)
     if precision == "fp32":
         return None
     if precision == "bf16":
@@ -63,6 +61,12 @@ def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else None
     able = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
     return torch.bfloat16 if able.get("avx512_bf16") or able.get("amx_bf16") else None
+
+
+def hardware(precision: str) -> dict[str, str]:
+    """The device that `fit` will use and the precision it comes to, for environment.json."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return {"device": str(device), "precision": "fp32" if autocast_dtype(precision, device) is None else "bf16"}
 
 
 def fit(
@@ -133,6 +137,7 @@ def fit(
             loss_sum.zero_()
             run.log(record)
             _show(record, total_steps, progress)
+        paused = time.perf_counter()
         if after_step:
             after_step(done)
             module.train()
@@ -143,6 +148,7 @@ def fit(
                 "extra": state() if state else {},
             }
             run.save_state(done, saved, keep=settings.keep_checkpoints)
+        clock += time.perf_counter() - paused  # evaluations and checkpoints are not counted in tokens a second
     progress.close()
 
 
@@ -166,7 +172,7 @@ def _resume(
 def _check_finite(record: dict[str, Any]) -> None:
     if not (abs(record["loss"]) < float("inf") and record["gradient_norm"] < float("inf")):
         raise UserError(
-            f"step {record['step']}: the loss is {record['loss']}, the gradient norm {record['gradient_norm']}: training has "
+            f"step {record['step']}: loss {record['loss']}, gradient norm {record['gradient_norm']}: training has "
             "diverged. Lower train.learning_rate or raise train.warmup; the last checkpoint is intact"
         )
 

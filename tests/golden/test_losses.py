@@ -60,7 +60,7 @@ def build_program(tmp_path, *assignments):
     write_reviews(tmp_path / "reviews.csv", rows=60)
     path = f"data.path={tmp_path / 'reviews.csv'}"
     config = resolve(override(PretrainConfig(), [path, *SETTINGS, *assignments]))
-    program = PretrainProgram(config, *prepare(config, Run(tmp_path / "run", to_mapping(config))))
+    program = PretrainProgram(config, *prepare(config, Run(tmp_path / "run", to_mapping(config)), inputs=""))
     with torch.no_grad():
         for parameter in program.module.parameters():
             ramp = ((torch.arange(parameter.numel()) % 97) / 97 - 0.5) * 0.2

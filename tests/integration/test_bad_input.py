@@ -32,7 +32,7 @@ BAD_PRETRAINING = [
     ("train.epochs=[1, 2]", "train.epochs=[1, 2]: float needed"),
     ("train.epochs=[1", "not valid YAML"),
     ("model.shared_embeddings=7", "bool needed"),
-    ("model.size=huge", "unknown model.size 'huge'"),
+    ("model.size=huge", "model.size=huge: unknown"),
     ("model.vocab_size=0", "model.vocab_size=0"),
     ("model.vocab_size=-7", "model.vocab_size=-7"),
     ("model.vocab_size=5", "model.vocab_size=5"),
@@ -303,7 +303,7 @@ def room_for(size):
 
 
 WHOLE = [
-    "config.yaml", "data/tokenizer", "data/shards", "environment.json", "discriminator", "generator", "result.json",
+    "config.yaml", "environment.json", "data/tokenizer", "data/shards", "discriminator", "generator", "result.json",
 ]  # fmt: skip
 
 
@@ -311,9 +311,9 @@ WHOLE = [
     ("limit", "rows", "texts", "checkpoint_every", "num_whole"),
     [
         pytest.param(500, 100, "few words here", 2, 0, id="config.yaml"),
-        pytest.param(2_000, 100, "few words here", 2, 1, id="tokenizer.json"),
-        pytest.param(8_000, 100, "many words " * 50, 2, 2, id="tokens.bin"),
-        pytest.param(8_000, 2_000, "one", 2, 2, id="ends.bin"),
+        pytest.param(2_000, 100, "few words here", 2, 2, id="tokenizer.json"),
+        pytest.param(8_000, 100, "many words " * 50, 2, 3, id="tokens.bin"),
+        pytest.param(8_000, 2_000, "one", 2, 3, id="ends.bin"),
         pytest.param(20_000, 100, "few words here", 2, 4, id="checkpoint"),
         pytest.param(20_000, 100, "few words here", 100, 4, id="model.safetensors"),
     ],

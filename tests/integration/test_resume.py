@@ -156,7 +156,7 @@ def test_masks_differ_by_step_and_epoch_and_not_by_process_or_micro_batch(tmp_pa
     """Trap 20, and 14 for processes: together they see exactly what one would."""
     config = resolve(settings(reviews))
     run = Run(tmp_path / "run", to_mapping(config))
-    program = PretrainProgram(config, *prepare(config, run))
+    program = PretrainProgram(config, *prepare(config, run, inputs=""))
 
     def seen(program, step, num_processes=1):
         parts = [
@@ -168,7 +168,9 @@ def test_masks_differ_by_step_and_epoch_and_not_by_process_or_micro_batch(tmp_pa
         masked = [part[0] for part in parts]
         return [torch.cat([getattr(m, name) for m in masked]) for name in ("input_ids", "chosen", "uniforms")]
 
-    small = PretrainProgram(replace(config, train=replace(config.train, micro_batch_size=3)), *prepare(config, run))
+    small = PretrainProgram(
+        replace(config, train=replace(config.train, micro_batch_size=3)), *prepare(config, run, inputs="")
+    )
     for step in (0, 5, program.order.steps_per_epoch - 1):
         for other in (seen(program, step), seen(small, step), seen(program, step, 3), seen(small, step, 2)):
             assert all(torch.equal(a, b) for a, b in zip(seen(program, step), other, strict=True))

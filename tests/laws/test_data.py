@@ -13,6 +13,7 @@ from quorem.data.batches import EpochOrder, PackedRows, collate, step_seed
 from quorem.data.documents import Document
 from quorem.data.shards import Shards, shard_fingerprint, write_shards
 from quorem.errors import UserError
+from quorem.runs import fingerprint_files
 from quorem.tokenization import train_tokenizer
 
 TEXTS = ["Ein Zug fährt", "Поезд идёт быстро", "東京 に 行く", "ein zug", "🚂 zug 🚂", "naïve  café"]
@@ -93,13 +94,17 @@ def test_the_fingerprint_changes_with_the_file_the_tokenizer_and_the_settings(tm
     one, other = train_tokenizer(TEXTS, vocab_size=100), train_tokenizer(TEXTS[:3], vocab_size=100)
     path = tmp_path / "a.csv"
     path.write_text("text\nhello\n")
-    first = shard_fingerprint(path, one, text_column="text")
-    assert shard_fingerprint(path, one, text_column="text") == first
+    first = shard_fingerprint(fingerprint_files(path), one, text_column="text")
+    assert shard_fingerprint(fingerprint_files(path), one, text_column="text") == first
     one("a call with padding leaves no trace", padding="max_length", max_length=30)
-    assert shard_fingerprint(path, one, text_column="text") == first
-    found = {first, shard_fingerprint(path, other, text_column="text"), shard_fingerprint(path, one, text_column="t")}
+    assert shard_fingerprint(fingerprint_files(path), one, text_column="text") == first
+    found = {
+        first,
+        shard_fingerprint(fingerprint_files(path), other, text_column="text"),
+        shard_fingerprint(fingerprint_files(path), one, text_column="t"),
+    }
     path.write_text("text\nhellO\n")
-    found.add(shard_fingerprint(path, one, text_column="text"))
+    found.add(shard_fingerprint(fingerprint_files(path), one, text_column="text"))
     assert len(found) == 4
 
 

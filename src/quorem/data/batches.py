@@ -8,6 +8,9 @@ from torch import Tensor
 
 from quorem.data.shards import Shards
 
+ORDER, GROUPING, MASKING, WEIGHTS, DROPOUT = range(5)
+"""Places of a run that have random numbers of their own."""
+
 
 def step_seed(seed: int, *place: int) -> int:
     """A 63-bit seed for one place in a run, such as an epoch or a step; unrelated places get unrelated seeds."""
@@ -39,7 +42,7 @@ class EpochOrder:
 
     def permutation(self, epoch: int) -> np.ndarray:
         """The order int64 (num_items,) of an epoch."""
-        return np.random.default_rng(step_seed(self.seed, 0, epoch)).permutation(self.num_items)
+        return np.random.default_rng(step_seed(self.seed, ORDER, epoch)).permutation(self.num_items)
 
 
 class LengthGroupedOrder(EpochOrder):
@@ -65,7 +68,7 @@ class LengthGroupedOrder(EpochOrder):
         pools = [order[i : min(i + size * self.pool, whole)] for i in range(0, whole, size * self.pool)]
         rows = [pool[np.argsort(self.lengths[pool], kind="stable")].reshape(-1, size) for pool in pools]
         batches = np.concatenate([*rows, np.empty((0, size), np.int64)])
-        shuffled = np.random.default_rng(step_seed(self.seed, 1, epoch)).permutation(len(batches))
+        shuffled = np.random.default_rng(step_seed(self.seed, GROUPING, epoch)).permutation(len(batches))
         return np.concatenate([batches[shuffled].reshape(-1), order[whole:]])
 
 

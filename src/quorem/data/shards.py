@@ -60,15 +60,10 @@ class Shards:
             raise UserError(f"{folder}: tokens, documents, vocabulary are {sizes}, unlike its meta.json: delete it")
 
 
-def shard_fingerprint(path: Path, tokenizer: PreTrainedTokenizerFast, **settings: Any) -> str:
-    """sha256 over the input file's bytes, the tokenizer and settings that matter."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while piece := file.read(2**20):
-            digest.update(piece)
-    digest.update(fingerprint(tokenizer).encode())
-    digest.update(json.dumps(settings, sort_keys=True).encode())
-    return digest.hexdigest()
+def shard_fingerprint(inputs: str, tokenizer: PreTrainedTokenizerFast, **settings: Any) -> str:
+    """sha256 over the input files' fingerprint, the tokenizer and settings that matter."""
+    facts = json.dumps([inputs, fingerprint(tokenizer), settings], sort_keys=True)
+    return hashlib.sha256(facts.encode()).hexdigest()
 
 
 def write_shards(

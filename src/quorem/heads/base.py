@@ -107,3 +107,8 @@ def draw(scores: Tensor, uniforms: Tensor) -> tuple[Tensor, Tensor]:
     upper = cumulative.gather(-1, index.unsqueeze(-1)).squeeze(-1)
     lower = cumulative.gather(-1, (index - 1).clamp(min=0).unsqueeze(-1)).squeeze(-1).where(index > 0, 0.0)
     return index, ((level - lower) / (upper - lower)).clamp(0.0, 1.0 - 2**-53)
+
+
+def without_autocast(hidden: Tensor) -> torch.autocast:
+    """A context in which nothing is cast down."""
+    return torch.autocast(hidden.device.type, enabled=False)

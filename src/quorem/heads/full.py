@@ -1,8 +1,9 @@
 """The tied softmax over the whole vocabulary, a chunk of ids at a time.
 
 Works for every embedding. No (n, V) array is kept: each chunk's scores are made again in the backward pass. Time grows
-with V, so it is for vocabularies up to about 100,000 and the yardstick for others. The products run in the precision of
-the surrounding autocast; everything after them (sums of exponentials, probabilities, draws) is float32 or better.
+with V, so it is for vocabularies up to about 100,000 and the yardstick for others. In training the products run in the
+precision of the surrounding autocast and everything after them in float32; draws, top ids and distributions are
+computed in the parameters' precision throughout.
 """
 
 from collections.abc import Iterable, Iterator
@@ -13,10 +14,10 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from quorem.embeddings import TokenEmbedding
-from quorem.heads.base import GeneratorHead, draw
+from quorem.heads.base import GeneratorHead, draw, without_autocast
 
 SCORES_AT_ONCE = 2**24
-"""Largest number of scores in memory: 64 MiB in float32."""
+"""Largest number of scores, or of entries of token vectors, in memory at once: 64 MiB in float32."""
 
 
 class FullHead(GeneratorHead):
@@ -61,7 +62,7 @@ class FullHead(GeneratorHead):
         pieces = list(zip(self.embedding.chunks(size), self._masked_bias().split(size), strict=True))
 
         def scores(index: int, rows: Tensor | slice) -> Tensor:
-            found = self._scores(hidden[rows], *pieces[index])
+            found = self._exact_scores(hidden[rows], *pieces[index])
             if exclude is not None:
                 local = exclude[rows] - index * size
                 inside = ((local >= 0) & (local < found.shape[-1])).nonzero().squeeze(-1)
@@ -94,10 +95,10 @@ class FullHead(GeneratorHead):
         """A chunk of ids at a time, in the order of ids."""
         size = self._chunk_size(len(hidden))
         pieces = list(zip(self.embedding.chunks(size), self._masked_bias().split(size), strict=True))
-        sums = [torch.logsumexp(self._scores(hidden, *piece), dim=-1) for piece in pieces]
+        sums = [torch.logsumexp(self._exact_scores(hidden, *piece), dim=-1) for piece in pieces]
         total = torch.logsumexp(torch.stack(sums, dim=-1), dim=-1, keepdim=True)
         for index, piece in enumerate(pieces):
-            found = self._scores(hidden, *piece) - total
+            found = self._exact_scores(hidden, *piece) - total
             yield torch.arange(index * size, index * size + found.shape[-1], device=hidden.device), found
 
     def _chunk_terms(self, hidden: Tensor, table: Tensor, bias: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
@@ -111,10 +112,15 @@ class FullHead(GeneratorHead):
         rows = self.embedding.chunk_rows(table)
         return F.linear(hidden, rows.to(hidden.dtype)).float() + bias
 
+    def _exact_scores(self, hidden: Tensor, table: Tensor, bias: Tensor) -> Tensor:
+        """Scores in the parameters' precision, whatever the surrounding autocast."""
+        with without_autocast(hidden):
+            return self._scores(hidden.to(bias.dtype), table, bias)
+
     def _masked_bias(self) -> Tensor:
         if not self.never_ids:
             return self.bias
         return self.bias.index_fill(0, torch.tensor(self.never_ids, device=self.bias.device), -torch.inf)
 
     def _chunk_size(self, num_rows: int) -> int:
-        return max(1, min(self.embedding.assignment.vocab_size, SCORES_AT_ONCE // max(1, num_rows)))
+        return max(1, min(self.embedding.assignment.vocab_size, SCORES_AT_ONCE // max(num_rows, self.embedding.dim)))

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from quorem.embeddings import TokenEmbedding
-from quorem.heads.base import GeneratorHead, draw
+from quorem.heads.base import GeneratorHead, draw, without_autocast
 
 CONDITIONS = ("mlp", "multiply")
 
@@ -87,7 +87,7 @@ class TwoLevelHead(GeneratorHead):
 
     def nll(self, hidden: Tensor, targets: Tensor) -> Tensor:
         """Exact -log p, float32 (n,)."""
-        with _without_autocast(hidden):
+        with without_autocast(hidden):
             hidden = hidden.to(self.bias.dtype)
             first = torch.log_softmax(self._first(hidden), dim=-1)
             ranks = self.embedding.assignment.ranks(targets)
@@ -105,7 +105,7 @@ class TwoLevelHead(GeneratorHead):
         Excluding v = (q, r) multiplies the mass of its bucket by 1 - p(r | q) and takes r out of it.
         """
         grid = self.embedding.assignment
-        with _without_autocast(hidden):
+        with without_autocast(hidden):
             hidden = hidden.to(self.bias.dtype)
             first = self._first(hidden)
             if exclude is not None:
@@ -134,7 +134,7 @@ class TwoLevelHead(GeneratorHead):
         """Exact by branch and bound: p(v) <= p(q), so buckets are opened in falling order while they can still win."""
         grid = self.embedding.assignment
         k = min(k, self.num_targets)
-        with _without_autocast(hidden):
+        with without_autocast(hidden):
             hidden = hidden.to(self.bias.dtype)
             first = torch.log_softmax(self._first(hidden), dim=-1)
             values, ranks = first[:, : grid.own_rows].topk(min(k, grid.own_rows), dim=-1)
@@ -157,7 +157,7 @@ class TwoLevelHead(GeneratorHead):
     def full_log_prob(self, hidden: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """The tier first, then a bucket at a time."""
         grid = self.embedding.assignment
-        with _without_autocast(hidden):
+        with without_autocast(hidden):
             hidden = hidden.to(self.bias.dtype)
             first = torch.log_softmax(self._first(hidden), dim=-1)
             ranks = torch.arange(grid.own_rows, device=hidden.device)
@@ -200,8 +200,3 @@ class TwoLevelHead(GeneratorHead):
         scores = F.linear(mixed, rows, self.remainder_bias)
         missing = quotients.unsqueeze(-1) * grid.divisor + torch.arange(grid.divisor, device=hidden.device) >= grid.tail
         return scores.masked_fill(missing, -torch.inf).float()
-
-
-def _without_autocast(hidden: Tensor) -> torch.autocast:
-    """A context in which nothing is cast down."""
-    return torch.autocast(hidden.device.type, enabled=False)

@@ -1,5 +1,6 @@
 """Sequence classification: labelled examples, their split, training steps and scores."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,7 @@ from transformers import PreTrainedTokenizerFast
 
 from quorem.config import TrainSettings
 from quorem.data.batches import LengthGroupedOrder, collate
-from quorem.errors import UserError, did_you_mean
+from quorem.errors import UserError, check_choice
 from quorem.metrics import classification_scores, confusion_matrix
 from quorem.tokenization import encode
 
@@ -47,9 +48,12 @@ def label_names(labels: Sequence[str]) -> list[str]:
     if len(names) == len(labels) and len(labels) > 2:
         raise UserError(f"all {len(labels)} labels differ: is this the right label column?")
     try:
-        return sorted(names, key=lambda name: (float(name), name))
+        numbers = {name: float(name) for name in names}
     except ValueError:
         return sorted(names)
+    if not all(math.isfinite(number) for number in numbers.values()):  # "nan" has no place in an order of numbers
+        return sorted(names)
+    return sorted(names, key=lambda name: (numbers[name], name))
 
 
 def encode_rows(
@@ -66,8 +70,7 @@ def encode_rows(
     Raises:
         UserError: for another truncation or length.
     """
-    if truncation not in TRUNCATIONS:
-        raise UserError(f"data.truncation={truncation}: unknown.{did_you_mean(truncation, TRUNCATIONS)}")
+    check_choice("data.truncation", truncation, TRUNCATIONS)
     if max_length < 4:
         raise UserError(f"data.max_length={max_length}: 4 or more needed")
     room = max_length - 2

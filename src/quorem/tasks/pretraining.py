@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 
 from quorem.config import PretrainConfig
-from quorem.data.batches import EpochOrder, PackedRows, step_seed
+from quorem.data.batches import MASKING, WEIGHTS, EpochOrder, PackedRows, step_seed
 from quorem.data.shards import Shards
 from quorem.metrics import BinaryMetrics, entropy
 from quorem.modeling import QuoremForMaskedLM, QuoremForPreTraining
@@ -16,8 +16,6 @@ from quorem.objective import Electra, Masked, Outcome, mask_tokens, total_loss
 from quorem.optim import build_optimizer, parameter_groups
 from quorem.presets import SPECIAL_IDS, network_configs
 from quorem.recipes import RECIPES
-
-WEIGHTS, MASKING = 3, 2  # places of seeds in a run
 
 
 class PretrainProgram:

@@ -110,7 +110,7 @@ def _read_documents(
 
 def _find_column(path: Path, header: list[str], name: str) -> int:
     if name not in header:
-        split = f"(columns are split at {_delimiter(path)!r})"
+        split = f"(columns are split at {delimiter(path)!r})"
         raise UserError(f"{path}: the header {split} has no column {name!r}.{did_you_mean(name, header)}")
     if header.count(name) > 1:
         positions = ", ".join(str(index) for index, column in enumerate(header, start=1) if column == name)
@@ -130,7 +130,7 @@ def _check_rows(path: Path, records: Iterator[Record], width: int) -> Iterator[t
             if len(fields) != width:
                 raise UserError(
                     f"{path}, {row.place}: found {len(row.fields)} fields, expected {width} as in the header. Put "
-                    f'double quotes around a field that contains {_delimiter(path)!r}, a line break or a quote (").'
+                    f'double quotes around a field that contains {delimiter(path)!r}, a line break or a quote (").'
                 )
             yield row.row, fields
         blanks.clear()
@@ -141,7 +141,7 @@ def _is_blank(fields: list[str], width: int) -> bool:
 
 
 def _parse_records(path: Path) -> Iterator[Record]:
-    reader = csv.reader(_decode_lines(path), delimiter=_delimiter(path), strict=True)
+    reader = csv.reader(_decode_lines(path), delimiter=delimiter(path), strict=True)
     row = 0
     while True:
         first_line = reader.line_num + 1
@@ -217,7 +217,8 @@ def _open(path: Path) -> gzip.GzipFile | BufferedReader:
         raise UserError(f"{path} cannot be opened: {error.strerror}.") from error
 
 
-def _delimiter(path: Path) -> str:
+def delimiter(path: Path) -> str:
+    """What separates the fields of a file of that name: a tab for .tsv, else a comma."""
     return "\t" if ".tsv" in path.name.lower() else ","
 
 

@@ -1,0 +1,55 @@
+"""The folder of the IMDb release (Maas et al. 2011) as one CSV, as the original repository makes it."""
+
+import csv
+import os
+from pathlib import Path
+
+from quorem.errors import UserError
+
+SPLITS = ("train", "test")
+LABELS = ("neg", "pos")  # 0 and 1; the original has them the other way round
+
+
+def write_aclimdb(folder: str | Path, out: str | Path) -> int:
+    """Write aclImdb/{train,test}/{pos,neg}/*.txt as a CSV with columns review, sentiment (1 is positive) and split.
+
+    Rows are in the order of split, label and file name. Text is kept as it is, in any script.
+
+    Args:
+        folder: aclImdb.
+        out: the CSV; must not exist.
+
+    Returns:
+        Number of rows.
+
+    Raises:
+        UserError: if a sub-folder is missing, a file is not UTF-8, or `out` exists.
+    """
+    folder, out = Path(folder), Path(out)
+    if out.exists():
+        raise UserError(f"{out}: exists already: delete it or choose another name")
+    for part in (folder / split / label for split in SPLITS for label in LABELS):
+        if not part.is_dir():
+            raise UserError(f"{part}: no such folder; aclImdb has {', '.join(SPLITS)} and in each {', '.join(LABELS)}")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    partial, rows = out.with_name(out.name + ".partial"), 0
+    try:
+        with partial.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["review", "sentiment", "split"])
+            for split in SPLITS:
+                for label, name in enumerate(LABELS):
+                    for path in sorted((folder / split / name).glob("*.txt")):
+                        writer.writerow([_read(path), label, split])
+                        rows += 1
+        os.replace(partial, out)
+    finally:
+        partial.unlink(missing_ok=True)
+    return rows
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: byte {error.start} is not UTF-8: save the file as UTF-8") from error
