@@ -1,0 +1,83 @@
+"""What fine-tuning does to the weights it starts from."""
+
+import json
+import math
+
+import pytest
+import torch
+
+from quorem.classifier import QuoremForSequenceClassification
+from quorem.config import FinetuneConfig, TrainSettings, override
+from quorem.configuration import QuoremConfig
+from quorem.errors import UserError
+from quorem.finetune import _groups, _size_of
+from quorem.runs import Run
+from quorem.train import fit
+
+
+def classifier():
+    grid = {"kind": "qr", "own_rows": 10, "divisor": 7, "permuted": True}
+    sizes = {"vocab_size": 60, "embedding_size": 16, "hidden_size": 24, "intermediate_size": 32}
+    return QuoremForSequenceClassification(
+        QuoremConfig(**sizes, num_hidden_layers=2, num_attention_heads=2, positions="alibi", embedding=grid)
+    )
+
+
+@pytest.mark.parametrize(("variant", "head_depth"), [("fixed", 3), ("legacy", 4)])
+def test_every_parameter_of_a_compositional_classifier_has_its_layers_rate(variant, head_depth):
+    """Trap 9, through the groups that fine-tuning really uses."""
+    model = classifier()
+    settings = ["classifier.layer_decay=0.5", f"classifier.layer_decay_variant={variant}", "train.learning_rate=1"]
+    groups = _groups(model, override(FinetuneConfig(), settings))
+    rate = {id(p): group["base_lr"] for group in groups for p in group["params"]}
+    assert len(rate) == sum(len(group["params"]) for group in groups) == len(list(model.parameters()))
+    for name, parameter in model.named_parameters():
+        part = name.removeprefix("electra.")
+        depth = 0 if part.startswith("embeddings") else int(part.split(".")[2]) + 1 if "layer" in part else head_depth
+        assert rate[id(parameter)] == pytest.approx(0.5 ** (head_depth - depth)), name
+
+
+def test_the_preset_is_found_through_the_run_or_its_discriminator(tmp_path):
+    (tmp_path / "discriminator").mkdir()
+    (tmp_path / "config.yaml").write_text("model: {size: tiny}\n")
+    assert _size_of(str(tmp_path)) == _size_of(str(tmp_path / "discriminator")) == "tiny"
+    assert _size_of(str(tmp_path / "elsewhere" / "model")) == "small"
+
+
+class Diverging:
+    """A program whose loss stops being a number at its fourth step."""
+
+    def __init__(self):
+        self.module = torch.nn.Linear(1, 1)
+
+    def micro_batches(self, step, *, rank, num_processes):
+        yield step
+
+    def loss(self, module, micro_batch, device):
+        return module(torch.ones(1, 1, device=device)).sum() * (math.nan if micro_batch == 3 else 1.0)
+
+    def record(self):
+        return {"tokens": 1}
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_before_it_is_saved(tmp_path):
+    program, run = Diverging(), Run(tmp_path / "run", {})
+    optimizer = torch.optim.SGD([{"params": list(program.module.parameters()), "base_lr": 0.1}], lr=0.1)
+    settings = TrainSettings(checkpoint_every=2, log_every=100)
+    with pytest.raises(UserError, match=r"step 4: loss nan.*Lower train\.learning_rate"):
+        fit(program, optimizer, settings=settings, total_steps=10, schedule="constant", run=run)
+    assert run.load_state()["step"] == 2
+    assert [json.loads(line)["step"] for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()] == [2]
+
+
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path, caplog):
+    run = Run(tmp_path / "run", {})
+    for step in (1, 2):
+        run.save_state(step, {"model": {"weight": torch.full((3,), float(step))}}, keep=2)
+    last = tmp_path / "run" / "state" / "step-000002" / "state.pt"
+    last.write_bytes(last.read_bytes()[:100])
+    assert run.load_state()["step"] == 1
+    assert "damaged" in caplog.text
+    (tmp_path / "run" / "state" / "step-000001" / "state.pt").write_bytes(b"nothing")
+    with pytest.raises(UserError, match="every checkpoint is damaged"):
+        run.load_state()
