@@ -59,7 +59,9 @@ def guarded(command: Callable[[], None]) -> int:
         print(f"quorem: {' '.join(str(error).split())}", file=sys.stderr)  # a parser's message may have several lines
         return 2
     except KeyboardInterrupt:
-        print("quorem: interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
+        print(
+            "quorem: interrupted; the same command goes on from the last checkpoint, if there was one", file=sys.stderr
+        )
         return 130
     except Exception as error:
         if _is_disc_full(error):
@@ -202,10 +204,14 @@ def _describe(options: argparse.Namespace) -> None:
         shape = " x ".join(f"{size:,}" for size in part.shape) if part.shape is not None else ""
         note = "" if part.trained else "  (index, not trained)"
         print(f"{part.name:<62}{shape:>18}{part.parameters:>16,}{part.parameters * 4 / 1e6:>12,.3f}{note}")
-    print(f"{'in all, trained':<80}{found['parameters']:>16,}{found['weight_bytes'] / 1e6:>12,.3f}")
-    print(f"with gradients and Adam's moments: {found['training_bytes'] / 1e6:,.1f} MB")
-    tokens = f"{found['discriminator'].vocab_size:,} tokens"
-    print(f"token table: {found['table_ratio']:,.1f} times smaller than one row for each of {tokens}")
+    trained = found["parameters"] * 4 / 1e6
+    print(f"{'in all, trained':<80}{found['parameters']:>16,}{trained:>12,.3f}")
+    print(f"{'with the index':<96}{found['weight_bytes'] / 1e6:>12,.3f}")
+    print(
+        f"{'in training: gradients and the optimizer too, activations on top':<96}{found['training_bytes'] / 1e6:>12,.3f}"
+    )
+    vocab_size = found["discriminator"].vocab_size
+    print(f"token table: {found['table_ratio']:,.1f} times smaller than a row for each of {vocab_size:,} tokens")
 
 
 def _sample(options: argparse.Namespace) -> None:

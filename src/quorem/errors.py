@@ -20,7 +20,9 @@ def check_choice(key: str, value: str | None, allowed: Iterable[str]) -> None:
 
 
 def did_you_mean(name: str, allowed: Iterable[str]) -> str:
-    """The end of an unknown-name error: ' Did you mean X?' where one is close, then the allowed names.
+    """The end of an unknown-name error: ' Did you mean X?' where one is close, and the allowed names.
+
+    A list of more than a dozen names is given only where none is close.
 
     Args:
         name: what was given.
@@ -30,4 +32,4 @@ def did_you_mean(name: str, allowed: Iterable[str]) -> str:
     folded = {known.casefold(): known for known in names}
     close = get_close_matches(name.casefold(), folded, n=1, cutoff=0.6)
     hint = f" Did you mean {folded[close[0]]}?" if close else ""
-    return f"{hint} Allowed: {', '.join(names)}."
+    return hint if hint and len(names) > 12 else f"{hint} Allowed: {', '.join(names)}."

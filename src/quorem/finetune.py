@@ -115,7 +115,9 @@ def finetune(config: FinetuneConfig, out: Path) -> dict[str, Any]:
             classifier=replace(config.classifier, freeze_encoder=True),
             train=replace(config.train, learning_rate=FROZEN_RATE),
         )
+        logger.info("first phase: the encoder frozen")
         frozen = finetune(first, out / "frozen")
+        logger.info("second phase: all weights")
         model = build_classifier(config, out / "frozen" / "model", names, keep=True)
     result = _train(config, run, model, tokenizer, examples.take(training), examples.take(held_out))
     result |= {"labels": names} | ({"frozen_accuracy": frozen["accuracy"]} if frozen else {})
@@ -243,7 +245,7 @@ def _train(
         found = {"epoch": round(step / program.order.steps_per_epoch, 2), **scores(shares, held_out.labels)}
         state["last"] = found
         run.log({"step": step, "held_out": found})
-        logger.info("epoch %s: held-out accuracy %.4f, f1 %.4f", found["epoch"], found["accuracy"], found["f1"])
+        logger.info("epoch %g: held-out accuracy %.4f, f1 %.4f", found["epoch"], found["accuracy"], found["f1"])
         if state["best"] is None or found["accuracy"] > state["best"]["accuracy"]:
             state["best"] = found
             run.save_model("model", lambda folder: _save(model, tokenizer, config, folder))

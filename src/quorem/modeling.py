@@ -9,7 +9,7 @@ What differs from transformers' ElectraModel:
 With `absolute`, `dense` and `full`, weights of transformers' ELECTRA load strictly and give the same outputs.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -204,6 +204,11 @@ class QuoremPreTrainedModel(PreTrainedModel):
     config_class = QuoremConfig
     base_model_prefix = "electra"
     _supports_sdpa = True
+    # A folder holds one network with its head; the encoder alone, or with another head, leaves that head's weights out.
+    _keys_to_ignore_on_load_unexpected: ClassVar = [
+        r"^(discriminator|generator)_predictions\.",
+        r"^(generator_lm_head|classifier)\.",
+    ]
 
     def _init_weights(self, module: nn.Module) -> None:
         config = self.config

@@ -4,6 +4,7 @@ docs/original.md has the table of names and what differs from the original.
 """
 
 import json
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,6 +17,8 @@ from quorem.errors import UserError, did_you_mean
 from quorem.finetune import finetune
 from quorem.pretrain import pretrain
 from quorem.samples import write_reviews
+
+logger = logging.getLogger(__name__)
 
 PRETRAIN_DEFAULTS: dict[str, Any] = {
     "MAX_LEN": 256,
@@ -167,6 +170,7 @@ def _data(raw_data_loc: str | None, folder: Path) -> str:
     if raw_data_loc:
         return raw_data_loc
     sample = folder.parent / SAMPLE
+    logger.info("no --raw_data_loc: using the built-in synthetic sample, %s", sample)
     if not sample.exists():
         write_reviews(sample)
     return str(sample)

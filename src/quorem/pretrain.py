@@ -51,11 +51,12 @@ def pretrain(config: PretrainConfig, out: Path) -> dict[str, Any]:
     optimizer = build_pretraining_optimizer(program.module, config)
     kind = program.module.discriminator.config.embedding["kind"]
     if kind != config.model.embedding.kind:
-        logger.info("the table stays %s: with %s tokens, shared rows would save none", kind, len(tokenizer))
+        logger.info("the table stays %s: %s tokens are too few for shared rows to save any", kind, len(tokenizer))
+    vocab_size = config.model.vocab_size
     sizes = {name: sum(p.numel() for p in part.parameters()) for name, part in program.module.named_children()}
     logger.info(
-        "%s tokens in %s rows, vocabulary %s; generator %s and discriminator %s parameters; %s steps of %s x %s",
-        *(f"{n:,}" for n in (shards.meta.num_tokens, len(program.rows), len(tokenizer), *sizes.values())),
+        "%s tokens in %s rows, vocabulary %s of at most %s; parameters: generator %s, discriminator %s; %s steps of %s x %s",
+        *(f"{n:,}" for n in (shards.meta.num_tokens, len(program.rows), len(tokenizer), vocab_size, *sizes.values())),
         program.total_steps, config.train.batch_size, config.data.max_length,
     )  # fmt: skip
     fit(
@@ -77,7 +78,6 @@ def pretrain(config: PretrainConfig, out: Path) -> dict[str, Any]:
         run.save_model(name, save)
     result = {**program.last, "parameters": sizes, "vocab_size": len(tokenizer), "verdict": verdict(program.last)}
     run.finish(result)
-    logger.info("%s", result["verdict"])
     return result
 
 
@@ -118,11 +118,11 @@ def prepare(config: PretrainConfig, run: Run, inputs: str) -> tuple[PreTrainedTo
 
 def verdict(last: dict[str, Any]) -> str:
     """Say plainly whether the networks learned more than frequencies."""
-    said = []
-    gain = last["unigram_entropy"] - last["mlm_loss"]
-    name = f"mlm loss {last['mlm_loss']:.3f} against the unigram entropy {last['unigram_entropy']:.3f}"
-    said.append(f"generator: {name}" + (": it has learned nothing beyond word frequencies" if gain < 0.05 else ""))
-    gain = last["base_rate_entropy"] - last["rtd_loss"]
-    name = f"rtd loss {last['rtd_loss']:.3f} against the base rate's {last['base_rate_entropy']:.3f}"
-    said.append(f"discriminator: {name}" + (": it has learned nothing beyond the base rate" if gain < 0.005 else ""))
-    return "; ".join(said)
+    mlm, unigram = last["mlm_loss"], last["unigram_entropy"]
+    rtd, base_rate = last["rtd_loss"], last["base_rate_entropy"]
+    generator = "more than" if unigram - mlm >= 0.05 else "nothing beyond"
+    discriminator = "more than" if base_rate - rtd >= 0.005 else "nothing beyond"
+    return (
+        f"the generator has learned {generator} word frequencies: mlm loss {mlm:.3f}, unigram entropy {unigram:.3f}; "
+        f"the discriminator has learned {discriminator} the base rate: rtd loss {rtd:.3f}, its entropy {base_rate:.3f}"
+    )

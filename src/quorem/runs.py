@@ -1,6 +1,6 @@
 """The run folder: what a run writes, whole or not at all.
 
-    config.yaml        resolved and complete; repeats the run
+    config.yaml        every setting of the run; repeats it
     environment.json   versions, device, precision, seed, fingerprint of what it reads
     metrics.jsonl      one object a logged step
     result.json        written last: a run that has it is finished
@@ -94,7 +94,7 @@ class Run:
             "threads": torch.get_num_threads(),
             "omp_wait_policy": os.environ.get("OMP_WAIT_POLICY"),
         }
-        write_text(path, json.dumps(found | {"inputs": inputs} | facts, indent=2))
+        write_text(path, json.dumps(found | {"inputs": inputs} | facts, indent=2) + "\n")
 
     def log(self, record: Mapping[str, Any]) -> None:
         """Append one line to metrics.jsonl."""
@@ -110,7 +110,7 @@ class Run:
 
     def finish(self, result: Mapping[str, Any]) -> None:
         """Write result.json, and drop what only resuming needs."""
-        write_text(self.folder / "result.json", json.dumps(dict(result), indent=2))
+        write_text(self.folder / "result.json", json.dumps(dict(result), indent=2) + "\n")
         shutil.rmtree(self.folder / "state", ignore_errors=True)
 
     def save_model(self, name: str, save: Callable[[Path], None]) -> None:
@@ -155,12 +155,12 @@ class Run:
     def _check_same(self, there: Any, config: Mapping[str, Any]) -> None:
         old, new = dict(_flat(there or {})), dict(_flat(config))
         changed = [
-            f"{key}: {old.get(key, 'not set')} there, {new.get(key, 'not set')} here"
+            f"{key}: {_shown(old.get(key))} there, {_shown(new.get(key))} here"
             for key in dict.fromkeys([*old, *new])
             if old.get(key) != new.get(key) and key not in NOT_PART_OF_A_RUN
         ]
         if changed:
-            more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
+            more = f"; and {len(changed) - 3} more" if len(changed) > 3 else ""
             raise UserError(
                 f"{self.folder}: already holds another run ({'; '.join(changed[:3])}{more}): choose another --out or "
                 "delete it"
@@ -238,6 +238,10 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
             yield from _flat(value, f"{prefix}{key}.")
         else:
             yield prefix + key, value
+
+
+def _shown(value: Any) -> Any:
+    return "not set" if value is None else value
 
 
 def _step_of(line: str) -> int:

@@ -86,7 +86,7 @@ def test_pretrain_logs_the_promised_metrics(pretrained):
         assert 0 <= record["rtd_auc"] <= 1
         assert record["tokens_per_second"] > 0
     assert logged[-1]["seconds_left"] == 0
-    assert json.loads((pretrained / "result.json").read_text())["verdict"].startswith("generator: ")
+    assert json.loads((pretrained / "result.json").read_text())["verdict"].startswith("the generator has learned ")
 
 
 def test_a_finished_run_is_left_as_it_is(quorem, pretrained, sample_csv, pretrain_settings):
