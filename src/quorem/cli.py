@@ -207,9 +207,7 @@ def _describe(options: argparse.Namespace) -> None:
     trained = found["parameters"] * 4 / 1e6
     print(f"{'in all, trained':<80}{found['parameters']:>16,}{trained:>12,.3f}")
     print(f"{'with the index':<96}{found['weight_bytes'] / 1e6:>12,.3f}")
-    print(
-        f"{'in training: gradients and the optimizer too, activations on top':<96}{found['training_bytes'] / 1e6:>12,.3f}"
-    )
+    print(f"{'in training: gradients and the optimizer too':<96}{found['training_bytes'] / 1e6:>12,.3f}")
     vocab_size = found["discriminator"].vocab_size
     print(f"token table: {found['table_ratio']:,.1f} times smaller than a row for each of {vocab_size:,} tokens")
 

@@ -31,8 +31,9 @@ class Preset:
     generator: tuple[int, int, int, int, int]
     embedding_size: int
     max_length: int
-    mask_rate: float
     learning_rate: float
+    generator_learning_rate: float | None = None  # of its own weights; learning_rate if None
+    mask_rate: float = 0.15
     dropout: float = 0.1
     positions: str = "absolute"
     initializer: str = "bert"
@@ -41,27 +42,27 @@ class Preset:
     pooling: str = "cls"
 
 
-PRESETS: dict[str, Preset] = {
-    "tiny": Preset(
-        (2, 128, 256, 2, 64), (1, 64, 128, 1, 64), 128, 128, 0.15, 2e-3, 0.0, "alibi", "width", 1e-3, 0.8, "mean"
-    ),
-    "origin": Preset(
-        (4, 128, 768, 4, 64), (1, 64, 256, 1, 64), 128, 256, 0.15, 2e-3, 0.0, "alibi", "width", 1e-3, 0.8, "mean"
-    ),
-    "small": Preset((12, 256, 1024, 4, 64), (12, 64, 256, 1, 64), 128, 128, 0.15, 5e-4),
-    "small++": Preset((12, 256, 1024, 4, 64), (12, 256, 1024, 4, 64), 128, 512, 0.15, 5e-4),
-    "base": Preset((12, 768, 3072, 12, 64), (12, 256, 1024, 4, 64), 768, 512, 0.15, 2e-4, finetune_learning_rate=1e-4),
-    "large": Preset(
-        (24, 1024, 4096, 16, 64),
-        (24, 256, 1024, 4, 64),
-        1024,
-        512,
-        0.25,
-        2e-4,
-        finetune_learning_rate=5e-5,
-        layer_decay=0.9,
-    ),
+SMALL_BUDGET: dict[str, Any] = {
+    "generator_learning_rate": 2e-3,
+    "dropout": 0.0,
+    "positions": "alibi",
+    "initializer": "width",
+    "finetune_learning_rate": 1e-3,
+    "layer_decay": 1.0,
+    "pooling": "mean",
 }
+
+PRESETS: dict[str, Preset] = {
+    "tiny": Preset((2, 128, 256, 2, 64), (1, 64, 128, 1, 64), 128, 128, 5e-4, **SMALL_BUDGET),
+    "origin": Preset((4, 128, 768, 4, 64), (1, 64, 256, 1, 64), 128, 256, 5e-4, **SMALL_BUDGET),
+    "small": Preset((12, 256, 1024, 4, 64), (12, 64, 256, 1, 64), 128, 128, 5e-4),
+    "small++": Preset((12, 256, 1024, 4, 64), (12, 256, 1024, 4, 64), 128, 512, 5e-4),
+    "base": Preset((12, 768, 3072, 12, 64), (12, 256, 1024, 4, 64), 768, 512, 2e-4, finetune_learning_rate=1e-4),
+    "large": Preset(
+        (24, 1024, 4096, 16, 64), (24, 256, 1024, 4, 64), 1024, 512, 2e-4,
+        mask_rate=0.25, finetune_learning_rate=5e-5, layer_decay=0.9,
+    ),
+}  # fmt: skip
 
 
 def preset(size: str) -> Preset:

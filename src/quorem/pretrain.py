@@ -55,7 +55,8 @@ def pretrain(config: PretrainConfig, out: Path) -> dict[str, Any]:
     vocab_size = config.model.vocab_size
     sizes = {name: sum(p.numel() for p in part.parameters()) for name, part in program.module.named_children()}
     logger.info(
-        "%s tokens in %s rows, vocabulary %s of at most %s; parameters: generator %s, discriminator %s; %s steps of %s x %s",
+        "%s tokens in %s rows, vocabulary %s of at most %s; %s parameters in the generator, %s in the discriminator; "
+        "%s steps of %s x %s",
         *(f"{n:,}" for n in (shards.meta.num_tokens, len(program.rows), len(tokenizer), vocab_size, *sizes.values())),
         program.total_steps, config.train.batch_size, config.data.max_length,
     )  # fmt: skip

@@ -47,6 +47,7 @@ def resolve(config: PretrainConfig) -> PretrainConfig:
     check_choice("objective.recipe", objective.recipe, RECIPES)
     recipe, train = RECIPES[objective.recipe], config.train
     learning_rate = _given(train.learning_rate, named.learning_rate)
+    generator_rate = named.generator_learning_rate if train.learning_rate is None else None  # a rate given is for both
     config = replace(
         config,
         data=replace(config.data, max_length=_given(config.data.max_length, named.max_length)),
@@ -65,7 +66,7 @@ def resolve(config: PretrainConfig) -> PretrainConfig:
         train=replace(
             train,
             learning_rate=learning_rate,
-            generator_learning_rate=_given(train.generator_learning_rate, learning_rate),
+            generator_learning_rate=_given(train.generator_learning_rate, _given(generator_rate, learning_rate)),
             schedule=_given(train.schedule, recipe.schedule),
         ),
     )
