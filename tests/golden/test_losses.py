@@ -19,6 +19,7 @@ SETTINGS = (
     "data.text_column=review",
     "data.max_length=32",
     "model.size=tiny",
+    "train.learning_rate=2e-3",
     "model.positions=rotary",
     "model.vocab_size=300",
     "train.batch_size=8",
