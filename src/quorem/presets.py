@@ -45,7 +45,7 @@ class Preset:
 SMALL_BUDGET: dict[str, Any] = {
     "generator_learning_rate": 2e-3,
     "dropout": 0.0,
-    "positions": "alibi",
+    "positions": "rotary",
     "initializer": "width",
     "finetune_learning_rate": 1e-3,
     "layer_decay": 1.0,
