@@ -15,27 +15,27 @@ from quorem.modeling import QuoremModel, QuoremPreTrainedModel
 class PaperHead(nn.Module):
     """Dropout and one linear layer (google-research/electra, finetune/classification)."""
 
-    def __init__(self, config: QuoremConfig, dropout: float) -> None:
+    def __init__(self, width: int, config: QuoremConfig, dropout: float) -> None:
         super().__init__()
         self.dropout = nn.Dropout(dropout)
-        self.out_proj = nn.Linear(config.hidden_size, config.num_labels)
+        self.out_proj = nn.Linear(width, config.num_labels)
 
     def forward(self, pooled: Tensor) -> Tensor:
-        """Scores (batch, num_labels) of pooled vectors (batch, hidden_size)."""
+        """Scores (batch, num_labels) of pooled vectors (batch, width)."""
         return self.out_proj(self.dropout(pooled))
 
 
 class HuggingFaceHead(nn.Module):
     """transformers' ElectraClassificationHead: dropout, dense, gelu, dropout, linear."""
 
-    def __init__(self, config: QuoremConfig, dropout: float) -> None:
+    def __init__(self, width: int, config: QuoremConfig, dropout: float) -> None:
         super().__init__()
-        self.dense = nn.Linear(config.hidden_size, config.hidden_size)
+        self.dense = nn.Linear(width, config.hidden_size)
         self.dropout = nn.Dropout(dropout)
         self.out_proj = nn.Linear(config.hidden_size, config.num_labels)
 
     def forward(self, pooled: Tensor) -> Tensor:
-        """Scores (batch, num_labels) of pooled vectors (batch, hidden_size)."""
+        """Scores (batch, num_labels) of pooled vectors (batch, width)."""
         return self.out_proj(self.dropout(F.gelu(self.dense(self.dropout(pooled)))))
 
 
@@ -70,7 +70,8 @@ class QuoremForSequenceClassification(QuoremPreTrainedModel):
         kind = config.classifier_head
         if kind not in CLASSIFIER_HEADS:
             raise UserError(f"unknown classifier_head {kind!r}.{did_you_mean(kind, CLASSIFIER_HEADS)}")
-        self.classifier = CLASSIFIER_HEADS[kind](config, dropout)
+        states = {"last": 1, "all": config.num_hidden_layers + 1}[config.classifier_layers]
+        self.classifier = CLASSIFIER_HEADS[kind](states * config.hidden_size, config, dropout)
         self.post_init()
 
     def forward(
@@ -90,7 +91,11 @@ class QuoremForSequenceClassification(QuoremPreTrainedModel):
             labels: int64 (batch,); adds the mean cross-entropy.
             kwargs: passed to the encoder.
         """
-        found = self.electra(input_ids, attention_mask, token_type_ids, **kwargs)
-        logits = self.classifier(pool(found.last_hidden_state, attention_mask, self.config.classifier_pooling))
+        every = self.config.classifier_layers == "all"
+        wanted = kwargs.pop("output_hidden_states", False)
+        found = self.electra(input_ids, attention_mask, token_type_ids, output_hidden_states=every or wanted, **kwargs)
+        states = found.hidden_states if every else (found.last_hidden_state,)
+        pooled = [pool(state, attention_mask, self.config.classifier_pooling) for state in states]
+        logits = self.classifier(torch.cat(pooled, dim=-1))
         loss = None if labels is None else F.cross_entropy(logits.float(), labels)
-        return SequenceClassifierOutput(loss=loss, logits=logits, hidden_states=found.hidden_states)
+        return SequenceClassifierOutput(loss=loss, logits=logits, hidden_states=found.hidden_states if wanted else None)

@@ -60,6 +60,7 @@ class GeneratorSettings(NetworkSettings):
     """Sizes of the generator that differ from the preset's."""
 
     embedding_size: int | None = option(None, "width of its token vectors where embeddings are not shared")
+    dropout: float | None = option(None, "its dropout, on while it fills in words; model.dropout if not given")
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,9 @@ class ModelSettings:
     initializer: str | None = option(None, "bert (0.02) or width (scaled by width); the preset's if not given")
     dropout: float | None = option(None, "dropout in pre-training; the preset's if not given")
     shared_embeddings: bool = option(True, "generator and discriminator share their embeddings")
+    disentangled_embeddings: bool | None = option(
+        None, "shared token vectors feel the generator's loss only (DeBERTaV3); the preset's if not given"
+    )
     embedding: EmbeddingSettings = section(EmbeddingSettings)
     head: HeadSettings = section(HeadSettings)
     generator: GeneratorSettings = section(GeneratorSettings)
@@ -158,6 +162,7 @@ class ClassifierSettings:
     layer_decay_variant: str = option("fixed", "fixed, or legacy: off by one, as in google-research/electra")
     head: str = option("paper", "paper (one linear layer) or hf (transformers' two)")
     pooling: str | None = option(None, "cls, mean or max over tokens; the recipe's if not given")
+    layers: str = option("last", "what is pooled: the last layer, or all, embeddings included, side by side")
     dropout: float = option(0.1, "dropout of encoder and head")
 
 

@@ -11,6 +11,7 @@ from transformers import PreTrainedConfig
 POSITIONS = ("absolute", "rotary", "alibi")
 INITIALIZERS = ("bert", "width")
 POOLINGS = ("cls", "mean", "max")
+POOLED_LAYERS = ("last", "all")
 
 
 @strict
@@ -40,6 +41,7 @@ class QuoremConfig(PreTrainedConfig):
         never_targets (`list`): ids the generator never predicts.
         classifier_head (`str`): paper (dropout and one linear layer) or hf (transformers' two layers).
         classifier_pooling (`str`): cls, mean or max over the hidden states of real tokens.
+        classifier_layers (`str`): last, or all: pooled vectors of the embeddings and of every layer, side by side.
         classifier_dropout (`float`, *optional*): dropout of the classifier; hidden_dropout_prob if not given.
     """
 
@@ -67,6 +69,7 @@ class QuoremConfig(PreTrainedConfig):
     never_targets: list[int] | None = None
     classifier_head: str = "paper"
     classifier_pooling: str = "cls"
+    classifier_layers: str = "last"
     classifier_dropout: float | int | None = None
     tie_word_embeddings: bool = False  # rows are shared by quorem's own head, not by transformers' mechanism
 
@@ -75,7 +78,12 @@ class QuoremConfig(PreTrainedConfig):
         self.embedding = self.embedding or {"kind": "dense", "own_rows": self.vocab_size, "divisor": 1}
         self.head = self.head or {"kind": "full"}
         self.attention_head_size = self.attention_head_size or self.hidden_size // self.num_attention_heads
-        for key, allowed in (("positions", POSITIONS), ("initializer", INITIALIZERS), ("classifier_pooling", POOLINGS)):
+        for key, allowed in (
+            ("positions", POSITIONS),
+            ("initializer", INITIALIZERS),
+            ("classifier_pooling", POOLINGS),
+            ("classifier_layers", POOLED_LAYERS),
+        ):
             if getattr(self, key) not in allowed:
                 raise ValueError(f"{key}={getattr(self, key)!r}: one of {', '.join(allowed)} needed")
         super().__post_init__(**kwargs)

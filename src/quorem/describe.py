@@ -55,9 +55,12 @@ def describe(config: PretrainConfig) -> dict[str, Any]:
     )
     with torch.device("meta"):
         module = Electra(
-            QuoremForMaskedLM(generator), QuoremForPreTraining(discriminator), shared_embeddings=model.shared_embeddings
+            QuoremForMaskedLM(generator),
+            QuoremForPreTraining(discriminator),
+            shared_embeddings=model.shared_embeddings,
+            disentangled=bool(model.disentangled_embeddings),
         )
-    parts = list(_parts(module, shared=model.shared_embeddings))
+    parts = list(_parts(module, shared=model.shared_embeddings and not model.disentangled_embeddings))
     parameters = sum(part.parameters for part in parts if part.trained)
     index_bytes = sum(part.parameters * BYTES for part in parts if not part.trained)
     table = module.discriminator.get_input_embeddings()
@@ -75,20 +78,24 @@ def describe(config: PretrainConfig) -> dict[str, Any]:
 
 
 def _parts(module: Electra, *, shared: bool) -> Iterator[Part]:
+    listed: set[int] = set()
     networks: list[tuple[str, Any]] = [("discriminator", module.discriminator), ("generator", module.generator)]
     for name, network in networks:
         if name == "discriminator" or not shared:
             owner = "shared" if shared else name
-            yield from _tables(f"{owner} embeddings", network.electra.embeddings)
+            yield from _tables(f"{owner} embeddings", network.electra.embeddings, listed)
         inner = [child for label, child in network.electra.named_children() if label != "embeddings"]
         yield Part(f"{name} encoder", None, sum(p.numel() for child in inner for p in child.parameters()))
         heads = [(label, child) for label, child in network.named_children() if label != "electra"]
         for label, child in heads:
-            yield from _tables(f"{name} {label.removeprefix(name + '_')}", child)
+            yield from _tables(f"{name} {label.removeprefix(name + '_')}", child, listed)
 
 
-def _tables(name: str, module: nn.Module) -> Iterator[Part]:
+def _tables(name: str, module: nn.Module, listed: set[int]) -> Iterator[Part]:
     for label, parameter in module.named_parameters():
         yield Part(f"{name}: {label}", tuple(parameter.shape), parameter.numel())
-    for label, buffer in module.named_buffers():
+    for label, buffer in module.named_buffers():  # an index that two tables share is listed with the first
+        if id(buffer) in listed:
+            continue
+        listed.add(id(buffer))
         yield Part(f"{name}: {label}", tuple(buffer.shape), buffer.numel(), trained=False)

@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerFast
 
 from quorem.classifier import CLASSIFIER_HEADS, QuoremForSequenceClassification
 from quorem.config import FinetuneConfig, PretrainConfig, load, to_mapping
-from quorem.configuration import POOLINGS, QuoremConfig
+from quorem.configuration import POOLED_LAYERS, POOLINGS, QuoremConfig
 from quorem.data.batches import WEIGHTS, step_seed
 from quorem.data.documents import RowCounts
 from quorem.data.readers.csv import read_csv
@@ -53,6 +53,7 @@ def resolve(config: FinetuneConfig) -> FinetuneConfig:
     check_choice("classifier.recipe", chosen.recipe, CLASSIFIER_RECIPES)
     check_choice("classifier.head", chosen.head, CLASSIFIER_HEADS)
     check_choice("classifier.pooling", chosen.pooling or "cls", POOLINGS)
+    check_choice("classifier.layers", chosen.layers, POOLED_LAYERS)
     check_choice("classifier.layer_decay_variant", chosen.layer_decay_variant, LAYER_DECAY_VARIANTS)
     check_choice("data.truncation", config.data.truncation, TRUNCATIONS)
     if config.train.generator_learning_rate is not None:
@@ -186,6 +187,7 @@ def build_classifier(
         label2id={name: i for i, name in enumerate(names)},
         classifier_head=chosen.head,
         classifier_pooling=chosen.pooling,
+        classifier_layers=chosen.layers,
         hidden_dropout_prob=chosen.dropout,
         attention_probs_dropout_prob=chosen.dropout,
     )

@@ -62,7 +62,6 @@ class Embeddings(nn.Module):
         )
         self.token_type_embeddings = nn.Embedding(config.type_vocab_size, config.embedding_size)
         self.LayerNorm = nn.LayerNorm(config.embedding_size, eps=config.layer_norm_eps)
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
     def forward(self, input_ids: Tensor, token_type_ids: Tensor | None, position_ids: Tensor | None) -> Tensor:
         vectors = self.word_embeddings(input_ids)
@@ -80,7 +79,7 @@ class Embeddings(nn.Module):
                 if position_ids is None
                 else self.position_embeddings(position_ids)
             )
-        return self.dropout(self.LayerNorm(vectors))
+        return self.LayerNorm(vectors)
 
 
 class SelfAttention(nn.Module):
@@ -278,6 +277,7 @@ class QuoremModel(QuoremPreTrainedModel):
         if position_ids is None and attention_mask is not None and config.positions == "absolute":
             position_ids = (attention_mask.long().cumsum(-1) - 1).clamp(min=0)  # padding on the left counts no places
         hidden = self.embeddings(input_ids, token_type_ids, position_ids)
+        hidden = F.dropout(hidden, config.hidden_dropout_prob, self.training)  # embeddings may be shared, dropout not
         if hasattr(self, "embeddings_project"):
             hidden = self.embeddings_project(hidden)
         device_type = hidden.device.type

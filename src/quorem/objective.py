@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from quorem.embeddings.disentangled import DisentangledEmbedding
 from quorem.errors import UserError
 
 
@@ -151,18 +152,36 @@ class Electra(nn.Module):
         discriminator: called with (input_ids, attention_mask), returns `.logits` (batch, time).
         shared_embeddings: whether both read the same embeddings: token, position and type vectors and their LayerNorm,
             as in google-research/electra. Each keeps its own projection.
+        disentangled: share the token vectors only, and these without the discriminator's gradient
+            (`DisentangledEmbedding`); before the discriminator is saved, `merge_embeddings`.
     """
 
     generator: Any
     discriminator: Any
 
-    def __init__(self, generator: nn.Module, discriminator: nn.Module, *, shared_embeddings: bool = True) -> None:
+    def __init__(
+        self,
+        generator: nn.Module,
+        discriminator: nn.Module,
+        *,
+        shared_embeddings: bool = True,
+        disentangled: bool = False,
+    ) -> None:
         super().__init__()
         self.generator, self.discriminator = generator, discriminator
-        if shared_embeddings:
+        if shared_embeddings and disentangled:
+            vectors = self.generator.electra.embeddings.word_embeddings
+            self.discriminator.electra.embeddings.word_embeddings = DisentangledEmbedding(vectors)
+        elif shared_embeddings:
             embeddings = self.discriminator.electra.embeddings
             self.generator.electra.embeddings = embeddings
             self.generator.generator_lm_head.tie(embeddings.word_embeddings)
+
+    def merge_embeddings(self) -> None:
+        """Give the discriminator token vectors of its own, equal to those it has, where they are disentangled."""
+        embeddings = self.discriminator.electra.embeddings
+        if isinstance(embeddings.word_embeddings, DisentangledEmbedding):
+            embeddings.word_embeddings = embeddings.word_embeddings.merged()
 
     def forward(
         self,

@@ -40,6 +40,7 @@ class Preset:
     finetune_learning_rate: float = 3e-4
     layer_decay: float = 0.8
     pooling: str = "cls"
+    disentangled_embeddings: bool = False
 
 
 SMALL_BUDGET: dict[str, Any] = {
@@ -50,6 +51,7 @@ SMALL_BUDGET: dict[str, Any] = {
     "finetune_learning_rate": 1e-3,
     "layer_decay": 1.0,
     "pooling": "mean",
+    "disentangled_embeddings": True,
 }
 
 PRESETS: dict[str, Preset] = {
@@ -101,11 +103,13 @@ def network_configs(model: ModelSettings, *, vocab_size: int, max_length: int) -
         "never_targets": NEVER_TARGETS,
     }
     shared["embedding"], head = partition(model, vocab_size=vocab_size, width=shared["embedding_size"])
-    own = (
+    own: dict[str, Any] = (
         {}
         if model.shared_embeddings
         else {"embedding_size": model.generator.embedding_size or shared["embedding_size"]}
     )
+    if model.generator.dropout is not None:
+        own |= dict.fromkeys(("hidden_dropout_prob", "attention_probs_dropout_prob"), model.generator.dropout)
     generator = QuoremConfig(**{**shared, **own}, **_sizes(named.generator, model.generator, "generator"), head=head)
     discriminator = QuoremConfig(**shared, **_sizes(named.discriminator, model.discriminator, "discriminator"))
     for name, config in (("generator", generator), ("discriminator", discriminator)):

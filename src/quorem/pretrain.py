@@ -68,6 +68,7 @@ def pretrain(config: PretrainConfig, out: Path) -> dict[str, Any]:
         schedule=str(config.train.schedule),
         run=run,
     )
+    program.module.merge_embeddings()
     for name in ("discriminator", "generator"):
         model = getattr(program.module, name)
         tokenizer.model_max_length = model.config.max_position_embeddings

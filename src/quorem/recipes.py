@@ -57,6 +57,9 @@ def resolve(config: PretrainConfig) -> PretrainConfig:
             initializer=_given(config.model.initializer, named.initializer),
             dropout=_given(config.model.dropout, named.dropout),
             embedding_size=_given(config.model.embedding_size, named.embedding_size),
+            disentangled_embeddings=_given(
+                config.model.disentangled_embeddings, named.disentangled_embeddings and config.model.shared_embeddings
+            ),
         ),
         objective=replace(
             objective,
@@ -84,9 +87,14 @@ def check_pretraining(config: PretrainConfig) -> None:
     check_choice("tokenizer.kind", config.tokenizer.kind, TOKENIZERS)
     check_choice("tokenizer.normalization", config.tokenizer.normalization, NORMALIZATIONS)
     check_number("tokenizer.min_frequency", config.tokenizer.min_frequency, at_least=1)
+    if config.model.disentangled_embeddings and not config.model.shared_embeddings:
+        raise UserError(
+            "model.disentangled_embeddings=true needs model.shared_embeddings=true: it is a way of sharing them"
+        )
     check_number("model.vocab_size", config.model.vocab_size, above=SPECIAL_IDS)
     check_number("model.embedding_size", config.model.embedding_size, above=0)
     check_number("model.dropout", config.model.dropout, at_least=0, below=1)
+    check_number("model.generator.dropout", config.model.generator.dropout, at_least=0, below=1)
     check_number("data.max_length", config.data.max_length, at_least=8)
     check_number("objective.mask_rate", config.objective.mask_rate, above=0, at_most=1)
     check_number("objective.keep_rate", config.objective.keep_rate, at_least=0, below=1)

@@ -21,6 +21,7 @@ SETTINGS = (
     "model.size=tiny",
     "train.learning_rate=2e-3",
     "model.positions=rotary",
+    "model.disentangled_embeddings=false",
     "model.vocab_size=300",
     "train.batch_size=8",
     "train.precision=fp32",

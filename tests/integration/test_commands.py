@@ -289,9 +289,13 @@ def test_describe_says_what_a_million_tokens_cost(quorem):
 
 
 @pytest.mark.parametrize("kind", ["dense", "qr"])
-@pytest.mark.parametrize("shared", ["true", "false"])
-def test_describe_counts_what_pretrain_builds(pretrain_settings, kind, shared):
-    extra = [f"model.embedding.kind={kind}", f"model.shared_embeddings={shared}"]
+@pytest.mark.parametrize(("shared", "disentangled"), [("true", "false"), ("true", "true"), ("false", "false")])
+def test_describe_counts_what_pretrain_builds(pretrain_settings, kind, shared, disentangled):
+    extra = [
+        f"model.embedding.kind={kind}",
+        f"model.shared_embeddings={shared}",
+        f"model.disentangled_embeddings={disentangled}",
+    ]
     config = override(PretrainConfig(), [*pretrain_settings, *extra])
     built = build_electra(resolve_pretrain(config), torch.arange(3000))
     assert describe(config)["parameters"] == sum(parameter.numel() for parameter in built.parameters())

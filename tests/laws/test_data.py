@@ -8,12 +8,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from quorem.config import PretrainConfig, override
 from quorem.data import shards as shards_module
 from quorem.data.batches import EpochOrder, PackedRows, collate, step_seed
 from quorem.data.documents import Document
 from quorem.data.shards import Shards, shard_fingerprint, write_shards
 from quorem.errors import UserError
+from quorem.recipes import resolve
 from quorem.runs import fingerprint_files
+from quorem.tasks.pretraining import build_electra
 from quorem.tokenization import train_tokenizer
 
 TEXTS = ["Ein Zug fährt", "Поезд идёт быстро", "東京 に 行く", "ein zug", "🚂 zug 🚂", "naïve  café"]
@@ -218,3 +221,17 @@ def test_collate_pads_on_the_right_and_needs_no_mask_where_nothing_is_padding():
     input_ids, mask = collate([[2, 0], [2, 0]], pad_id=0)
     assert input_ids.tolist() == [[2, 0], [2, 0]]
     assert mask is None
+
+
+def test_a_token_added_to_the_tokenizer_is_counted_and_has_a_row(tmp_path):
+    """Trap 27: tokenizer.vocab_size leaves added tokens out, len(tokenizer) does not."""
+    tokenizer = train_tokenizer(TEXTS, vocab_size=50)
+    assert tokenizer.add_tokens(["<item-7>"]) == 1
+    assert len(tokenizer) == tokenizer.vocab_size + 1
+    write_shards(tmp_path / "s", documents(["ein <item-7> zug"]), tokenizer, made_from="x")
+    shards = Shards(tmp_path / "s")
+    assert shards.meta.vocab_size == len(tokenizer)
+    assert shards.counts[-1] == 1
+    config = resolve(override(PretrainConfig(), ["model.size=tiny"]))
+    module = build_electra(config, torch.tensor(shards.counts))
+    assert module.discriminator.get_input_embeddings()(torch.tensor([len(tokenizer) - 1])).shape == (1, 128)

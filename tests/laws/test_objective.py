@@ -26,11 +26,16 @@ NETWORKS = {
 }
 
 
-def build(*, shared=True, vocab_size=VOCAB, **options):
+def build(*, shared=True, disentangled=False, vocab_size=VOCAB, **options):
     settings = from_mapping(ModelSettings, {"size": "tiny", **options})
     torch.manual_seed(0)
     generator, discriminator = network_configs(settings, vocab_size=vocab_size, max_length=32)
-    return Electra(QuoremForMaskedLM(generator), QuoremForPreTraining(discriminator), shared_embeddings=shared)
+    return Electra(
+        QuoremForMaskedLM(generator),
+        QuoremForPreTraining(discriminator),
+        shared_embeddings=shared,
+        disentangled=disentangled,
+    )
 
 
 def sample_batch(lengths=(20, 7, 13, 3), *, keep=0.0, seed=0):
@@ -357,8 +362,12 @@ def test_other_labels_for_the_same_input_leave_the_scores_alone():
 
 
 def test_dropout_is_on_in_both_networks_while_training_and_repeats_with_the_seed():
-    """Trap 21: sampling sees the generator as it is trained, as in the reference; model.dropout=0 turns it off."""
+    """Trap 21: sampling sees the generator as it is trained, as in the reference; two settings turn it off."""
     masked = sample_batch()
+    module = build(dropout=0.3, generator={"dropout": 0.0}).train()
+    one, two = run(module, masked), run(module, masked)
+    assert torch.equal(one.hidden, two.hidden)
+    assert not torch.equal(one.scores, two.scores)
     for dropout in (0.0, 0.3):
         module = build(dropout=dropout)
         outcomes = []

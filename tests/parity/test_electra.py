@@ -301,6 +301,7 @@ def test_an_unknown_kind_in_a_folder_is_a_user_error_listing_the_known(key, valu
         ("positions", "absolute, rotary, alibi"),
         ("initializer", "bert, width"),
         ("classifier_pooling", "cls, mean, max"),
+        ("classifier_layers", "last, all"),
     ],
 )
 def test_an_unknown_choice_in_a_config_is_an_error_listing_the_known(key, message):
@@ -325,9 +326,27 @@ def test_pooling_ignores_padding_on_either_side(how):
             close(pool(padded, each, how), expected)
 
 
+@pytest.mark.parametrize("head", ["paper", "hf"])
+def test_a_classifier_on_all_layers_sees_each_and_leaves_the_encoder_alone(head):
+    changes = {"classifier_pooling": "mean", "classifier_head": head}
+    model = make_model(QuoremForSequenceClassification, classifier_layers="all", **changes).eval()
+    plain = make_model(QuoremForSequenceClassification, **changes).eval()
+    model.electra.load_state_dict(plain.electra.state_dict())
+    batch = make_batch()
+    outcome, states = model(**batch), plain(**batch, output_hidden_states=True).hidden_states
+    assert outcome.hidden_states is None
+    pooled = [pool(state, batch["attention_mask"], "mean") for state in states]
+    assert len(pooled) == model.config.num_hidden_layers + 1
+    close(outcome.logits, model.classifier(torch.cat(pooled, -1)))
+    for i in range(len(pooled)):
+        other = [vector + (number == i) for number, vector in enumerate(pooled)]
+        assert not torch.allclose(outcome.logits, model.classifier(torch.cat(other, -1)))
+
+
+@pytest.mark.parametrize("layers", ["last", "all"])
 @pytest.mark.parametrize("how", ["cls", "mean", "max"])
-def test_a_classifier_ignores_padding(how):
-    model = make_model(QuoremForSequenceClassification, classifier_pooling=how)
+def test_a_classifier_ignores_padding(how, layers):
+    model = make_model(QuoremForSequenceClassification, classifier_pooling=how, classifier_layers=layers)
     batch = make_batch()
     for row, length in enumerate(batch["attention_mask"].sum(-1).tolist()):
         alone = {key: value[row : row + 1, :length] for key, value in batch.items()}

@@ -128,20 +128,28 @@ def build_electra(config: PretrainConfig, counts: Tensor) -> Electra:
         assignment = network.get_input_embeddings().assignment
         if assignment.rank is not None:
             assignment.set_order(counts, num_special=SPECIAL_IDS)
-    module = Electra(generator, discriminator, shared_embeddings=config.model.shared_embeddings)
+    module = Electra(
+        generator,
+        discriminator,
+        shared_embeddings=config.model.shared_embeddings,
+        disentangled=bool(config.model.disentangled_embeddings),
+    )
     if RECIPES[config.objective.recipe].start_at_unigram:
         generator.generator_lm_head.start_at_unigram(counts)
     return module
 
 
 def build_pretraining_optimizer(module: Electra, config: PretrainConfig) -> torch.optim.Optimizer:
-    """The recipe's optimizer: the generator's own weights at its rate, all else, shared embeddings too, at the other.
+    """The recipe's optimizer: the generator's own weights at its rate, all else at the other.
+
+    Embeddings are the generator's own where they are disentangled, and not where they are shared whole.
 
     Args:
         module: both networks.
         config: resolved settings.
     """
-    recipe, shared = RECIPES[config.objective.recipe], config.model.shared_embeddings
+    recipe, model = RECIPES[config.objective.recipe], config.model
+    shared = model.shared_embeddings and not model.disentangled_embeddings
 
     def lr(name: str) -> float:
         own = name.startswith("generator.") and not (shared and ".embeddings." in name)

@@ -1,0 +1,50 @@
+"""Gradient-disentangled sharing: another network's table as it is, plus a difference that is learned here.
+
+He, Gao, Chen: DeBERTaV3: Improving DeBERTa using ELECTRA-Style Pre-Training with Gradient-Disentangled Embedding
+Sharing, ICLR 2023, arXiv:2111.09543, sec. 3.2. The discriminator's loss, 50 times the generator's, does not pull on the
+generator's vectors, and yet both know what the generator has learned of the tokens.
+"""
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+from quorem.embeddings.base import TokenEmbedding
+
+
+class DisentangledEmbedding(TokenEmbedding):
+    """base's parameters without their gradient, plus differences of the same shapes, 0 at first.
+
+    The sum is formed of rows, before they are combined, so that it fits any embedding and costs one more small table.
+
+    Args:
+        base: the generator's embedding. It is not a sub-module, so that it is trained and saved once.
+    """
+
+    def __init__(self, base: TokenEmbedding) -> None:
+        super().__init__(base.assignment, base.dim)
+        self._shared = (base,)
+        self.differences = nn.ParameterList(torch.zeros_like(parameter) for parameter in base.parameters())
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Vectors (*batch, D) of ids int64 (*batch)."""
+        base = self._shared[0]
+        rows = {
+            name: parameter.detach() + difference
+            for (name, parameter), difference in zip(base.named_parameters(), self.differences, strict=True)
+        }
+        return torch.func.functional_call(base, rows, (ids,))
+
+    def reset_parameters(self, std: float) -> None:
+        """Back to base's vectors; their `std` is base's."""
+        for difference in self.differences:
+            nn.init.zeros_(difference)
+
+    @torch.no_grad()
+    def merged(self) -> TokenEmbedding:
+        """An embedding of base's kind with the same vectors and no tie to base."""
+        found = copy.deepcopy(self._shared[0])
+        for parameter, difference in zip(found.parameters(), self.differences, strict=True):
+            parameter += difference
+        return found
