@@ -163,7 +163,10 @@ class ClassifierSettings:
     head: str = option("paper", "paper (one linear layer) or hf (transformers' two)")
     pooling: str | None = option(None, "cls, mean or max over tokens; the recipe's if not given")
     layers: str = option("last", "what is pooled: the last layer, or all, embeddings included, side by side")
-    dropout: float = option(0.1, "dropout of encoder and head")
+    dropout: float = option(0.1, "dropout of the head and, but for attention, of the encoder")
+    attention_dropout: float | None = option(
+        None, "of its attention; dropout's value if not given, 0 for sizes tiny and origin"
+    )
 
 
 @dataclass(frozen=True)

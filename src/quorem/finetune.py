@@ -64,14 +64,19 @@ def resolve(config: FinetuneConfig) -> FinetuneConfig:
     if decay is None:
         decay = named.layer_decay if paper and not chosen.from_scratch else 1.0
     pooling = chosen.pooling or (named.pooling if paper else "max")
+    attention_dropout = next(
+        share for share in (chosen.attention_dropout, named.attention_dropout, chosen.dropout) if share is not None
+    )
     train = replace(config.train, learning_rate=rate, schedule=config.train.schedule or "linear")
     check_train(train)
     check_number("classifier.dropout", chosen.dropout, at_least=0, below=1)
+    check_number("classifier.attention_dropout", attention_dropout, at_least=0, below=1)
     check_number("classifier.layer_decay", decay, above=0, at_most=1)
     check_number("data.max_length", config.data.max_length, at_least=4)
     check_number("data.validation_share", config.data.validation_share, above=0, below=1)
     check_number("data.split_seed", config.data.split_seed, at_least=0)
-    return replace(config, classifier=replace(chosen, layer_decay=decay, pooling=pooling), train=train)
+    chosen = replace(chosen, layer_decay=decay, pooling=pooling, attention_dropout=attention_dropout)
+    return replace(config, classifier=chosen, train=train)
 
 
 def finetune(config: FinetuneConfig, out: Path) -> dict[str, Any]:
@@ -189,7 +194,7 @@ def build_classifier(
         classifier_pooling=chosen.pooling,
         classifier_layers=chosen.layers,
         hidden_dropout_prob=chosen.dropout,
-        attention_probs_dropout_prob=chosen.dropout,
+        attention_probs_dropout_prob=chosen.attention_dropout,
     )
     if chosen.from_scratch and not keep:
         model.apply(model._init_weights)  # parameters only: the order of ids is kept

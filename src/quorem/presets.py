@@ -40,6 +40,7 @@ class Preset:
     finetune_learning_rate: float = 3e-4
     layer_decay: float = 0.8
     pooling: str = "cls"
+    attention_dropout: float | None = None  # in fine-tuning; that of the rest if None
     disentangled_embeddings: bool = False
 
 
@@ -51,6 +52,7 @@ SMALL_BUDGET: dict[str, Any] = {
     "finetune_learning_rate": 1e-3,
     "layer_decay": 1.0,
     "pooling": "mean",
+    "attention_dropout": 0.0,
     "disentangled_embeddings": True,
 }
 

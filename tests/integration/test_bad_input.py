@@ -80,6 +80,7 @@ BAD_FINE_TUNING = [
     ("classifier.layer_decay=0", "classifier.layer_decay=0"),
     ("classifier.layer_decay=1.5", "classifier.layer_decay=1.5"),
     ("classifier.dropout=1", "classifier.dropout=1"),
+    ("classifier.attention_dropout=1", "classifier.attention_dropout=1"),
     ("data.truncation=tial", "Did you mean tail?"),
     ("data.max_length=3", "data.max_length=3"),
     ("data.validation_share=0", "data.validation_share=0"),

@@ -10,7 +10,7 @@ from quorem.classifier import QuoremForSequenceClassification
 from quorem.config import FinetuneConfig, TrainSettings, override
 from quorem.configuration import QuoremConfig
 from quorem.errors import UserError
-from quorem.finetune import _groups, _size_of
+from quorem.finetune import _groups, _size_of, resolve
 from quorem.runs import Run
 from quorem.train import fit
 
@@ -42,6 +42,22 @@ def test_the_preset_is_found_through_the_run_or_its_discriminator(tmp_path):
     (tmp_path / "config.yaml").write_text("model: {size: tiny}\n")
     assert _size_of(str(tmp_path)) == _size_of(str(tmp_path / "discriminator")) == "tiny"
     assert _size_of(str(tmp_path / "elsewhere" / "model")) == "small"
+
+
+@pytest.mark.parametrize(
+    ("size", "given", "expected"),
+    [
+        ("tiny", [], 0.0),
+        ("small", [], 0.1),
+        ("small", ["classifier.dropout=0.2"], 0.2),
+        ("tiny", ["classifier.attention_dropout=0.3"], 0.3),
+    ],
+)
+def test_attention_has_dropout_where_asked_or_where_the_preset_has_it(tmp_path, size, given, expected):
+    (tmp_path / "discriminator").mkdir()
+    (tmp_path / "config.yaml").write_text(f"model: {{size: {size}}}\n")
+    config = resolve(override(FinetuneConfig(), [f"pretrained={tmp_path}", *given]))
+    assert config.classifier.attention_dropout == expected
 
 
 class Diverging:

@@ -46,5 +46,5 @@ class DisentangledEmbedding(TokenEmbedding):
         """An embedding of base's kind with the same vectors and no tie to base."""
         found = copy.deepcopy(self._shared[0])
         for parameter, difference in zip(found.parameters(), self.differences, strict=True):
-            parameter += difference
+            parameter.add_(difference)
         return found
