@@ -29,11 +29,25 @@ def section(kind: type) -> Any:
 class EmbeddingSettings:
     """The token table."""
 
-    kind: str = option("dense", "dense (a row for each token) or qr (quotient-remainder, shared rows)")
-    operation: str = option("multiply", "qr: how the two rows are combined: multiply, add or concat")
-    tier: int | None = option(None, "qr: most frequent tokens with a row of their own; default 8 sqrt(vocab_size)")
-    divisor: int | None = option(None, "qr: ids per quotient; default sqrt of what is left (fewest rows)")
-    assignment: str = option("frequency", "qr: rank ids by frequency (as counted in the data) or identity")
+    kind: str = option(
+        "dense",
+        "dense (a row for each token), qr (quotient-remainder), mixed_radix, chinese_remainder, path, hashing, "
+        "hash_embedding, low_rank or memcom",
+    )
+    budget: str | None = option(None, "bytes of the table and its index, for example 2MB; the rest follows from it")
+    compression: str | None = option(None, "the same as a ratio to the dense table, for example 20x")
+    tier: int | None = option(
+        None, "most frequent tokens with a row of their own; default 8 sqrt(vocab_size), or all the budget leaves"
+    )
+    operation: str = option("multiply", "partitions: how rows are combined: multiply, add or concat")
+    rank: int | None = option(None, "multiply: how many products are summed, default 1; low_rank: width of the rows")
+    divisor: int | None = option(None, "qr and path: ids per quotient; default the fewest parameters")
+    digits: int = option(2, "mixed_radix and chinese_remainder: partitions")
+    moduli: str | None = option(None, "the same: their moduli, as 97,101; default the fewest rows")
+    hidden: int = option(0, "path: width of the hidden layer; 0 for linear functions")
+    rows: int | None = option(None, "hashing, hash_embedding, memcom: shared rows")
+    functions: int = option(2, "hash_embedding: hash functions")
+    assignment: str = option("frequency", "rank ids by frequency (as counted in the data) or identity")
 
 
 @dataclass(frozen=True)

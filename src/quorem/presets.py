@@ -11,15 +11,10 @@ from typing import Any
 
 from quorem.config import ModelSettings, NetworkSettings
 from quorem.configuration import INITIALIZERS, POSITIONS, QuoremConfig
-from quorem.embeddings import EMBEDDINGS
-from quorem.embeddings.assignment import square_divisor
-from quorem.embeddings.quotient_remainder import OPERATIONS
 from quorem.errors import UserError, check_choice
-from quorem.heads import HEADS
-from quorem.heads.two_level import CONDITIONS
+from quorem.layout import lay_out
 from quorem.tokenization.special import SPECIAL_TOKENS
 
-SPECIAL_IDS = len(SPECIAL_TOKENS)
 NEVER_TARGETS = [i for i, token in enumerate(SPECIAL_TOKENS) if token != "[UNK]"]  # the reference may mask [UNK] too
 
 
@@ -104,7 +99,7 @@ def network_configs(model: ModelSettings, *, vocab_size: int, max_length: int) -
         "attention_probs_dropout_prob": dropout,
         "never_targets": NEVER_TARGETS,
     }
-    shared["embedding"], head = partition(model, vocab_size=vocab_size, width=shared["embedding_size"])
+    shared["embedding"], head = lay_out(model, vocab_size=vocab_size, width=shared["embedding_size"])
     own: dict[str, Any] = (
         {}
         if model.shared_embeddings
@@ -120,41 +115,6 @@ def network_configs(model: ModelSettings, *, vocab_size: int, max_length: int) -
                 f"model.{name}.attention_head_size={config.attention_head_size}: rotary needs an even width"
             )
     return generator, discriminator
-
-
-def partition(model: ModelSettings, *, vocab_size: int, width: int) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The `embedding` and `head` entries of a config.
-
-    A table too small to gain from sharing rows stays dense (the paper's thresholding, arXiv:1909.02107, sec. 5.4).
-    """
-    table, output = model.embedding, model.head
-    check_choice("model.embedding.kind", table.kind, EMBEDDINGS)
-    check_choice("model.embedding.operation", table.operation, OPERATIONS)
-    check_choice("model.embedding.assignment", table.assignment, ("frequency", "identity"))
-    check_choice("model.head.kind", output.kind, ("auto", *HEADS))
-    check_choice("model.head.condition", output.condition, CONDITIONS)
-    if table.tier is not None and table.tier < 0:
-        raise UserError(f"model.embedding.tier={table.tier}: 0 or more needed")
-    if table.divisor is not None and table.divisor < 1:
-        raise UserError(f"model.embedding.divisor={table.divisor}: 1 or more needed")
-    if table.operation == "concat" and width % 2:
-        raise UserError(f"model.embedding.operation=concat needs an even model.embedding_size, not {width}")
-    tier = round(8 * vocab_size**0.5) if table.tier is None else table.tier
-    own_rows = min(vocab_size, SPECIAL_IDS + tier)
-    divisor = table.divisor or square_divisor(vocab_size - own_rows)
-    kind = table.kind
-    tail = vocab_size - own_rows
-    gains = own_rows + -(-tail // divisor) + min(divisor, tail) < vocab_size
-    head = {"auto": "two_level" if kind == "qr" else "full"}.get(output.kind, output.kind)
-    if not gains:
-        kind, head = "dense", "full"
-    if kind == "dense" and head == "full":
-        return {"kind": "dense", "own_rows": vocab_size, "divisor": 1}, {"kind": "full"}
-    grid = {"own_rows": own_rows, "divisor": divisor, "permuted": table.assignment == "frequency"}
-    options = {"operation": table.operation} if kind == "qr" else {}
-    return {"kind": kind, **grid, **options}, {"kind": head} | (
-        {"condition": output.condition} if head == "two_level" else {}
-    )
 
 
 def _sizes(named: tuple[int, int, int, int, int], given: NetworkSettings, where: str) -> dict[str, int]:

@@ -9,7 +9,8 @@ from typing import TypeVar
 from quorem.config import PretrainConfig, TrainSettings
 from quorem.errors import UserError, check_choice
 from quorem.optim import SCHEDULES
-from quorem.presets import SPECIAL_IDS, network_configs, preset
+from quorem.presets import network_configs, preset
+from quorem.tokenization.special import SPECIAL_IDS
 from quorem.tokenization.train import NORMALIZATIONS, TOKENIZERS
 from quorem.train import PRECISIONS
 

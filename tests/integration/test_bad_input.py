@@ -42,7 +42,7 @@ BAD_PRETRAINING = [
     ("model.generator.dropout=1", "model.generator.dropout=1"),
     ("model.positions=rotari", "Did you mean rotary?"),
     ("model.initializer=x", "model.initializer=x"),
-    ("model.embedding.kind=hashing", "model.embedding.kind=hashing"),
+    ("model.embedding.kind=hashng", "Did you mean hashing?"),
     ("model.embedding.operation=ad", "Did you mean add?"),
     ("model.embedding.assignment=x", "model.embedding.assignment=x"),
     ("model.embedding.tier=-1", "model.embedding.tier=-1"),

@@ -4,27 +4,38 @@ from torch.nn import functional as F
 
 import quorem.heads.full
 from quorem.embeddings import EMBEDDINGS, Assignment, DenseEmbedding, QuotientRemainderEmbedding
-from quorem.embeddings.quotient_remainder import OPERATIONS
+from quorem.embeddings.partition import OPERATIONS
 from quorem.heads import HEADS, FullHead, TwoLevelHead
 from quorem.heads.base import draw
 from quorem.heads.two_level import CONDITIONS
 
 VOCAB, DIM, DIVISOR, NEVER = 61, 8, 9, (0, 2, 3, 4)
-TABLE_OPTIONS = {"dense": [{}], "qr": [{"operation": operation} for operation in OPERATIONS]}
+TABLE_OPTIONS = {
+    "dense": [{}],
+    "qr": [*({"operation": operation} for operation in OPERATIONS), {"operation": "multiply", "rank": 2}],
+    "mixed_radix": [{"operation": "multiply", "moduli": [4, 4]}],
+    "chinese_remainder": [{"operation": "multiply", "moduli": [7, 9]}],
+    "path": [{"hidden": 0}],
+    "hashing": [{"rows": 20}],
+    "hash_embedding": [{"rows": 20}],
+    "low_rank": [{"rank": 3}],
+    "memcom": [{"rows": 20}],
+}
 HEAD_OPTIONS = {"full": [{}], "two_level": [{"condition": condition} for condition in CONDITIONS]}
 VARIANTS = [
     (head, head_options, table, table_options, own_rows, permuted)
     for head in HEADS
     for head_options in HEAD_OPTIONS.get(head, [{}])
     for table in EMBEDDINGS
-    for table_options in TABLE_OPTIONS.get(table, [{}])
+    for table_options in TABLE_OPTIONS[table]
+    if head != "full" or table_options.get("operation", "multiply") == "multiply"  # the others are refused
     for own_rows, permuted in ((5, False), (17, True))
 ]
 
 
 def name_of(variant):
     head, head_options, table, table_options, own_rows, permuted = variant
-    parts = [head, *head_options.values(), table, *table_options.values(), f"tier{own_rows}"]
+    parts = [head, *head_options.values(), table, *map(str, table_options.values()), f"tier{own_rows}"]
     return "-".join([*parts, "permuted"] if permuted else parts)
 
 

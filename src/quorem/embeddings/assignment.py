@@ -56,6 +56,21 @@ class Assignment(nn.Module):
         tail = (ranks - self.own_rows).clamp(min=0)
         return torch.div(tail, self.divisor, rounding_mode="floor"), tail % self.divisor
 
+    def grown(self, vocab_size: int) -> "Assignment":
+        """The assignment of a larger vocabulary: every id keeps its rank and its rows, new ids come last.
+
+        Raises:
+            ValueError: if `vocab_size` is smaller than what there is, or nothing would be shared by the new ids.
+        """
+        if vocab_size < self.vocab_size:
+            raise ValueError(f"vocab_size={vocab_size}: at least the present {self.vocab_size} needed")
+        if self.tail == 0 and vocab_size > self.vocab_size:
+            raise ValueError("every token has a row of its own: there is no grid that new tokens could join")
+        larger = Assignment(vocab_size, own_rows=self.own_rows, divisor=self.divisor, permuted=self.rank is not None)
+        if self.rank is not None and larger.rank is not None:
+            larger.rank[: self.vocab_size] = self.rank
+        return larger
+
     def set_order(self, counts: Tensor, *, num_special: int) -> None:
         """Rank ids by falling count, special tokens (ids below num_special) first; ties keep the order of ids.
 

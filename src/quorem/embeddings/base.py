@@ -1,7 +1,10 @@
-"""The contract of every token embedding."""
+"""The contract of every token embedding, and the rows of their own that frequent tokens have in most of them."""
+
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from quorem.embeddings.assignment import Assignment
 
@@ -12,12 +15,17 @@ class TokenEmbedding(nn.Module):
     Args:
         assignment: which rows an id reads; shared with the generator's head.
         dim: D, width of a vector.
+        options: what else the kind needs to be built, as a config stores it.
     """
 
-    def __init__(self, assignment: Assignment, dim: int) -> None:
+    unique: ClassVar[bool] = True
+    """Whether no two ids share everything they read."""
+
+    def __init__(self, assignment: Assignment, dim: int, **options: Any) -> None:
         super().__init__()
         self.assignment = assignment
         self.dim = dim
+        self.options = options
 
     def forward(self, ids: Tensor) -> Tensor:
         """Vectors (*batch, D), in the parameters' dtype, of ids int64 (*batch) in [0, V)."""
@@ -26,6 +34,42 @@ class TokenEmbedding(nn.Module):
     def reset_parameters(self, std: float) -> None:
         """Draw parameters anew from torch's global generator; `std` is that of the composed vectors' entries."""
         raise NotImplementedError
+
+    @torch.no_grad()
+    def from_dense(self, weight: Tensor) -> float:
+        """Set the parameters to those whose vectors are nearest, in least squares, to a dense table's.
+
+        Args:
+            weight: (V, D).
+
+        Returns:
+            The share of the table's variance explained: 1 - |error|^2 / |weight - its mean row|^2.
+
+        Raises:
+            NotImplementedError: for a kind without a closed form.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no closed form to start from a dense table")
+
+    @torch.no_grad()
+    def to_dense(self) -> Tensor:
+        """The dense table (V, D) of all vectors. Memory grows with V."""
+        return self.rows(0, self.assignment.vocab_size)
+
+    @torch.no_grad()
+    def grown(self, vocab_size: int) -> "TokenEmbedding":
+        """The same embedding for a larger vocabulary: every id keeps its rows and its vector, new ids get new codes.
+
+        Args:
+            vocab_size: at least V. The new ids are V, V + 1, ...
+
+        Raises:
+            ValueError: if there is no room for more ids.
+        """
+        larger = type(self)(self.assignment.grown(vocab_size), self.dim, **self.options)
+        for old, new in zip(self.parameters(), larger.parameters(), strict=True):
+            new.data = new.data.to(old)
+            new.data[tuple(slice(size) for size in old.shape)] = old
+        return larger
 
     def rows(self, start: int, stop: int) -> Tensor:
         """Vectors (stop - start, D) of the ids start..stop-1, differentiable; nothing larger is allocated."""
@@ -47,3 +91,57 @@ class TokenEmbedding(nn.Module):
 
     def _starts(self, size: int) -> range:
         return range(0, self.assignment.vocab_size, size)
+
+
+class TieredEmbedding(TokenEmbedding):
+    """A row of its own for each of the first K ranks; every other rank's vector is made of shared parameters.
+
+    A subclass makes its parameters and says how vectors come from them. Special tokens belong to the tier: they are
+    read most, and what they learn must not move the tokens they would share rows with.
+    """
+
+    def __init__(self, assignment: Assignment, dim: int, **options: Any) -> None:
+        super().__init__(assignment, dim, **options)
+        self.own = nn.Parameter(torch.empty(assignment.own_rows, dim))
+
+    def tail_vectors(self, tail: Tensor) -> Tensor:
+        """Vectors (*batch, D) of the ranks K + tail, tail int64 (*batch) in [0, V - K)."""
+        raise NotImplementedError
+
+    def reset_tail(self, std: float) -> None:
+        """Draw the shared parameters anew; `std` is that of the composed vectors' entries."""
+        raise NotImplementedError
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Vectors (*batch, D) of ids int64 (*batch)."""
+        ranks, own_rows = self.assignment.ranks(ids), self.assignment.own_rows
+        if self.assignment.tail == 0:
+            return F.embedding(ranks, self.own)
+        shared = self.tail_vectors((ranks - own_rows).clamp(min=0))
+        if own_rows == 0:
+            return shared
+        own = F.embedding(ranks.clamp(max=own_rows - 1), self.own)
+        return torch.where((ranks < own_rows).unsqueeze(-1), own, shared)
+
+    def reset_parameters(self, std: float) -> None:
+        """Entries of every vector start with mean 0 and standard deviation `std`."""
+        if len(self.own):
+            nn.init.normal_(self.own, std=std)
+        if self.assignment.tail:
+            self.reset_tail(std)
+
+    @torch.no_grad()
+    def from_dense(self, weight: Tensor) -> float:
+        """The tier's rows are copied; the rest is fitted."""
+        if weight.shape != (self.assignment.vocab_size, self.dim):
+            raise ValueError(f"a table of shape {(self.assignment.vocab_size, self.dim)} needed, not {weight.shape}")
+        ranked = weight[self.assignment.ids(torch.arange(len(weight), device=weight.device))]
+        if self.assignment.tail:
+            self.fit_tail(ranked[self.assignment.own_rows :])
+        self.own.copy_(ranked[: self.assignment.own_rows])
+        error = (self.to_dense() - weight).double().square().sum()
+        return float(1 - error / (weight - weight.mean(0)).double().square().sum())
+
+    def fit_tail(self, weight: Tensor) -> None:
+        """Set the shared parameters to the best for weight (V - K, D), the vectors of the ranks after the tier."""
+        raise NotImplementedError(f"{type(self).__name__} has no closed form to start from a dense table")

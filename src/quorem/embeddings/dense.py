@@ -20,6 +20,11 @@ class DenseEmbedding(TokenEmbedding):
         """Vectors (*batch, D) of ids int64 (*batch)."""
         return F.embedding(ids, self.weight)
 
+    def from_dense(self, weight: Tensor) -> float:
+        """A copy."""
+        self.weight.data.copy_(weight)
+        return 1.0
+
     def reset_parameters(self, std: float) -> None:
         """Entries from N(0, std^2)."""
         nn.init.normal_(self.weight, std=std)

@@ -1,72 +1,78 @@
 """Quotient-remainder embedding: ceil(tail / m) + m shared rows, and own rows for the tier.
 
-Shi, Mudigere, Naumov, Yang: Compositional Embeddings Using Complementary Partitions for Memory-Efficient Recommendation
-Systems, KDD 2020, arXiv:1909.02107, sec. 3 (partitions) and 4 (operations).
+Shi et al. 2020, arXiv:1909.02107, sec. 2 and 3.
 """
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
 from quorem.embeddings.assignment import Assignment
-from quorem.embeddings.base import TokenEmbedding
+from quorem.embeddings.partition import PartitionEmbedding
 
-OPERATIONS = ("multiply", "add", "concat")
+IMPUTATIONS = 20  # rounds that fill in what an incomplete last bucket lacks
 
 
-class QuotientRemainderEmbedding(TokenEmbedding):
+class QuotientRemainderEmbedding(PartitionEmbedding):
     """Own rows for the first K ranks; for every other rank, its quotient's and its remainder's row, combined.
 
     The dense (V, D) table is never allocated.
 
     Args:
         assignment: rank -> own row or (quotient, remainder).
-        dim: D; even for concat.
-        operation: multiply, add (both rows D wide) or concat (both D / 2 wide).
+        dim: D.
+        operation: multiply, add or concat.
+        rank: multiply: products summed.
     """
 
-    def __init__(self, assignment: Assignment, dim: int, *, operation: str = "multiply") -> None:
-        super().__init__(assignment, dim)
-        if operation not in OPERATIONS:
-            raise ValueError(f"operation {operation!r}: one of {', '.join(OPERATIONS)} needed")
-        if operation == "concat" and dim % 2:
-            raise ValueError(f"operation concat needs an even width, not {dim}")
-        self.operation = operation
-        width = dim // 2 if operation == "concat" else dim
-        self.own = nn.Parameter(torch.empty(assignment.own_rows, dim))
-        self.quotient = nn.Parameter(torch.empty(assignment.num_quotients, width))
-        self.remainder = nn.Parameter(torch.empty(min(assignment.divisor, assignment.tail), width))
-        self.reset_parameters(dim**-0.5)
+    quotient: Tensor
+    remainder: Tensor
 
-    def forward(self, ids: Tensor) -> Tensor:
-        """Vectors (*batch, D) of ids int64 (*batch)."""
-        ranks = self.assignment.ranks(ids)
-        own_rows = self.assignment.own_rows
-        if self.assignment.tail == 0:
-            return F.embedding(ranks, self.own)
-        shared = self._compose(ranks)
-        if own_rows == 0:
-            return shared
-        own = F.embedding(ranks.clamp(max=own_rows - 1), self.own)
-        return torch.where((ranks < own_rows).unsqueeze(-1), own, shared)
+    def __init__(self, assignment: Assignment, dim: int, *, operation: str = "multiply", rank: int = 1) -> None:
+        sizes = (assignment.num_quotients, min(assignment.divisor, assignment.tail))
+        names = ("quotient", "remainder")
+        super().__init__(assignment, dim, sizes=sizes, operation=operation, rank=rank, names=names)
 
-    def reset_parameters(self, std: float) -> None:
-        """Zero-mean normal rows whose composition has entries of standard deviation `std`.
+    def codes(self, tail: Tensor) -> tuple[Tensor, ...]:
+        """Quotient and remainder by the divisor."""
+        divisor = self.assignment.divisor
+        return torch.div(tail, divisor, rounding_mode="floor"), tail % divisor
 
-        A product of two has std^(1/2) each, a sum std / sqrt(2), a concatenation std.
+    def fit_tail(self, weight: Tensor) -> None:
+        """Least squares in closed form, for each column the (quotients, divisor) matrix of its entries.
+
+        multiply: the singular vectors of its `rank` largest singular values; add: row mean plus column mean less the
+        mean of all; concat: row means or column means. An incomplete last bucket is filled in with the fit, in rounds.
         """
-        factor_std = {"multiply": std**0.5, "add": std / 2**0.5, "concat": std}[self.operation]
-        if len(self.own):
-            nn.init.normal_(self.own, std=std)
-        if len(self.quotient):
-            nn.init.normal_(self.quotient, std=factor_std)
-            nn.init.normal_(self.remainder, std=factor_std)
+        quotients, divisor = self.quotient.shape[0], self.remainder.shape[0]
+        grid = weight.float().new_zeros(quotients * divisor, self.dim)
+        grid[: len(weight)] = weight
+        grid[len(weight) :] = weight.float().mean(0)
+        rounds = 1 if len(weight) == len(grid) else IMPUTATIONS
+        for _ in range(rounds):
+            fitted = self._fit_grid(grid.view(quotients, divisor, self.dim))
+            grid[len(weight) :] = fitted.view(-1, self.dim)[len(weight) :]
 
-    def _compose(self, ranks: Tensor) -> Tensor:
-        quotients, remainders = self.assignment.digits(ranks)
-        quotient, remainder = F.embedding(quotients, self.quotient), F.embedding(remainders, self.remainder)
-        if self.operation == "multiply":
-            return quotient * remainder
+    def _fit_grid(self, grid: Tensor) -> Tensor:
+        """Fit a full grid (quotients, divisor, D), set the tables, and return what they give."""
+        quotient, remainder = self._closed_form(grid)
+        self.quotient.data.copy_(quotient)
+        self.remainder.data.copy_(remainder)
+        ranks = torch.arange(grid.shape[0] * grid.shape[1], device=grid.device)
+        return self.tail_vectors(ranks).view(grid.shape)
+
+    def _closed_form(self, grid: Tensor) -> tuple[Tensor, Tensor]:
+        rows, columns = grid.mean(1), grid.mean(0)
         if self.operation == "add":
-            return quotient + remainder
-        return torch.cat([quotient, remainder], dim=-1)
+            mean = grid.mean((0, 1))
+            return rows - mean / 2, columns - mean / 2
+        if self.operation == "concat":
+            left = self.quotient.shape[1]
+            return rows[:, :left], columns[:, left:]
+        left, values, right = torch.linalg.svd(grid.permute(2, 0, 1), full_matrices=False)
+        kept = min(self.rank, values.shape[-1])
+        scale = values[:, :kept].sqrt()
+        quotient = torch.zeros(grid.shape[0], self.rank, self.dim, device=grid.device)
+        remainder = torch.zeros(grid.shape[1], self.rank, self.dim, device=grid.device)
+        quotient[:, :kept] = (left[:, :, :kept] * scale.unsqueeze(1)).permute(1, 2, 0)
+        remainder[:, :kept] = (right[:, :kept].mT * scale.unsqueeze(1)).permute(1, 2, 0)
+        return quotient.flatten(1), remainder.flatten(1)

@@ -20,11 +20,19 @@ SCORES_AT_ONCE = 2**24
 """Largest number of scores, or of entries of token vectors, in memory at once: 64 MiB in float32."""
 
 
+FACTORISES = (
+    "a full softmax tied to a table of operation add or concat: a score would be the sum of its parts' scores, so that "
+    "the parts were drawn independently of each other; use the two-level head, or multiply"
+)
+
+
 class FullHead(GeneratorHead):
     """log softmax(hidden E^T + bias), E the embedding's rows (transformers' generator_lm_head, tied)."""
 
     def __init__(self, embedding: TokenEmbedding, *, never: Iterable[int] = ()) -> None:
         super().__init__(embedding, never=never)
+        if getattr(embedding, "operation", None) in ("add", "concat"):
+            raise ValueError(FACTORISES)
         self.bias = nn.Parameter(torch.zeros(embedding.assignment.vocab_size))
 
     def reset_parameters(self, std: float) -> None:

@@ -196,7 +196,7 @@ class TwoLevelHead(GeneratorHead):
             mixed = hidden * gate
         else:
             mixed = self.norm(hidden + self.mix(torch.cat([hidden, gate], dim=-1)))
-        rows = self.embedding.get_parameter("remainder") if self.remainder is None else self.remainder
+        rows = getattr(self.embedding, "remainder") if self.remainder is None else self.remainder  # noqa: B009
         scores = F.linear(mixed, rows, self.remainder_bias)
         missing = quotients.unsqueeze(-1) * grid.divisor + torch.arange(grid.divisor, device=hidden.device) >= grid.tail
         return scores.masked_fill(missing, -torch.inf).float()

@@ -14,8 +14,9 @@ from quorem.metrics import BinaryMetrics, entropy
 from quorem.modeling import QuoremForMaskedLM, QuoremForPreTraining
 from quorem.objective import Electra, Masked, Outcome, mask_tokens, total_loss
 from quorem.optim import build_optimizer, parameter_groups
-from quorem.presets import SPECIAL_IDS, network_configs
+from quorem.presets import network_configs
 from quorem.recipes import RECIPES
+from quorem.tokenization.special import SPECIAL_IDS
 
 
 class PretrainProgram:

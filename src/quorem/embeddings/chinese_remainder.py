@@ -1,0 +1,82 @@
+"""Chinese-remainder embedding: an id's remainders by pairwise coprime moduli.
+
+Shi et al. 2020, arXiv:1909.02107, sec. 3.1, example 4. By the Chinese remainder theorem ids below the moduli's product
+have distinct remainders.
+"""
+
+import math
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from quorem.embeddings.assignment import Assignment
+from quorem.embeddings.partition import PartitionEmbedding
+
+
+class ChineseRemainderEmbedding(PartitionEmbedding):
+    """One table a modulus.
+
+    Args:
+        assignment: the tier, and the order of the ids that share rows.
+        dim: D.
+        moduli: pairwise coprime, their product at least the number of ids that share rows.
+        operation: multiply, add or concat.
+        rank: multiply: products summed.
+    """
+
+    def __init__(
+        self,
+        assignment: Assignment,
+        dim: int,
+        *,
+        moduli: Sequence[int],
+        operation: str = "multiply",
+        rank: int = 1,
+    ) -> None:
+        check_moduli(moduli, assignment.tail)
+        self.moduli = tuple(moduli)
+        sizes = [min(modulus, assignment.tail) for modulus in moduli]
+        names = [f"remainder_{number}" for number in range(1, len(sizes) + 1)]
+        super().__init__(
+            assignment, dim, sizes=sizes, operation=operation, rank=rank, names=names, moduli=list(self.moduli)
+        )
+
+    def codes(self, tail: Tensor) -> tuple[Tensor, ...]:
+        """The remainders."""
+        return tuple(tail % modulus for modulus in self.moduli)
+
+
+def check_moduli(moduli: Sequence[int], tail: int) -> None:
+    """Check what makes the remainders distinct.
+
+    Raises:
+        ValueError: naming the moduli that are not coprime, or what their product lacks.
+    """
+    if not moduli or min(moduli) < 1:
+        raise ValueError(f"moduli {list(moduli)}: one or more numbers, each at least 1, needed")
+    for index, modulus in enumerate(moduli):
+        for other in moduli[index + 1 :]:
+            if math.gcd(modulus, other) > 1:
+                raise ValueError(
+                    f"moduli {list(moduli)}: {modulus} and {other} share the factor {math.gcd(modulus, other)}, "
+                    "so that two ids would share all rows: pairwise coprime numbers needed"
+                )
+    if math.prod(moduli) < tail:
+        raise ValueError(
+            f"moduli {list(moduli)}: their product {math.prod(moduli)} is below the {tail} ids to tell apart"
+        )
+
+
+def coprime_moduli(tail: int, digits: int) -> list[int]:
+    """Pairwise coprime moduli near the digits-th root of tail, their product at least tail."""
+    root = max(2, round(tail ** (1 / digits)))
+    while True:
+        moduli: list[int] = []
+        candidate = root
+        while len(moduli) < digits:
+            if all(math.gcd(candidate, modulus) == 1 for modulus in moduli):
+                moduli.append(candidate)
+            candidate += 1
+        if math.prod(moduli) >= tail:
+            return moduli
+        root += 1

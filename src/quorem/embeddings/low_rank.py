@@ -1,0 +1,45 @@
+"""Low rank: narrow rows and one matrix that widens them.
+
+Lan et al.: ALBERT, ICLR 2020, arXiv:1909.11942, sec. 3.1 (factorized embedding parameterization).
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from quorem.embeddings.assignment import Assignment
+from quorem.embeddings.base import TieredEmbedding
+
+
+class LowRankEmbedding(TieredEmbedding):
+    """factor (V - K, r) times projection (r, D).
+
+    Args:
+        assignment: the tier.
+        dim: D.
+        rank: r.
+    """
+
+    def __init__(self, assignment: Assignment, dim: int, *, rank: int) -> None:
+        super().__init__(assignment, dim, rank=rank)
+        if not 1 <= rank <= dim:
+            raise ValueError(f"rank={rank}: 1 to the width, {dim}, needed")
+        self.factor = nn.Parameter(torch.empty(assignment.tail, rank))
+        self.projection = nn.Parameter(torch.empty(rank, dim))
+        self.reset_parameters(dim**-0.5)
+
+    def tail_vectors(self, tail: Tensor) -> Tensor:
+        """The product."""
+        return F.embedding(tail, self.factor) @ self.projection
+
+    def reset_tail(self, std: float) -> None:
+        """Narrow rows have `std`, the projection keeps it."""
+        nn.init.normal_(self.factor, std=std)
+        nn.init.normal_(self.projection, std=self.projection.shape[0] ** -0.5)
+
+    def fit_tail(self, weight: Tensor) -> None:
+        """The largest singular values (Eckart and Young 1936)."""
+        values, right = torch.linalg.eigh(weight.double().T @ weight.double())  # D x D: nothing of size V is decomposed
+        kept = right[:, values.argsort(descending=True)[: self.projection.shape[0]]]
+        self.factor.copy_((weight.double() @ kept).to(self.factor.dtype))
+        self.projection.copy_(kept.T.to(self.projection.dtype))

@@ -1,0 +1,62 @@
+"""Generalised quotient-remainder: k digits of a mixed radix, k tables, about k V^(1/k) rows.
+
+Shi et al. 2020, arXiv:1909.02107, sec. 3.1, example 3.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from quorem.embeddings.assignment import Assignment
+from quorem.embeddings.partition import PartitionEmbedding
+
+
+class MixedRadixEmbedding(PartitionEmbedding):
+    """Digit j of an id is (id // (m_1 ... m_(j-1))) mod m_j; the last is what is left, so that it can grow.
+
+    Args:
+        assignment: the tier, and the order of the ids that share rows.
+        dim: D.
+        moduli: m_1 to m_(k-1); the last digit has ceil(tail / their product) values.
+        operation: multiply, add or concat.
+        rank: multiply: products summed.
+    """
+
+    def __init__(
+        self,
+        assignment: Assignment,
+        dim: int,
+        *,
+        moduli: Sequence[int],
+        operation: str = "multiply",
+        rank: int = 1,
+    ) -> None:
+        if not moduli or min(moduli) < 1:
+            raise ValueError(f"moduli {list(moduli)}: one or more numbers, each at least 1, needed")
+        self.moduli = tuple(moduli)
+        sizes, left = [], assignment.tail
+        for modulus in moduli:
+            sizes.append(min(modulus, left))
+            left = -(-left // modulus)
+        sizes.append(left)
+        names = [f"digit_{number}" for number in range(1, len(sizes) + 1)]
+        super().__init__(
+            assignment, dim, sizes=sizes, operation=operation, rank=rank, names=names, moduli=list(self.moduli)
+        )
+
+    def codes(self, tail: Tensor) -> tuple[Tensor, ...]:
+        """The digits, least significant first."""
+        digits = []
+        for modulus in self.moduli:
+            digits.append(tail % modulus)
+            tail = torch.div(tail, modulus, rounding_mode="floor")
+        return *digits, tail
+
+
+def even_moduli(tail: int, digits: int) -> list[int]:
+    """Moduli of `digits` digits of about equal size, the fewest rows: the least m with m^digits >= tail, exactly."""
+    root = max(1, round(tail ** (1 / digits)) - 1)
+    while root**digits < tail:
+        root += 1
+    return [root] * (digits - 1)

@@ -1,0 +1,56 @@
+"""Path-based composition: a row of the first partition's table, sent through a function of the second's block.
+
+Shi et al. 2020, arXiv:1909.02107, sec. 4.2. A block costs a D x D matrix, not a row, so blocks are few: the quotients.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from quorem.embeddings.assignment import Assignment
+from quorem.embeddings.base import TieredEmbedding
+
+
+class PathEmbedding(TieredEmbedding):
+    """f_q(row of the remainder), f_q linear or with one hidden layer, a function of its own for each quotient q.
+
+    Args:
+        assignment: rank -> own row or (quotient, remainder).
+        dim: D.
+        hidden: width of the hidden layer (with ReLU, as in the paper); 0 for a linear function.
+    """
+
+    def __init__(self, assignment: Assignment, dim: int, *, hidden: int = 0) -> None:
+        super().__init__(assignment, dim, hidden=hidden)
+        if hidden < 0:
+            raise ValueError(f"hidden={hidden}: 0 (linear) or a width needed")
+        self.hidden, blocks = hidden, assignment.num_quotients
+        self.remainder = nn.Parameter(torch.empty(min(assignment.divisor, assignment.tail), dim))
+        widths = [(hidden or dim, dim), (dim, hidden)][: 2 if hidden else 1]
+        self.weights = nn.ParameterList(torch.empty(blocks, *shape) for shape in widths)
+        self.biases = nn.ParameterList(torch.empty(blocks, shape[0]) for shape in widths)
+        self.reset_parameters(dim**-0.5)
+
+    def tail_vectors(self, tail: Tensor) -> Tensor:
+        """The functions are applied a block at a time, to the rows that need it."""
+        divisor = self.assignment.divisor
+        quotients = torch.div(tail, divisor, rounding_mode="floor").flatten()
+        rows = F.embedding((tail % divisor).flatten(), self.remainder)
+        order = quotients.argsort(stable=True)
+        sizes = torch.bincount(quotients, minlength=self.assignment.num_quotients).tolist()
+        parts = [self._transform(part, block) for block, part in enumerate(rows[order].split(sizes)) if len(part)]
+        vectors = torch.cat(parts)[order.argsort()] if parts else rows
+        return vectors.view(*tail.shape, self.dim)
+
+    def reset_tail(self, std: float) -> None:
+        """Rows have `std`, and the functions keep it on average."""
+        nn.init.normal_(self.remainder, std=std)
+        for number, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
+            gain = 2.0 if number else 1.0  # ReLU halves the second moment of what it lets through
+            nn.init.normal_(weight, std=(gain / weight.shape[-1]) ** 0.5)
+            nn.init.zeros_(bias)
+
+    def _transform(self, rows: Tensor, block: int) -> Tensor:
+        for number, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
+            rows = F.linear(rows.relu() if number else rows, weight[block], bias[block])
+        return rows

@@ -1,0 +1,253 @@
+"""How a vocabulary is laid out: settings, or a budget in bytes, -> the embedding and head of a config.
+
+What a layout fixes (tier, divisor, moduli, rows) is stored in the model's config and never computed again, so that a
+vocabulary can grow without moving a code. Bytes are those of float32 weights and of the int32 index of a permuted
+assignment; training takes four times the weights (gradient and Adam's two moments).
+"""
+
+import math
+import re
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from quorem.config import EmbeddingSettings, ModelSettings
+from quorem.embeddings import EMBEDDINGS, Assignment
+from quorem.embeddings.assignment import square_divisor
+from quorem.embeddings.chinese_remainder import coprime_moduli
+from quorem.embeddings.mixed_radix import even_moduli
+from quorem.embeddings.partition import OPERATIONS
+from quorem.errors import UserError, check_choice
+from quorem.heads import HEADS
+from quorem.heads.full import FACTORISES
+from quorem.heads.two_level import CONDITIONS
+from quorem.tokenization.special import SPECIAL_IDS
+
+ASSIGNMENTS = ("frequency", "identity")
+BYTES = 4  # of a float32 and of an int32
+FULL_UP_TO = 100_000  # tokens; above it the full softmax is slower than the rest of a step
+UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+USES = {  # which settings mean something to which kind
+    "operation": ("qr", "mixed_radix", "chinese_remainder"),
+    "rank": ("qr", "mixed_radix", "chinese_remainder", "low_rank"),
+    "divisor": ("qr", "path"),
+    "digits": ("mixed_radix", "chinese_remainder"),
+    "moduli": ("mixed_radix", "chinese_remainder"),
+    "rows": ("hashing", "hash_embedding", "memcom"),
+    "functions": ("hash_embedding",),
+    "hidden": ("path",),
+}
+
+
+def lay_out(model: ModelSettings, *, vocab_size: int, width: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The `embedding` and `head` entries of a config.
+
+    With a budget and no tier, the shared part is as small as it can be and the tier takes the rest; with a tier (0 is
+    one), the shared part takes the rest. A table that would not be smaller than the dense one stays dense (the paper's
+    thresholding, arXiv:1909.02107, sec. 5.4).
+
+    Args:
+        model: the settings.
+        vocab_size: V, special tokens included.
+        width: D.
+
+    Raises:
+        UserError: for settings that cannot be used, or a budget that is too small.
+    """
+    table = model.embedding
+    _check(model, vocab_size)
+    limit = _limit(table, vocab_size, width)
+    entry = _dense(vocab_size) if table.kind == "dense" else _fit(table, vocab_size, width, limit)
+    if entry["kind"] != "dense" and size_of(entry, vocab_size, width) >= vocab_size * width * BYTES:
+        entry = _dense(vocab_size)
+    if limit is not None and size_of(entry, vocab_size, width) > limit:
+        least = size_of(_fit(table, vocab_size, width, 0), vocab_size, width) if table.kind != "dense" else None
+        raise UserError(_too_small(table, limit, least))
+    return _with_head(model, entry, vocab_size)
+
+
+def size_of(entry: dict[str, Any], vocab_size: int, width: int) -> int:
+    """Bytes of the table that an `embedding` entry describes: weights and index, nothing allocated.
+
+    Raises:
+        UserError: if it describes none, as moduli that are not coprime.
+    """
+    options = dict(entry)
+    kind, grid = options.pop("kind"), {key: options.pop(key) for key in ("own_rows", "divisor")}
+    permuted = options.pop("permuted", False)
+    try:
+        with torch.device("meta"):
+            embedding = EMBEDDINGS[kind](Assignment(vocab_size, **grid), width, **options)
+    except ValueError as error:
+        raise UserError(f"model.embedding.kind={kind}: {error}") from error
+    return sum(p.numel() for p in embedding.parameters()) * BYTES + (vocab_size * BYTES if permuted else 0)
+
+
+def parse_bytes(text: str) -> int:
+    """Bytes of "2MB", "512 KiB", "1.5GB" or a plain number.
+
+    Raises:
+        UserError: for anything else.
+    """
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMG]i?B|B)?\s*", text, re.IGNORECASE)
+    if not found:
+        raise UserError(f"model.embedding.budget={text}: bytes needed, for example 2MB or 512KiB")
+    return round(float(found[1]) * UNITS[(found[2] or "B").upper()])
+
+
+def parse_ratio(text: str) -> float:
+    """20.0 of "20x" or "20".
+
+    Raises:
+        UserError: for anything else, or a ratio below 1.
+    """
+    try:
+        ratio = float(text.strip().lower().removesuffix("x"))
+    except ValueError:
+        ratio = math.nan
+    if not 1 <= ratio < math.inf:
+        raise UserError(f"model.embedding.compression={text}: a ratio of 1 or more needed, for example 20x")
+    return ratio
+
+
+def _check(model: ModelSettings, vocab_size: int) -> None:
+    table, head = model.embedding, model.head
+    check_choice("model.embedding.kind", table.kind, EMBEDDINGS)
+    check_choice("model.embedding.operation", table.operation, OPERATIONS)
+    check_choice("model.embedding.assignment", table.assignment, ASSIGNMENTS)
+    check_choice("model.head.kind", head.kind, ("auto", *HEADS))
+    check_choice("model.head.condition", head.condition, CONDITIONS)
+    defaults = EmbeddingSettings()
+    for name, kinds in USES.items():
+        value = getattr(table, name)
+        if value != getattr(defaults, name) and table.kind not in (*kinds, "dense"):
+            raise UserError(
+                f"model.embedding.{name}={value}: kind {table.kind} has no use for it: {', '.join(kinds)} have"
+            )
+    for name, least in (("tier", 0), ("divisor", 1), ("rank", 1), ("digits", 2), ("rows", 1), ("functions", 1)):
+        value = getattr(table, name)
+        if value is not None and value < least:
+            raise UserError(f"model.embedding.{name}={value}: {least} or more needed")
+    if table.hidden < 0:
+        raise UserError(f"model.embedding.hidden={table.hidden}: 0 (linear) or a width needed")
+    if table.rank not in (None, 1) and table.kind != "low_rank" and table.operation != "multiply":
+        raise UserError(f"model.embedding.rank={table.rank}: products are summed, so operation=multiply is needed")
+    if table.budget is not None and table.compression is not None:
+        raise UserError("model.embedding.budget and model.embedding.compression say the same thing: give one of them")
+
+
+def _limit(table: EmbeddingSettings, vocab_size: int, width: int) -> int | None:
+    if table.budget is not None:
+        return parse_bytes(table.budget)
+    if table.compression is not None:
+        return int(vocab_size * width * BYTES / parse_ratio(table.compression))
+    return None
+
+
+def _too_small(table: EmbeddingSettings, limit: int, least: int | None) -> str:
+    asked = (
+        f"budget={table.budget}" if table.budget is not None else f"compression={table.compression} ({limit:,} bytes)"
+    )
+    if least is None:
+        return f"model.embedding.{asked}: a dense table has no smaller form: choose another kind, for example qr"
+    return (
+        f"model.embedding.{asked}: {table.kind} with these settings takes at least {least:,} bytes: allow more, or "
+        "choose mixed_radix with more digits, assignment=identity (no index), or a smaller tier"
+    )
+
+
+def _dense(vocab_size: int) -> dict[str, Any]:
+    return {"kind": "dense", "own_rows": vocab_size, "divisor": 1}
+
+
+def _fit(table: EmbeddingSettings, vocab_size: int, width: int, limit: int | None) -> dict[str, Any]:
+    """The entry of that kind: with a limit the largest that keeps to it, or the smallest there is."""
+    default = min(round(8 * vocab_size**0.5), vocab_size - SPECIAL_IDS)
+    if limit is None:
+        return _entry(table, vocab_size, width, default if table.tier is None else table.tier, None)
+
+    def fits(entry: dict[str, Any]) -> bool:
+        return size_of(entry, vocab_size, width) <= limit
+
+    if table.kind in ("qr", "mixed_radix", "chinese_remainder", "path") and table.tier is None:
+        # The largest tier: sizes do not quite grow with it, as the grid shrinks, but nearly.
+        tier = _largest(0, vocab_size - SPECIAL_IDS - 1, lambda k: fits(_entry(table, vocab_size, width, k, None)))
+        return _entry(table, vocab_size, width, tier, None)
+    index = vocab_size * BYTES if table.assignment == "frequency" else 0
+    half = max(0, limit - index) // (2 * width * BYTES)
+    tier = min(default, half) if table.tier is None else table.tier
+    tail = max(1, vocab_size - SPECIAL_IDS - tier)
+    least, most = (square_divisor(tail), tail) if table.kind in ("qr", "path") else (1, tail)
+    most = min(most, width) if table.kind == "low_rank" else most
+    size = _largest(least, most, lambda n: fits(_entry(table, vocab_size, width, tier, n)))
+    return _entry(table, vocab_size, width, tier, size)
+
+
+def _entry(table: EmbeddingSettings, vocab_size: int, width: int, tier: int, size: int | None) -> dict[str, Any]:
+    """The entry with that tier; `size` is what scales the shared part: the divisor, rows or rank. None for defaults."""
+    own_rows = min(vocab_size, SPECIAL_IDS + tier)
+    tail = vocab_size - own_rows
+    divisor = table.divisor or square_divisor(tail)
+    rank = {} if table.rank in (None, 1) else {"rank": table.rank}
+    options: dict[str, Any] = {}
+    if table.kind == "qr":
+        divisor = table.divisor or size or divisor
+        options = {"operation": table.operation, **rank}
+    elif table.kind == "path":
+        blocks = max(1, round((tail / width) ** 0.5))  # the fewest parameters: tail / c rows and c matrices
+        divisor = table.divisor or size or max(1, -(-tail // blocks))
+        options = {"hidden": table.hidden}
+    elif table.kind == "mixed_radix":
+        moduli = _moduli(table.moduli) or even_moduli(max(1, tail), table.digits)
+        options = {"moduli": moduli, "operation": table.operation, **rank}
+    elif table.kind == "chinese_remainder":
+        moduli = _moduli(table.moduli) or coprime_moduli(max(1, tail), table.digits)
+        options = {"moduli": moduli, "operation": table.operation, **rank}
+    elif table.kind == "low_rank":
+        options = {"rank": table.rank or size or max(1, width // 8)}
+    else:
+        rows = table.rows or size or max(1, round(2 * tail**0.5))  # those of the square grid
+        options = {"rows": rows} | ({"functions": table.functions} if table.kind == "hash_embedding" else {})
+    grid = {"own_rows": own_rows, "divisor": max(1, divisor), "permuted": table.assignment == "frequency"}
+    return {"kind": table.kind, **grid, **options}
+
+
+def _moduli(text: str | None) -> list[int] | None:
+    if text is None:
+        return None
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise UserError(f"model.embedding.moduli={text}: numbers with commas between them needed, as 97,101") from None
+
+
+def _largest(least: int, most: int, holds: Callable[[int], bool]) -> int:
+    """The largest number between the two that holds, by bisection; least if none does."""
+    if holds(most):
+        return most
+    low, high = least, most
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if holds(middle) else (low, middle)
+    return low
+
+
+def _with_head(model: ModelSettings, entry: dict[str, Any], vocab_size: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The entry and its head; a dense table gets the grid that a two-level head needs."""
+    kind = model.head.kind
+    if kind == "auto":
+        kind = "full" if entry["kind"] == "dense" and vocab_size <= FULL_UP_TO else "two_level"
+    if kind == "full":
+        if entry.get("operation") in ("add", "concat"):
+            raise UserError(f"model.head.kind=full, model.embedding.operation={entry['operation']}: {FACTORISES}")
+        return entry, {"kind": "full"}
+    if entry["kind"] == "dense":
+        tier = round(8 * vocab_size**0.5) if model.embedding.tier is None else model.embedding.tier
+        own_rows = min(vocab_size, SPECIAL_IDS + tier)
+        if vocab_size - own_rows < 2:
+            return _dense(vocab_size), {"kind": "full"}
+        divisor = model.embedding.divisor or square_divisor(vocab_size - own_rows)
+        grid = {"own_rows": own_rows, "divisor": divisor, "permuted": model.embedding.assignment == "frequency"}
+        entry = {"kind": "dense", **grid}
+    return entry, {"kind": "two_level", "condition": model.head.condition}

@@ -1,0 +1,123 @@
+"""Layouts: every kind fits its budget, and what is stored builds what was promised."""
+
+import pytest
+import torch
+
+from quorem.config import ModelSettings, from_mapping
+from quorem.embeddings import EMBEDDINGS, Assignment
+from quorem.errors import UserError
+from quorem.heads import HEADS
+from quorem.layout import lay_out, parse_bytes, parse_ratio, size_of
+
+WIDTH = 16
+SHARED = [kind for kind in EMBEDDINGS if kind != "dense"]
+
+
+def entries(vocab_size, width=WIDTH, head=None, **embedding):
+    settings = from_mapping(ModelSettings, {"embedding": embedding, "head": head or {}})
+    return lay_out(settings, vocab_size=vocab_size, width=width)
+
+
+def build(entry, vocab_size, width=WIDTH):
+    options = dict(entry)
+    kind = options.pop("kind")
+    grid = {key: options.pop(key) for key in ("own_rows", "divisor", "permuted") if key in options}
+    return EMBEDDINGS[kind](Assignment(vocab_size, **grid), width, **options)
+
+
+@pytest.mark.parametrize("vocab_size", [6, 50, 1000, 20_000])
+@pytest.mark.parametrize("kind", EMBEDDINGS)
+def test_every_kind_builds_at_every_size_and_never_takes_more_than_the_dense_table(kind, vocab_size):
+    entry, head = entries(vocab_size, kind=kind)
+    embedding = build(entry, vocab_size)
+    held = sum(t.numel() * t.element_size() for t in [*embedding.parameters(), *embedding.buffers()])
+    assert held == size_of(entry, vocab_size, WIDTH) or (head["kind"] == "two_level" and entry["kind"] == "dense")
+    assert held <= vocab_size * WIDTH * 4
+    assert embedding(torch.arange(vocab_size)).shape == (vocab_size, WIDTH)
+    head_options = dict(head)
+    made = HEADS[head_options.pop("kind")](embedding, never=[0, 2, 3, 4], **head_options)
+    assert made.nll(torch.randn(3, WIDTH), torch.tensor([5, 1, vocab_size - 1])).isfinite().all()
+
+
+@pytest.mark.parametrize("tier", [None, 0, 400])
+@pytest.mark.parametrize("ratio", [4, 9])
+@pytest.mark.parametrize("kind", SHARED)
+def test_a_budget_is_kept_and_used(kind, ratio, tier):
+    vocab_size, width = 20_000, 64
+    given = {} if tier is None else {"tier": tier}
+    if (kind, ratio) == ("path", 9):  # its matrices take more
+        with pytest.raises(UserError, match="takes at least"):
+            entries(vocab_size, width, kind=kind, compression="9x", **given)
+        return
+    entry, _ = entries(vocab_size, width, kind=kind, compression=f"{ratio}x", **given)
+    held, limit = size_of(entry, vocab_size, width), vocab_size * width * 4 / ratio
+    assert held <= limit
+    if kind not in ("mixed_radix", "chinese_remainder", "low_rank") or tier is None:
+        assert held > (0.8 if kind == "low_rank" else 0.95) * limit
+    assert entry["kind"] == kind
+    if tier is not None:
+        assert entry["own_rows"] == tier + 5
+    by_bytes, _ = entries(vocab_size, width, kind=kind, budget=f"{int(limit)}B", **given)
+    assert by_bytes == entry
+
+
+def test_a_budget_without_a_tier_gives_the_frequent_tokens_rows_of_their_own():
+    entry, _ = entries(20_000, kind="qr", compression="5x")
+    assert entry["own_rows"] > 2000
+    smaller, _ = entries(20_000, kind="qr", compression="10x")
+    assert 5 <= smaller["own_rows"] < entry["own_rows"]
+    fixed, _ = entries(20_000, kind="qr", compression="5x", tier=0)
+    assert fixed["divisor"] > 2000
+    assert -(-19_995 // fixed["divisor"]) < 10
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"kind": "qr", "compression": "2000x"}, "qr with these settings takes at least"),
+        ({"kind": "dense", "budget": "1MB"}, "a dense table has no smaller form"),
+        ({"kind": "qr", "budget": "2 potatoes"}, "budget=2 potatoes: bytes needed"),
+        ({"kind": "qr", "compression": "0.5"}, "a ratio of 1 or more"),
+        ({"kind": "qr", "compression": "5x", "budget": "1MB"}, "give one of them"),
+        ({"kind": "qr", "rows": 7}, "kind qr has no use for it: hashing"),
+        ({"kind": "low_rank", "operation": "add"}, "has no use for it: qr"),
+        ({"kind": "qr", "operation": "add", "rank": 2}, "operation=multiply is needed"),
+        ({"kind": "chinese_remainder", "moduli": "6,9"}, "6 and 9 share the factor 3"),
+        ({"kind": "mixed_radix", "moduli": "a,b"}, "numbers with commas"),
+        ({"kind": "mixed_radix", "digits": 1}, "digits=1: 2 or more"),
+        ({"kind": "path", "hidden": -1}, "hidden=-1"),
+        ({"kind": "low_rank", "rank": 99}, "rank=99: 1 to the width, 16"),
+    ],
+)
+def test_what_cannot_be_laid_out_is_refused(given, message):
+    with pytest.raises(UserError, match=message):
+        entries(20_000, **given)
+
+
+@pytest.mark.parametrize("operation", ["add", "concat"])
+@pytest.mark.parametrize("kind", ["qr", "mixed_radix", "chinese_remainder"])
+def test_a_full_softmax_tied_to_a_sum_of_parts_is_refused_with_the_reason(kind, operation):
+    with pytest.raises(UserError, match="independently of each other"):
+        entries(20_000, kind=kind, operation=operation, head={"kind": "full"})
+    embedding = build(entries(20_000, kind=kind, operation=operation)[0], 20_000)
+    with pytest.raises(ValueError, match="independently of each other"):
+        HEADS["full"](embedding)
+
+
+def test_the_head_follows_the_vocabulary():
+    assert entries(20_000)[1] == {"kind": "full"}
+    assert entries(200_000)[1]["kind"] == "two_level"
+    assert entries(20_000, kind="qr")[1]["kind"] == "two_level"
+
+
+def test_sizes_people_write():
+    assert [parse_bytes(text) for text in ("2MB", "512 KiB", "1.5gb", "7", "9B")] == [
+        2_000_000, 524_288, 1_500_000_000, 7, 9
+    ]  # fmt: skip
+    assert [parse_ratio(text) for text in ("20x", "20", "1.5X")] == [20, 20, 1.5]
+
+
+def test_ten_million_tokens_are_laid_out_without_allocating():
+    entry, head = entries(10_000_000, width=128, kind="qr", assignment="identity")
+    assert size_of(entry, 10_000_000, 128) < 20_000_000
+    assert head["kind"] == "two_level"
