@@ -47,7 +47,12 @@ class EmbeddingSettings:
     hidden: int = option(0, "path: width of the hidden layer; 0 for linear functions")
     rows: int | None = option(None, "hashing, hash_embedding, memcom: shared rows")
     functions: int = option(2, "hash_embedding: hash functions")
-    assignment: str = option("frequency", "rank ids by frequency (as counted in the data) or identity")
+    assignment: str = option(
+        "frequency",
+        "which tokens share rows: ids ordered by frequency (as counted in the data), identity, random, cluster (tokens "
+        "in like contexts together) or file",
+    )
+    assignment_file: str | None = option(None, "assignment=file: text file with a token in each line")
 
 
 @dataclass(frozen=True)

@@ -22,9 +22,9 @@ from quorem.errors import UserError, check_choice
 from quorem.heads import HEADS
 from quorem.heads.full import FACTORISES
 from quorem.heads.two_level import CONDITIONS
+from quorem.order import ORDERS
 from quorem.tokenization.special import SPECIAL_IDS
 
-ASSIGNMENTS = ("frequency", "identity")
 BYTES = 4  # of a float32 and of an int32
 FULL_UP_TO = 100_000  # tokens; above it the full softmax is slower than the rest of a step
 UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
@@ -115,7 +115,9 @@ def _check(model: ModelSettings, vocab_size: int) -> None:
     table, head = model.embedding, model.head
     check_choice("model.embedding.kind", table.kind, EMBEDDINGS)
     check_choice("model.embedding.operation", table.operation, OPERATIONS)
-    check_choice("model.embedding.assignment", table.assignment, ASSIGNMENTS)
+    check_choice("model.embedding.assignment", table.assignment, ORDERS)
+    if (table.assignment == "file") != (table.assignment_file is not None):
+        raise UserError("model.embedding.assignment=file and model.embedding.assignment_file=PATH need each other")
     check_choice("model.head.kind", head.kind, ("auto", *HEADS))
     check_choice("model.head.condition", head.condition, CONDITIONS)
     defaults = EmbeddingSettings()
@@ -174,7 +176,7 @@ def _fit(table: EmbeddingSettings, vocab_size: int, width: int, limit: int | Non
         # The largest tier: sizes do not quite grow with it, as the grid shrinks, but nearly.
         tier = _largest(0, vocab_size - SPECIAL_IDS - 1, lambda k: fits(_entry(table, vocab_size, width, k, None)))
         return _entry(table, vocab_size, width, tier, None)
-    index = vocab_size * BYTES if table.assignment == "frequency" else 0
+    index = 0 if table.assignment == "identity" else vocab_size * BYTES
     half = max(0, limit - index) // (2 * width * BYTES)
     tier = min(default, half) if table.tier is None else table.tier
     tail = max(1, vocab_size - SPECIAL_IDS - tier)
@@ -209,7 +211,7 @@ def _entry(table: EmbeddingSettings, vocab_size: int, width: int, tier: int, siz
     else:
         rows = table.rows or size or max(1, round(2 * tail**0.5))  # those of the square grid
         options = {"rows": rows} | ({"functions": table.functions} if table.kind == "hash_embedding" else {})
-    grid = {"own_rows": own_rows, "divisor": max(1, divisor), "permuted": table.assignment == "frequency"}
+    grid = {"own_rows": own_rows, "divisor": max(1, divisor), "permuted": table.assignment != "identity"}
     return {"kind": table.kind, **grid, **options}
 
 
@@ -248,6 +250,6 @@ def _with_head(model: ModelSettings, entry: dict[str, Any], vocab_size: int) -> 
         if vocab_size - own_rows < 2:
             return _dense(vocab_size), {"kind": "full"}
         divisor = model.embedding.divisor or square_divisor(vocab_size - own_rows)
-        grid = {"own_rows": own_rows, "divisor": divisor, "permuted": model.embedding.assignment == "frequency"}
+        grid = {"own_rows": own_rows, "divisor": divisor, "permuted": model.embedding.assignment != "identity"}
         entry = {"kind": "dense", **grid}
     return entry, {"kind": "two_level", "condition": model.head.condition}

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from quorem.config import PretrainConfig, to_mapping
@@ -12,6 +13,8 @@ from quorem.data.documents import Document, RowCounts
 from quorem.data.readers.csv import read_csv
 from quorem.data.shards import Shards, shard_fingerprint, write_shards
 from quorem.errors import UserError
+from quorem.order import store_order, stored_order, token_order
+from quorem.presets import network_configs
 from quorem.recipes import resolve
 from quorem.runs import Run, fingerprint_files
 from quorem.tasks.pretraining import PretrainProgram, build_pretraining_optimizer
@@ -47,7 +50,7 @@ def pretrain(config: PretrainConfig, out: Path) -> dict[str, Any]:
         logger.info("%s: this run is finished; nothing to do", out)
         return run.result
     tokenizer, shards = prepare(config, run, inputs)
-    program = PretrainProgram(config, tokenizer, shards)
+    program = PretrainProgram(config, tokenizer, shards, arrange(config, run, tokenizer, shards))
     optimizer = build_pretraining_optimizer(program.module, config)
     kind = program.module.discriminator.config.embedding["kind"]
     if kind != config.model.embedding.kind:
@@ -116,6 +119,33 @@ def prepare(config: PretrainConfig, run: Run, inputs: str) -> tuple[PreTrainedTo
     write_shards(folder / "shards", documents(counts), tokenizer, made_from=made_from)
     logger.info("%s: %s rows read, %s used, %s skipped (empty)", path, counts.read, counts.used, counts.skipped)
     return tokenizer, Shards(folder / "shards")
+
+
+def arrange(config: PretrainConfig, run: Run, tokenizer: PreTrainedTokenizerFast, shards: Shards) -> Tensor | None:
+    """The order in which tables lay out the tokens, made once and kept in the run's data/ folder; None for frequency.
+
+    Args:
+        config: resolved settings.
+        run: the run.
+        tokenizer: its ids are those of the shards.
+        shards: the data.
+
+    Raises:
+        UserError: for a file that cannot be used, or a library that is not installed.
+    """
+    table, kept = config.model.embedding, run.folder / "data" / "order.bin"
+    layout, _ = network_configs(config.model, vocab_size=len(tokenizer), max_length=config.data.max_length or 2)
+    grid = layout.embedding or {}
+    if not grid.get("permuted") or table.assignment == "frequency":
+        return None
+    order = stored_order(kept)
+    if order is None:
+        order = token_order(
+            table.assignment, shards, own_rows=grid["own_rows"], divisor=grid["divisor"], seed=config.train.seed,
+            tokens=tokenizer.get_vocab(), path=table.assignment_file,
+        )  # fmt: skip
+        store_order(kept, order)
+    return order
 
 
 def verdict(last: dict[str, Any]) -> str:

@@ -195,11 +195,16 @@ def fingerprint_files(*paths: Path) -> str:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file whole: under a temporary name, synced, renamed."""
+    """Write a text file whole."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file whole: under a temporary name, synced, renamed."""
     partial = path.with_name(path.name + ".partial")
     try:
-        with partial.open("w", encoding="utf-8") as file:
-            file.write(text)
+        with partial.open("wb") as file:
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)

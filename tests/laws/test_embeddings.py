@@ -16,6 +16,7 @@ from quorem.embeddings.chinese_remainder import check_moduli, coprime_moduli
 from quorem.embeddings.hashing import hashed
 from quorem.embeddings.mixed_radix import even_moduli
 from quorem.embeddings.partition import OPERATIONS
+from quorem.order import frequency_order
 
 VOCAB, DIM = 103, 8  # the last bucket is incomplete, with and without a tier
 EVERY_OPERATION = [{"operation": operation} for operation in OPERATIONS]
@@ -46,7 +47,7 @@ def make_assignment(own_rows, permuted, vocab=VOCAB, divisor=11):
     assignment = Assignment(vocab, own_rows=own_rows, divisor=divisor, permuted=permuted)
     if permuted:
         counts = torch.randint(0, 50, (vocab,), generator=torch.Generator().manual_seed(7))
-        assignment.set_order(counts, num_special=5)
+        assignment.set_order(frequency_order(counts))
     return assignment
 
 
@@ -398,7 +399,7 @@ def test_ranks_put_special_tokens_first_then_frequent_ones(counts):
     assignment = Assignment(vocab, own_rows=0, divisor=3, permuted=True)
     ids = torch.arange(vocab)
     assignment.ids(ids)  # the inverse is remembered; a new order must forget it
-    assignment.set_order(torch.tensor(counts), num_special=5)
+    assignment.set_order(frequency_order(torch.tensor(counts)))
     ranks = assignment.ranks(ids)
     assert ranks.dtype == torch.int64
     assert sorted(ranks.tolist()) == ids.tolist()
@@ -408,9 +409,14 @@ def test_ranks_put_special_tokens_first_then_frequent_ones(counts):
     assert torch.equal(assignment.ranks(assignment.ids(ids)), ids)
 
 
+def test_an_order_needs_each_id_once():
+    with pytest.raises(ValueError, match="exactly once"):
+        Assignment(3, own_rows=0, divisor=3, permuted=True).set_order(torch.tensor([0, 1, 1]))
+
+
 def test_an_identity_assignment_has_no_order_to_set():
     with pytest.raises(ValueError, match="no order"):
-        Assignment(10, own_rows=0, divisor=3).set_order(torch.zeros(10), num_special=5)
+        Assignment(10, own_rows=0, divisor=3).set_order(frequency_order(torch.zeros(10)))
 
 
 ONE_STEP = """
@@ -458,7 +464,7 @@ def test_a_saved_model_with_a_huge_vocabulary_loads_with_auto_model(tmp_path):
         head={"kind": "two_level"},
     )  # fmt: skip
     source = QuoremForMaskedLM(config).eval()
-    source.electra.embeddings.word_embeddings.assignment.set_order(torch.arange(vocab), num_special=5)
+    source.electra.embeddings.word_embeddings.assignment.set_order(frequency_order(torch.arange(vocab)))
     source.save_pretrained(tmp_path)
     loaded = AutoModel.from_pretrained(tmp_path).eval()
     ids = torch.tensor([[2, 999_999, 5, 123_456, 3]])

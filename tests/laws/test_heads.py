@@ -8,6 +8,7 @@ from quorem.embeddings.partition import OPERATIONS
 from quorem.heads import HEADS, FullHead, TwoLevelHead
 from quorem.heads.base import draw
 from quorem.heads.two_level import CONDITIONS
+from quorem.order import frequency_order
 
 VOCAB, DIM, DIVISOR, NEVER = 61, 8, 9, (0, 2, 3, 4)
 TABLE_OPTIONS = {
@@ -52,7 +53,7 @@ def make_head(kind, options, table, table_options, own_rows, permuted, vocab=VOC
     generator = torch.Generator().manual_seed(11)
     assignment = Assignment(vocab, own_rows=own_rows, divisor=divisor, permuted=permuted)
     if permuted:
-        assignment.set_order(torch.randint(0, 50, (vocab,), generator=generator), num_special=5)
+        assignment.set_order(frequency_order(torch.randint(0, 50, (vocab,), generator=generator)))
     embedding = EMBEDDINGS[table](assignment, DIM, **table_options)
     head = HEADS[kind](embedding, never=never, **options)
     with torch.no_grad():

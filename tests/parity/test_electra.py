@@ -20,6 +20,7 @@ from quorem import (
 )
 from quorem.classifier import pool
 from quorem.modeling import alibi_bias, rotate, rotation_angles
+from quorem.order import frequency_order
 
 SIZES = {
     "small": {"embedding_size": 128, "hidden_size": 256, "num_attention_heads": 4, "intermediate_size": 512},
@@ -170,7 +171,7 @@ def test_saving_and_loading_changes_no_bit(name, positions, table, tmp_path):
     if table == "qr":
         encoder = model if name == "Model" else model.electra
         counts = torch.randint(0, 99, (211,), generator=torch.Generator().manual_seed(6))
-        encoder.embeddings.word_embeddings.assignment.set_order(counts, num_special=5)
+        encoder.embeddings.word_embeddings.assignment.set_order(frequency_order(counts))
     model.save_pretrained(tmp_path)
     loaded, info = auto.from_pretrained(tmp_path, output_loading_info=True)
     assert type(loaded) is cls

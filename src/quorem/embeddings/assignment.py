@@ -71,21 +71,17 @@ class Assignment(nn.Module):
             larger.rank[: self.vocab_size] = self.rank
         return larger
 
-    def set_order(self, counts: Tensor, *, num_special: int) -> None:
-        """Rank ids by falling count, special tokens (ids below num_special) first; ties keep the order of ids.
-
-        Args:
-            counts: int64 (vocab_size,), how often each id occurs.
-            num_special: ids below it keep their rank.
+    def set_order(self, order: Tensor) -> None:
+        """Rank ids as they stand in `order`, int64 (vocab_size,), each id once.
 
         Raises:
-            ValueError: if the assignment was made without a table (permuted=False).
+            ValueError: if the assignment was made without a table (permuted=False), or ids lack.
         """
         if self.rank is None:
             raise ValueError("an identity assignment has no order to set")
-        order = torch.argsort(counts[num_special:], descending=True, stable=True) + num_special
-        order = torch.cat([torch.arange(num_special), order])
-        self.rank[order] = torch.arange(self.vocab_size, dtype=torch.int32)
+        if not torch.equal(order.sort().values.cpu(), torch.arange(self.vocab_size)):
+            raise ValueError(f"each of the {self.vocab_size} ids is needed exactly once")
+        self.rank[order] = torch.arange(self.vocab_size, dtype=torch.int32, device=self.rank.device)
         self._ids = None
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:

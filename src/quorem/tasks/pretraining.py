@@ -14,9 +14,9 @@ from quorem.metrics import BinaryMetrics, entropy
 from quorem.modeling import QuoremForMaskedLM, QuoremForPreTraining
 from quorem.objective import Electra, Masked, Outcome, mask_tokens, total_loss
 from quorem.optim import build_optimizer, parameter_groups
+from quorem.order import frequency_order
 from quorem.presets import network_configs
 from quorem.recipes import RECIPES
-from quorem.tokenization.special import SPECIAL_IDS
 
 
 class PretrainProgram:
@@ -26,9 +26,16 @@ class PretrainProgram:
         config: resolved settings.
         tokenizer: its ids are those of the shards.
         shards: the data.
+        order: ids in the order in which tables lay them out; by frequency if None.
     """
 
-    def __init__(self, config: PretrainConfig, tokenizer: PreTrainedTokenizerFast, shards: Shards) -> None:
+    def __init__(
+        self,
+        config: PretrainConfig,
+        tokenizer: PreTrainedTokenizerFast,
+        shards: Shards,
+        order: Tensor | None = None,
+    ) -> None:
         self.config = config
         max_length = config.data.max_length or 2
         self.rows = PackedRows(
@@ -41,7 +48,7 @@ class PretrainProgram:
         self.mask_id = tokenizer.mask_token_id
         counts = torch.from_numpy(shards.counts.copy())
         self.unigram_entropy = entropy(shards.counts)
-        self.module = build_electra(config, counts)
+        self.module = build_electra(config, counts, order)
         self.detected = BinaryMetrics()
         self.last: dict[str, Any] = {}
         self._sums: Tensor | None = None  # of both losses, (2,) float64, on the model's device
@@ -113,12 +120,13 @@ class PretrainProgram:
         self._chosen = self._tokens = 0
 
 
-def build_electra(config: PretrainConfig, counts: Tensor) -> Electra:
+def build_electra(config: PretrainConfig, counts: Tensor, order: Tensor | None = None) -> Electra:
     """Both networks, initialised from the seed, the frequencies and nothing else.
 
     Args:
         config: resolved settings.
         counts: int64 (V,), how often each id occurs.
+        order: ids in the order in which tables lay them out; by frequency if None.
     """
     torch.manual_seed(step_seed(config.train.seed, WEIGHTS))
     generator_config, discriminator_config = network_configs(
@@ -128,7 +136,7 @@ def build_electra(config: PretrainConfig, counts: Tensor) -> Electra:
     for network in (generator, discriminator):
         assignment = network.get_input_embeddings().assignment
         if assignment.rank is not None:
-            assignment.set_order(counts, num_special=SPECIAL_IDS)
+            assignment.set_order(frequency_order(counts) if order is None else order)
     module = Electra(
         generator,
         discriminator,
