@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+IDS_AT_ONCE = 2**20
+
 
 class Assignment(nn.Module):
     """A bijection from token ids to ranks, and from ranks to rows.
@@ -48,8 +50,8 @@ class Assignment(nn.Module):
         if self.rank is None:
             return ranks
         if self._ids is None or self._ids.device != ranks.device:
-            self._ids = torch.argsort(self.rank).to(ranks.device)
-        return self._ids[ranks]
+            self._ids = self._inverse().to(ranks.device)
+        return self._ids[ranks].long()
 
     def digits(self, ranks: Tensor) -> tuple[Tensor, Tensor]:
         """Quotient and remainder, int64 (*batch) each, of ranks int64 (*batch); ranks with an own row give (0, 0)."""
@@ -83,6 +85,15 @@ class Assignment(nn.Module):
             raise ValueError(f"each of the {self.vocab_size} ids is needed exactly once")
         self.rank[order] = torch.arange(self.vocab_size, dtype=torch.int32, device=self.rank.device)
         self._ids = None
+
+    def _inverse(self) -> Tensor:
+        """The id of each rank, int32 (V,), made piece by piece: ten million ids take 40 MB, and no more for a moment."""
+        assert self.rank is not None
+        inverse = torch.empty_like(self.rank)
+        for start in range(0, self.vocab_size, IDS_AT_ONCE):
+            ranks = self.rank[start : start + IDS_AT_ONCE].long()
+            inverse[ranks] = torch.arange(start, start + len(ranks), dtype=torch.int32, device=inverse.device)
+        return inverse
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         self._ids = None  # the inverse of the order that is replaced

@@ -71,6 +71,11 @@ class TokenEmbedding(nn.Module):
             new.data[tuple(slice(size) for size in old.shape)] = old
         return larger
 
+    def tier_rows(self) -> Tensor:
+        """Vectors (K, D) of the first K ranks, those with a row of their own, differentiable."""
+        grid = self.assignment
+        return self(grid.ids(torch.arange(grid.own_rows, device=next(self.parameters()).device)))
+
     def rows(self, start: int, stop: int) -> Tensor:
         """Vectors (stop - start, D) of the ids start..stop-1, differentiable; nothing larger is allocated."""
         device = next(self.parameters()).device
@@ -103,6 +108,10 @@ class TieredEmbedding(TokenEmbedding):
     def __init__(self, assignment: Assignment, dim: int, **options: Any) -> None:
         super().__init__(assignment, dim, **options)
         self.own = nn.Parameter(torch.empty(assignment.own_rows, dim))
+
+    def tier_rows(self) -> Tensor:
+        """The rows themselves."""
+        return self.own
 
     def tail_vectors(self, tail: Tensor) -> Tensor:
         """Vectors (*batch, D) of the ranks K + tail, tail int64 (*batch) in [0, V - K)."""

@@ -181,8 +181,7 @@ class TwoLevelHead(GeneratorHead):
     def _first(self, hidden: Tensor) -> Tensor:
         """Scores (n, K + Q) of the tier's tokens and the buckets."""
         grid = self.embedding.assignment
-        tier = self.embedding(grid.ids(torch.arange(grid.own_rows, device=hidden.device)))
-        scores = F.linear(hidden, torch.cat([tier, self.bucket]), self.bias)
+        scores = F.linear(hidden, torch.cat([self.embedding.tier_rows(), self.bucket]), self.bias)
         if self.never_ids:
             never = grid.ranks(torch.tensor(self.never_ids, device=hidden.device))
             scores = scores.index_fill(-1, never, -torch.inf)
