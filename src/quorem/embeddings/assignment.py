@@ -87,7 +87,7 @@ class Assignment(nn.Module):
         self._ids = None
 
     def _inverse(self) -> Tensor:
-        """The id of each rank, int32 (V,), made piece by piece: ten million ids take 40 MB, and no more for a moment."""
+        """The id of each rank, int32 (V,), made piece by piece: ten million take 40 MB, never more."""
         assert self.rank is not None
         inverse = torch.empty_like(self.rank)
         for start in range(0, self.vocab_size, IDS_AT_ONCE):
