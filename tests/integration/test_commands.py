@@ -280,6 +280,16 @@ def test_predict_reads_a_gzipped_tsv_and_a_bare_model_folder(quorem, tmp_path, c
 # ---- describe, sample, help
 
 
+@pytest.mark.parametrize(
+    "path", sorted((Path(__file__).parents[2] / "configs").glob("*.yaml")), ids=lambda path: path.name
+)
+def test_every_shipped_config_is_complete_and_valid(path):
+    if "finetune" in path.name:
+        resolve(load(FinetuneConfig, path))
+    else:
+        resolve_pretrain(load(PretrainConfig, path))
+
+
 def test_describe_says_what_a_million_tokens_cost(quorem):
     outcome = quorem("describe", "model.vocab_size=1000000", "model.embedding.kind=qr")
     assert outcome.code == 0
