@@ -8,6 +8,8 @@ import torch
 from torch import nn
 
 from quorem.config import PretrainConfig
+from quorem.embeddings import DenseEmbedding, TokenEmbedding
+from quorem.embeddings.disentangled import DisentangledEmbedding
 from quorem.modeling import QuoremForMaskedLM, QuoremForPreTraining
 from quorem.objective import Electra
 from quorem.presets import network_configs
@@ -42,8 +44,8 @@ def describe(config: PretrainConfig) -> dict[str, Any]:
 
     Returns:
         `parts` (list of Part), `parameters` in all, `weight_bytes` (float32), `training_bytes` (weights, gradients and
-        Adam's moments), `table_ratio` (bytes of a dense table over bytes of this one, index included), and both
-        networks' configs.
+        Adam's moments), `table` (`table_facts`), `table_ratio` (bytes of a dense table over bytes of this one, index
+        included), and both networks' configs.
 
     Raises:
         UserError: for settings that cannot be used.
@@ -72,8 +74,29 @@ def describe(config: PretrainConfig) -> dict[str, Any]:
         "weight_bytes": parameters * BYTES + index_bytes,
         "training_bytes": parameters * TRAINED_BYTES + index_bytes,
         "table_ratio": model.vocab_size * discriminator.embedding_size * BYTES / table_bytes,
+        "table": table_facts(table),
         "generator": generator,
         "discriminator": discriminator,
+    }
+
+
+def table_facts(table: TokenEmbedding) -> dict[str, Any]:
+    """How the ids share the rows.
+
+    Returns:
+        `own_rows`; `ids_per_row`, most ids that read one shared row; `room` for more ids without another row;
+        `uniqueness`, why no two ids read the same, empty if some do.
+    """
+    if isinstance(table, DisentangledEmbedding):
+        table = table.base
+    grid = table.assignment
+    shared = [len(p) for name, p in table.named_parameters() if name not in ("own", "projection") and p.numel()]
+    dense = isinstance(table, DenseEmbedding)
+    return {
+        "own_rows": grid.vocab_size if dense else grid.own_rows,
+        "ids_per_row": 1 if dense or not shared else -(-grid.tail // min(shared)),
+        "room": table.capacity - grid.vocab_size,
+        "uniqueness": table.uniqueness,
     }
 
 

@@ -81,7 +81,8 @@ def test_vectors_have_the_shape_of_the_ids_and_one_more_axis(kind, options, own_
 def test_distinct_ids_have_distinct_vectors_unless_the_kind_says_otherwise(kind, options, own_rows, permuted):
     embedding = make_embedding(kind, options, own_rows, permuted)
     distinct = len(embedding(torch.arange(VOCAB)).unique(dim=0))
-    assert distinct == VOCAB if embedding.unique else distinct == own_rows + 12
+    assert distinct == VOCAB if embedding.uniqueness else distinct == own_rows + 12
+    assert embedding.capacity >= VOCAB
 
 
 @every_grid
@@ -238,7 +239,7 @@ def test_growing_moves_no_id(kind, options, own_rows, permuted):
     torch.testing.assert_close(larger(ids), embedding(ids), rtol=1e-6, atol=1e-6)
     assert torch.equal(larger.assignment.ranks(ids), embedding.assignment.ranks(ids))
     assert larger(torch.arange(VOCAB + 15)).isfinite().all()
-    if larger.unique:
+    if larger.uniqueness:
         assert len(larger(torch.arange(VOCAB + 15)).unique(dim=0)) == VOCAB + 15
     assert not {p.data_ptr() for p in larger.parameters()} & {p.data_ptr() for p in embedding.parameters() if len(p)}
 

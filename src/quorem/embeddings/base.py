@@ -18,14 +18,19 @@ class TokenEmbedding(nn.Module):
         options: what else the kind needs to be built, as a config stores it.
     """
 
-    unique: ClassVar[bool] = True
-    """Whether no two ids share everything they read."""
+    uniqueness: ClassVar[str] = ""
+    """Why no two ids share everything they read; empty where some do."""
 
     def __init__(self, assignment: Assignment, dim: int, **options: Any) -> None:
         super().__init__()
         self.assignment = assignment
         self.dim = dim
         self.options = options
+
+    @property
+    def capacity(self) -> int:
+        """How many ids the present rows can tell apart."""
+        return self.assignment.vocab_size
 
     def forward(self, ids: Tensor) -> Tensor:
         """Vectors (*batch, D), in the parameters' dtype, of ids int64 (*batch) in [0, V)."""

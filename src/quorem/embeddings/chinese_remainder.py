@@ -6,6 +6,7 @@ have distinct remainders.
 
 import math
 from collections.abc import Sequence
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -23,6 +24,8 @@ class ChineseRemainderEmbedding(PartitionEmbedding):
         operation: multiply, add or concat.
         rank: multiply: products summed.
     """
+
+    uniqueness: ClassVar[str] = "the moduli are coprime and their product is large enough (Chinese remainder theorem)"
 
     def __init__(
         self,

@@ -1,5 +1,7 @@
 """The ordinary table: one row for each id (the paper's naive partition)."""
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -10,6 +12,8 @@ from quorem.embeddings.base import TokenEmbedding
 
 class DenseEmbedding(TokenEmbedding):
     """A (V, D) table, with the parameter name of torch.nn.Embedding."""
+
+    uniqueness: ClassVar[str] = "every id has a row of its own"
 
     def __init__(self, assignment: Assignment, dim: int) -> None:
         super().__init__(assignment, dim)

@@ -27,9 +27,14 @@ class DisentangledEmbedding(TokenEmbedding):
         self._shared = (base,)
         self.differences = nn.ParameterList(torch.zeros_like(parameter) for parameter in base.parameters())
 
+    @property
+    def base(self) -> TokenEmbedding:
+        """The generator's embedding."""
+        return self._shared[0]
+
     def forward(self, ids: Tensor) -> Tensor:
         """Vectors (*batch, D) of ids int64 (*batch)."""
-        base = self._shared[0]
+        base = self.base
         rows = {
             name: parameter.detach() + difference
             for (name, parameter), difference in zip(base.named_parameters(), self.differences, strict=True)
@@ -44,7 +49,7 @@ class DisentangledEmbedding(TokenEmbedding):
     @torch.no_grad()
     def merged(self) -> TokenEmbedding:
         """An embedding of base's kind with the same vectors and no tie to base."""
-        found = copy.deepcopy(self._shared[0])
+        found = copy.deepcopy(self.base)
         for parameter, difference in zip(found.parameters(), self.differences, strict=True):
             parameter.add_(difference)
         return found

@@ -3,6 +3,8 @@
 Svenstrup, Hansen, Winther: Hash Embeddings for Efficient Word Representations, NeurIPS 2017, arXiv:1709.03933.
 """
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -21,6 +23,8 @@ class HashEmbedding(TieredEmbedding):
         rows: of the shared table.
         functions: k.
     """
+
+    uniqueness: ClassVar[str] = "every id has importances of its own"
 
     def __init__(self, assignment: Assignment, dim: int, *, rows: int, functions: int = 2) -> None:
         super().__init__(assignment, dim, rows=rows, functions=functions)

@@ -4,8 +4,6 @@ Weinberger, Dasgupta, Attenberg, Langford, Smola: Feature Hashing for Large Scal
 arXiv:0902.2206, as used for embedding tables.
 """
 
-from typing import ClassVar
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -39,8 +37,6 @@ class HashingEmbedding(TieredEmbedding):
         dim: D.
         rows: buckets.
     """
-
-    unique: ClassVar[bool] = False
 
     def __init__(self, assignment: Assignment, dim: int, *, rows: int) -> None:
         super().__init__(assignment, dim, rows=rows)

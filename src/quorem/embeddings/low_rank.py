@@ -3,6 +3,8 @@
 Lan et al.: ALBERT, ICLR 2020, arXiv:1909.11942, sec. 3.1 (factorized embedding parameterization).
 """
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -19,6 +21,8 @@ class LowRankEmbedding(TieredEmbedding):
         dim: D.
         rank: r.
     """
+
+    uniqueness: ClassVar[str] = "every id has a narrow row of its own"
 
     def __init__(self, assignment: Assignment, dim: int, *, rank: int) -> None:
         super().__init__(assignment, dim, rank=rank)

@@ -3,6 +3,8 @@
 Pansare et al.: Learning Compressed Embeddings for On-Device Inference, MLSys 2022, arXiv:2203.10135 (without bias).
 """
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -19,6 +21,8 @@ class MemComEmbedding(TieredEmbedding):
         dim: D.
         rows: of the shared table.
     """
+
+    uniqueness: ClassVar[str] = "every id that shares a row has a multiplier of its own"
 
     def __init__(self, assignment: Assignment, dim: int, *, rows: int) -> None:
         super().__init__(assignment, dim, rows=rows)

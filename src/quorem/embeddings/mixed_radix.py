@@ -4,6 +4,7 @@ Shi et al. 2020, arXiv:1909.02107, sec. 3.1, example 3.
 """
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -22,6 +23,8 @@ class MixedRadixEmbedding(PartitionEmbedding):
         operation: multiply, add or concat.
         rank: multiply: products summed.
     """
+
+    uniqueness: ClassVar[str] = "the digits give the id back"
 
     def __init__(
         self,

@@ -5,6 +5,7 @@ Systems, KDD 2020, arXiv:1909.02107, sec. 3 (partitions) and 4.1 (operations). P
 ids are in different blocks of at least one of them: what an id reads is then its own.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -55,6 +56,11 @@ class PartitionEmbedding(TieredEmbedding):
             width = dim // count + (index < dim % count) if operation == "concat" else rank * dim
             self.register_parameter(name, nn.Parameter(torch.empty(size, width)))
         self.reset_parameters(dim**-0.5)
+
+    @property
+    def capacity(self) -> int:
+        """Own rows, and all combinations of the tables' rows."""
+        return self.assignment.own_rows + math.prod(len(table) for table in self.tables)
 
     @property
     def tables(self) -> list[Tensor]:

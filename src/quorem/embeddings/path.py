@@ -3,6 +3,8 @@
 Shi et al. 2020, arXiv:1909.02107, sec. 4.2. A block costs a D x D matrix, not a row, so blocks are few: the quotients.
 """
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -19,6 +21,8 @@ class PathEmbedding(TieredEmbedding):
         dim: D.
         hidden: width of the hidden layer (with ReLU, as in the paper); 0 for a linear function.
     """
+
+    uniqueness: ClassVar[str] = "quotient * divisor + remainder gives the id back"
 
     def __init__(self, assignment: Assignment, dim: int, *, hidden: int = 0) -> None:
         super().__init__(assignment, dim, hidden=hidden)

@@ -3,6 +3,8 @@
 Shi et al. 2020, arXiv:1909.02107, sec. 2 and 3.
 """
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
@@ -23,6 +25,8 @@ class QuotientRemainderEmbedding(PartitionEmbedding):
         operation: multiply, add or concat.
         rank: multiply: products summed.
     """
+
+    uniqueness: ClassVar[str] = "quotient * divisor + remainder gives the id back"
 
     quotient: Tensor
     remainder: Tensor
