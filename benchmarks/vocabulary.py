@@ -11,7 +11,7 @@ A step is ELECTRA's: generator at masked positions, exact draws, discriminator, 
 import argparse
 import json
 import os
-import resource
+import re
 import statistics
 import subprocess
 import sys
@@ -23,11 +23,12 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
 
-from quorem.config import ModelSettings, from_mapping
-from quorem.modeling import QuoremForMaskedLM, QuoremForPreTraining
-from quorem.objective import Electra, mask_tokens, total_loss
+from quorem.config import PretrainConfig, from_mapping
+from quorem.objective import mask_tokens, total_loss
 from quorem.optim import build_optimizer, parameter_groups
-from quorem.presets import NEVER_TARGETS, network_configs
+from quorem.presets import NEVER_TARGETS
+from quorem.recipes import resolve
+from quorem.tasks.pretraining import build_electra
 from quorem.train import autocast_dtype
 
 ARMS = {
@@ -42,11 +43,11 @@ ROWS, TIME, WARM_UP, STEPS = 8, 128, 2, 5
 
 def measure(arm: str, vocab_size: int) -> dict[str, Any]:
     """Parameters, bytes and seconds of one arm, in this process."""
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak_mb()
     torch.manual_seed(0)
-    settings = from_mapping(ModelSettings, {"size": "small", **ARMS[arm]})
-    generator, discriminator = network_configs(settings, vocab_size=vocab_size, max_length=TIME)
-    module = Electra(QuoremForMaskedLM(generator), QuoremForPreTraining(discriminator)).train()
+    model = {"size": "small", "vocab_size": vocab_size, **ARMS[arm]}
+    config = resolve(from_mapping(PretrainConfig, {"model": model, "data": {"max_length": TIME}}))
+    module = build_electra(config, torch.randint(0, 100, (vocab_size,))).train()
     groups = parameter_groups(
         module.named_parameters(remove_duplicate=False), lr=5e-4, weight_decay=0.01, decay_embeddings=False
     )
@@ -73,10 +74,17 @@ def measure(arm: str, vocab_size: int) -> dict[str, Any]:
         "table_parameters": sum(p.numel() for p in table.parameters()),
         "head_parameters": sum(p.numel() for p in head.parameters()),
         "index_bytes": sum(b.numel() * b.element_size() for b in table.buffers()),
-        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-        "imports_mb": before / 1024,
+        "peak_mb": peak_mb(),
+        "imports_mb": before,
         "seconds": statistics.median(seconds[WARM_UP:]),
     }
+
+
+def peak_mb() -> float:
+    """This process's own peak (ru_maxrss would begin at that of the process it was started from)."""
+    found = re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())
+    assert found
+    return int(found[1]) / 1024
 
 
 def needs_gb(arm: str, vocab_size: int) -> float:
@@ -100,40 +108,49 @@ def main() -> None:
         return
     wanted = [(arm, size) for size in options.vocab_sizes for arm in options.arms]
     wanted = [BASELINE, *(pair for pair in wanted if pair != BASELINE)]
-    found: dict[tuple[str, int], list[dict[str, Any]]] = {pair: [] for pair in wanted}
-    left_out: dict[tuple[str, int], str] = {}
+    rows: dict[tuple[str, int], dict[str, Any]] = {
+        pair: {"arm": pair[0], "vocab_size": pair[1], "rounds": []} for pair in wanted
+    }
     for _ in range(options.rounds):
-        for arm, size in wanted:
-            if (arm, size) in left_out:
-                continue
-            if needs_gb(arm, size) > options.memory:
-                left_out[arm, size] = f"needs {needs_gb(arm, size):.0f} GB for the table alone"
-                continue
-            command = [sys.executable, __file__, "--one", arm, str(size)]
-            try:
-                done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=options.timeout)
-            except (subprocess.TimeoutExpired, subprocess.CalledProcessError) as error:
-                left_out[arm, size] = f"{type(error).__name__} within {options.timeout} s"
-                continue
-            found[arm, size].append(json.loads(done.stdout.splitlines()[-1]))
-            print(arm, size, found[arm, size][-1], flush=True)
-    rows = []
-    for (arm, size), rounds in found.items():
-        row: dict[str, Any] = {"arm": arm, "vocab_size": size, "rounds": rounds}
-        if rounds:
-            ratios = [mine["seconds"] / base["seconds"] for mine, base in zip(rounds, found[BASELINE], strict=False)]
-            row |= {key: statistics.median(each[key] for each in rounds) for key in rounds[0]}
-            row |= {
-                "time_ratio": statistics.median(ratios),
-                "more_mb": row["peak_mb"] - rows[0]["peak_mb"] if rows else 0,
-            }
-        if (arm, size) in left_out:
-            row["left_out"] = left_out[arm, size]
-        rows.append(row)
+        for row in rows.values():
+            if "left_out" not in row:
+                take_turn(row, options)
+        summarise(rows)
+        if options.out:
+            facts = {"command": sys.argv, "torch": torch.__version__, "threads": torch.get_num_threads()}
+            options.out.write_text(json.dumps(facts | {"rows": list(rows.values())}, indent=1))
+    for row in rows.values():
         print({key: value for key, value in row.items() if key != "rounds"})
-    if options.out:
-        facts = {"command": sys.argv, "torch": torch.__version__, "threads": torch.get_num_threads(), "rows": rows}
-        options.out.write_text(json.dumps(facts, indent=1))
+
+
+def take_turn(row: dict[str, Any], options: argparse.Namespace) -> None:
+    """Measure an arm once more, in a process of its own, or note why that cannot be."""
+    if needs_gb(row["arm"], row["vocab_size"]) > options.memory:
+        row["left_out"] = f"needs {needs_gb(row['arm'], row['vocab_size']):.0f} GB for the table alone"
+        return
+    command = [sys.executable, __file__, "--one", row["arm"], str(row["vocab_size"])]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=options.timeout)
+    except subprocess.TimeoutExpired:
+        row["left_out"] = f"takes more than {options.timeout} s"
+    except subprocess.CalledProcessError as error:
+        row["left_out"] = f"exit code {error.returncode}: {(error.stderr.splitlines() or ['killed'])[-1]}"
+    else:
+        row["rounds"].append(json.loads(done.stdout.splitlines()[-1]))
+        print(row["arm"], row["vocab_size"], row["rounds"][-1], flush=True)
+
+
+def summarise(rows: dict[tuple[str, int], dict[str, Any]]) -> None:
+    """Medians of every row, and its time and memory beside the baseline's of the same rounds."""
+    base = rows[BASELINE]["rounds"]
+    for row in rows.values():
+        mine = row["rounds"]
+        if not mine or not base:
+            continue
+        row |= {key: statistics.median(each[key] for each in mine) for key in mine[0]}
+        pairs = list(zip(mine, base, strict=False))
+        row["time_ratio"] = statistics.median(one["seconds"] / other["seconds"] for one, other in pairs)
+        row["more_mb"] = statistics.median(one["peak_mb"] - other["peak_mb"] for one, other in pairs)
 
 
 if __name__ == "__main__":

@@ -210,7 +210,7 @@ def _describe(options: argparse.Namespace) -> None:
     print(f"{'in training: gradients and the optimizer too':<96}{found['training_bytes'] / 1e6:>12,.3f}")
     vocab_size = found["discriminator"].vocab_size
     table = found["table"]
-    print(f"rows of their own: {table['own_rows']:,} tokens; others to a row: at most {table['ids_per_row']:,}")
+    print(f"rows of their own: {table['own_rows']:,} tokens; others to a row: about {table['ids_per_row']:,}")
     print(f"room for {table['room']:,} more tokens without another row")
     print(f"no two tokens share all they read: {table['uniqueness'] or 'NOT SO, hashed ids can meet'}")
     print(f"token table: {found['table_ratio']:,.1f} times smaller than a row for each of {vocab_size:,} tokens")

@@ -84,7 +84,7 @@ def table_facts(table: TokenEmbedding) -> dict[str, Any]:
     """How the ids share the rows.
 
     Returns:
-        `own_rows`; `ids_per_row`, most ids that read one shared row; `room` for more ids without another row;
+        `own_rows`; `ids_per_row`, how many ids read a shared row, on average; `room` for more ids without another row;
         `uniqueness`, why no two ids read the same, empty if some do.
     """
     if isinstance(table, DisentangledEmbedding):

@@ -28,10 +28,11 @@ from quorem.tokenization.special import SPECIAL_IDS
 BYTES = 4  # of a float32 and of an int32
 FULL_UP_TO = 100_000  # tokens; above it the full softmax is slower than the rest of a step
 UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+GRIDS = ("qr", "mixed_radix", "chinese_remainder", "path")
 USES = {  # which settings mean something to which kind
     "operation": ("qr", "mixed_radix", "chinese_remainder"),
     "rank": ("qr", "mixed_radix", "chinese_remainder", "low_rank"),
-    "divisor": ("qr", "path"),
+    "divisor": ("qr", "path", "dense"),  # dense: of its two-level head
     "digits": ("mixed_radix", "chinese_remainder"),
     "moduli": ("mixed_radix", "chinese_remainder"),
     "rows": ("hashing", "hash_embedding", "memcom"),
@@ -43,9 +44,9 @@ USES = {  # which settings mean something to which kind
 def lay_out(model: ModelSettings, *, vocab_size: int, width: int) -> tuple[dict[str, Any], dict[str, Any]]:
     """The `embedding` and `head` entries of a config.
 
-    With a budget and no tier, the shared part is as small as it can be and the tier takes the rest; with a tier (0 is
-    one), the shared part takes the rest. A table that would not be smaller than the dense one stays dense (the paper's
-    thresholding, arXiv:1909.02107, sec. 5.4).
+    With a budget and no tier, a grid is as small as it can be and the tier takes the rest; with a tier (0 is one), or
+    in a kind that is no grid, the shared part takes the rest. A table that would not be smaller than the dense one
+    stays dense (the paper's thresholding, arXiv:1909.02107, sec. 5.4).
 
     Args:
         model: the settings.
@@ -61,10 +62,11 @@ def lay_out(model: ModelSettings, *, vocab_size: int, width: int) -> tuple[dict[
     entry = _dense(vocab_size) if table.kind == "dense" else _fit(table, vocab_size, width, limit)
     if entry["kind"] != "dense" and size_of(entry, vocab_size, width) >= vocab_size * width * BYTES:
         entry = _dense(vocab_size)
+    entry, head = _with_head(model, entry, vocab_size)
     if limit is not None and size_of(entry, vocab_size, width) > limit:
         least = size_of(_fit(table, vocab_size, width, 0), vocab_size, width) if table.kind != "dense" else None
         raise UserError(_too_small(table, limit, least))
-    return _with_head(model, entry, vocab_size)
+    return entry, head
 
 
 def size_of(entry: dict[str, Any], vocab_size: int, width: int) -> int:
@@ -123,7 +125,7 @@ def _check(model: ModelSettings, vocab_size: int) -> None:
     defaults = EmbeddingSettings()
     for name, kinds in USES.items():
         value = getattr(table, name)
-        if value != getattr(defaults, name) and table.kind not in (*kinds, "dense"):
+        if value != getattr(defaults, name) and table.kind not in kinds:
             raise UserError(
                 f"model.embedding.{name}={value}: kind {table.kind} has no use for it: {', '.join(kinds)} have"
             )
@@ -131,6 +133,8 @@ def _check(model: ModelSettings, vocab_size: int) -> None:
         value = getattr(table, name)
         if value is not None and value < least:
             raise UserError(f"model.embedding.{name}={value}: {least} or more needed")
+    if table.moduli is not None and table.digits != defaults.digits:
+        raise UserError("model.embedding.digits and model.embedding.moduli say the same thing: give one of them")
     if table.hidden < 0:
         raise UserError(f"model.embedding.hidden={table.hidden}: 0 (linear) or a width needed")
     if table.rank not in (None, 1) and table.kind != "low_rank" and table.operation != "multiply":
@@ -165,54 +169,76 @@ def _dense(vocab_size: int) -> dict[str, Any]:
 
 def _fit(table: EmbeddingSettings, vocab_size: int, width: int, limit: int | None) -> dict[str, Any]:
     """The entry of that kind: with a limit the largest that keeps to it, or the smallest there is."""
-    default = min(round(8 * vocab_size**0.5), vocab_size - SPECIAL_IDS)
+    ordinary = min(round(8 * vocab_size**0.5), vocab_size - SPECIAL_IDS)
     if limit is None:
-        return _entry(table, vocab_size, width, default if table.tier is None else table.tier, None)
+        return _entry(table, vocab_size, width, ordinary if table.tier is None else table.tier, None)
 
-    def fits(entry: dict[str, Any]) -> bool:
-        return size_of(entry, vocab_size, width) <= limit
+    def smallest(tier: int) -> dict[str, Any]:
+        return _entry(table, vocab_size, width, tier, _sizes(table, vocab_size, width, tier)[0])
 
-    if table.kind in ("qr", "mixed_radix", "chinese_remainder", "path") and table.tier is None:
-        # The largest tier: sizes do not quite grow with it, as the grid shrinks, but nearly.
-        tier = _largest(0, vocab_size - SPECIAL_IDS - 1, lambda k: fits(_entry(table, vocab_size, width, k, None)))
-        return _entry(table, vocab_size, width, tier, None)
-    index = 0 if table.assignment == "identity" else vocab_size * BYTES
-    half = max(0, limit - index) // (2 * width * BYTES)
-    tier = min(default, half) if table.tier is None else table.tier
-    tail = max(1, vocab_size - SPECIAL_IDS - tier)
-    least, most = (square_divisor(tail), tail) if table.kind in ("qr", "path") else (1, tail)
-    most = min(most, width) if table.kind == "low_rank" else most
-    size = _largest(least, most, lambda n: fits(_entry(table, vocab_size, width, tier, n)))
+    def bytes_of(entry: dict[str, Any]) -> int:
+        return size_of(entry, vocab_size, width)
+
+    least, most = 0, vocab_size - SPECIAL_IDS - 1
+    if table.kind == "chinese_remainder" and table.moduli:  # a smaller tier would leave more than they tell apart
+        least = max(0, most + 1 - math.prod(_moduli(table.moduli) or []))
+    if table.tier is not None:
+        tier = table.tier
+    elif table.kind in GRIDS:  # sizes do not quite rise with the tier, as the grid shrinks, but nearly
+        tier = _largest(least, most, lambda number: bytes_of(smallest(number)) <= limit)
+    else:
+        half = (bytes_of(smallest(least)) + limit) / 2
+        tier = _largest(least, max(least, ordinary), lambda number: bytes_of(smallest(number)) <= half)
+    if table.tier is None and table.kind in GRIDS:
+        return smallest(tier)
+    first, last = _sizes(table, vocab_size, width, tier)
+    size = _largest(first, last, lambda number: bytes_of(_entry(table, vocab_size, width, tier, number)) <= limit)
     return _entry(table, vocab_size, width, tier, size)
 
 
+def _sizes(table: EmbeddingSettings, vocab_size: int, width: int, tier: int) -> tuple[int, int]:
+    """The smallest and the largest `size` of `_entry`; what takes memory rises from the one to the other."""
+    tail = max(1, vocab_size - SPECIAL_IDS - tier)
+    if table.kind == "qr":
+        return square_divisor(tail), tail
+    if table.kind == "path":
+        return _path_divisor(tail, width), tail
+    if table.kind in ("mixed_radix", "chinese_remainder"):
+        return even_moduli(tail, table.digits)[0], tail
+    return 1, width if table.kind == "low_rank" else tail
+
+
 def _entry(table: EmbeddingSettings, vocab_size: int, width: int, tier: int, size: int | None) -> dict[str, Any]:
-    """The entry with that tier; `size` is what scales the shared part: the divisor, rows or rank. None for defaults."""
+    """The entry with that tier; `size` is what scales the shared part: divisor, first modulus, rows or rank."""
     own_rows = min(vocab_size, SPECIAL_IDS + tier)
-    tail = vocab_size - own_rows
+    tail = max(1, vocab_size - own_rows)
     divisor = table.divisor or square_divisor(tail)
-    rank = {} if table.rank in (None, 1) else {"rank": table.rank}
+    products = {} if table.rank in (None, 1) else {"rank": table.rank}
     options: dict[str, Any] = {}
     if table.kind == "qr":
         divisor = table.divisor or size or divisor
-        options = {"operation": table.operation, **rank}
+        options = {"operation": table.operation, **products}
     elif table.kind == "path":
-        blocks = max(1, round((tail / width) ** 0.5))  # the fewest parameters: tail / c rows and c matrices
-        divisor = table.divisor or size or max(1, -(-tail // blocks))
+        divisor = table.divisor or size or _path_divisor(tail, width)
         options = {"hidden": table.hidden}
     elif table.kind == "mixed_radix":
-        moduli = _moduli(table.moduli) or even_moduli(max(1, tail), table.digits)
-        options = {"moduli": moduli, "operation": table.operation, **rank}
+        moduli = _moduli(table.moduli) or even_moduli(tail, table.digits, first=size)
+        options = {"moduli": moduli, "operation": table.operation, **products}
     elif table.kind == "chinese_remainder":
-        moduli = _moduli(table.moduli) or coprime_moduli(max(1, tail), table.digits)
-        options = {"moduli": moduli, "operation": table.operation, **rank}
+        moduli = _moduli(table.moduli) or coprime_moduli(tail, table.digits, first=size)
+        options = {"moduli": moduli, "operation": table.operation, **products}
     elif table.kind == "low_rank":
         options = {"rank": table.rank or size or max(1, width // 8)}
     else:
         rows = table.rows or size or max(1, round(2 * tail**0.5))  # those of the square grid
         options = {"rows": rows} | ({"functions": table.functions} if table.kind == "hash_embedding" else {})
-    grid = {"own_rows": own_rows, "divisor": max(1, divisor), "permuted": table.assignment != "identity"}
+    grid = {"own_rows": own_rows, "divisor": divisor, "permuted": table.assignment != "identity"}
     return {"kind": table.kind, **grid, **options}
+
+
+def _path_divisor(tail: int, width: int) -> int:
+    """Ids per quotient with the fewest parameters: tail / c rows and c matrices of width rows each."""
+    return -(-tail // max(1, round((tail / width) ** 0.5)))
 
 
 def _moduli(text: str | None) -> list[int] | None:
@@ -243,6 +269,12 @@ def _with_head(model: ModelSettings, entry: dict[str, Any], vocab_size: int) -> 
     if kind == "full":
         if entry.get("operation") in ("add", "concat"):
             raise UserError(f"model.head.kind=full, model.embedding.operation={entry['operation']}: {FACTORISES}")
+        table = model.embedding
+        if table.kind == "dense" and (table.tier is not None or table.assignment not in ("frequency", "identity")):
+            given = "tier" if table.tier is not None else "assignment"
+            raise UserError(
+                f"model.embedding.{given}: a dense table with a full softmax has no use for it: leave it out"
+            )
         return entry, {"kind": "full"}
     if entry["kind"] == "dense":
         tier = round(8 * vocab_size**0.5) if model.embedding.tier is None else model.embedding.tier

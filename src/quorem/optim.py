@@ -138,6 +138,8 @@ def layerwise_lr(name: str, *, lr: float, decay: float, num_layers: int, variant
 def _is_decayed(name: str, parameter: Tensor, decay_embeddings: bool) -> bool:
     if parameter.ndim <= 1 or name.endswith("bias") or "LayerNorm" in name:
         return False
+    if "word_embeddings." in name and not name.endswith(("word_embeddings.weight", "word_embeddings.own")):
+        return False  # factors of a product, multipliers, differences: shrinking them is not shrinking vectors
     return decay_embeddings or "embeddings." not in name
 
 
@@ -150,7 +152,7 @@ def parameter_groups(
 ) -> list[dict[str, Any]]:
     """Optimizer groups that hold every parameter exactly once, one group for each learning rate and decay.
 
-    LayerNorms, biases and all other one-dimensional parameters are not decayed.
+    LayerNorms, biases and all other one-dimensional parameters are not decayed, nor what shared rows are made of.
 
     Args:
         named_parameters: a tied parameter may come under several names: its first name sets the learning rate, and

@@ -4,6 +4,7 @@ Special tokens come first, then the tier (the most frequent tokens), then the to
 that follow each other share a quotient (a bucket of the two-level head), so that it helps if they are alike.
 """
 
+import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ WINDOW = 2
 TOKENS_READ = 20_000_000  # at most, in blocks spread over the whole data
 BLOCK = 2_000_000
 COMPONENTS = 32
+SEEN_OFTEN_ENOUGH = 3  # rarer tokens are not clustered: their contexts say little
 
 
 def token_order(
@@ -53,12 +55,29 @@ def token_order(
     own, tail = order[:own_rows], order[own_rows:]
     if kind == "random":
         tail = tail[torch.randperm(len(tail), generator=torch.Generator().manual_seed(seed))]
-    elif kind == "cluster" and len(tail) > divisor:
-        groups = clusters(context_vectors(shards, tail.numpy(), seed=seed), size=divisor)
-        tail = tail[torch.from_numpy(np.concatenate(groups))]
+    elif kind == "cluster":
+        seen = int((shards.counts[tail] >= SEEN_OFTEN_ENOUGH).sum()) // divisor * divisor  # whole groups
+        if seen > divisor:
+            vectors = context_vectors(shards, tail[:seen].numpy(), seed=seed)
+            groups = clusters(vectors, size=divisor)
+            tail = torch.cat([tail[torch.from_numpy(np.concatenate(groups))], tail[seen:]])
     elif kind == "file":
         tail = _listed_first(tail, str(path), tokens or {})
     return torch.cat([own, tail])
+
+
+def check_order(kind: str, path: str | None) -> None:
+    """Check, before anything is made, that an order can be had.
+
+    Raises:
+        UserError: for a file that cannot be read, or if scikit-learn is needed and not installed.
+    """
+    if kind == "cluster" and importlib.util.find_spec("sklearn") is None:
+        raise UserError(
+            "model.embedding.assignment=cluster needs scikit-learn: pip install 'quorem[cluster]', or choose frequency"
+        )
+    if kind == "file":
+        _read_lines(str(path))
 
 
 def frequency_order(counts: Tensor, *, num_special: int = SPECIAL_IDS) -> Tensor:
@@ -71,28 +90,29 @@ def context_vectors(shards: Shards, ids: np.ndarray, *, seed: int = 0) -> np.nda
     """What stands around each of some tokens, float32 (len(ids), COMPONENTS): Hellinger PCA (arXiv:1312.5542).
 
     Counts of the most frequent tokens up to WINDOW places to the left and to the right, as square roots of shares, by a
-    truncated singular value decomposition. Memory grows with the number of distinct pairs in TOKENS_READ tokens, not
-    with V times anything.
+    truncated singular value decomposition. Pairs are counted inside documents, in at most TOKENS_READ tokens. Memory
+    grows with the number of distinct pairs, and with a few arrays of COMPONENTS numbers for each of the tokens.
 
     Raises:
         UserError: if scikit-learn is not installed.
     """
-    try:
-        from scipy.sparse import coo_matrix
-        from sklearn.utils.extmath import randomized_svd
-    except ImportError as error:
-        raise UserError(
-            "model.embedding.assignment=cluster needs scikit-learn: pip install 'quorem[cluster]', or choose frequency"
-        ) from error
+    check_order("cluster", None)
+    from scipy.sparse import coo_matrix
+    from sklearn.utils.extmath import randomized_svd
+
     vocab_size, width = len(shards.counts), 2 * CONTEXTS
     row, column = np.full(vocab_size, -1, np.int64), np.full(vocab_size, -1, np.int64)
     row[ids] = np.arange(len(ids))
     frequent = np.argsort(-shards.counts, kind="stable")[:CONTEXTS]
     column[frequent] = np.arange(len(frequent))
     keys, numbers = np.empty(0, np.int64), np.empty(0, np.int64)
+    separator = shards.tokens[shards.ends[0] - 1]
+    column[separator] = -1
     for block in _blocks(shards):
+        document = np.cumsum(block == separator)
         for offset in range(1, WINDOW + 1):
-            early, late = block[:-offset], block[offset:]
+            same = document[:-offset] == document[offset:]
+            early, late = block[:-offset][same], block[offset:][same]
             for side, (token, context) in enumerate(((late, early), (early, late))):
                 key = row[token] * width + side * CONTEXTS + column[context]
                 found, counted = np.unique(key[(row[token] >= 0) & (column[context] >= 0)], return_counts=True)
@@ -102,7 +122,7 @@ def context_vectors(shards: Shards, ids: np.ndarray, *, seed: int = 0) -> np.nda
     totals = np.bincount(rows, numbers, len(ids)).clip(min=1)
     shares = np.sqrt(numbers / totals[rows]).astype(np.float32)
     matrix = coo_matrix((shares, (rows, keys % width)), shape=(len(ids), width)).tocsr()
-    left, values, _ = randomized_svd(matrix, n_components=min(COMPONENTS, *matrix.shape), random_state=seed)
+    left, values, _ = randomized_svd(matrix, n_components=min(COMPONENTS, *matrix.shape), random_state=seed % 2**32)
     return (left * values).astype(np.float32)
 
 
@@ -132,9 +152,10 @@ def clusters(vectors: np.ndarray, *, size: int) -> list[np.ndarray]:
     return groups
 
 
-def stored_order(path: Path) -> Tensor | None:
-    """An order that `store_order` wrote, or None."""
-    return torch.from_numpy(np.fromfile(path, np.int32).astype(np.int64)) if path.exists() else None
+def stored_order(path: Path, vocab_size: int) -> Tensor | None:
+    """An order of so many ids that `store_order` wrote, or None."""
+    order = np.fromfile(path, np.int32).astype(np.int64) if path.exists() else np.empty(0, np.int64)
+    return torch.from_numpy(order) if len(order) == vocab_size else None
 
 
 def store_order(path: Path, order: Tensor) -> None:
@@ -150,10 +171,7 @@ def _blocks(shards: Shards) -> Iterator[np.ndarray]:
 
 
 def _listed_first(tail: Tensor, path: str, tokens: dict[str, Any]) -> Tensor:
-    try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"model.embedding.assignment_file={path}: cannot be read ({error})") from error
+    lines = _read_lines(path)
     seen: dict[int, int] = {}
     for number, line in enumerate(lines, 1):
         token = tokens.get(line)
@@ -165,3 +183,10 @@ def _listed_first(tail: Tensor, path: str, tokens: dict[str, Any]) -> Tensor:
         raise UserError(f"{path}: none of its {len(lines)} lines is a token of the vocabulary: one token a line needed")
     place = torch.tensor([seen.get(token, len(lines) + 1) for token in tail.tolist()])
     return tail[place.argsort(stable=True)]
+
+
+def _read_lines(path: str) -> list[str]:
+    try:
+        return Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"model.embedding.assignment_file={path}: cannot be read ({error})") from error

@@ -107,6 +107,8 @@ def network_configs(model: ModelSettings, *, vocab_size: int, max_length: int) -
     )
     if model.generator.dropout is not None:
         own |= dict.fromkeys(("hidden_dropout_prob", "attention_probs_dropout_prob"), model.generator.dropout)
+    if own.get("embedding_size", shared["embedding_size"]) != shared["embedding_size"]:
+        lay_out(model, vocab_size=vocab_size, width=own["embedding_size"])  # its own width has to do too
     generator = QuoremConfig(**{**shared, **own}, **_sizes(named.generator, model.generator, "generator"), head=head)
     discriminator = QuoremConfig(**shared, **_sizes(named.discriminator, model.discriminator, "discriminator"))
     for name, config in (("generator", generator), ("discriminator", discriminator)):

@@ -13,7 +13,7 @@ from quorem.data.documents import Document, RowCounts
 from quorem.data.readers.csv import read_csv
 from quorem.data.shards import Shards, shard_fingerprint, write_shards
 from quorem.errors import UserError
-from quorem.order import store_order, stored_order, token_order
+from quorem.order import check_order, store_order, stored_order, token_order
 from quorem.presets import network_configs
 from quorem.recipes import resolve
 from quorem.runs import Run, fingerprint_files
@@ -43,8 +43,10 @@ def pretrain(config: PretrainConfig, out: Path) -> dict[str, Any]:
     config = resolve(config)
     path = Path(config.data.path)
     read_csv(path, text_column=config.data.text_column)  # missing files and columns are found before anything is made
+    table = config.model.embedding
+    check_order(table.assignment, table.assignment_file)
     run = Run(out, to_mapping(config))
-    inputs = fingerprint_files(path)
+    inputs = fingerprint_files(path, *([Path(table.assignment_file)] if table.assignment_file else []))
     run.write_environment(inputs=inputs, seed=config.train.seed, **hardware(config.train.precision))
     if run.result is not None:
         logger.info("%s: this run is finished; nothing to do", out)
@@ -138,7 +140,7 @@ def arrange(config: PretrainConfig, run: Run, tokenizer: PreTrainedTokenizerFast
     grid = layout.embedding or {}
     if not grid.get("permuted") or table.assignment == "frequency":
         return None
-    order = stored_order(kept)
+    order = stored_order(kept, len(tokenizer))
     if order is None:
         order = token_order(
             table.assignment, shards, own_rows=grid["own_rows"], divisor=grid["divisor"], seed=config.train.seed,

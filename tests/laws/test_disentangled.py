@@ -4,7 +4,7 @@ import pytest
 import torch
 from test_objective import build, gradients, run, sample_batch
 
-from quorem.embeddings import EMBEDDINGS
+from quorem.embeddings import EMBEDDINGS, Assignment
 from quorem.embeddings.disentangled import DisentangledEmbedding
 from quorem.modeling import QuoremForPreTraining
 from quorem.optim import build_optimizer, parameter_groups
@@ -15,7 +15,8 @@ every_kind = pytest.mark.parametrize("kind", [kind for kind in EMBEDDINGS if kin
 
 
 def make(kind):
-    module = build(embedding={"kind": kind, "tier": 10, **OPTIONS.get(kind, {})}, disentangled=True)
+    tier = {} if kind == "dense" else {"tier": 10}
+    module = build(embedding={"kind": kind, **tier, **OPTIONS.get(kind, {})}, disentangled=True)
     assert module.generator.config.embedding["kind"] == kind  # nothing was too large to be worth it
     embedding = module.discriminator.get_input_embeddings()
     assert isinstance(embedding, DisentangledEmbedding)
@@ -96,3 +97,17 @@ def test_state_comes_back_with_the_tie(kind, tmp_path):
     assert other.generator.generator_lm_head.embedding is base
     names = [name for name, _ in other.named_parameters(remove_duplicate=False)]
     assert len(names) == len(list(other.parameters()))
+
+
+def test_a_table_of_several_parts_can_be_disentangled():
+    torch.manual_seed(0)
+    base = EMBEDDINGS["path"](Assignment(60, own_rows=5, divisor=20), 8, hidden=4)
+    embedding, ids = DisentangledEmbedding(base), torch.arange(60)
+    assert torch.equal(embedding(ids), base(ids))
+    with torch.no_grad():
+        for difference in embedding.differences:
+            difference.normal_()
+    assert not torch.allclose(embedding(ids), base(ids))
+    torch.testing.assert_close(embedding.merged()(ids), embedding(ids))
+    embedding(ids).sum().backward()
+    assert all(parameter.grad is None for parameter in base.parameters())

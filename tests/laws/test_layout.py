@@ -46,14 +46,16 @@ def test_a_budget_is_kept_and_used(kind, ratio, tier):
     vocab_size, width = 20_000, 64
     given = {} if tier is None else {"tier": tier}
     if (kind, ratio) == ("path", 9):  # its matrices take more
-        with pytest.raises(UserError, match="takes at least"):
+        with pytest.raises(UserError, match="takes at least") as refused:
             entries(vocab_size, width, kind=kind, compression="9x", **given)
+        least = int(str(refused.value).split("at least ")[1].split(" ")[0].replace(",", ""))
+        assert least > vocab_size * width * 4 / 9
+        assert entries(vocab_size, width, kind=kind, budget=str(least), **given)[0]["kind"] == kind
         return
     entry, _ = entries(vocab_size, width, kind=kind, compression=f"{ratio}x", **given)
     held, limit = size_of(entry, vocab_size, width), vocab_size * width * 4 / ratio
     assert held <= limit
-    if kind not in ("mixed_radix", "chinese_remainder", "low_rank") or tier is None:
-        assert held > (0.8 if kind == "low_rank" else 0.95) * limit
+    assert held > (0.8 if kind == "low_rank" else 0.95) * limit
     assert entry["kind"] == kind
     if tier is not None:
         assert entry["own_rows"] == tier + 5
@@ -84,6 +86,7 @@ def test_a_budget_without_a_tier_gives_the_frequent_tokens_rows_of_their_own():
         ({"kind": "qr", "operation": "add", "rank": 2}, "operation=multiply is needed"),
         ({"kind": "chinese_remainder", "moduli": "6,9"}, "6 and 9 share the factor 3"),
         ({"kind": "mixed_radix", "moduli": "a,b"}, "numbers with commas"),
+        ({"kind": "mixed_radix", "digits": 3, "moduli": "97,101"}, "give one of them"),
         ({"kind": "mixed_radix", "digits": 1}, "digits=1: 2 or more"),
         ({"kind": "path", "hidden": -1}, "hidden=-1"),
         ({"kind": "low_rank", "rank": 99}, "rank=99: 1 to the width, 16"),
@@ -108,6 +111,26 @@ def test_the_head_follows_the_vocabulary():
     assert entries(20_000)[1] == {"kind": "full"}
     assert entries(200_000)[1]["kind"] == "two_level"
     assert entries(20_000, kind="qr")[1]["kind"] == "two_level"
+
+
+@pytest.mark.parametrize(
+    ("vocab_size", "width", "given"),
+    [
+        (1_000_000, 128, {"kind": "memcom", "compression": "50x"}),
+        (100_000, 128, {"kind": "hashing", "rows": 2000, "assignment": "identity", "budget": "1100000"}),
+        (1_000_000, 128, {"kind": "path", "tier": 8000, "assignment": "identity", "compression": "32x"}),
+        (20_000, 64, {"kind": "chinese_remainder", "moduli": "97,101", "assignment": "identity", "compression": "1.5"}),
+    ],
+)
+def test_budgets_that_can_be_met_are_met(vocab_size, width, given):
+    assert entries(vocab_size, width, **given)[0]["kind"] == given["kind"]
+
+
+def test_a_dense_table_is_told_what_it_has_no_use_for():
+    for given in ({"rank": 8}, {"rows": 5}, {"operation": "add"}, {"tier": 9}, {"assignment": "cluster"}):
+        with pytest.raises(UserError, match="no use for it"):
+            entries(20_000, **given)
+    assert entries(20_000, tier=9, head={"kind": "two_level"})[0]["own_rows"] == 14
 
 
 def test_sizes_people_write():

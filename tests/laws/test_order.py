@@ -13,7 +13,7 @@ from quorem.data.shards import Shards, write_shards
 from quorem.errors import UserError
 from quorem.order import ORDERS, clusters, frequency_order, store_order, stored_order, token_order
 
-VOCAB, OWN, DIVISOR = 85, 15, 10
+VOCAB, OWN, DIVISOR = 82, 12, 10
 KINDS = 7  # of planted tokens, ten each
 
 
@@ -28,7 +28,7 @@ class NumberTokenizer:
 
 @pytest.fixture
 def shards(tmp_path, monkeypatch):
-    """Documents in which the kind of a token follows from its neighbours; ids 5 to 14 are the neighbours."""
+    """Documents in which the kind of a token follows from its neighbours; ids 5 to 11 are the neighbours."""
     monkeypatch.setattr(shards_module, "encode", lambda _, texts: [[int(i) for i in text.split()] for text in texts])
     rng = np.random.default_rng(0)
     kind_of = rng.permutation(np.repeat(np.arange(KINDS), 10))
@@ -36,7 +36,7 @@ def shards(tmp_path, monkeypatch):
     for _ in range(4000):
         token = rng.integers(70)
         kind = kind_of[token]
-        texts.append(f"{5 + kind} {15 + token} {5 + (kind + 3) % KINDS}")
+        texts.append(f"{5 + kind} {12 + token} {5 + (kind + 3) % KINDS}")
     write_shards(tmp_path / "s", (Document(t, row=i) for i, t in enumerate(texts)), NumberTokenizer(), made_from="x")
     return Shards(tmp_path / "s"), kind_of
 
@@ -53,10 +53,10 @@ def test_every_order_has_each_id_once_special_and_frequent_ones_first(shards, ki
 
 def test_tokens_in_like_contexts_come_into_one_group(shards):
     data, kind_of = shards
-    tail = token_order("cluster", data, own_rows=OWN, divisor=DIVISOR)[OWN:] - 15
+    tail = token_order("cluster", data, own_rows=OWN, divisor=DIVISOR)[OWN:] - 12
     groups = [set(kind_of[tail[start : start + 10]]) for start in range(0, 70, 10)]
-    assert sum(len(group) for group in groups) <= 2 * KINDS  # a median cuts kinds in two; by chance it would be 38
-    rarest_last = torch.from_numpy(data.counts)[tail.view(7, 10) + 15]
+    assert sum(len(group) for group in groups) == KINDS  # by chance it would be 38
+    rarest_last = torch.from_numpy(data.counts)[tail.view(7, 10) + 12]
     assert (rarest_last.diff(dim=1) <= 0).all()
 
 
@@ -71,18 +71,21 @@ def test_groups_are_full_and_have_each_row_once(number, size):
 
 
 def test_counts_of_contexts_are_those_of_a_plain_loop(shards, monkeypatch):
-    """Whatever the size of the blocks that are read (but for pairs that a block's edge parts)."""
+    """Inside documents."""
     data, _ = shards
     monkeypatch.setattr(order_module, "COMPONENTS", 70)
-    ids = np.arange(15, 85)
+    ids = np.arange(12, 82)
     vectors = order_module.context_vectors(data, ids)
     tokens, contexts = data.tokens.astype(int), np.argsort(-data.counts, kind="stable")[:1000].tolist()
+    document = np.cumsum(tokens == 3)
     table = np.zeros((70, 2000))
     for place, token in enumerate(tokens):
         for offset in (1, 2):
             for side, other in ((0, place - offset), (1, place + offset)):
-                if token >= 15 and 0 <= other < len(tokens) and tokens[other] in contexts:
-                    table[token - 15, side * 1000 + contexts.index(tokens[other])] += 1
+                if token < 12 or not 0 <= other < len(tokens) or tokens[other] == 3:
+                    continue
+                if document[other] == document[place]:
+                    table[token - 12, side * 1000 + contexts.index(tokens[other])] += 1
     shares = np.sqrt(table / table.sum(1, keepdims=True).clip(min=1))
     np.testing.assert_allclose(vectors @ vectors.T, shares @ shares.T, atol=1e-4)
 
@@ -105,8 +108,10 @@ def test_a_file_says_what_comes_first(shards, tmp_path):
 
 def test_an_order_is_stored_whole(tmp_path):
     path = tmp_path / "order.bin"
-    assert stored_order(path) is None
+    assert stored_order(path, 1000) is None
     order = torch.randperm(1000)
     store_order(path, order)
-    assert torch.equal(stored_order(path), order)
+    assert torch.equal(stored_order(path, 1000), order)
+    path.write_bytes(path.read_bytes()[:-4])
+    assert stored_order(path, 1000) is None
     assert [file.name for file in tmp_path.iterdir()] == ["order.bin"]

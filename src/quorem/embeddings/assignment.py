@@ -81,7 +81,9 @@ class Assignment(nn.Module):
         """
         if self.rank is None:
             raise ValueError("an identity assignment has no order to set")
-        if not torch.equal(order.sort().values.cpu(), torch.arange(self.vocab_size)):
+        here = torch.zeros(self.vocab_size, dtype=torch.bool, device=order.device)
+        here[order] = True
+        if len(order) != self.vocab_size or not here.all():
             raise ValueError(f"each of the {self.vocab_size} ids is needed exactly once")
         self.rank[order] = torch.arange(self.vocab_size, dtype=torch.int32, device=self.rank.device)
         self._ids = None

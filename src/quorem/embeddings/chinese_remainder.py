@@ -70,9 +70,9 @@ def check_moduli(moduli: Sequence[int], tail: int) -> None:
         )
 
 
-def coprime_moduli(tail: int, digits: int) -> list[int]:
-    """Pairwise coprime moduli near the digits-th root of tail, their product at least tail."""
-    root = max(2, round(tail ** (1 / digits)))
+def coprime_moduli(tail: int, digits: int, *, first: int | None = None) -> list[int]:
+    """Pairwise coprime moduli near the digits-th root of tail, or not below `first`, their product at least tail."""
+    root = max(2, round(tail ** (1 / digits)), first or 0)
     while True:
         moduli: list[int] = []
         candidate = root

@@ -26,8 +26,20 @@ class DenseEmbedding(TokenEmbedding):
 
     def from_dense(self, weight: Tensor) -> float:
         """A copy."""
+        if weight.shape != self.weight.shape:
+            raise ValueError(f"a table of shape {tuple(self.weight.shape)} needed, not {tuple(weight.shape)}")
         self.weight.data.copy_(weight)
         return 1.0
+
+    @torch.no_grad()
+    def grown(self, vocab_size: int) -> TokenEmbedding:
+        """More rows; without a grid there is none that new ids would have to join."""
+        if self.assignment.tail:
+            return super().grown(vocab_size)
+        larger = DenseEmbedding(Assignment(vocab_size, own_rows=vocab_size, divisor=1), self.dim)
+        larger.weight.data = larger.weight.data.to(self.weight)
+        larger.weight.data[: len(self.weight)] = self.weight
+        return larger
 
     def reset_parameters(self, std: float) -> None:
         """Entries from N(0, std^2)."""

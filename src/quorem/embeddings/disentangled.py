@@ -9,14 +9,17 @@ import copy
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from quorem.embeddings.base import TokenEmbedding
+from quorem.embeddings.dense import DenseEmbedding
 
 
 class DisentangledEmbedding(TokenEmbedding):
     """base's parameters without their gradient, plus differences of the same shapes, 0 at first.
 
-    The sum is formed of rows, before they are combined, so that it fits any embedding and costs one more small table.
+    Shared rows are summed with their differences before they are combined, so that it fits any embedding. It costs one
+    more table of the same size.
 
     Args:
         base: the generator's embedding. It is not a sub-module, so that it is trained and saved once.
@@ -35,6 +38,8 @@ class DisentangledEmbedding(TokenEmbedding):
     def forward(self, ids: Tensor) -> Tensor:
         """Vectors (*batch, D) of ids int64 (*batch)."""
         base = self.base
+        if isinstance(base, DenseEmbedding):  # the rows that are read, rather than a sum of whole tables
+            return F.embedding(ids, base.weight.detach()) + F.embedding(ids, self.differences[0])
         rows = {
             name: parameter.detach() + difference
             for (name, parameter), difference in zip(base.named_parameters(), self.differences, strict=True)

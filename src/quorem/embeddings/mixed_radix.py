@@ -57,8 +57,15 @@ class MixedRadixEmbedding(PartitionEmbedding):
         return *digits, tail
 
 
-def even_moduli(tail: int, digits: int) -> list[int]:
-    """Moduli of `digits` digits of about equal size, the fewest rows: the least m with m^digits >= tail, exactly."""
+def even_moduli(tail: int, digits: int, *, first: int | None = None) -> list[int]:
+    """All moduli but the last of `digits` digits that tell `tail` ids apart, exactly.
+
+    They are of about equal size, the fewest rows: the least m with m^digits >= tail; but for the first, if it is given.
+    """
+    if first is not None and digits > 2:
+        return [first, *even_moduli(-(-tail // first), digits - 1)]
+    if first is not None:
+        return [first]
     root = max(1, round(tail ** (1 / digits)) - 1)
     while root**digits < tail:
         root += 1

@@ -11,8 +11,6 @@ from torch import Tensor
 from quorem.embeddings.assignment import Assignment
 from quorem.embeddings.partition import PartitionEmbedding
 
-IMPUTATIONS = 20  # rounds that fill in what an incomplete last bucket lacks
-
 
 class QuotientRemainderEmbedding(PartitionEmbedding):
     """Own rows for the first K ranks; for every other rank, its quotient's and its remainder's row, combined.
@@ -45,24 +43,28 @@ class QuotientRemainderEmbedding(PartitionEmbedding):
         """Least squares in closed form, for each column the (quotients, divisor) matrix of its entries.
 
         multiply: the singular vectors of its `rank` largest singular values; add: row mean plus column mean less the
-        mean of all; concat: row means or column means. An incomplete last bucket is filled in with the fit, in rounds.
+        mean of all; concat: row means or column means. Where the last bucket is incomplete, the full buckets are
+        fitted, then the last one's row to its members. (Its few members then do not move the remainders' rows, as they
+        would in the least squares of all.)
         """
-        quotients, divisor = self.quotient.shape[0], self.remainder.shape[0]
-        grid = weight.float().new_zeros(quotients * divisor, self.dim)
-        grid[: len(weight)] = weight
-        grid[len(weight) :] = weight.float().mean(0)
-        rounds = 1 if len(weight) == len(grid) else IMPUTATIONS
-        for _ in range(rounds):
-            fitted = self._fit_grid(grid.view(quotients, divisor, self.dim))
-            grid[len(weight) :] = fitted.view(-1, self.dim)[len(weight) :]
-
-    def _fit_grid(self, grid: Tensor) -> Tensor:
-        """Fit a full grid (quotients, divisor, D), set the tables, and return what they give."""
+        divisor = self.remainder.shape[0]
+        full = len(weight) // divisor
+        grid = weight[: full * divisor].float().view(full, divisor, self.dim)
         quotient, remainder = self._closed_form(grid)
-        self.quotient.data.copy_(quotient)
+        self.quotient.data[:full].copy_(quotient)
         self.remainder.data.copy_(remainder)
-        ranks = torch.arange(grid.shape[0] * grid.shape[1], device=grid.device)
-        return self.tail_vectors(ranks).view(grid.shape)
+        if full < len(self.quotient):
+            self.quotient.data[full].copy_(self._last_row(weight[full * divisor :].float()))
+
+    def _last_row(self, members: Tensor) -> Tensor:
+        """The quotient's row that is best for `members` (n, D), the vectors of its first n remainders."""
+        rows = self.remainder[: len(members)].float()
+        if self.operation == "concat":
+            return members[:, : self.quotient.shape[1]].mean(0)
+        if self.operation == "add":
+            return (members - rows).mean(0)
+        factors = rows.view(len(members), self.rank, self.dim).permute(2, 0, 1)  # for each column (n, rank)
+        return torch.linalg.pinv(factors).matmul(members.T.unsqueeze(-1)).squeeze(-1).T.flatten()
 
     def _closed_form(self, grid: Tensor) -> tuple[Tensor, Tensor]:
         rows, columns = grid.mean(1), grid.mean(0)

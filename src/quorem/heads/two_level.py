@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from quorem.embeddings import TokenEmbedding
+from quorem.embeddings.assignment import IDS_AT_ONCE
 from quorem.heads.base import GeneratorHead, draw, without_autocast
 
 CONDITIONS = ("mlp", "multiply")
@@ -78,12 +79,16 @@ class TwoLevelHead(GeneratorHead):
     @torch.no_grad()
     def start_at_unigram(self, counts: Tensor) -> None:
         """Biases = log mass of the tier's tokens and of the buckets; remainders by their share over all buckets."""
-        grid = self.embedding.assignment
-        share = counts.double().clamp(min=0.5)[grid.ids(torch.arange(grid.vocab_size, device=counts.device))]
-        tail = F.pad(share[grid.own_rows :], (0, grid.num_quotients * grid.divisor - grid.tail))
-        tail = tail.view(grid.num_quotients, grid.divisor)
-        self.bias.copy_((torch.cat([share[: grid.own_rows], tail.sum(1)]) / share.sum()).log())
-        self.remainder_bias.copy_((tail.sum(0) / tail.sum()).log())
+        first = torch.zeros_like(self.bias, dtype=torch.float64)
+        second = torch.zeros_like(self.remainder_bias, dtype=torch.float64)
+        for start in range(0, len(counts), IDS_AT_ONCE):
+            share = counts[start : start + IDS_AT_ONCE].double().clamp(min=0.5)
+            ids = torch.arange(start, start + len(share), device=counts.device)
+            classes, _, remainders = self._codes(self.embedding.assignment.ranks(ids))
+            first.index_add_(0, classes, share)
+            second.index_add_(0, remainders, share.where(classes >= self.embedding.assignment.own_rows, 0.0))
+        self.bias.copy_((first / first.sum()).log())
+        self.remainder_bias.copy_((second / second.sum()).log())
 
     def nll(self, hidden: Tensor, targets: Tensor) -> Tensor:
         """Exact -log p, float32 (n,)."""

@@ -46,7 +46,7 @@ class PretrainProgram:
         self.total_steps = train.max_steps or max(1, round(train.epochs * self.order.steps_per_epoch))
         self.special = torch.tensor([i for i in tokenizer.all_special_ids if i != tokenizer.unk_token_id])
         self.mask_id = tokenizer.mask_token_id
-        counts = torch.from_numpy(shards.counts.copy())
+        counts = torch.from_numpy(shards.counts)
         self.unigram_entropy = entropy(shards.counts)
         self.module = build_electra(config, counts, order)
         self.detected = BinaryMetrics()
@@ -133,16 +133,16 @@ def build_electra(config: PretrainConfig, counts: Tensor, order: Tensor | None =
         config.model, vocab_size=len(counts), max_length=config.data.max_length or 2
     )
     generator, discriminator = QuoremForMaskedLM(generator_config), QuoremForPreTraining(discriminator_config)
-    for network in (generator, discriminator):
-        assignment = network.get_input_embeddings().assignment
-        if assignment.rank is not None:
-            assignment.set_order(frequency_order(counts) if order is None else order)
     module = Electra(
         generator,
         discriminator,
         shared_embeddings=config.model.shared_embeddings,
         disentangled=bool(config.model.disentangled_embeddings),
     )
+    tables = [network.get_input_embeddings().assignment for network in (generator, discriminator)]
+    for assignment in {id(table): table for table in tables if table.rank is not None}.values():  # one, if shared
+        order = frequency_order(counts) if order is None else order
+        assignment.set_order(order)
     if RECIPES[config.objective.recipe].start_at_unigram:
         generator.generator_lm_head.start_at_unigram(counts)
     return module
