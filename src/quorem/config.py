@@ -59,7 +59,7 @@ class EmbeddingSettings:
 class HeadSettings:
     """The generator's output."""
 
-    kind: str = option("auto", "full, two_level, or auto: two_level with qr tables, else full")
+    kind: str = option("auto", "full, two_level, or auto: full for dense tables up to 100,000 tokens, else two_level")
     condition: str = option("mlp", "two_level: how the bucket enters: mlp or multiply")
 
 

@@ -36,7 +36,7 @@ class QuoremConfig(PreTrainedConfig):
             N(0, 1/(3 fan-in))).
         initializer_range (`float`): standard deviation for bert.
         layer_norm_eps (`float`): epsilon of every LayerNorm.
-        embedding (`dict`): kind (dense or qr), own_rows, divisor, permuted; for qr also operation.
+        embedding (`dict`): kind (quorem.embeddings.EMBEDDINGS), own_rows, divisor, permuted, and the kind's options.
         head (`dict`): the generator's output: kind (full or two_level); for two_level also condition.
         never_targets (`list`): ids the generator never predicts.
         classifier_head (`str`): paper (dropout and one linear layer) or hf (transformers' two layers).

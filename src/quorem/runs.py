@@ -5,7 +5,7 @@
     metrics.jsonl      one object a logged step
     result.json        written last: a run that has it is finished
     discriminator/, generator/ or model/    config.json, model.safetensors, tokenizer.json, vocab.txt
-    data/              tokenizer and token shards, made once
+    data/              tokenizer, token shards and the order of the tokens, made once
     state/step-NNNNNN/ weights, optimizer and counters, for resuming only
 
 Every file but metrics.jsonl, which grows line by line, appears under a temporary name and is renamed when it is
