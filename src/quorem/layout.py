@@ -270,10 +270,9 @@ def _with_head(model: ModelSettings, entry: dict[str, Any], vocab_size: int) -> 
         if entry.get("operation") in ("add", "concat"):
             raise UserError(f"model.head.kind=full, model.embedding.operation={entry['operation']}: {FACTORISES}")
         table = model.embedding
-        if table.kind == "dense" and (table.tier is not None or table.assignment not in ("frequency", "identity")):
-            given = "tier" if table.tier is not None else "assignment"
+        if table.kind == "dense" and table.assignment not in ("frequency", "identity"):
             raise UserError(
-                f"model.embedding.{given}: a dense table with a full softmax has no use for it: leave it out"
+                f"model.embedding.assignment={table.assignment}: a dense table with a full softmax has no use for it"
             )
         return entry, {"kind": "full"}
     if entry["kind"] == "dense":

@@ -127,7 +127,7 @@ def test_budgets_that_can_be_met_are_met(vocab_size, width, given):
 
 
 def test_a_dense_table_is_told_what_it_has_no_use_for():
-    for given in ({"rank": 8}, {"rows": 5}, {"operation": "add"}, {"tier": 9}, {"assignment": "cluster"}):
+    for given in ({"rank": 8}, {"rows": 5}, {"operation": "add"}, {"assignment": "cluster"}):
         with pytest.raises(UserError, match="no use for it"):
             entries(20_000, **given)
     assert entries(20_000, tier=9, head={"kind": "two_level"})[0]["own_rows"] == 14
