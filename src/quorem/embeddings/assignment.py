@@ -55,7 +55,10 @@ class Assignment(nn.Module):
 
     def digits(self, ranks: Tensor) -> tuple[Tensor, Tensor]:
         """Quotient and remainder, int64 (*batch) each, of ranks int64 (*batch); ranks with an own row give (0, 0)."""
-        tail = (ranks - self.own_rows).clamp(min=0)
+        return self.tail_digits((ranks - self.own_rows).clamp(min=0))
+
+    def tail_digits(self, tail: Tensor) -> tuple[Tensor, Tensor]:
+        """Quotient and remainder, int64 (*batch) each, of the ranks own_rows + tail, tail int64 (*batch)."""
         return torch.div(tail, self.divisor, rounding_mode="floor"), tail % self.divisor
 
     def grown(self, vocab_size: int) -> "Assignment":

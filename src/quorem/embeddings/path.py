@@ -37,9 +37,8 @@ class PathEmbedding(TieredEmbedding):
 
     def tail_vectors(self, tail: Tensor) -> Tensor:
         """The functions are applied a block at a time, to the rows that need it."""
-        divisor = self.assignment.divisor
-        quotients = torch.div(tail, divisor, rounding_mode="floor").flatten()
-        rows = F.embedding((tail % divisor).flatten(), self.remainder)
+        quotients, remainders = self.assignment.tail_digits(tail.flatten())
+        rows = F.embedding(remainders, self.remainder)
         order = quotients.argsort(stable=True)
         sizes = torch.bincount(quotients, minlength=self.assignment.num_quotients).tolist()
         parts = [self._transform(part, block) for block, part in enumerate(rows[order].split(sizes)) if len(part)]

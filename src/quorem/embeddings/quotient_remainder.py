@@ -36,8 +36,7 @@ class QuotientRemainderEmbedding(PartitionEmbedding):
 
     def codes(self, tail: Tensor) -> tuple[Tensor, ...]:
         """Quotient and remainder by the divisor."""
-        divisor = self.assignment.divisor
-        return torch.div(tail, divisor, rounding_mode="floor"), tail % divisor
+        return self.assignment.tail_digits(tail)
 
     def fit_tail(self, weight: Tensor) -> None:
         """Least squares in closed form, for each column the (quotients, divisor) matrix of its entries.
