@@ -20,8 +20,9 @@ from quorem.finetune import finetune
 from quorem.origin import finetune_original, pretrain_original
 from quorem.predict import predict
 from quorem.pretrain import pretrain
-from quorem.samples import write_reviews
+from quorem.samples import entropies, write_reviews, write_sessions
 
+CATALOGUE_SIZE = 100_000  # of `quorem sample items`
 SETTING = re.compile(r"[A-Za-z_]\w*(\.\w+)*=")  # section.key=value, anywhere on the line
 DISC_IS_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 FULL = re.compile(rf"No space left|os error ({'|'.join(map(str, DISC_IS_FULL))})\b|requested and \d+ written")
@@ -90,14 +91,15 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"quorem {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    command = _add(commands, "pretrain", "pre-train on a column of a CSV", _pretrain, PretrainConfig())
-    command.add_argument("csv", nargs="?", help="the data; data.path if not given")
-    command.add_argument("--text-column", help="its column of text (data.text_column)")
+    command = _add(commands, "pretrain", "pre-train on a column of a CSV or lines of text", _pretrain, PretrainConfig())
+    command.add_argument("data", nargs="?", help="a CSV, or a .txt with a document in each line; else data.path")
+    command.add_argument("--text-column", help="a CSV's column of text (data.text_column)")
+    command.add_argument("--tokenizer", metavar="KIND", help="words, wordpiece or items (tokenizer.kind)")
     command.add_argument("--out", required=True, type=Path, help="the run folder to write")
 
     command = _add(commands, "finetune", "fine-tune a pre-trained run to classify texts", _finetune, FinetuneConfig())
     command.add_argument("run_folder", metavar="RUN", help="a run of quorem pretrain")
-    command.add_argument("csv", nargs="?", help="the labelled data; data.path if not given")
+    command.add_argument("data", metavar="csv", nargs="?", help="the labelled data; data.path if not given")
     command.add_argument("--text-column", help="its column of text (data.text_column)")
     command.add_argument("--label-column", help="its column of classes (data.label_column)")
     command.add_argument("--from-scratch", action="store_true", help="the control: the same network from new weights")
@@ -114,10 +116,13 @@ def build_parser() -> argparse.ArgumentParser:
     )
 
     command = _add(commands, "sample", "write a built-in synthetic sample", _sample)
-    command.add_argument("kind", choices=["reviews"], help="reviews: columns review,sentiment")
+    command.add_argument(
+        "kind", choices=["reviews", "items"], help="reviews: columns review,sentiment; items: sessions, one a line"
+    )
     command.add_argument("--rows", type=int, default=20_000, help="how many (default: 20000)")
+    command.add_argument("--vocab-size", type=int, help=f"items: how many there are (default: {CATALOGUE_SIZE})")
     command.add_argument("--seed", type=int, default=0, help="of the sample (default: 0)")
-    command.add_argument("--out", required=True, type=Path, help="the CSV to write")
+    command.add_argument("--out", required=True, type=Path, help="the file to write: CSV for reviews, text for items")
     return parser
 
 
@@ -167,14 +172,17 @@ def _configured(options: argparse.Namespace, base: Any) -> Any:
     """Settings from --config, then the command's own options, then section.key=value."""
     config = load(type(base), options.config) if options.config else base
     given = {
-        "path": options.csv,
+        "path": options.data,
         "text_column": options.text_column,
         "label_column": getattr(options, "label_column", None),
     }
     data = replace(config.data, **{key: value for key, value in given.items() if value is not None})
-    config = override(replace(config, data=data), options.settings)
+    config = replace(config, data=data)
+    if getattr(options, "tokenizer", None) is not None:
+        config = replace(config, tokenizer=replace(config.tokenizer, kind=options.tokenizer))
+    config = override(config, options.settings)
     if not config.data.path:
-        raise UserError("no data: name a CSV file after the command, or set data.path")
+        raise UserError("no data: name a file after the command, or set data.path")
     return config
 
 
@@ -217,6 +225,18 @@ def _describe(options: argparse.Namespace) -> None:
 
 
 def _sample(options: argparse.Namespace) -> None:
+    if options.kind == "items":
+        vocab_size = CATALOGUE_SIZE if options.vocab_size is None else options.vocab_size
+        write_sessions(options.out, rows=options.rows, vocab_size=vocab_size, seed=options.seed)
+        known = entropies(vocab_size)
+        print(f"{options.out}: {options.rows} synthetic sessions of items from a catalogue of {vocab_size:,}")
+        print(
+            f"to be learned: an item costs {known.item:.3f} nats by frequency alone and "
+            f"{known.item_given_cluster:.3f} given its session's cluster, the least any model can reach"
+        )
+        return
+    if options.vocab_size is not None:
+        raise UserError(f"--vocab-size {options.vocab_size}: only sample items has it: leave it out for reviews")
     write_reviews(options.out, rows=options.rows, seed=options.seed)
     print(f"{options.out}: {options.rows} synthetic reviews, columns review,sentiment")
 

@@ -31,8 +31,8 @@ class EmbeddingSettings:
 
     kind: str = option(
         "dense",
-        "dense (a row for each token), qr (quotient-remainder), mixed_radix, chinese_remainder, path, hashing, "
-        "hash_embedding, low_rank or memcom",
+        "dense (a row for each token), qr (quotient-remainder), mixed_radix, chinese_remainder, attributes, path, "
+        "hashing, hash_embedding, low_rank or memcom",
     )
     budget: str | None = option(None, "bytes of the table and its index, for example 2MB; the rest follows from it")
     compression: str | None = option(None, "the same as a ratio to the dense table, for example 20x")
@@ -47,6 +47,9 @@ class EmbeddingSettings:
     hidden: int = option(0, "path: width of the hidden layer; 0 for linear functions")
     rows: int | None = option(None, "hashing, hash_embedding, memcom: shared rows")
     functions: int = option(2, "hash_embedding: hash functions")
+    attributes_file: str | None = option(
+        None, "kind=attributes: CSV with a header, the token in its first column and its attributes in the others"
+    )
     assignment: str = option(
         "frequency",
         "which tokens share rows: ids ordered by frequency (as counted in the data), identity, random, cluster (tokens "
@@ -59,8 +62,11 @@ class EmbeddingSettings:
 class HeadSettings:
     """The generator's output."""
 
-    kind: str = option("auto", "full, two_level, or auto: full for dense tables up to 100,000 tokens, else two_level")
-    condition: str = option("mlp", "two_level: how the bucket enters: mlp or multiply")
+    kind: str = option(
+        "auto", "full, two_level, digits, or auto: full for dense tables up to 100,000 tokens, else two_level"
+    )
+    condition: str = option("mlp", "two_level and digits: how what was chosen enters: mlp or multiply")
+    digits: int = option(3, "digits: levels of the softmax; those of the table where that is mixed_radix")
 
 
 @dataclass(frozen=True)
@@ -106,8 +112,9 @@ class ModelSettings:
 class DataSettings:
     """What is read."""
 
-    path: str = option("", "the CSV file")
-    text_column: str = option("text", "its column of text")
+    path: str = option("", "the file")
+    format: str = option("auto", "csv, text (a document in each line), or auto: text for .txt and .txt.gz, else csv")
+    text_column: str | None = option(None, "csv: its column of text, default text")
     max_length: int | None = option(None, "tokens in a row, special tokens included; the preset's if not given")
 
 
@@ -115,11 +122,12 @@ class DataSettings:
 class TokenizerSettings:
     """How text becomes tokens."""
 
-    kind: str = option("words", "words or wordpiece")
+    kind: str = option("words", "words, wordpiece, or items: what stands between separators, kept exactly")
+    separator: str | None = option(None, "items: what separates them, such as , or \\t; whitespace if not given")
     lowercase: bool = option(True, "fold case")
     strip_accents: bool = option(False, "drop accents and other combining marks")
     normalization: str = option("nfc", "Unicode normalisation: nfc, nfkc or none")
-    min_frequency: int = option(1, "words: a rarer word is unknown; wordpiece: a rarer pair is not joined")
+    min_frequency: int = option(1, "words, items: a rarer one is unknown; wordpiece: a rarer pair is not joined")
 
 
 @dataclass(frozen=True)

@@ -37,8 +37,11 @@ class QuoremConfig(PreTrainedConfig):
         initializer_range (`float`): standard deviation for bert.
         layer_norm_eps (`float`): epsilon of every LayerNorm.
         embedding (`dict`): kind (quorem.embeddings.EMBEDDINGS), own_rows, divisor, permuted, and the kind's options.
-        head (`dict`): the generator's output: kind (full or two_level); for two_level also condition.
+        head (`dict`): the generator's output: kind (full, two_level or digits); for the last two also condition,
+            for digits moduli.
         never_targets (`list`): ids the generator never predicts.
+        tokenizer_fingerprint (`str`, *optional*): of the tokenizer the ids come from (quorem.tokenization.fingerprint);
+            another one beside the weights is refused.
         classifier_head (`str`): paper (dropout and one linear layer) or hf (transformers' two layers).
         classifier_pooling (`str`): cls, mean or max over the hidden states of real tokens.
         classifier_layers (`str`): last, or all: pooled vectors of the embeddings and of every layer, side by side.
@@ -67,6 +70,7 @@ class QuoremConfig(PreTrainedConfig):
     embedding: dict[str, Any] | None = None
     head: dict[str, Any] | None = None
     never_targets: list[int] | None = None
+    tokenizer_fingerprint: str | None = None
     classifier_head: str = "paper"
     classifier_pooling: str = "cls"
     classifier_layers: str = "last"

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from quorem.attributes import read_attributes
 from quorem.config import PretrainConfig
 from quorem.embeddings import DenseEmbedding, TokenEmbedding
 from quorem.embeddings.disentangled import DisentangledEmbedding
@@ -40,7 +41,7 @@ def describe(config: PretrainConfig) -> dict[str, Any]:
     """Parameters of both networks as `quorem pretrain` would build them, without allocating any.
 
     Args:
-        config: settings; model.vocab_size is taken to be reached.
+        config: settings; model.vocab_size is taken to be reached, and every value in a file of attributes to be used.
 
     Returns:
         `parts` (list of Part), `parameters` in all, `weight_bytes` (float32), `training_bytes` (weights, gradients and
@@ -52,8 +53,12 @@ def describe(config: PretrainConfig) -> dict[str, Any]:
     """
     config = resolve(config)
     model = config.model
+    file = model.embedding.attributes_file
     generator, discriminator = network_configs(
-        model, vocab_size=model.vocab_size, max_length=config.data.max_length or 2
+        model,
+        vocab_size=model.vocab_size,
+        max_length=config.data.max_length or 2,
+        attributes=None if file is None else read_attributes(file).sizes,
     )
     with torch.device("meta"):
         module = Electra(
@@ -66,8 +71,8 @@ def describe(config: PretrainConfig) -> dict[str, Any]:
     parameters = sum(part.parameters for part in parts if part.trained)
     index_bytes = sum(part.parameters * BYTES for part in parts if not part.trained)
     table = module.discriminator.get_input_embeddings()
-    rank = table.assignment.rank
-    table_bytes = sum(p.numel() for p in table.parameters()) * BYTES + (0 if rank is None else rank.numel() * BYTES)
+    table = table.base if isinstance(table, DisentangledEmbedding) else table
+    table_bytes = sum(tensor.numel() for tensor in (*table.parameters(), *table.buffers())) * BYTES
     return {
         "parts": parts,
         "parameters": parameters,
@@ -87,8 +92,6 @@ def table_facts(table: TokenEmbedding) -> dict[str, Any]:
         `own_rows`; `ids_per_row`, how many ids read a shared row, on average; `room` for more ids without another row;
         `uniqueness`, why no two ids read the same, empty if some do.
     """
-    if isinstance(table, DisentangledEmbedding):
-        table = table.base
     grid = table.assignment
     shared = [len(p) for name, p in table.named_parameters() if name not in ("own", "projection") and p.numel()]
     dense = isinstance(table, DenseEmbedding)

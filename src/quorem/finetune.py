@@ -14,7 +14,7 @@ from quorem.config import FinetuneConfig, PretrainConfig, load, to_mapping
 from quorem.configuration import POOLED_LAYERS, POOLINGS, QuoremConfig
 from quorem.data.batches import WEIGHTS, step_seed
 from quorem.data.documents import RowCounts
-from quorem.data.readers.csv import read_csv
+from quorem.data.readers import READERS, choose_format
 from quorem.errors import UserError, check_choice
 from quorem.optim import LAYER_DECAY_VARIANTS, build_optimizer, layerwise_lr, parameter_groups
 from quorem.presets import preset
@@ -158,7 +158,8 @@ def load_examples(config: FinetuneConfig, tokenizer: PreTrainedTokenizerFast) ->
     """
     data, counts = config.data, RowCounts()
     texts, labels = [], []
-    for document in read_csv(data.path, text_column=data.text_column, label_column=data.label_column, counts=counts):
+    read = READERS[choose_format(data.path)]
+    for document in read(data.path, text_column=data.text_column, label_column=data.label_column, counts=counts):
         texts.append(document.text)
         labels.append((document.label or "").strip())
     logger.info("%s: %s rows read, %s used, %s skipped (empty)", data.path, counts.read, counts.used, counts.skipped)

@@ -1,18 +1,18 @@
 """How a vocabulary is laid out: settings, or a budget in bytes, -> the embedding and head of a config.
 
 What a layout fixes (tier, divisor, moduli, rows) is stored in the model's config and never computed again, so that a
-vocabulary can grow without moving a code. Bytes are those of float32 weights and of the int32 index of a permuted
-assignment; training takes four times the weights (gradient and Adam's two moments).
+vocabulary can grow without moving a code. Bytes are those of float32 weights and of int32 indices (of a permuted
+assignment, of attributes); training takes four times the weights (gradient and Adam's two moments).
 """
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 
-from quorem.config import EmbeddingSettings, ModelSettings
+from quorem.config import EmbeddingSettings, HeadSettings, ModelSettings
 from quorem.embeddings import EMBEDDINGS, Assignment
 from quorem.embeddings.assignment import square_divisor
 from quorem.embeddings.chinese_remainder import coprime_moduli
@@ -20,8 +20,8 @@ from quorem.embeddings.mixed_radix import even_moduli
 from quorem.embeddings.partition import OPERATIONS
 from quorem.errors import UserError, check_choice
 from quorem.heads import HEADS
+from quorem.heads.condition import CONDITIONS
 from quorem.heads.full import FACTORISES
-from quorem.heads.two_level import CONDITIONS
 from quorem.order import ORDERS
 from quorem.tokenization.special import SPECIAL_IDS
 
@@ -30,8 +30,8 @@ FULL_UP_TO = 100_000  # tokens; above it the full softmax is slower than the res
 UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 GRIDS = ("qr", "mixed_radix", "chinese_remainder", "path")
 USES = {  # which settings mean something to which kind
-    "operation": ("qr", "mixed_radix", "chinese_remainder"),
-    "rank": ("qr", "mixed_radix", "chinese_remainder", "low_rank"),
+    "operation": ("qr", "mixed_radix", "chinese_remainder", "attributes"),
+    "rank": ("qr", "mixed_radix", "chinese_remainder", "attributes", "low_rank"),
     "divisor": ("qr", "path", "dense"),  # dense: of its two-level head
     "digits": ("mixed_radix", "chinese_remainder"),
     "moduli": ("mixed_radix", "chinese_remainder"),
@@ -41,7 +41,9 @@ USES = {  # which settings mean something to which kind
 }
 
 
-def lay_out(model: ModelSettings, *, vocab_size: int, width: int) -> tuple[dict[str, Any], dict[str, Any]]:
+def lay_out(
+    model: ModelSettings, *, vocab_size: int, width: int, attributes: Sequence[int] | None = None
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """The `embedding` and `head` entries of a config.
 
     With a budget and no tier, a grid is as small as it can be and the tier takes the rest; with a tier (0 is one), or
@@ -52,6 +54,8 @@ def lay_out(model: ModelSettings, *, vocab_size: int, width: int) -> tuple[dict[
         model: the settings.
         vocab_size: V, special tokens included.
         width: D.
+        attributes: kind attributes: how many values each attribute has. While they are not known (None), the entry has
+            no `sizes`: enough to arrange the tokens, not to build a table.
 
     Raises:
         UserError: for settings that cannot be used, or a budget that is too small.
@@ -60,6 +64,10 @@ def lay_out(model: ModelSettings, *, vocab_size: int, width: int) -> tuple[dict[
     _check(model, vocab_size)
     limit = _limit(table, vocab_size, width)
     entry = _dense(vocab_size) if table.kind == "dense" else _fit(table, vocab_size, width, limit)
+    if table.kind == "attributes":
+        if attributes is None:
+            return _with_head(model, entry, vocab_size)
+        entry["sizes"] = [min(size, vocab_size - entry["own_rows"]) for size in attributes]
     if entry["kind"] != "dense" and size_of(entry, vocab_size, width) >= vocab_size * width * BYTES:
         entry = _dense(vocab_size)
     entry, head = _with_head(model, entry, vocab_size)
@@ -76,14 +84,14 @@ def size_of(entry: dict[str, Any], vocab_size: int, width: int) -> int:
         UserError: if it describes none, as moduli that are not coprime.
     """
     options = dict(entry)
-    kind, grid = options.pop("kind"), {key: options.pop(key) for key in ("own_rows", "divisor")}
-    permuted = options.pop("permuted", False)
+    kind = options.pop("kind")
+    grid = {key: options.pop(key) for key in ("own_rows", "divisor", "permuted") if key in options}
     try:
         with torch.device("meta"):
             embedding = EMBEDDINGS[kind](Assignment(vocab_size, **grid), width, **options)
     except ValueError as error:
         raise UserError(f"model.embedding.kind={kind}: {error}") from error
-    return sum(p.numel() for p in embedding.parameters()) * BYTES + (vocab_size * BYTES if permuted else 0)
+    return sum(tensor.numel() for tensor in (*embedding.parameters(), *embedding.buffers())) * BYTES
 
 
 def parse_bytes(text: str) -> int:
@@ -120,8 +128,20 @@ def _check(model: ModelSettings, vocab_size: int) -> None:
     check_choice("model.embedding.assignment", table.assignment, ORDERS)
     if (table.assignment == "file") != (table.assignment_file is not None):
         raise UserError("model.embedding.assignment=file and model.embedding.assignment_file=PATH need each other")
+    if (table.kind == "attributes") != (table.attributes_file is not None):
+        raise UserError("model.embedding.kind=attributes and model.embedding.attributes_file=PATH need each other")
+    for name in ("budget", "compression"):
+        if table.kind == "attributes" and getattr(table, name) is not None:
+            raise UserError(
+                f"model.embedding.{name}={getattr(table, name)}: kind attributes has as many rows as its file has "
+                "values: set model.embedding.tier, or leave columns out of the file"
+            )
     check_choice("model.head.kind", head.kind, ("auto", *HEADS))
     check_choice("model.head.condition", head.condition, CONDITIONS)
+    if head.digits != HeadSettings().digits and head.kind != "digits":
+        raise UserError(f"model.head.digits={head.digits}: kind {head.kind} has no use for it: digits has")
+    if head.digits < 2:
+        raise UserError(f"model.head.digits={head.digits}: 2 or more needed")
     defaults = EmbeddingSettings()
     for name, kinds in USES.items():
         value = getattr(table, name)
@@ -227,6 +247,8 @@ def _entry(table: EmbeddingSettings, vocab_size: int, width: int, tier: int, siz
     elif table.kind == "chinese_remainder":
         moduli = _moduli(table.moduli) or coprime_moduli(tail, table.digits, first=size)
         options = {"moduli": moduli, "operation": table.operation, **products}
+    elif table.kind == "attributes":
+        options = {"operation": table.operation, **products}
     elif table.kind == "low_rank":
         options = {"rank": table.rank or size or max(1, width // 8)}
     else:
@@ -262,7 +284,7 @@ def _largest(least: int, most: int, holds: Callable[[int], bool]) -> int:
 
 
 def _with_head(model: ModelSettings, entry: dict[str, Any], vocab_size: int) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The entry and its head; a dense table gets the grid that a two-level head needs."""
+    """The entry and its head; a dense table gets the grid that a head of several levels needs."""
     kind = model.head.kind
     if kind == "auto":
         kind = "full" if entry["kind"] == "dense" and vocab_size <= FULL_UP_TO else "two_level"
@@ -283,4 +305,8 @@ def _with_head(model: ModelSettings, entry: dict[str, Any], vocab_size: int) -> 
         divisor = model.embedding.divisor or square_divisor(vocab_size - own_rows)
         grid = {"own_rows": own_rows, "divisor": divisor, "permuted": model.embedding.assignment != "identity"}
         entry = {"kind": "dense", **grid}
-    return entry, {"kind": "two_level", "condition": model.head.condition}
+    options: dict[str, Any] = {"condition": model.head.condition}
+    if kind == "digits":  # the table's, so that their rows are shared
+        options["moduli"] = entry.get("moduli") if entry["kind"] == "mixed_radix" else None
+        options["moduli"] = options["moduli"] or even_moduli(vocab_size - entry["own_rows"], model.head.digits)
+    return entry, {"kind": kind, **options}

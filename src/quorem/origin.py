@@ -157,7 +157,7 @@ def finetune_original(*, raw_data_loc: str | None, working_dir: str | None, hpar
     folder = Path(working_dir or WORKING_DIR)
     given = parse_hparams(hparams)
     trained_on = load(PretrainConfig, folder / "config.yaml").data if (folder / "config.yaml").exists() else None
-    column = trained_on.text_column if trained_on else "review"
+    column = (trained_on.text_column if trained_on else None) or "review"
     data = LabelledDataSettings(path=_data(raw_data_loc, folder), text_column=column, label_column="sentiment")
     base = FinetuneConfig(pretrained=str(folder), data=data)
     assignments = ["classifier.recipe=origin", "train.warmup=0", "train.schedule=constant"]

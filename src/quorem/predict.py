@@ -11,7 +11,8 @@ from transformers import PreTrainedTokenizerFast
 
 from quorem.classifier import QuoremForSequenceClassification
 from quorem.config import FinetuneConfig, LabelledDataSettings, load
-from quorem.data.readers.csv import delimiter, read_csv, read_rows
+from quorem.data.readers import READERS, choose_format
+from quorem.data.readers.csv import delimiter, read_rows
 from quorem.errors import UserError
 from quorem.finetune import load_classifier_model
 from quorem.tasks.classification import encode_rows, probabilities
@@ -50,7 +51,7 @@ def predict(
     model, tokenizer, data = load_classifier(Path(run))
     if torch.accelerator.is_available():
         model.to(torch.accelerator.current_accelerator())
-    read_csv(path, text_column=text_column)  # checks file and column
+    READERS[choose_format(path)](path, text_column=text_column)  # checks file and column
     header, rows = read_rows(path)
     taken = [name for name in ADDED if name in header]
     if taken:

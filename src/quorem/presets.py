@@ -6,6 +6,7 @@ has them. origin has the sizes of the original repository; tiny is for samples a
 budgets: what they start from was chosen by measurement (docs/results.md, "What learns on a small budget").
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,13 +75,16 @@ def preset(size: str) -> Preset:
     return PRESETS[size]
 
 
-def network_configs(model: ModelSettings, *, vocab_size: int, max_length: int) -> tuple[QuoremConfig, QuoremConfig]:
+def network_configs(
+    model: ModelSettings, *, vocab_size: int, max_length: int, attributes: Sequence[int] | None = None
+) -> tuple[QuoremConfig, QuoremConfig]:
     """Configs of (generator, discriminator).
 
     Args:
         model: the settings.
         vocab_size: V as trained, which may be smaller than asked for.
         max_length: longest row, the limit of absolute positions.
+        attributes: kind attributes: how many values each has; without them the configs are a plan only (`lay_out`).
 
     Raises:
         UserError: for an unknown choice, or sizes that do not fit.
@@ -99,7 +103,9 @@ def network_configs(model: ModelSettings, *, vocab_size: int, max_length: int) -
         "attention_probs_dropout_prob": dropout,
         "never_targets": NEVER_TARGETS,
     }
-    shared["embedding"], head = lay_out(model, vocab_size=vocab_size, width=shared["embedding_size"])
+    shared["embedding"], head = lay_out(
+        model, vocab_size=vocab_size, width=shared["embedding_size"], attributes=attributes
+    )
     own: dict[str, Any] = (
         {}
         if model.shared_embeddings
@@ -108,7 +114,8 @@ def network_configs(model: ModelSettings, *, vocab_size: int, max_length: int) -
     if model.generator.dropout is not None:
         own |= dict.fromkeys(("hidden_dropout_prob", "attention_probs_dropout_prob"), model.generator.dropout)
     if own.get("embedding_size", shared["embedding_size"]) != shared["embedding_size"]:
-        lay_out(model, vocab_size=vocab_size, width=own["embedding_size"])  # its own width has to do too
+        # its own width has to do too
+        lay_out(model, vocab_size=vocab_size, width=own["embedding_size"], attributes=attributes)
     generator = QuoremConfig(**{**shared, **own}, **_sizes(named.generator, model.generator, "generator"), head=head)
     discriminator = QuoremConfig(**shared, **_sizes(named.discriminator, model.discriminator, "discriminator"))
     for name, config in (("generator", generator), ("discriminator", discriminator)):

@@ -1,31 +1,35 @@
-"""Pre-training, from a CSV to a run folder."""
+"""Pre-training, from a data file to a run folder."""
 
 import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
+from quorem.attributes import read_attributes, store_attributes, stored_attributes
 from quorem.config import PretrainConfig, to_mapping
 from quorem.data.documents import Document, RowCounts
-from quorem.data.readers.csv import read_csv
+from quorem.data.readers import READERS
 from quorem.data.shards import Shards, shard_fingerprint, write_shards
 from quorem.errors import UserError
-from quorem.order import check_order, store_order, stored_order, token_order
+from quorem.order import check_order, frequency_order, store_order, stored_order, token_order
 from quorem.presets import network_configs
 from quorem.recipes import resolve
 from quorem.runs import Run, fingerprint_files
 from quorem.tasks.pretraining import PretrainProgram, build_pretraining_optimizer
-from quorem.tokenization import load_tokenizer, save_tokenizer, train_tokenizer
+from quorem.tokenization import fingerprint, load_tokenizer, save_tokenizer, train_tokenizer
 from quorem.train import fit, hardware
 
 logger = logging.getLogger(__name__)
 
+ATTRIBUTES = "data/attributes.npy"  # of a run, once they are known
+
 
 def pretrain(config: PretrainConfig, out: Path) -> dict[str, Any]:
-    """Pre-train generator and discriminator on a CSV's column, into the run folder `out`.
+    """Pre-train generator and discriminator on a CSV's column or a text's lines, into the run folder `out`.
 
     Started again with the same settings it goes on from the last checkpoint; a finished run is left as it is.
 
@@ -42,17 +46,20 @@ def pretrain(config: PretrainConfig, out: Path) -> dict[str, Any]:
     """
     config = resolve(config)
     path = Path(config.data.path)
-    read_csv(path, text_column=config.data.text_column)  # missing files and columns are found before anything is made
+    # Missing files and columns are found before anything is made.
+    READERS[config.data.format](path, text_column=config.data.text_column)
     table = config.model.embedding
     check_order(table.assignment, table.assignment_file)
+    if table.attributes_file and not (out / ATTRIBUTES).exists():
+        read_attributes(table.attributes_file)
     run = Run(out, to_mapping(config))
-    inputs = fingerprint_files(path, *([Path(table.assignment_file)] if table.assignment_file else []))
+    inputs = fingerprint_files(path, *(Path(f) for f in (table.assignment_file, table.attributes_file) if f))
     run.write_environment(inputs=inputs, seed=config.train.seed, **hardware(config.train.precision))
     if run.result is not None:
         logger.info("%s: this run is finished; nothing to do", out)
         return run.result
     tokenizer, shards = prepare(config, run, inputs)
-    program = PretrainProgram(config, tokenizer, shards, arrange(config, run, tokenizer, shards))
+    program = PretrainProgram(config, tokenizer, shards, *arrange(config, run, tokenizer, shards))
     optimizer = build_pretraining_optimizer(program.module, config)
     kind = program.module.discriminator.config.embedding["kind"]
     if kind != config.model.embedding.kind:
@@ -77,6 +84,7 @@ def pretrain(config: PretrainConfig, out: Path) -> dict[str, Any]:
     for name in ("discriminator", "generator"):
         model = getattr(program.module, name)
         tokenizer.model_max_length = model.config.max_position_embeddings
+        model.config.tokenizer_fingerprint = fingerprint(tokenizer)
 
         def save(folder: Path, model: Any = model) -> None:
             model.save_pretrained(folder)
@@ -103,7 +111,7 @@ def prepare(config: PretrainConfig, run: Run, inputs: str) -> tuple[PreTrainedTo
     folder, counts = run.folder / "data", RowCounts()
 
     def documents(tally: RowCounts | None = None) -> Iterator[Document]:
-        return read_csv(path, text_column=column, counts=tally)
+        return READERS[config.data.format](path, text_column=column, counts=tally)
 
     if (folder / "tokenizer").exists():
         tokenizer = load_tokenizer(folder / "tokenizer")
@@ -123,8 +131,10 @@ def prepare(config: PretrainConfig, run: Run, inputs: str) -> tuple[PreTrainedTo
     return tokenizer, Shards(folder / "shards")
 
 
-def arrange(config: PretrainConfig, run: Run, tokenizer: PreTrainedTokenizerFast, shards: Shards) -> Tensor | None:
-    """The order in which tables lay out the tokens, made once and kept in the run's data/ folder; None for frequency.
+def arrange(
+    config: PretrainConfig, run: Run, tokenizer: PreTrainedTokenizerFast, shards: Shards
+) -> tuple[Tensor | None, Tensor | None]:
+    """What tables need to know of the tokens, made once and kept in the run's data/ folder.
 
     Args:
         config: resolved settings.
@@ -132,22 +142,34 @@ def arrange(config: PretrainConfig, run: Run, tokenizer: PreTrainedTokenizerFast
         tokenizer: its ids are those of the shards.
         shards: the data.
 
+    Returns:
+        The order in which tables lay out the tokens, int64 (V,), None for frequency; and the attributes of those after
+        the tier, int32 (V - K, k), None for other kinds.
+
     Raises:
         UserError: for a file that cannot be used, or a library that is not installed.
     """
     table, kept = config.model.embedding, run.folder / "data" / "order.bin"
     layout, _ = network_configs(config.model, vocab_size=len(tokenizer), max_length=config.data.max_length or 2)
     grid = layout.embedding or {}
-    if not grid.get("permuted") or table.assignment == "frequency":
-        return None
-    order = stored_order(kept, len(tokenizer))
-    if order is None:
-        order = token_order(
-            table.assignment, shards, own_rows=grid["own_rows"], divisor=grid["divisor"], seed=config.train.seed,
-            tokens=tokenizer.get_vocab(), path=table.assignment_file,
-        )  # fmt: skip
-        store_order(kept, order)
-    return order
+    order = attributes = None
+    if grid.get("permuted") and table.assignment != "frequency":
+        order = stored_order(kept, len(tokenizer))
+        if order is None:
+            order = token_order(
+                table.assignment, shards, own_rows=grid["own_rows"], divisor=grid["divisor"], seed=config.train.seed,
+                tokens=tokenizer.get_vocab(), path=table.assignment_file,
+            )  # fmt: skip
+            store_order(kept, order)
+    if table.attributes_file:
+        attributes = stored_attributes(run.folder / ATTRIBUTES)
+        if attributes is None:
+            ids = torch.arange(len(tokenizer)) if table.assignment == "identity" else order
+            ids = frequency_order(torch.from_numpy(shards.counts)) if ids is None else ids
+            tail = tokenizer.convert_ids_to_tokens(ids[grid["own_rows"] :].tolist())
+            attributes = read_attributes(table.attributes_file).of(tail)
+            store_attributes(run.folder / ATTRIBUTES, attributes)
+    return order, attributes
 
 
 def verdict(last: dict[str, Any]) -> str:

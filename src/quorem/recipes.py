@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from quorem.config import PretrainConfig, TrainSettings
+from quorem.data.readers import choose_format
 from quorem.errors import UserError, check_choice
 from quorem.optim import SCHEDULES
 from quorem.presets import network_configs, preset
 from quorem.tokenization.special import SPECIAL_IDS
-from quorem.tokenization.train import NORMALIZATIONS, TOKENIZERS
+from quorem.tokenization.train import NORMALIZATIONS, OPTIONS, TOKENIZERS, build_steps
 from quorem.train import PRECISIONS
 
 T = TypeVar("T")
@@ -44,14 +45,21 @@ def resolve(config: PretrainConfig) -> PretrainConfig:
     Raises:
         UserError: for an unknown name or a number out of range.
     """
-    named, objective = preset(config.model.size), config.objective
+    named, objective, data = preset(config.model.size), config.objective, config.data
     check_choice("objective.recipe", objective.recipe, RECIPES)
     recipe, train = RECIPES[objective.recipe], config.train
     learning_rate = _given(train.learning_rate, named.learning_rate)
+    data_format = choose_format(data.path, data.format)
+    text_column = _given(data.text_column, "text") if data_format == "csv" else data.text_column
     generator_rate = named.generator_learning_rate if train.learning_rate is None else None  # a rate given is for both
     config = replace(
         config,
-        data=replace(config.data, max_length=_given(config.data.max_length, named.max_length)),
+        data=replace(
+            data,
+            format=data_format,
+            text_column=text_column,
+            max_length=_given(data.max_length, named.max_length),
+        ),
         model=replace(
             config.model,
             positions=_given(config.model.positions, named.positions),
@@ -87,6 +95,7 @@ def check_pretraining(config: PretrainConfig) -> None:
     """
     check_choice("tokenizer.kind", config.tokenizer.kind, TOKENIZERS)
     check_choice("tokenizer.normalization", config.tokenizer.normalization, NORMALIZATIONS)
+    build_steps(config.tokenizer.kind, **{name: getattr(config.tokenizer, name) for name in OPTIONS})
     check_number("tokenizer.min_frequency", config.tokenizer.min_frequency, at_least=1)
     if config.model.disentangled_embeddings and not config.model.shared_embeddings:
         raise UserError(

@@ -5,7 +5,7 @@
     metrics.jsonl      one object a logged step
     result.json        written last: a run that has it is finished
     discriminator/, generator/ or model/    config.json, model.safetensors, tokenizer.json, vocab.txt
-    data/              tokenizer, token shards and the order of the tokens, made once
+    data/              tokenizer, token shards, order and attributes of the tokens, made once
     state/step-NNNNNN/ weights, optimizer and counters, for resuming only
 
 Every file but metrics.jsonl, which grows line by line, appears under a temporary name and is renamed when it is
@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import torch
 import yaml
@@ -210,6 +210,30 @@ def write_bytes(path: Path, content: bytes) -> None:
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def new_file(path: Path) -> Iterator[TextIO]:
+    """A text file to fill (UTF-8, line ends as they are written); it takes its name if all goes well, or vanishes.
+
+    Missing folders are created.
+
+    Raises:
+        UserError: if the file exists or cannot be written.
+    """
+    if path.exists():
+        raise UserError(f"{path} already exists: delete it or choose another name; it will not be overwritten.")
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with partial.open("x", encoding="utf-8", newline="") as stream:
+                yield stream
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error.strerror}. Choose a folder you can write to.") from error
 
 
 @contextmanager

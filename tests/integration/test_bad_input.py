@@ -45,6 +45,8 @@ BAD_PRETRAINING = [
     ("model.embedding.kind=hashng", "Did you mean hashing?"),
     ("model.embedding.operation=ad", "Did you mean add?"),
     ("model.embedding.assignment=x", "model.embedding.assignment=x"),
+    ("model.embedding.kind=attributes", "model.embedding.attributes_file=PATH need each other"),
+    ("model.embedding.attributes_file=x.csv", "model.embedding.attributes_file=PATH need each other"),
     ("model.embedding.tier=-1", "model.embedding.tier=-1"),
     ("model.embedding.divisor=0", "model.embedding.divisor=0"),
     ("model.head.kind=x", "model.head.kind=x"),
@@ -146,7 +148,7 @@ def test_a_missing_file_or_column_is_named(refused, data, out, pretrained, class
 
 
 def test_pretrain_without_data_says_how_to_name_it(refused, out):
-    assert "name a CSV file" in refused("pretrain", "--out", out)
+    assert "name a file" in refused("pretrain", "--out", out)
 
 
 @pytest.mark.parametrize("name", BAD_LABELS)
@@ -290,6 +292,22 @@ def test_a_damaged_model_is_refused(refused, tmp_path, data, out, half_written, 
         assert str(broken) in line
         assert not out.exists()
         assert half_written(out) == []
+
+
+def test_a_tokenizer_that_is_not_the_models_is_refused(refused, tmp_path, data, out, pretrained, classifier):
+    """Of the same size, so that nothing else would notice."""
+    for command, run, folder in (("finetune", pretrained, "discriminator"), ("predict", classifier, "model")):
+        broken = copy(run, tmp_path)
+        file = broken / folder / "tokenizer.json"
+        content = json.loads(file.read_text(encoding="utf-8"))
+        vocabulary = content["model"]["vocab"]
+        first, second = [token for token, index in vocabulary.items() if index >= 5][:2]
+        vocabulary[first], vocabulary[second] = vocabulary[second], vocabulary[first]
+        file.write_text(json.dumps(content), encoding="utf-8")
+        line = refused(command, broken, data, "--out", out, after_log=True)
+        assert "is not the tokenizer of the model beside it" in line
+        assert str(file) in line
+        assert not out.exists()
 
 
 # ---- the disc

@@ -2,13 +2,14 @@
 
 import pytest
 import torch
-from test_embeddings import DIM, VARIANTS, VOCAB, every_grid, every_variant, make_embedding
+from test_embeddings import DIM, VARIANTS, VOCAB, every_grid, make_embedding
 
 FITTED = [
     (kind, options)
     for kind, options in VARIANTS
     if kind in ("dense", "qr", "hashing", "low_rank", "memcom")
 ]  # fmt: skip
+GROWING = [(kind, options) for kind, options in VARIANTS if kind != "attributes"]  # new ids come without attributes
 
 
 @every_grid
@@ -50,7 +51,9 @@ def test_a_kind_without_a_closed_form_says_so():
 
 
 @every_grid
-@every_variant
+@pytest.mark.parametrize(
+    ("kind", "options"), GROWING, ids=["-".join([kind, *map(str, options.values())]) for kind, options in GROWING]
+)
 def test_growing_moves_no_id(kind, options, own_rows, permuted):
     embedding = make_embedding(kind, options, own_rows, permuted)
     larger = embedding.grown(VOCAB + 15)
@@ -75,6 +78,8 @@ def test_a_dense_table_without_a_grid_grows_by_rows():
 def test_growing_beyond_the_grid_is_refused():
     with pytest.raises(ValueError, match="product 120 is below the 200 ids"):
         make_embedding("chinese_remainder", {"moduli": [3, 5, 8]}, 0, False).grown(200)
+    with pytest.raises(ValueError, match="new tokens have no attributes"):
+        make_embedding("attributes", {"sizes": [3, 5, 8]}, 0, False).grown(VOCAB + 1)
     with pytest.raises(ValueError, match="at least the present 103"):
         make_embedding("qr", {}, 0, False).grown(7)
     with pytest.raises(ValueError, match="no grid"):

@@ -7,8 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quorem.data.documents import Document, RowCounts
-from quorem.data.readers import READERS
-from quorem.data.readers import csv as csv_reader
 from quorem.data.readers.csv import read_csv, read_rows
 from quorem.errors import UserError
 
@@ -74,23 +72,6 @@ def test_an_empty_label_does_not_matter_when_labels_are_not_asked_for(tmp_path):
     assert list(read_csv(path, text_column="text")) == [Document("x", None, 1)]
 
 
-def test_the_tally_adds_up_at_every_moment_and_over_files(tmp_path):
-    path = write(tmp_path, "text,n\n" + "".join(f"{'x' if n % 3 else ''},{n}\n" for n in range(1, 20)))
-    counts = RowCounts()
-    for _ in range(2):
-        for _ in read_csv(path, text_column="text", counts=counts):
-            assert counts.read == counts.used + counts.skipped
-    assert counts == RowCounts(read=38, used=26, skipped=12)
-
-
-def test_reading_is_streamed(tmp_path):
-    path = write(tmp_path, b"text\n" + b"good\n" * 5 + b"bad \xff\n")
-    documents = read_csv(path, text_column="text")
-    assert [next(documents).row for _ in range(5)] == [1, 2, 3, 4, 5]
-    with pytest.raises(UserError):
-        next(documents)
-
-
 def test_very_long_fields_are_read(tmp_path):
     text = "word " * 200_000
     csv.field_size_limit(1000)
@@ -107,31 +88,6 @@ def test_blank_lines_of_a_one_column_file_are_skipped_rows(tmp_path):
     documents = read_csv(write(tmp_path, "text\na\n\nb\nc\n\n"), text_column="text", counts=counts)
     assert [document.row for document in documents] == [1, 3, 4]
     assert counts == RowCounts(read=4, used=3, skipped=1)
-
-
-def test_unread_and_half_read_files_are_closed(tmp_path):
-    path = write(tmp_path, "text\na\nb\n")  # a file left open is a ResourceWarning, which fails the test
-    read_rows(path)
-    next(read_csv(path, text_column="text"))
-
-
-def test_the_table_of_readers_reads(tmp_path):
-    assert [d.text for d in READERS["csv"](write(tmp_path, "text\na\n"), text_column="text")] == ["a"]
-
-
-def test_missing_file_and_folder(tmp_path):
-    assert "does not exist" in failure_of(tmp_path / "absent.csv")
-    assert "does not exist" in failure_of(tmp_path / "absent.csv.gz")
-    assert "is a folder" in failure_of(tmp_path)
-
-
-@pytest.mark.parametrize(("error", "words"), [(PermissionError, "permission"), (OSError, "No space")])
-def test_a_file_that_cannot_be_opened(tmp_path, monkeypatch, error, words):
-    def refuse(*_):
-        raise error(28, "No space")
-
-    monkeypatch.setattr(csv_reader, "open", refuse, raising=False)
-    assert words in failure_of(write(tmp_path, "text\na\n"))
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.csv.gz"])
@@ -182,10 +138,6 @@ def test_broken_quotes_name_the_line_where_the_record_started(tmp_path, content,
     assert "broken quotes" in message
 
 
-def test_lone_carriage_returns_are_named(tmp_path):
-    assert "carriage return" in failure_of(write(tmp_path, "text\ra\rb\r"))
-
-
 @pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
 def test_bytes_that_are_not_utf8_are_found_to_the_byte(tmp_path, mark):
     content = mark + b'text,n\n"one\ntwo",1\ncaf\xe9 noir,2\n'
@@ -194,32 +146,6 @@ def test_bytes_that_are_not_utf8_are_found_to_the_byte(tmp_path, mark):
     assert "Re-save" in message
     message = failure_of(write(tmp_path, mark + b"caf\xe9\n"))
     assert f"line 1: byte 0xe9 at byte offset {len(mark) + 3}" in message
-
-
-def test_nul_bytes_are_found_to_the_byte(tmp_path):
-    assert "line 3: NUL byte at byte offset 8" in failure_of(write(tmp_path, "text\na\nb\0\n"))
-
-
-@pytest.mark.parametrize(
-    ("content", "words"),
-    [
-        ("text\na\n".encode("utf-16"), "UTF-16"),
-        (gzip.compress(b"text\na\n"), "add .gz"),
-        (b"PK\x03\x04rest", "Excel"),
-    ],
-)
-def test_files_of_another_format_are_recognised(tmp_path, content, words):
-    assert words in failure_of(write(tmp_path, content))
-
-
-def test_damaged_gzip(tmp_path):
-    path = tmp_path / "a.csv.gz"
-    whole = gzip.compress(b"text\n" + b"".join(b"row %d\n" % (n * 7919) for n in range(5000)))
-    middle = len(whole) // 2
-    flipped = whole[:middle] + bytes(255 - byte for byte in whole[middle : middle + 40]) + whole[middle + 40 :]
-    for broken in (whole[:middle], whole[:-4], flipped, b"text\na\n"):
-        path.write_bytes(broken)
-        assert "gzip" in failure_of(path)
 
 
 def test_files_without_a_usable_row(tmp_path):

@@ -21,6 +21,10 @@ OPTIONS = {
     "qr": [*EVERY_OPERATION, {"operation": "multiply", "rank": 3}],
     "mixed_radix": [{"moduli": [4, 5], **options} for options in EVERY_OPERATION],
     "chinese_remainder": [{"moduli": [3, 5, 8], **options} for options in EVERY_OPERATION],
+    "attributes": [
+        *({"sizes": [3, 5, 8], **options} for options in EVERY_OPERATION),
+        {"sizes": [11, 13], "operation": "multiply", "rank": 3},
+    ],
     "path": [{"hidden": 0}, {"hidden": 16}],
     "hashing": [{"rows": 12}],
     "hash_embedding": [{"rows": 12}, {"rows": 12, "functions": 3}],
@@ -28,7 +32,13 @@ OPTIONS = {
     "memcom": [{"rows": 12}],
 }
 VARIANTS = [(kind, options) for kind in EMBEDDINGS for options in OPTIONS[kind]]
-LARGE = {"moduli": {"mixed_radix": [22, 21], "chinese_remainder": [21, 22, 23]}, "rows": 500, "rank": 64, "hidden": 64}
+LARGE = {
+    "moduli": {"mixed_radix": [22, 21], "chinese_remainder": [21, 22, 23]},
+    "sizes": [21, 22, 23],
+    "rows": 500,
+    "rank": 64,
+    "hidden": 64,
+}
 GRIDS = [(own_rows, permuted) for own_rows in (0, 13) for permuted in (False, True)]
 
 every_variant = pytest.mark.parametrize(
@@ -49,13 +59,22 @@ def make_assignment(own_rows, permuted, vocab=VOCAB, divisor=11):
 
 def make_embedding(kind, options, own_rows, permuted, dim=DIM, **grid):
     torch.manual_seed(0)
-    return EMBEDDINGS[kind](make_assignment(own_rows, permuted, **grid), dim, **options)
+    embedding = EMBEDDINGS[kind](make_assignment(own_rows, permuted, **grid), dim, **options)
+    if kind == "attributes":
+        embedding.set_attributes(make_attributes(embedding.assignment.tail, options["sizes"]))
+    return embedding
+
+
+def make_attributes(tail, sizes):
+    """Some distinct combinations of values, each value in use: remainders by coprime sizes, in a random order."""
+    numbers = torch.randperm(tail, generator=torch.Generator().manual_seed(9))
+    return torch.stack([numbers % size for size in sizes], dim=-1)
 
 
 def make_large_embedding(kind, options):
     """10,000 tokens, 128 wide, with options that suit them."""
     large = {
-        name: value if name not in LARGE or not value or (kind, name) == ("qr", "rank")
+        name: value if name not in LARGE or not value or (kind, name) in (("qr", "rank"), ("attributes", "rank"))
         else LARGE[name][kind] if name == "moduli" else LARGE[name]
         for name, value in options.items()
     }  # fmt: skip
@@ -201,7 +220,10 @@ def test_bad_options_are_refused():
         make_embedding("chinese_remainder", {"moduli": [6, 9, 25]}, 0, False)
     with pytest.raises(ValueError, match="product 99 is below the 103 ids"):
         make_embedding("chinese_remainder", {"moduli": [9, 11]}, 0, False)
+    with pytest.raises(ValueError, match="99 combinations of values are below the 103 ids"):
+        make_embedding("attributes", {"sizes": [9, 11]}, 0, False)
     for kind, wrong in (
+        ("attributes", {"sizes": []}), ("attributes", {"sizes": [200, 0]}),
         ("mixed_radix", {"moduli": []}), ("mixed_radix", {"moduli": [0]}), ("path", {"hidden": -1}),
         ("hashing", {"rows": 0}), ("hash_embedding", {"rows": 5, "functions": 0}), ("low_rank", {"rank": 9}),
         ("memcom", {"rows": 0}),
@@ -211,6 +233,29 @@ def test_bad_options_are_refused():
     for wrong in ({"own_rows": -1, "divisor": 1}, {"own_rows": 11, "divisor": 1}, {"own_rows": 0, "divisor": 0}):
         with pytest.raises(ValueError, match="needed"):
             Assignment(10, **wrong)
+
+
+def test_attributes_are_read_row_by_row_and_kept_with_the_weights():
+    embedding = make_embedding("attributes", {"sizes": [3, 5, 8]}, 13, True)
+    values = embedding.attributes
+    assert values.dtype == torch.int32
+    assert values.shape == (VOCAB - 13, 3)
+    ids = embedding.assignment.ids(torch.arange(13, VOCAB))
+    rows = [table[column.long()] for table, column in zip(embedding.tables, values.T, strict=True)]
+    assert torch.equal(embedding(ids), rows[0] * rows[1] * rows[2])
+    assert torch.equal(embedding(embedding.assignment.ids(torch.arange(13))), embedding.own)
+    assert torch.equal(embedding.state_dict()["attributes"], values)
+
+
+def test_attributes_that_do_not_tell_tokens_apart_are_refused():
+    embedding = make_embedding("attributes", {"sizes": [3, 5, 8]}, 13, True)
+    values = embedding.attributes.clone()
+    for wrong, message in ((values[1:], "shape"), (values + 1, "below"), (values - 1, "below")):
+        with pytest.raises(ValueError, match=message):
+            embedding.set_attributes(wrong)
+    values[7] = values[80]
+    with pytest.raises(ValueError, match="all attributes the same"):
+        embedding.set_attributes(values)
 
 
 def codes_of(assignment, ids):

@@ -1,13 +1,16 @@
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch.nn import functional as F
 
 import quorem.heads.full
 from quorem.embeddings import EMBEDDINGS, Assignment, DenseEmbedding, QuotientRemainderEmbedding
+from quorem.embeddings.mixed_radix import even_moduli
 from quorem.embeddings.partition import OPERATIONS
-from quorem.heads import HEADS, FullHead, TwoLevelHead
+from quorem.heads import HEADS, DigitsHead, FullHead, TwoLevelHead
 from quorem.heads.base import draw
-from quorem.heads.two_level import CONDITIONS
+from quorem.heads.condition import CONDITIONS
 from quorem.order import frequency_order
 
 VOCAB, DIM, DIVISOR, NEVER = 61, 8, 9, (0, 2, 3, 4)
@@ -16,13 +19,18 @@ TABLE_OPTIONS = {
     "qr": [*({"operation": operation} for operation in OPERATIONS), {"operation": "multiply", "rank": 2}],
     "mixed_radix": [{"operation": "multiply", "moduli": [4, 4]}],
     "chinese_remainder": [{"operation": "multiply", "moduli": [7, 9]}],
+    "attributes": [{"operation": operation, "sizes": [7, 9]} for operation in OPERATIONS],
     "path": [{"hidden": 0}],
     "hashing": [{"rows": 20}],
     "hash_embedding": [{"rows": 20}],
     "low_rank": [{"rank": 3}],
     "memcom": [{"rows": 20}],
 }
-HEAD_OPTIONS = {"full": [{}], "two_level": [{"condition": condition} for condition in CONDITIONS]}
+HEAD_OPTIONS = {
+    "full": [{}],
+    "two_level": [{"condition": condition} for condition in CONDITIONS],
+    "digits": [{"condition": "mlp", "moduli": [4, 4]}, {"condition": "multiply", "moduli": [3, 2, 5]}],
+}
 VARIANTS = [
     (head, head_options, table, table_options, own_rows, permuted)
     for head in HEADS
@@ -36,7 +44,7 @@ VARIANTS = [
 
 def name_of(variant):
     head, head_options, table, table_options, own_rows, permuted = variant
-    parts = [head, *head_options.values(), table, *map(str, table_options.values()), f"tier{own_rows}"]
+    parts = [head, *map(str, head_options.values()), table, *map(str, table_options.values()), f"tier{own_rows}"]
     return "-".join([*parts, "permuted"] if permuted else parts)
 
 
@@ -99,31 +107,49 @@ def plain_full(head, hidden):
     return scores.index_fill(-1, torch.tensor(head.never_ids), -torch.inf)
 
 
-def plain_two_level(head, hidden):
-    """log p float64 (n, V) of the two-level head, an id at a time from its formula."""
+def plain_digits(head, hidden):
+    """log p float64 (n, V) of a head of digits, an id at a time from its formula."""
     parameters = {name: parameter.double() for name, parameter in head.named_parameters()}
     hidden, grid, embedding = hidden.double(), head.embedding.assignment, head.embedding
     tier = embedding(grid.ids(torch.arange(grid.own_rows))).double()
     first = hidden @ torch.cat([tier, parameters["bucket"]]).T + parameters["bias"]
     first = first.index_fill(-1, grid.ranks(torch.tensor(head.never_ids)), -torch.inf).log_softmax(-1)
-    rows = parameters["remainder"] if "remainder" in parameters else embedding.remainder.double()
+    tables = [embedding.remainder] if hasattr(embedding, "remainder") else getattr(embedding, "tables", [])[-2::-1]
+    codes = [digits_of(code, head.moduli) for code in range(grid.tail)]
+
+    def after(state, level, digit):
+        part = f"conditions.{level}."
+        gate = parameters[part + "gate"][digit].expand_as(state)
+        if head.conditions[level].kind == "multiply":
+            return state * gate
+        mixed = F.linear(
+            torch.cat([state, gate], -1), parameters[part + "mix.0.weight"], parameters[part + "mix.0.bias"]
+        )
+        mixed = F.linear(F.gelu(mixed), parameters[part + "mix.2.weight"], parameters[part + "mix.2.bias"])
+        return F.layer_norm(state + mixed, (DIM,), parameters[part + "norm.weight"], parameters[part + "norm.bias"])
+
     columns = [None] * grid.vocab_size
     for rank in range(grid.own_rows):
         columns[int(grid.ids(torch.tensor(rank)))] = first[:, rank]
-    for q in range(grid.num_quotients):
-        gate = parameters["gate"][q].expand_as(hidden)
-        if head.condition == "multiply":
-            mixed = hidden * gate
-        else:
-            mixed = F.linear(torch.cat([hidden, gate], -1), parameters["mix.0.weight"], parameters["mix.0.bias"])
-            mixed = hidden + F.linear(F.gelu(mixed), parameters["mix.2.weight"], parameters["mix.2.bias"])
-            mixed = F.layer_norm(mixed, (DIM,), parameters["norm.weight"], parameters["norm.bias"])
-        size = min(grid.divisor, grid.tail - q * grid.divisor)
-        inside = (mixed @ rows[:size].T + parameters["remainder_bias"][:size]).log_softmax(-1)
-        for r in range(size):
-            rank = grid.own_rows + q * grid.divisor + r
-            columns[int(grid.ids(torch.tensor(rank)))] = first[:, grid.own_rows + q] + inside[:, r]
+    for code, digits in enumerate(codes):
+        state, log_prob = hidden, first[:, grid.own_rows + digits[0]]
+        for level in range(1, len(digits)):
+            state = after(state, level - 1, digits[level - 1])
+            rows = parameters[f"rows_{level}"] if f"rows_{level}" in parameters else tables[level - 1].double()
+            scores = state * parameters.get(f"scale_{level}", 1.0) @ rows.T + parameters[f"bias_{level}"]
+            possible = sorted({other[level] for other in codes if other[:level] == digits[:level]})
+            log_prob = log_prob + scores[:, possible].log_softmax(-1)[:, possible.index(digits[level])]
+        columns[int(grid.ids(torch.tensor(grid.own_rows + code)))] = log_prob
     return torch.stack(columns, dim=-1)
+
+
+def digits_of(code, moduli):
+    """Most significant first."""
+    digits = []
+    for modulus in moduli:
+        digits.append(code % modulus)
+        code //= modulus
+    return [code, *reversed(digits)]
 
 
 @every_head
@@ -153,7 +179,7 @@ def test_value_and_gradients_equal_the_plain_twins(head):
     if isinstance(head, FullHead):
         twin = F.cross_entropy(plain_full(head, hidden), targets, reduction="none")
     else:
-        twin = -plain_two_level(head, hidden).gather(-1, targets.unsqueeze(-1)).squeeze(-1)
+        twin = -plain_digits(head, hidden).gather(-1, targets.unsqueeze(-1)).squeeze(-1)
     found = head.nll(hidden, targets)
     torch.testing.assert_close(found, twin.float(), atol=1e-5, rtol=1e-5)
     slope, expected_slope = ((each * weights).sum() for each in (found, twin.float()))
@@ -268,14 +294,16 @@ def test_draw_never_gives_an_impossible_index_and_leaves_a_uniform():
 
 @pytest.mark.parametrize("condition", CONDITIONS)
 @pytest.mark.parametrize("tail", [1, 2, 9, 10, 11, 17, 18, 19])
-def test_an_incomplete_bucket_leaks_nothing(condition, tail):
+@pytest.mark.parametrize(("kind", "options"), [("two_level", {}), ("digits", {"moduli": [3, 3]})])
+def test_an_incomplete_bucket_leaks_nothing(kind, options, condition, tail):
     vocab = 5 + tail
     head = make_head(
-        "two_level", {"condition": condition}, "qr", {"operation": "multiply"}, 5, False, vocab=vocab, divisor=9
+        kind, {"condition": condition, **options}, "qr", {"operation": "multiply"}, 5, False, vocab=vocab, divisor=9
     )
     with torch.no_grad():
         head.bias[-1] += 10  # nearly all mass in the last bucket
-        head.remainder_bias[-1] += 10  # and on the remainder it may lack
+        for level in range(1, len(head.sizes)):
+            getattr(head, f"bias_{level}")[-1] += 10  # and on the digits it may lack
     hidden = hidden_vectors(2000)
     probabilities = all_log_probs(head, hidden).exp()
     torch.testing.assert_close(probabilities.sum(-1), torch.ones(2000), atol=1e-5, rtol=0)
@@ -284,11 +312,11 @@ def test_an_incomplete_bucket_leaks_nothing(condition, tail):
     assert head.topk(hidden, vocab)[1].max() < vocab
 
 
-@pytest.mark.parametrize("kind", list(HEADS))
-def test_a_token_with_half_the_mass_is_drawn_half_the_time_under_autocast(kind):
+@pytest.mark.parametrize(("kind", "options"), [("full", {}), ("two_level", {}), ("digits", {"moduli": [31, 31]})])
+def test_a_token_with_half_the_mass_is_drawn_half_the_time_under_autocast(kind, options):
     """30,000 near-equal scores far below the top one: what breaks Gumbel noise in bfloat16."""
     vocab, draws = 30_000, 2000
-    head = make_head(kind, {}, "qr", {"operation": "multiply"}, 205, False, vocab=vocab, divisor=173)
+    head = make_head(kind, options, "qr", {"operation": "multiply"}, 205, False, vocab=vocab, divisor=173)
     counts = torch.ones(vocab)
     counts[100] = vocab - 1
     head.start_at_unigram(counts)
@@ -337,7 +365,7 @@ def test_no_rows_are_no_trouble(head):
 
 @every_head
 def test_start_at_unigram_gives_the_unigram_distribution_for_no_hidden_vector(head):
-    """Exact for the full head; for two levels, exact for the tier's tokens and the buckets' masses."""
+    """Exact for the full head; for digits, exact for the tier's tokens and the buckets' masses."""
     counts = torch.arange(VOCAB) ** 2 % 37  # some are 0, which counts as one half
     head.start_at_unigram(counts)
     share = counts.double().clamp(min=0.5)
@@ -349,7 +377,7 @@ def test_start_at_unigram_gives_the_unigram_distribution_for_no_hidden_vector(he
         torch.testing.assert_close(found, share, atol=1e-6, rtol=1e-5)
         return
     ranks = torch.arange(VOCAB)
-    classes = torch.where(ranks < grid.own_rows, ranks, grid.own_rows + grid.digits(ranks)[0])
+    classes = torch.where(ranks < grid.own_rows, ranks, grid.own_rows + (ranks - grid.own_rows) // head.spans[0])
     masses = [torch.zeros(len(head.bias)).index_add(0, classes, each[grid.ids(ranks)]) for each in (found, share)]
     torch.testing.assert_close(*masses, atol=1e-6, rtol=1e-5)
 
@@ -369,11 +397,58 @@ def test_a_head_holds_no_copy_of_its_embedding():
     own = {id(parameter) for parameter in head.parameters()}
     assert not own & {id(parameter) for parameter in head.embedding.parameters()}
     assert head.tied
-    assert head.remainder is None
+    assert head.rows_1 is None
     other = QuotientRemainderEmbedding(Assignment(VOCAB, own_rows=5, divisor=DIVISOR), DIM)
     before = head.nll(hidden_vectors(1), torch.tensor([40]))
     head.tie(other)
     assert not torch.equal(head.nll(hidden_vectors(1), torch.tensor([40])), before)
+
+
+@pytest.mark.parametrize(("table", "options"), [("qr", {"operation": "add"}), ("mixed_radix", {"moduli": [4, 4]})])
+def test_rows_of_the_same_digits_are_the_inputs(table, options):
+    moduli = options.get("moduli", [DIVISOR])
+    head = make_head("digits", {"moduli": moduli}, table, options, 5, False)
+    assert head.tied
+    assert not any("rows" in name for name, _ in head.named_parameters())
+    other = make_head("digits", {"moduli": [5, 3]}, table, options, 5, False)
+    assert not other.tied
+    head.nll(hidden_vectors(40), torch.arange(5, 45)).sum().backward()
+    assert all(table.grad is not None for table in head.embedding.digit_rows(moduli))
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    tail=st.integers(1, 60),
+    own_rows=st.integers(5, 12),
+    moduli=st.lists(st.integers(1, 9), min_size=1, max_size=4),
+    condition=st.sampled_from(CONDITIONS),
+)
+def test_digits_of_any_base_give_a_distribution_over_the_ids(tail, own_rows, moduli, condition):
+    options = {"condition": condition, "moduli": moduli}
+    head = make_head("digits", options, "qr", {"operation": "add"}, own_rows, False, vocab=own_rows + tail, divisor=4)
+    hidden, targets = hidden_vectors(3), torch.tensor([1, own_rows, own_rows + tail - 1])
+    log_probs = all_log_probs(head, hidden)
+    torch.testing.assert_close(log_probs.exp().sum(-1), torch.ones(3), atol=1e-5, rtol=0)
+    expected = log_probs.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
+    torch.testing.assert_close(head.log_prob(hidden, targets), expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(head.topk(hidden, 5)[0], log_probs.topk(min(5, head.num_targets))[0], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("vocab", [10**8, 2**40])
+def test_digits_of_a_huge_vocabulary_take_a_few_rows(vocab):
+    """Every level has about V^(1/k) values, codes stay exact, and no array is as long as the vocabulary."""
+    moduli = even_moduli(vocab - 5, 4)
+    embedding = EMBEDDINGS["mixed_radix"](Assignment(vocab, own_rows=5, divisor=moduli[0]), DIM, moduli=moduli)
+    head = DigitsHead(embedding, never=NEVER, moduli=moduli)
+    assert sum(parameter.numel() for parameter in head.parameters()) < 3 * DIM * 4 * vocab**0.25 + 2000
+    hidden = hidden_vectors(300)
+    drawn = head.sample(hidden, seeded_uniforms(300))
+    assert ((drawn >= 0) & (drawn < vocab)).all()
+    assert drawn.unique().numel() > 290
+    assert (head.sample(hidden, seeded_uniforms(300), drawn) != drawn).all()
+    assert head.nll(hidden, drawn).isfinite().all()
+    last = head.nll(hidden[:1], torch.tensor([vocab - 1]))
+    assert last.isfinite().all()
 
 
 def test_two_levels_are_refused_where_they_cannot_be():
@@ -382,5 +457,7 @@ def test_two_levels_are_refused_where_they_cannot_be():
     grid = Assignment(9, own_rows=3, divisor=2)
     with pytest.raises(ValueError, match=r"gated.*mlp, multiply"):
         TwoLevelHead(DenseEmbedding(grid, DIM), condition="gated")
+    with pytest.raises(ValueError, match="at least 1"):
+        DigitsHead(DenseEmbedding(grid, DIM), moduli=[])
     with pytest.raises(ValueError, match="row of its own"):
         TwoLevelHead(DenseEmbedding(grid, DIM), never=[0, 3])

@@ -10,12 +10,16 @@ from quorem.heads import HEADS
 from quorem.layout import lay_out, parse_bytes, parse_ratio, size_of
 
 WIDTH = 16
-SHARED = [kind for kind in EMBEDDINGS if kind != "dense"]
+SCALED = [kind for kind in EMBEDDINGS if kind not in ("dense", "attributes")]  # the others' rows are given
 
 
 def entries(vocab_size, width=WIDTH, head=None, **embedding):
+    attributes = None
+    if embedding.get("kind") == "attributes":
+        embedding = {"attributes_file": "given.csv", **embedding}
+        attributes = [150, 150]
     settings = from_mapping(ModelSettings, {"embedding": embedding, "head": head or {}})
-    return lay_out(settings, vocab_size=vocab_size, width=width)
+    return lay_out(settings, vocab_size=vocab_size, width=width, attributes=attributes)
 
 
 def build(entry, vocab_size, width=WIDTH):
@@ -41,7 +45,7 @@ def test_every_kind_builds_at_every_size_and_never_takes_more_than_the_dense_tab
 
 @pytest.mark.parametrize("tier", [None, 0, 400])
 @pytest.mark.parametrize("ratio", [4, 9])
-@pytest.mark.parametrize("kind", SHARED)
+@pytest.mark.parametrize("kind", SCALED)
 def test_a_budget_is_kept_and_used(kind, ratio, tier):
     vocab_size, width = 20_000, 64
     given = {} if tier is None else {"tier": tier}
@@ -81,6 +85,11 @@ def test_a_budget_without_a_tier_gives_the_frequent_tokens_rows_of_their_own():
         ({"kind": "qr", "budget": "2 potatoes"}, "budget=2 potatoes: bytes needed"),
         ({"kind": "qr", "compression": "0.5"}, "a ratio of 1 or more"),
         ({"kind": "qr", "compression": "5x", "budget": "1MB"}, "give one of them"),
+        ({"kind": "attributes", "budget": "1MB"}, "budget=1MB: kind attributes has as many rows as its file"),
+        ({"kind": "attributes", "compression": "9x"}, "compression=9x: kind attributes"),
+        ({"kind": "attributes", "attributes_file": None}, "attributes_file=PATH need each other"),
+        ({"kind": "qr", "attributes_file": "x.csv"}, "attributes_file=PATH need each other"),
+        ({"kind": "attributes", "digits": 3}, "kind attributes has no use for it"),
         ({"kind": "qr", "rows": 7}, "kind qr has no use for it: hashing"),
         ({"kind": "low_rank", "operation": "add"}, "has no use for it: qr"),
         ({"kind": "qr", "operation": "add", "rank": 2}, "operation=multiply is needed"),
@@ -98,7 +107,7 @@ def test_what_cannot_be_laid_out_is_refused(given, message):
 
 
 @pytest.mark.parametrize("operation", ["add", "concat"])
-@pytest.mark.parametrize("kind", ["qr", "mixed_radix", "chinese_remainder"])
+@pytest.mark.parametrize("kind", ["qr", "mixed_radix", "chinese_remainder", "attributes"])
 def test_a_full_softmax_tied_to_a_sum_of_parts_is_refused_with_the_reason(kind, operation):
     with pytest.raises(UserError, match="independently of each other"):
         entries(20_000, kind=kind, operation=operation, head={"kind": "full"})
@@ -111,6 +120,20 @@ def test_the_head_follows_the_vocabulary():
     assert entries(20_000)[1] == {"kind": "full"}
     assert entries(200_000)[1]["kind"] == "two_level"
     assert entries(20_000, kind="qr")[1]["kind"] == "two_level"
+
+
+def test_a_head_of_digits_has_those_of_the_table_or_even_ones():
+    entry, head = entries(20_000, kind="mixed_radix", digits=4, head={"kind": "digits"})
+    assert head["moduli"] == entry["moduli"]
+    embedding = build(entry, 20_000)
+    assert HEADS["digits"](embedding, **{key: value for key, value in head.items() if key != "kind"}).tied
+    entry, head = entries(10**8, width=128, kind="qr", assignment="identity", head={"kind": "digits", "digits": 4})
+    assert len(head["moduli"]) == 3
+    assert max(head["moduli"]) <= 101
+    assert entries(20_000, tier=9, head={"kind": "digits"})[0]["own_rows"] == 14
+    for given in ({"kind": "two_level", "digits": 4}, {"kind": "digits", "digits": 1}):
+        with pytest.raises(UserError, match=r"model\.head\.digits"):
+            entries(20_000, kind="qr", head=given)
 
 
 @pytest.mark.parametrize(
@@ -144,3 +167,13 @@ def test_ten_million_tokens_are_laid_out_without_allocating():
     entry, head = entries(10_000_000, width=128, kind="qr", assignment="identity")
     assert size_of(entry, 10_000_000, 128) < 20_000_000
     assert head["kind"] == "two_level"
+
+
+def test_without_attributes_there_is_a_plan_that_says_who_needs_them():
+    settings = from_mapping(ModelSettings, {"embedding": {"kind": "attributes", "attributes_file": "given.csv"}})
+    plan, head = lay_out(settings, vocab_size=20_000, width=WIDTH)
+    known = lay_out(settings, vocab_size=20_000, width=WIDTH, attributes=[150, 140])
+    assert known == (plan | {"sizes": [150, 140]}, head)
+    assert lay_out(settings, vocab_size=20_000, width=WIDTH, attributes=[30_000, 2])[0]["kind"] == "dense"
+    with pytest.raises(UserError, match="below the 18864 ids to tell apart"):
+        lay_out(settings, vocab_size=20_000, width=WIDTH, attributes=[9, 11])

@@ -26,10 +26,10 @@ NETWORKS = {
 }
 
 
-def build(*, shared=True, disentangled=False, vocab_size=VOCAB, **options):
+def build(*, shared=True, disentangled=False, vocab_size=VOCAB, attributes=None, **options):
     settings = from_mapping(ModelSettings, {"size": "tiny", **options})
     torch.manual_seed(0)
-    generator, discriminator = network_configs(settings, vocab_size=vocab_size, max_length=32)
+    generator, discriminator = network_configs(settings, vocab_size=vocab_size, max_length=32, attributes=attributes)
     return Electra(
         QuoremForMaskedLM(generator),
         QuoremForPreTraining(discriminator),

@@ -8,7 +8,7 @@ import pytest
 
 from quorem.data.readers.csv import read_csv
 from quorem.errors import UserError
-from quorem.samples import LABELS, NEGATORS, _build_language, reviews, write_reviews
+from quorem.samples.reviews import LABELS, NEGATORS, _build_language, reviews, write_reviews
 
 ROWS = 20_000
 
@@ -126,7 +126,7 @@ def test_a_failed_write_leaves_nothing(tmp_path, monkeypatch):
     def fail(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("quorem.samples.os.replace", fail)
+    monkeypatch.setattr("os.replace", fail)
     with pytest.raises(UserError, match="No space left"):
         write_reviews(tmp_path / "sample.csv", rows=1)
     assert list(tmp_path.iterdir()) == []

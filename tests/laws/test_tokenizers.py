@@ -33,6 +33,7 @@ WORLD = [
     "نامه‌ای co\u00adoperate \x00\x1c\ufffd",
 ]
 kinds = pytest.mark.parametrize("kind", TOKENIZERS)
+text_kinds = pytest.mark.parametrize("kind", ["words", "wordpiece"])  # items keep more: test_items.py
 words_of = st.lists(st.text("aBé#[]MASK漢", min_size=1, max_size=4), min_size=1, max_size=30)
 
 
@@ -48,6 +49,11 @@ def drop_space(text):
 def rebuild(tokenizer, ids):
     """The text of ids without any whitespace."""
     return "".join(token.removeprefix("##") if len(token) > 2 else token for token in names(tokenizer, ids))
+
+
+def taken(kind, **options):
+    """Those of the options that have a meaning for the kind."""
+    return {name: value for name, value in options.items() if name in TOKENIZERS[kind].options}
 
 
 def names(tokenizer, ids):
@@ -88,12 +94,13 @@ def test_call_adds_cls_and_sep_and_pads_right(kind):
 @pytest.mark.parametrize("normalization", ["nfc", "nfkc", "none"])
 def test_user_text_never_gives_a_special_token_but_unk(kind, lowercase, normalization):
     texts = [*SPECIAL_TOKENS, " ".join(SPECIAL_TOKENS).lower(), "a[MASK]b [SEP] [ MASK ]", "［MASK］", "##a"]  # noqa: RUF001
-    tokenizer = train_tokenizer(texts * 3, kind=kind, vocab_size=300, lowercase=lowercase, normalization=normalization)
+    options = taken(kind, lowercase=lowercase, normalization=normalization)
+    tokenizer = train_tokenizer(texts * 3, kind=kind, vocab_size=300, **options)
     seen = encode(tokenizer, texts)
     assert not {0, 1, 2, 3, 4} & {index for ids in seen for index in ids}
-    if normalization != "nfkc":
+    if options and normalization != "nfkc":
         assert rebuild(tokenizer, seen[4]) == ("[mask]" if lowercase else "[MASK]")
-    ignorant = train_tokenizer(["x"], kind=kind, vocab_size=300, lowercase=lowercase, normalization=normalization)
+    ignorant = train_tokenizer(["x"], kind=kind, vocab_size=300, **options)
     assert {index for ids in encode(ignorant, texts) for index in ids} == {1}
 
 
@@ -106,14 +113,14 @@ def test_no_text_gives_a_special_token_or_an_error(kind, text):
     assert not {0, 1, 2, 3, 4} & set(ids)
 
 
-@kinds
+@text_kinds
 @pytest.mark.parametrize("text", WORLD)
 def test_only_whitespace_is_lost_in_any_script(kind, text):
     tokenizer = train_tokenizer(WORLD, kind=kind, vocab_size=2000, lowercase=False, normalization="none")
     assert rebuild(tokenizer, encode(tokenizer, [text])[0]) == drop_space(text)
 
 
-@kinds
+@text_kinds
 @settings(deadline=None, max_examples=50)
 @given(text=st.text(max_size=60).filter(drop_space))
 def test_only_whitespace_is_lost_of_any_text(kind, text):
@@ -150,12 +157,11 @@ def test_fingerprint_tells_tokenizers_apart_but_not_uses(kind):
     tokenizer(["a b c", "a"], padding=True, truncation=True)
     assert fingerprint(tokenizer) == before
     assert len(before) == 64
-    others = [
-        train_tokenizer(["a b d"], kind=kind, vocab_size=50),
-        train_tokenizer(["a b c"], kind=kind, vocab_size=50, lowercase=False),
-        train_tokenizer(["a b c"], kind=kind, vocab_size=50, strip_accents=True),
+    others = [train_tokenizer(["a b d"], kind=kind, vocab_size=50)] + [
+        train_tokenizer(["a b c"], kind=kind, vocab_size=50, **{name: value})
+        for name, value in taken(kind, lowercase=False, strip_accents=True, separator=" ").items()
     ]
-    assert len({before, *map(fingerprint, others)}) == 4
+    assert len({before, *map(fingerprint, others)}) == len(others) + 1 >= 3
 
 
 @kinds
@@ -223,6 +229,13 @@ def test_load_names_the_folder_and_what_is_wrong(tmp_path):
         ({"normalization": "nfd"}, "normalization='nfd' is unknown"),
         ({"vocab_size": 5}, "vocab_size=5 is too small"),
         ({"min_frequency": 0}, "min_frequency=0 is not allowed"),
+        ({"separator": ","}, "separator=, has no meaning for tokenizer.kind=words"),
+        ({"kind": "items", "lowercase": False}, "lowercase=False has no meaning for tokenizer.kind=items"),
+        ({"kind": "items", "strip_accents": True}, "strip_accents=True has no meaning"),
+        ({"kind": "items", "normalization": "nfkc"}, "normalization=nfkc has no meaning"),
+        ({"kind": "items", "separator": ""}, "at least one character is needed"),
+        ({"kind": "items", "separator": "[SEP]"}, r"tokenizer.separator='\[SEP\]'"),
+        ({"kind": "items", "separator": "\\n"}, "a tab"),
         ({"texts": []}, "0 distinct words found"),
         ({"texts": ["", " \n"]}, "0 distinct words found"),
         ({"min_frequency": 9}, "min_frequency=9"),

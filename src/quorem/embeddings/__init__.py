@@ -4,6 +4,7 @@ A variant is one file and one line in EMBEDDINGS; tests and documentation iterat
 """
 
 from quorem.embeddings.assignment import Assignment
+from quorem.embeddings.attributes import AttributesEmbedding
 from quorem.embeddings.base import TokenEmbedding
 from quorem.embeddings.chinese_remainder import ChineseRemainderEmbedding
 from quorem.embeddings.dense import DenseEmbedding
@@ -20,6 +21,7 @@ EMBEDDINGS: dict[str, type[TokenEmbedding]] = {
     "qr": QuotientRemainderEmbedding,
     "mixed_radix": MixedRadixEmbedding,
     "chinese_remainder": ChineseRemainderEmbedding,
+    "attributes": AttributesEmbedding,
     "path": PathEmbedding,
     "hashing": HashingEmbedding,
     "hash_embedding": HashEmbedding,

@@ -1,5 +1,6 @@
 """The contract of every token embedding, and the rows of their own that frequent tokens have in most of them."""
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -80,6 +81,17 @@ class TokenEmbedding(nn.Module):
         """Vectors (K, D) of the first K ranks, those with a row of their own, differentiable."""
         grid = self.assignment
         return self(grid.ids(torch.arange(grid.own_rows, device=next(self.parameters()).device)))
+
+    def digit_rows(self, moduli: Sequence[int]) -> list[Tensor]:
+        """Rows (values, D) of the digits that a hierarchical softmax chooses after the first, most significant first.
+
+        Args:
+            moduli: values of every digit but the most significant, least significant first.
+
+        Returns:
+            What the head may share; nothing, if the embedding has no such rows for these digits.
+        """
+        return []
 
     def rows(self, start: int, stop: int) -> Tensor:
         """Vectors (stop - start, D) of the ids start..stop-1, differentiable; nothing larger is allocated."""

@@ -38,11 +38,7 @@ class MixedRadixEmbedding(PartitionEmbedding):
         if not moduli or min(moduli) < 1:
             raise ValueError(f"moduli {list(moduli)}: one or more numbers, each at least 1, needed")
         self.moduli = tuple(moduli)
-        sizes, left = [], assignment.tail
-        for modulus in moduli:
-            sizes.append(min(modulus, left))
-            left = -(-left // modulus)
-        sizes.append(left)
+        sizes = digit_sizes(assignment.tail, moduli)
         names = [f"digit_{number}" for number in range(1, len(sizes) + 1)]
         super().__init__(
             assignment, dim, sizes=sizes, operation=operation, rank=rank, names=names, moduli=list(self.moduli)
@@ -55,6 +51,20 @@ class MixedRadixEmbedding(PartitionEmbedding):
             digits.append(tail % modulus)
             tail = torch.div(tail, modulus, rounding_mode="floor")
         return *digits, tail
+
+    def digit_rows(self, moduli: Sequence[int]) -> list[Tensor]:
+        """The tables themselves, if their rows are whole vectors."""
+        whole = self.operation != "concat" and self.rank == 1
+        return self.tables[-2::-1] if whole and tuple(moduli) == self.moduli else []
+
+
+def digit_sizes(tail: int, moduli: Sequence[int]) -> list[int]:
+    """How many values each digit of 0 to tail - 1 takes, least significant first, the one that is left over last."""
+    sizes = []
+    for modulus in moduli:
+        sizes.append(min(modulus, tail))
+        tail = -(-tail // modulus)
+    return [*sizes, tail]
 
 
 def even_moduli(tail: int, digits: int, *, first: int | None = None) -> list[int]:

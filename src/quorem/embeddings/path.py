@@ -3,6 +3,7 @@
 Shi et al. 2020, arXiv:1909.02107, sec. 4.2. A block costs a D x D matrix, not a row, so blocks are few: the quotients.
 """
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
@@ -44,6 +45,10 @@ class PathEmbedding(TieredEmbedding):
         parts = [self._transform(part, block) for block, part in enumerate(rows[order].split(sizes)) if len(part)]
         vectors = torch.cat(parts)[order.argsort()] if parts else rows
         return vectors.view(*tail.shape, self.dim)
+
+    def digit_rows(self, moduli: Sequence[int]) -> list[Tensor]:
+        """The remainders' rows."""
+        return [self.remainder] if tuple(moduli) == (self.assignment.divisor,) else []
 
     def reset_tail(self, std: float) -> None:
         """Rows have `std`, and the functions keep it on average."""

@@ -3,6 +3,7 @@
 Shi et al. 2020, arXiv:1909.02107, sec. 2 and 3.
 """
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
@@ -37,6 +38,11 @@ class QuotientRemainderEmbedding(PartitionEmbedding):
     def codes(self, tail: Tensor) -> tuple[Tensor, ...]:
         """Quotient and remainder by the divisor."""
         return self.assignment.tail_digits(tail)
+
+    def digit_rows(self, moduli: Sequence[int]) -> list[Tensor]:
+        """The remainders' rows, if they are whole vectors."""
+        whole = self.operation != "concat" and self.rank == 1
+        return [self.remainder] if whole and tuple(moduli) == (self.assignment.divisor,) else []
 
     def fit_tail(self, weight: Tensor) -> None:
         """Least squares in closed form, for each column the (quotients, divisor) matrix of its entries.

@@ -10,6 +10,7 @@ from transformers import PreTrainedTokenizerFast
 from quorem.config import PretrainConfig
 from quorem.data.batches import MASKING, WEIGHTS, EpochOrder, PackedRows, step_seed
 from quorem.data.shards import Shards
+from quorem.embeddings.attributes import AttributesEmbedding
 from quorem.metrics import BinaryMetrics, entropy
 from quorem.modeling import QuoremForMaskedLM, QuoremForPreTraining
 from quorem.objective import Electra, Masked, Outcome, mask_tokens, total_loss
@@ -27,6 +28,7 @@ class PretrainProgram:
         tokenizer: its ids are those of the shards.
         shards: the data.
         order: ids in the order in which tables lay them out; by frequency if None.
+        attributes: for kind attributes, as in `build_electra`.
     """
 
     def __init__(
@@ -35,6 +37,7 @@ class PretrainProgram:
         tokenizer: PreTrainedTokenizerFast,
         shards: Shards,
         order: Tensor | None = None,
+        attributes: Tensor | None = None,
     ) -> None:
         self.config = config
         max_length = config.data.max_length or 2
@@ -48,7 +51,7 @@ class PretrainProgram:
         self.mask_id = tokenizer.mask_token_id
         counts = torch.from_numpy(shards.counts)
         self.unigram_entropy = entropy(shards.counts)
-        self.module = build_electra(config, counts, order)
+        self.module = build_electra(config, counts, order, attributes)
         self.detected = BinaryMetrics()
         self.last: dict[str, Any] = {}
         self._sums: Tensor | None = None  # of both losses, (2,) float64, on the model's device
@@ -120,17 +123,24 @@ class PretrainProgram:
         self._chosen = self._tokens = 0
 
 
-def build_electra(config: PretrainConfig, counts: Tensor, order: Tensor | None = None) -> Electra:
+def build_electra(
+    config: PretrainConfig, counts: Tensor, order: Tensor | None = None, attributes: Tensor | None = None
+) -> Electra:
     """Both networks, initialised from the seed, the frequencies and nothing else.
 
     Args:
         config: resolved settings.
         counts: int64 (V,), how often each id occurs.
         order: ids in the order in which tables lay them out; by frequency if None.
+        attributes: for kind attributes, which it needs: int32 (V - K, k), numbers of the values of the tokens after the
+            tier, in that order, each number from 0 in use.
     """
     torch.manual_seed(step_seed(config.train.seed, WEIGHTS))
     generator_config, discriminator_config = network_configs(
-        config.model, vocab_size=len(counts), max_length=config.data.max_length or 2
+        config.model,
+        vocab_size=len(counts),
+        max_length=config.data.max_length or 2,
+        attributes=None if attributes is None else [len(column.unique()) for column in attributes.T],
     )
     generator, discriminator = QuoremForMaskedLM(generator_config), QuoremForPreTraining(discriminator_config)
     module = Electra(
@@ -143,6 +153,9 @@ def build_electra(config: PretrainConfig, counts: Tensor, order: Tensor | None =
     for assignment in {id(table): table for table in tables if table.rank is not None}.values():  # one, if shared
         order = frequency_order(counts) if order is None else order
         assignment.set_order(order)
+    for table in module.modules():
+        if isinstance(table, AttributesEmbedding) and attributes is not None:
+            table.set_attributes(attributes)
     if RECIPES[config.objective.recipe].start_at_unigram:
         generator.generator_lm_head.start_at_unigram(counts)
     return module

@@ -33,7 +33,9 @@ def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerFast:
         folder: written by save_tokenizer, or any other with a tokenizer.json and the five special tokens.
 
     Raises:
-        UserError: if the folder holds no tokenizer, a damaged one, or one without a special token that is needed.
+        UserError: if the folder holds no tokenizer, a damaged one, one without a special token that is needed, or
+            another than that of the model beside it (tokenizer_fingerprint in config.json), whose rows would then stand
+            for other tokens.
     """
     folder = Path(folder)
     if not (folder / "tokenizer.json").is_file():
@@ -50,6 +52,12 @@ def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerFast:
         raise UserError(
             f"the tokenizer in {folder} has no {', '.join(missing)}. Set it in tokenizer_config.json or train another."
         )
+    found, expected = fingerprint(tokenizer), _expected_fingerprint(folder / "config.json")
+    if expected is not None and found != expected:
+        raise UserError(
+            f"{folder / 'tokenizer.json'}: is not the tokenizer of the model beside it (fingerprint {found[:12]}, not "
+            f"{expected[:12]}), so that ids would mean other tokens: put back the one that was saved with the model"
+        )
     return tokenizer
 
 
@@ -61,3 +69,12 @@ def fingerprint(tokenizer: PreTrainedTokenizerFast) -> str:
     content = json.loads(tokenizer.backend_tokenizer.to_str())
     content["truncation"] = content["padding"] = None
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _expected_fingerprint(config: Path) -> str | None:
+    """What a model's config.json says; None if it says nothing, is damaged (reading the model tells) or lacks."""
+    try:
+        found = json.loads(config.read_text(encoding="utf-8")).get("tokenizer_fingerprint")
+    except (OSError, ValueError, AttributeError):
+        return None
+    return found if isinstance(found, str) else None

@@ -2,31 +2,43 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
 
-from tokenizers import Tokenizer, normalizers
-from tokenizers.decoders import WordPiece as WordPieceDecoder
+from tokenizers import Tokenizer
 from tokenizers.models import Model
-from tokenizers.normalizers import Normalizer
-from tokenizers.pre_tokenizers import BertPreTokenizer
 from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
 from quorem.errors import UserError, did_you_mean
 from quorem.tokenization.encode import check_text
+from quorem.tokenization.items import item_steps
 from quorem.tokenization.special import SPECIAL_TOKENS
+from quorem.tokenization.steps import NORMALIZATIONS, Steps, text_steps
 from quorem.tokenization.wordpiece import learn_wordpieces
 from quorem.tokenization.words import learn_words
 
-# kind -> function from the counts of words to a model whose first ids are SPECIAL_TOKENS
-TOKENIZERS: dict[str, Callable[..., Model]] = {
-    "words": learn_words,
-    "wordpiece": learn_wordpieces,
-}
 
-NORMALIZATIONS: dict[str, list[Normalizer]] = {
-    "nfc": [normalizers.NFC()],
-    "nfkc": [normalizers.NFKC()],
-    "none": [],
+class Kind(NamedTuple):
+    """A kind of tokenizer.
+
+    Attributes:
+        learn: from the counts of what was split to a model whose first ids are SPECIAL_TOKENS.
+        steps: from its options to what is done around the model.
+        options: their names; the others of OPTIONS have no meaning for it.
+    """
+
+    learn: Callable[..., Model]
+    steps: Callable[..., Steps]
+    options: tuple[str, ...]
+
+
+OPTIONS: dict[str, Any] = {"normalization": "nfc", "lowercase": True, "strip_accents": False, "separator": None}
+"""The options that not every kind has, with their defaults."""
+
+TOKENIZERS: dict[str, Kind] = {
+    "words": Kind(learn_words, text_steps, ("normalization", "lowercase", "strip_accents")),
+    "wordpiece": Kind(learn_wordpieces, text_steps, ("normalization", "lowercase", "strip_accents")),
+    "items": Kind(learn_words, item_steps, ("separator",)),
 }
 
 
@@ -38,15 +50,17 @@ def train_tokenizer(
     lowercase: bool = True,
     strip_accents: bool = False,
     normalization: str = "nfc",
+    separator: str | None = None,
     min_frequency: int = 1,
     model_max_length: int | None = None,
 ) -> PreTrainedTokenizerFast:
     """Learn a vocabulary from texts, read once, one at a time; memory grows with the number of distinct words only.
 
     Texts are split at whitespace, which is dropped, and around each punctuation mark; every other character of any
-    script is kept. Scripts written without spaces are best segmented first or cut by kind="wordpiece". Nothing is
-    random: the same texts, in any order, give the same tokenizer. The size to give a model is len(tokenizer), which
-    may be less than vocab_size; called, the tokenizer puts [CLS] before and [SEP] after a text, and pads on the right.
+    script is kept. Scripts written without spaces are best segmented first or cut by kind="wordpiece". With
+    kind="items" texts are split at the separator only and nothing in them is changed. Nothing is random: the same
+    texts, in any order, give the same tokenizer. The size to give a model is len(tokenizer), which may be less than
+    vocab_size; called, the tokenizer puts [CLS] before and [SEP] after a text, and pads on the right.
 
     Args:
         texts: the corpus.
@@ -55,11 +69,13 @@ def train_tokenizer(
         lowercase: whether "The" and "the" are one word.
         strip_accents: whether to remove all combining marks. They are vowels in many scripts (Hindi, Thai, Arabic).
         normalization: Unicode form: "nfc", "nfkc" (also unifies full-width and other compatible forms) or "none".
+        separator: for "items": what stands between them, for example ","; whitespace if None. See `item_steps`.
         min_frequency: rarer words (for "wordpiece": rarer pairs of pieces) get no token of their own; at least 1.
         model_max_length: tokens, the special ones included, at which the tokenizer truncates when asked to.
 
     Raises:
-        UserError: if an option is not allowed, a text is not valid Unicode, or no text holds a word to keep.
+        UserError: if an option is not allowed or has no meaning for the kind, a text is not valid Unicode, or no text
+            holds a word to keep.
     """
     for name, value, allowed in (("kind", kind, TOKENIZERS), ("normalization", normalization, NORMALIZATIONS)):
         if value not in allowed:
@@ -71,10 +87,12 @@ def train_tokenizer(
         )
     if min_frequency < 1:
         raise UserError(f"min_frequency={min_frequency} is not allowed. Set it to 1 or more.")
-    normalizer = build_normalizer(normalization, lowercase=lowercase, strip_accents=strip_accents)
-    counts = count_words(texts, normalizer)
-    model = TOKENIZERS[kind](counts, vocab_size=vocab_size, min_frequency=min_frequency)
-    tokenizer = wrap_model(model, normalizer, model_max_length)
+    steps = build_steps(
+        kind, normalization=normalization, lowercase=lowercase, strip_accents=strip_accents, separator=separator
+    )
+    counts = count_words(texts, steps)
+    model = TOKENIZERS[kind].learn(counts, vocab_size=vocab_size, min_frequency=min_frequency)
+    tokenizer = wrap_model(model, steps, model_max_length)
     if len(tokenizer) == len(SPECIAL_TOKENS):
         raise UserError(
             f"nothing to put in the vocabulary: {len(counts)} distinct words found in the texts, none kept with "
@@ -84,41 +102,48 @@ def train_tokenizer(
     return tokenizer
 
 
-def build_normalizer(normalization: str, *, lowercase: bool, strip_accents: bool) -> Normalizer:
-    """What is done to a text before it is split."""
-    steps = list(NORMALIZATIONS[normalization])
-    if lowercase:
-        steps.append(normalizers.Lowercase())
-    if strip_accents:  # NFC afterwards puts Korean syllables, which NFD takes apart, together again
-        steps += [normalizers.NFD(), normalizers.StripAccents(), normalizers.NFC()]
-    return normalizers.Sequence(steps)
+def build_steps(kind: str, **options: Any) -> Steps:
+    """What a kind of tokenizer does around its vocabulary.
+
+    Args:
+        kind: a key of TOKENIZERS.
+        options: all of OPTIONS.
+
+    Raises:
+        UserError: if one that is not the default has no meaning for the kind, or a separator cannot be used.
+    """
+    chosen = TOKENIZERS[kind]
+    for name, value in options.items():
+        if name not in chosen.options and value != OPTIONS[name]:
+            raise UserError(
+                f"tokenizer.{name}={value} has no meaning for tokenizer.kind={kind}: leave it out (kind={kind} takes "
+                f"{', '.join(chosen.options)} and min_frequency)"
+            )
+    return chosen.steps(**{name: options[name] for name in chosen.options})
 
 
-def count_words(texts: Iterable[str], normalizer: Normalizer) -> Counter[str]:
-    """How often each word and punctuation mark occurs.
+def count_words(texts: Iterable[str], steps: Steps) -> Counter[str]:
+    """How often each of what the steps split texts into occurs.
 
     Raises:
         UserError: if a text is not a string or not valid Unicode.
     """
-    splitter = BertPreTokenizer()
     counts: Counter[str] = Counter()
     for row, text in enumerate(texts):
         try:
-            normalized = normalizer.normalize_str(text)
+            normalized = steps.normalizer.normalize_str(text)
         except (TypeError, UnicodeEncodeError):
             check_text(row, text)
             raise
-        counts.update(word for word, _ in splitter.pre_tokenize_str(normalized))
+        counts.update(word for word, _ in steps.splitter.pre_tokenize_str(normalized))
     return counts
 
 
-def wrap_model(model: Model, normalizer: Normalizer, model_max_length: int | None) -> PreTrainedTokenizerFast:
+def wrap_model(model: Model, steps: Steps, model_max_length: int | None) -> PreTrainedTokenizerFast:
     """The whole Hugging Face tokenizer around a model whose first ids are SPECIAL_TOKENS."""
     pad, unk, cls, sep, mask = SPECIAL_TOKENS
     tokenizer = Tokenizer(model)
-    tokenizer.normalizer = normalizer
-    tokenizer.pre_tokenizer = BertPreTokenizer()
-    tokenizer.decoder = WordPieceDecoder(prefix="##")
+    tokenizer.normalizer, tokenizer.pre_tokenizer, tokenizer.decoder = steps
     tokenizer.add_special_tokens(list(SPECIAL_TOKENS))
     tokenizer.post_processor = TemplateProcessing(
         single=f"{cls} $A {sep}",

@@ -1,4 +1,4 @@
-"""A synthetic sample: invented movie-like reviews in an invented language with a huge vocabulary.
+"""Synthetic movie-like reviews in an invented language with a huge vocabulary.
 
 Nothing here was written by a person about a film. The function words are English; every other word is invented. The
 sample shows, without a download, what the library is for:
@@ -14,7 +14,6 @@ What it cannot show: anything about real language, real reviews or the accuracy 
 """
 
 import csv
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -23,6 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from quorem.errors import UserError
+from quorem.runs import new_file
 
 LABELS = ("negative", "positive")
 LANGUAGE_SEED = 20_000  # the language is the same for every seed: seeds give new reviews, not new words
@@ -108,29 +108,16 @@ def reviews(rows: int, *, seed: int = 0) -> Iterator[tuple[str, str]]:
 
 
 def write_reviews(path: Path, *, rows: int = 20_000, seed: int = 0) -> None:
-    """Write `reviews` as a CSV file with the columns review and sentiment (UTF-8, LF line ends).
-
-    The file appears whole or not at all: it is written under a temporary name in the same folder and then renamed.
-    Missing folders are created.
+    """Write `reviews` as a CSV file with the columns review and sentiment (UTF-8, LF line ends), whole or not at all.
 
     Raises:
         UserError: if the file exists or cannot be written, or `rows` or `seed` is out of range.
     """
     sample = reviews(rows, seed=seed)
-    if path.exists():
-        raise UserError(f"{path} already exists: delete it or choose another name; it will not be overwritten.")
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("x", encoding="utf-8", newline="") as stream:
-            writer = csv.writer(stream, lineterminator="\n")
-            writer.writerow(("review", "sentiment"))
-            writer.writerows(sample)
-        os.replace(partial, path)
-    except OSError as error:
-        raise UserError(f"{path} cannot be written: {error.strerror}. Choose a folder you can write to.") from error
-    finally:
-        partial.unlink(missing_ok=True)
+    with new_file(path) as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(("review", "sentiment"))
+        writer.writerows(sample)
 
 
 @cache

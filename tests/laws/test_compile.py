@@ -1,0 +1,53 @@
+"""torch.compile captures every table and every head and changes nothing (with the backend that only captures)."""
+
+import pytest
+import torch
+
+from quorem.embeddings import EMBEDDINGS, Assignment
+from quorem.heads import HEADS
+
+VOCAB, DIM = 61, 8
+OPTIONS = {
+    "mixed_radix": {"moduli": [4, 4]},
+    "chinese_remainder": {"moduli": [7, 9]},
+    "attributes": {"sizes": [7, 9]},
+    "hashing": {"rows": 20},
+    "hash_embedding": {"rows": 20},
+    "low_rank": {"rank": 3},
+    "memcom": {"rows": 20},
+}
+# Where a graph breaks (sizes that are data), the capture itself looks at .grad of what is no leaf.
+pytestmark = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
+HEAD_OPTIONS = {"digits": {"moduli": [4, 4]}}
+
+
+@pytest.fixture(autouse=True)
+def fresh_cache():
+    yield
+    torch.compiler.reset()
+
+
+def make_embedding(kind):
+    torch.manual_seed(0)
+    return EMBEDDINGS[kind](Assignment(VOCAB, own_rows=9, divisor=9, permuted=True), DIM, **OPTIONS.get(kind, {}))
+
+
+@pytest.mark.parametrize("kind", list(EMBEDDINGS))
+def test_a_compiled_table_gives_the_same_vectors_and_gradients(kind):
+    embedding, ids = make_embedding(kind), torch.arange(VOCAB).view(1, -1)
+    compiled = torch.compile(embedding, backend="eager", fullgraph=kind != "path")  # whose blocks' sizes are data
+    found = []
+    for module in (embedding, compiled):
+        vectors = module(ids)
+        found.append((vectors, torch.autograd.grad(vectors.square().sum(), list(embedding.parameters()))))
+    torch.testing.assert_close(*found)
+
+
+@pytest.mark.parametrize("kind", list(HEADS))
+def test_a_compiled_head_gives_the_same_likelihoods_and_draws(kind):
+    head = HEADS[kind](make_embedding("qr"), never=(0, 2, 3, 4), **HEAD_OPTIONS.get(kind, {}))
+    targets = torch.arange(5, VOCAB)
+    hidden = torch.randn(len(targets), DIM)
+    uniforms = torch.rand(len(targets), dtype=torch.float64)
+    for function, arguments in ((head.nll, (hidden, targets)), (head.sample, (hidden, uniforms, targets))):
+        torch.testing.assert_close(torch.compile(function, backend="eager")(*arguments), function(*arguments))

@@ -1,0 +1,192 @@
+"""What every reader must do, which reader a file gets, and what plain text adds."""
+
+import gzip
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from quorem.data.documents import Document, RowCounts
+from quorem.data.readers import READERS, choose_format, lines
+from quorem.data.readers.text import read_text
+from quorem.errors import UserError
+
+# format -> name of a file, what stands above the texts, the columns to read it with; one text a line in all of them
+FILES = {"csv": ("a.csv", b"text\n", {"text_column": "text"}), "text": ("a.txt", b"", {})}
+formats = pytest.mark.parametrize("kind", READERS)
+zipped = pytest.mark.parametrize("ending", ["", ".gz"])
+
+
+def write(folder, kind, content, ending=""):
+    """A file of that format with content below its head."""
+    name, head, _ = FILES[kind]
+    path = folder / (name + ending)
+    path.write_bytes(gzip.compress(head + content) if ending else head + content)
+    return path
+
+
+def read(kind, path, **more):
+    return READERS[kind](path, **FILES[kind][2], **more)
+
+
+def failure_of(kind, path):
+    with pytest.raises(UserError) as caught:
+        list(read(kind, path))
+    message = str(caught.value)
+    assert str(path) in message
+    assert "\n" not in message
+    return message
+
+
+@formats
+@zipped
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+def test_texts_come_as_written_in_order_with_their_row(tmp_path, kind, ending, end):
+    texts = [" x ", "fünf\t東京 \u2028 \x0c", "z"]
+    path = write(tmp_path, kind, end.join(text.encode() for text in texts), ending)
+    assert list(read(kind, path)) == [Document(text, None, row) for row, text in enumerate(texts, 1)]
+
+
+@formats
+@zipped
+def test_a_byte_order_mark_is_not_text(tmp_path, kind, ending):
+    name, head, _ = FILES[kind]
+    content = b"\xef\xbb\xbf" + head + b"a\n"
+    path = tmp_path / (name + ending)
+    path.write_bytes(gzip.compress(content) if ending else content)
+    assert [document.text for document in read(kind, path)] == ["a"]
+
+
+@formats
+def test_blank_rows_are_counted_at_every_moment_and_over_files(tmp_path, kind):
+    path = write(tmp_path, kind, b"".join(b"x\n" if n % 3 else b" \n" for n in range(1, 20)) + b"end")
+    counts = RowCounts()
+    for _ in range(2):
+        for document in read(kind, path, counts=counts):
+            assert counts.read == counts.used + counts.skipped
+            assert document.row % 3 or document.text == "end"
+    assert counts == RowCounts(read=40, used=28, skipped=12)
+
+
+@formats
+def test_reading_is_streamed(tmp_path, kind):
+    documents = read(kind, write(tmp_path, kind, b"good\n" * 5 + b"bad \xff\n"))
+    assert [next(documents).row for _ in range(5)] == [1, 2, 3, 4, 5]
+    with pytest.raises(UserError):
+        next(documents)
+
+
+@formats
+def test_unread_and_half_read_files_are_closed(tmp_path, kind):
+    path = write(tmp_path, kind, b"a\nb\n")  # a file left open is a ResourceWarning, which fails the test
+    read(kind, path)
+    next(read(kind, path))
+
+
+@formats
+def test_missing_file_and_folder_are_named_at_the_call(tmp_path, kind):
+    for path, words in (
+        (tmp_path / "absent", "does not exist"),
+        (tmp_path / "no.gz", "does not"),
+        (tmp_path, "folder"),
+    ):
+        with pytest.raises(UserError, match=words):
+            read(kind, path)
+
+
+@formats
+@pytest.mark.parametrize(("error", "words"), [(PermissionError, "permission"), (OSError, "No space")])
+def test_a_file_that_cannot_be_opened(tmp_path, monkeypatch, kind, error, words):
+    def refuse(*_):
+        raise error(28, "No space")
+
+    monkeypatch.setattr(lines, "open", refuse, raising=False)
+    assert words in failure_of(kind, write(tmp_path, kind, b"a\n"))
+
+
+@formats
+@zipped
+def test_an_empty_file(tmp_path, kind, ending):
+    path = tmp_path / f"a{ending}"
+    path.write_bytes(gzip.compress(b"") if ending else b"")
+    assert "is empty" in failure_of(kind, path)
+
+
+@formats
+@zipped
+def test_bad_bytes_are_found_to_the_line_and_byte(tmp_path, kind, ending):
+    head = FILES[kind][1]
+    line = 3 + head.count(b"\n")
+    message = failure_of(kind, write(tmp_path, kind, b"a\nb\ncaf\xe9\n", ending))
+    assert f"line {line}: byte 0xe9 at byte offset {len(head) + 7} is not UTF-8" in message
+    message = failure_of(kind, write(tmp_path, kind, b"a\nb\nc\0\n", ending))
+    assert f"line {line}: NUL byte at byte offset {len(head) + 5}" in message
+
+
+@formats
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("text\na\n".encode("utf-16"), "UTF-16"),
+        (gzip.compress(b"text\na\n"), "add .gz"),
+        (b"PK\x03\x04rest", "zip archive"),
+    ],
+)
+def test_files_of_another_format_are_recognised(tmp_path, kind, content, words):
+    path = tmp_path / "data"
+    path.write_bytes(content)
+    assert words in failure_of(kind, path)
+
+
+@formats
+def test_damaged_gzip(tmp_path, kind):
+    path = tmp_path / "a.gz"
+    whole = gzip.compress(b"text\n" + b"".join(b"row %d\n" % (n * 7919) for n in range(5000)))
+    middle = len(whole) // 2
+    flipped = whole[:middle] + bytes(255 - byte for byte in whole[middle : middle + 40]) + whole[middle + 40 :]
+    for broken in (whole[:middle], whole[:-4], flipped, b"text\na\n"):
+        path.write_bytes(broken)
+        assert "gzip" in failure_of(kind, path)
+
+
+@formats
+def test_a_carriage_return_inside_is_named(tmp_path, kind):
+    assert "carriage return" in failure_of(kind, write(tmp_path, kind, b"a\rb\rc\r\n"))
+
+
+# ---- the choice
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("a.txt", "text"), ("A.TXT.GZ", "text"), ("a.csv", "csv"), ("a.tsv.gz", "csv"), ("a.txt.csv", "csv"), ("", "csv")],
+)
+def test_the_format_goes_by_the_name_unless_it_is_set(name, expected):
+    assert choose_format(name) == expected
+    assert [choose_format(name, kind) for kind in READERS] == list(READERS)
+    with pytest.raises(UserError, match=r"data.format=txt: unknown.*Allowed: auto, csv, text"):
+        choose_format(name, "txt")
+
+
+# ---- plain text
+
+
+@given(texts=st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\r\n")), min_size=1))
+def test_lines_that_are_not_blank_are_the_documents(tmp_path_factory, texts):
+    path = tmp_path_factory.getbasetemp() / "lines.txt"
+    path.write_bytes(b"\xef\xbb\xbf" + "\n".join([*texts, "end"]).encode())
+    kept = [Document(text, None, row) for row, text in enumerate([*texts, "end"], 1) if text.strip()]
+    assert list(read_text(path)) == kept
+
+
+def test_text_without_a_line_that_can_be_used(tmp_path):
+    assert "all 2 lines are blank" in failure_of("text", write(tmp_path, "text", b" \n\r\n"))
+    assert "all 1 lines are blank" in failure_of("text", write(tmp_path, "text", b"\xef\xbb\xbf"))
+
+
+def test_text_has_no_columns(tmp_path):
+    path = write(tmp_path, "text", b"a\n")
+    with pytest.raises(UserError, match="no column 'review'"):
+        read_text(path, text_column="review")
+    with pytest.raises(UserError, match=r"no column 'text' or 'label'.*labels too, need a CSV"):
+        read_text(path, text_column="text", label_column="label")
