@@ -3,15 +3,18 @@
     python benchmarks/imdb.py runs/imdb reviews.csv --text-column review --label-column sentiment \
         --seeds 0 1 2 --out results.json train.epochs=2 data.truncation=both
 
-The probe is logistic regression on standardised hidden states of the frozen discriminator, pooled (mean and max) over
-tokens, of the last layer and of all layers. Every fine-tuning is a run folder of its own beside RUN, and what is
-finished is not done again, so the benchmark can be stopped and started.
+The probe is logistic regression on standardised hidden states of the frozen discriminator, of the last layer and of all
+layers, pooled (mean, deviation, maximum, minimum) over all tokens of a text, which is read in windows of the length of
+pre-training; beside it stands the same encoder with fresh weights. Every fine-tuning is a run folder of its own beside
+RUN, and what is finished is not done again, so the benchmark can be stopped and started.
 """
 
 import argparse
+import itertools
 import json
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +28,6 @@ from sklearn.preprocessing import StandardScaler
 from transformers import AutoModel
 from transformers.utils import logging as transformers_logging
 
-from quorem.classifier import pool
 from quorem.config import FinetuneConfig, override
 from quorem.data.batches import collate
 from quorem.finetune import finetune, load_examples, model_folder, resolve
@@ -34,40 +36,79 @@ from quorem.tokenization import load_tokenizer
 from quorem.train import autocast_dtype
 
 
+def windows(row: list[int], length: int) -> list[list[int]]:
+    """A whole text as pieces of nearly equal length, each [CLS] ... [SEP], of at most `length` tokens."""
+    body, count = row[1:-1], max(1, -(-(len(row) - 2) // (length - 2)))
+    cuts = [len(body) * i // count for i in range(count + 1)]
+    return [[row[0], *body[i:j], row[-1]] for i, j in itertools.pairwise(cuts)]
+
+
 @torch.no_grad()
-def features(model: torch.nn.Module, rows: list[list[int]], *, pad_id: int) -> np.ndarray:
-    """Mean- and max-pooled hidden states float32 (rows, layers + 1, 2 x hidden_size)."""
-    order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
+def features(model: torch.nn.Module, rows: list[list[int]], *, pad_id: int, length: int) -> np.ndarray:
+    """Hidden states pooled over all tokens of a text, float32 (rows, layers + 1, 4 x hidden_size).
+
+    The four: mean, standard deviation, maximum, minimum (its negative).
+    """
+    pieces = [(i, piece) for i, row in enumerate(rows) for piece in windows(row, length)]
+    pieces.sort(key=lambda item: len(item[1]))
     dtype, found = autocast_dtype("auto", model.device), None
-    for start in range(0, len(order), 64):
-        chosen = order[start : start + 64]
-        input_ids, mask = collate([rows[i] for i in chosen], pad_id=pad_id)
+    for start in range(0, len(pieces), 64):
+        chosen = pieces[start : start + 64]
+        input_ids, mask = collate([piece for _, piece in chosen], pad_id=pad_id)
         with torch.autocast("cpu", dtype=dtype, enabled=dtype is not None):
-            states = model(input_ids, mask, output_hidden_states=True).hidden_states
-        pooled = torch.stack(
-            [torch.cat([pool(s.float(), mask, how) for how in ("mean", "max")], -1) for s in states], 1
-        )
-        found = np.empty((len(rows), *pooled.shape[1:]), np.float32) if found is None else found
-        found[chosen] = pooled.numpy()
-    return found
+            states = torch.stack(model(input_ids, mask, output_hidden_states=True).hidden_states, 1).float()
+        real = (torch.ones_like(input_ids) if mask is None else mask).bool()[:, None, :, None]
+        kept = states.masked_fill(~real, 0)
+        sums = torch.stack([kept.sum(2), kept.square().sum(2)], 2).numpy()
+        tops = torch.stack([states.masked_fill(~real, -1e9).amax(2), (-states).masked_fill(~real, -1e9).amax(2)], 2)
+        if found is None:
+            layers, width = states.shape[1], states.shape[3]
+            found = np.zeros((len(rows), layers, 4, width), np.float32)
+            found[:, :, 2:] = -1e9
+        owners = np.asarray([i for i, _ in chosen])
+        np.add.at(found[:, :, :2], owners, sums)
+        np.maximum.at(found[:, :, 2:], owners, tops.numpy())
+    assert found is not None
+    lengths = np.zeros((len(rows), 1, 1), np.float32)
+    np.add.at(lengths, [i for i, _ in pieces], np.asarray([[[len(piece)]] for _, piece in pieces], np.float32))
+    found[:, :, 0] /= lengths
+    found[:, :, 1] = np.sqrt(np.maximum(found[:, :, 1] / lengths - found[:, :, 0] ** 2, 1e-6))
+    return found.reshape(len(rows), found.shape[1], -1)
 
 
-def probe(config: FinetuneConfig) -> dict[str, float]:
-    """Held-out accuracy of a linear model on the frozen encoder's pooled states, and on its embeddings alone."""
+def linear_accuracy(
+    found: np.ndarray, labels: np.ndarray, training: np.ndarray, held_out: np.ndarray
+) -> dict[str, float]:
+    """Held-out accuracy of logistic regression; its regularisation is chosen on a tenth of the training rows."""
+    fit, chosen_on = training[: len(training) * 9 // 10], training[len(training) * 9 // 10 :]
+
+    def model(c: float, rows: np.ndarray) -> Any:
+        return make_pipeline(StandardScaler(), LogisticRegression(C=c, max_iter=300)).fit(found[rows], labels[rows])
+
+    best = max((0.001, 0.01, 0.1), key=lambda c: model(c, fit).score(found[chosen_on], labels[chosen_on]))
+    return {"accuracy": float(model(best, training).score(found[held_out], labels[held_out])), "C": best}
+
+
+def probe(config: FinetuneConfig, length: int) -> dict[str, dict[str, float]]:
+    """Linear models on the frozen encoder's pooled states, on its embeddings alone, and on an untrained encoder's."""
     source = model_folder(config.pretrained)
     tokenizer = load_tokenizer(source)
-    _, examples = load_examples(config, tokenizer)
+    whole = replace(config, data=replace(config.data, max_length=1_000_000, truncation="head"))
+    _, examples = load_examples(whole, tokenizer)
     training, held_out = split(len(examples), share=config.data.validation_share, seed=config.data.split_seed)
-    found = features(AutoModel.from_pretrained(source).eval(), examples.rows, pad_id=tokenizer.pad_token_id)
-    labels, scores = np.asarray(examples.labels), {}
-    for name, columns in (
-        ("embeddings", found[:, 0]),
-        ("last layer", found[:, -1]),
-        ("all layers", found.reshape(len(found), -1)),
-    ):
-        linear = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=300))
-        scores[name] = float(linear.fit(columns[training], labels[training]).score(columns[held_out], labels[held_out]))
-        print(f"probe, {name}: {scores[name]:.4f}", flush=True)
+    model, labels, scores = AutoModel.from_pretrained(source).eval(), np.asarray(examples.labels), {}
+    for weights in ("pre-trained", "untrained"):
+        if weights == "untrained":
+            torch.manual_seed(0)
+            model = AutoModel.from_config(model.config).eval()
+        found = features(model, examples.rows, pad_id=tokenizer.pad_token_id, length=length)
+        for name, columns in (
+            ("embeddings", found[:, 0]),
+            ("last layer", found[:, -1]),
+            ("all layers", found.reshape(len(found), -1)),
+        ):
+            scores[f"{weights}, {name}"] = linear_accuracy(columns, labels, np.asarray(training), np.asarray(held_out))
+            print(f"probe, {weights}, {name}: {scores[f'{weights}, {name}']}", flush=True)
     return scores
 
 
@@ -80,6 +121,7 @@ def main() -> None:
     parser.add_argument("--text-column", default="review")
     parser.add_argument("--label-column", default="sentiment")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--window", type=int, default=128, help="tokens the probe reads at a time")
     parser.add_argument("--only", nargs="+", default=["probe", "pretrained", "scratch"])
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_intermixed_args()
@@ -90,7 +132,7 @@ def main() -> None:
     results: dict[str, Any] = json.loads(options.out.read_text()) if options.out.exists() else {}
     for what in options.only:
         if what == "probe" and what not in results:
-            results[what] = probe(resolve(override(FinetuneConfig(), base)))
+            results[what] = probe(resolve(override(FinetuneConfig(), base)), options.window)
         for seed in options.seeds if what != "probe" else []:
             name, began = f"{what}-{seed}", time.perf_counter()
             if name in results:
