@@ -36,6 +36,7 @@ ARMS = {
     "hashing+full": {"embedding": {"kind": "hashing"}, "head": {"kind": "full"}},
     "qr+full": {"embedding": {"kind": "qr"}, "head": {"kind": "full"}},
     "qr+two_level": {"embedding": {"kind": "qr"}, "head": {"kind": "two_level"}},
+    "mixed_radix+digits": {"embedding": {"kind": "mixed_radix", "digits": 3}, "head": {"kind": "digits"}},
 }
 BASELINE = ("qr+two_level", 30_000)
 ROWS, TIME, WARM_UP, STEPS = 8, 128, 2, 5

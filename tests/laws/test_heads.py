@@ -292,6 +292,22 @@ def test_draw_never_gives_an_impossible_index_and_leaves_a_uniform():
     assert left.max() < 1
 
 
+@pytest.mark.parametrize("count", [512, 513, 1000, 4096])
+def test_a_draw_among_many_inverts_the_same_distribution(count):
+    """Uniforms on a grid meet every share, past the count at which blocks are drawn first; the last block is short."""
+    draws, rng = 200_000, torch.Generator().manual_seed(1)
+    scores = torch.randn(1, count, generator=rng) * 2
+    scores[0, ::7] = -torch.inf
+    scores[0, 256:512] = -torch.inf  # a block that is never drawn
+    index, left = draw(scores.expand(draws, -1), (torch.arange(draws, dtype=torch.float64) + 0.5) / draws)
+    found = index.bincount(minlength=count) / draws
+    torch.testing.assert_close(found, scores[0].softmax(0), atol=3 / draws, rtol=0)
+    assert (index.diff() >= 0).all()
+    rest = left[index == scores[0].argmax()].sort().values
+    torch.testing.assert_close(rest, torch.linspace(0, 1, len(rest), dtype=torch.float64), atol=1e-2, rtol=0)
+    assert ((left >= 0) & (left < 1)).all()
+
+
 @pytest.mark.parametrize("condition", CONDITIONS)
 @pytest.mark.parametrize("tail", [1, 2, 9, 10, 11, 17, 18, 19])
 @pytest.mark.parametrize(("kind", "options"), [("two_level", {}), ("digits", {"moduli": [3, 3]})])

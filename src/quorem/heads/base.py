@@ -9,8 +9,11 @@ from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from quorem.embeddings import TokenEmbedding
+
+BLOCK = 256  # shares that a draw among many narrows down to first
 
 
 class GeneratorHead(nn.Module):
@@ -99,11 +102,24 @@ def draw(scores: Tensor, uniforms: Tensor) -> tuple[Tensor, Tensor]:
         The index int64 (n,), and what is left of each uniform: float64 (n,) in [0, 1), uniform and independent of the
         index, fit for a draw inside the chosen part.
     """
-    cumulative = torch.softmax(scores.float(), dim=-1).cumsum(-1, dtype=torch.float64)
+    shares = torch.softmax(scores.float(), dim=-1)
+    if shares.shape[-1] <= 2 * BLOCK:
+        return _invert(shares, uniforms)
+    # A cumulative sum in float64 over thousands of shares costs more than the scores: first a block of them is drawn.
+    blocks = F.pad(shares, (0, -shares.shape[-1] % BLOCK)).unflatten(-1, (-1, BLOCK))
+    block, uniforms = _invert(blocks.sum(-1), uniforms)
+    index, uniforms = _invert(blocks[torch.arange(len(block), device=block.device), block], uniforms)
+    index = (block * BLOCK + index).clamp(max=shares.shape[-1] - 1)  # where scores are not numbers
+    return index, uniforms
+
+
+def _invert(shares: Tensor, uniforms: Tensor) -> tuple[Tensor, Tensor]:
+    """Index and left-over of a draw in proportion to shares, float32 (n, c), at least one positive a row."""
+    cumulative = shares.cumsum(-1, dtype=torch.float64)
     total = cumulative[:, -1]
     level = torch.minimum(uniforms * total, torch.nextafter(total, torch.zeros_like(total)))
     index = torch.searchsorted(cumulative, level.unsqueeze(-1), right=True).squeeze(-1)
-    index = index.clamp(max=scores.shape[-1] - 1)  # scores that are not numbers are reported with the loss, not here
+    index = index.clamp(max=shares.shape[-1] - 1)  # scores that are not numbers are reported with the loss, not here
     upper = cumulative.gather(-1, index.unsqueeze(-1)).squeeze(-1)
     lower = cumulative.gather(-1, (index - 1).clamp(min=0).unsqueeze(-1)).squeeze(-1).where(index > 0, 0.0)
     return index, ((level - lower) / (upper - lower)).clamp(0.0, 1.0 - 2**-53)

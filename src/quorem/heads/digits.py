@@ -11,7 +11,8 @@ prefixes, and tied to the input's where that has the same digits, D wide:
 It is a class-factorised softmax (Goodman 2001, arXiv:cs/0108006; LightRNN, arXiv:1610.09893) whose levels are
 conditioned on what was chosen before. Digits that no id has after a prefix have probability 0: nothing leaks, and one
 comparison a level finds them. All of it is computed in the parameters' precision (float32, unless they were cast), also
-under autocast.
+under autocast; but the first level's products of a loss that gradients are recorded for are autocast's, as in the full
+head: with a tier of thousands of tokens they are most of the head's work.
 """
 
 import math
@@ -100,11 +101,13 @@ class DigitsHead(GeneratorHead):
 
     def nll(self, hidden: Tensor, targets: Tensor) -> Tensor:
         """Exact -log p, float32 (n,)."""
-        grid = self.embedding.assignment
+        grid, device_type = self.embedding.assignment, hidden.device.type
+        cast = torch.is_autocast_enabled(device_type) and torch.is_grad_enabled()
+        dtype = torch.get_autocast_dtype(device_type) if cast else self.bias.dtype
         with without_autocast(hidden):
             hidden = hidden.to(self.bias.dtype)
             ranks = grid.ranks(targets)
-            first = torch.log_softmax(self._first(hidden), dim=-1)
+            first = torch.log_softmax(self._first(hidden, dtype), dim=-1)
             chosen = first.gather(-1, self._classes(ranks).unsqueeze(-1)).squeeze(-1)
             tail = (ranks >= grid.own_rows).nonzero().squeeze(-1)
             inside = self._digit_log_probs(hidden[tail], ranks[tail] - grid.own_rows).sum(0)
@@ -183,13 +186,14 @@ class DigitsHead(GeneratorHead):
     def _bias(self, level: int) -> Tensor:
         return self.bias if level == 0 else getattr(self, f"bias_{level}")
 
-    def _first(self, hidden: Tensor) -> Tensor:
-        """Scores (n, K + Q) of the tier's tokens and the buckets."""
-        scores = F.linear(hidden, torch.cat([self.embedding.tier_rows(), self.bucket]), self.bias)
+    def _first(self, hidden: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+        """Scores float32 (n, K + Q) of the tier's tokens and the buckets, from products in dtype (hidden's if None)."""
+        rows = torch.cat([self.embedding.tier_rows(), self.bucket]).to(dtype or hidden.dtype)
+        scores = F.linear(hidden.to(rows.dtype), rows).float() + self.bias
         if self.never_ids:
             never = self.embedding.assignment.ranks(torch.tensor(self.never_ids, device=hidden.device))
             scores = scores.index_fill(-1, never, -torch.inf)
-        return scores.float()
+        return scores
 
     def _scores(self, state: Tensor, level: int, prefix: Tensor) -> Tensor:
         """Scores (n, size) of a level's digits after prefixes int64 (n,); -inf for those that no id has."""
