@@ -35,7 +35,7 @@ from quorem.data.shards import Shards, write_shards
 from quorem.objective import mask_tokens
 from quorem.pretrain import arrange
 from quorem.recipes import resolve
-from quorem.runs import Run
+from quorem.runs import Run, fingerprint_files
 from quorem.tasks.pretraining import PretrainProgram, build_pretraining_optimizer
 from quorem.tokenization import load_tokenizer, save_tokenizer, train_tokenizer
 from quorem.train import autocast_dtype, fit
@@ -68,8 +68,19 @@ ARMS = {  # those from hashing on have about the parameters of qr
 }
 
 
+def same_as_before(found: Any, wanted: Any, place: Path) -> None:
+    """Stop rather than mix what was made from something else."""
+    if found != wanted:
+        sys.exit(f"{place}: holds what was made with {found}, not {wanted}: give another")
+
+
 def prepare(path: str, config: PretrainConfig, folder: Path) -> None:
     """Tokenizer from the training documents, shards of these and of those held out."""
+    facts = {"data": fingerprint_files(Path(path)), "column": config.data.text_column, "every": HELD_OUT_EVERY}
+    facts |= {"vocab_size": config.model.vocab_size, "tokenizer": to_mapping(config.tokenizer)}
+    if (folder / "facts.json").exists():
+        same_as_before(json.loads((folder / "facts.json").read_text()), facts, folder)
+    (folder / "facts.json").write_text(json.dumps(facts))
 
     def documents(*, held_out: bool) -> Iterator[Document]:
         read = READERS[choose_format(path, config.data.format)]
@@ -175,11 +186,16 @@ def main() -> None:
     base = [f"data.path={options.path}", "model.size=tiny", *options.settings, f"train.max_steps={options.steps}"]
     options.data.mkdir(parents=True, exist_ok=True)
     prepare(options.path, resolve(override(PretrainConfig(), base)), options.data)
-    results: dict[str, Any] = json.loads(options.out.read_text()) if options.out.exists() else {"arms": {}}
-    results |= {"command": sys.argv, "torch": torch.__version__, "threads": options.threads}
+    facts = {"settings": base, "held_out_rows": options.rows, "threads": options.threads, "torch": torch.__version__}
+    results: dict[str, Any] = {**facts, "arms": {}}
+    if options.out.exists():
+        results = json.loads(options.out.read_text())
+        same_as_before({key: results[key] for key in facts}, facts, options.out)
     for seed in options.seeds:
         for name in arms:
-            rounds = results["arms"].setdefault(name, {"settings": ARMS[name], "seeds": {}})["seeds"]
+            kept = results["arms"].setdefault(name, {"settings": ARMS[name], "seeds": {}})
+            same_as_before(kept["settings"], ARMS[name], options.out)
+            rounds = kept["seeds"]
             if str(seed) in rounds:
                 continue
             config = resolve(override(PretrainConfig(), [*base, *ARMS[name], f"train.seed={seed}"]))

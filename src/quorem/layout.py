@@ -307,6 +307,11 @@ def _with_head(model: ModelSettings, entry: dict[str, Any], vocab_size: int) -> 
         entry = {"kind": "dense", **grid}
     options: dict[str, Any] = {"condition": model.head.condition}
     if kind == "digits":  # the table's, so that their rows are shared
-        options["moduli"] = entry.get("moduli") if entry["kind"] == "mixed_radix" else None
-        options["moduli"] = options["moduli"] or even_moduli(vocab_size - entry["own_rows"], model.head.digits)
+        shared = entry.get("moduli") if entry["kind"] == "mixed_radix" else None
+        if shared and model.head.digits not in (HeadSettings().digits, len(shared) + 1):
+            raise UserError(
+                f"model.head.digits={model.head.digits}: the table has {len(shared) + 1} digits, which the head "
+                "shares: leave it out, or set model.embedding.digits"
+            )
+        options["moduli"] = shared or even_moduli(vocab_size - entry["own_rows"], model.head.digits)
     return entry, {"kind": kind, **options}

@@ -81,10 +81,11 @@ def pretrain(config: PretrainConfig, out: Path) -> dict[str, Any]:
         run=run,
     )
     program.module.merge_embeddings()
+    ids_from = fingerprint(tokenizer)
     for name in ("discriminator", "generator"):
         model = getattr(program.module, name)
         tokenizer.model_max_length = model.config.max_position_embeddings
-        model.config.tokenizer_fingerprint = fingerprint(tokenizer)
+        model.config.tokenizer_fingerprint = ids_from
 
         def save(folder: Path, model: Any = model) -> None:
             model.save_pretrained(folder)

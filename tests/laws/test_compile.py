@@ -1,4 +1,4 @@
-"""torch.compile captures every table and every head and changes nothing (with the backend that only captures)."""
+"""torch.compile changes nothing: it captures every table whole, and heads in parts, as their sizes are data."""
 
 import pytest
 import torch

@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -448,6 +450,57 @@ def test_digits_of_any_base_give_a_distribution_over_the_ids(tail, own_rows, mod
     expected = log_probs.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
     torch.testing.assert_close(head.log_prob(hidden, targets), expected, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(head.topk(hidden, 5)[0], log_probs.topk(min(5, head.num_targets))[0], atol=1e-5, rtol=0)
+
+
+@every_head
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_hidden_vectors_that_are_not_numbers_draw_ids_of_the_vocabulary(head, value):
+    """So that the loss can say what happened, rather than an index out of range."""
+    drawn = head.sample(torch.full((3, DIM), value), seeded_uniforms(3))
+    assert ((drawn >= 0) & (drawn < VOCAB)).all()
+
+
+@pytest.mark.parametrize("kind", ["two_level", "digits"])
+@pytest.mark.parametrize("score", [5.0, 14.0, 18.0, 40.0])
+@pytest.mark.parametrize("elsewhere", [-100.0, None], ids=["alone", "balanced"])
+def test_what_an_excluded_id_leaves_is_exact_however_likely_it_was(kind, score, elsewhere):
+    """The rest of its bucket holds all mass, or (balanced) as much as the other bucket."""
+    options = {} if kind == "two_level" else {"moduli": [9]}
+    head = make_head(kind, options, "qr", {"operation": "add"}, 5, False, vocab=5 + 18, divisor=9)
+    with torch.no_grad():
+        for parameter in [*head.parameters(), *head.embedding.parameters()]:
+            parameter.zero_()
+        head.bias[:5] = -torch.inf
+        head.bias_1[3] = score
+        head.bias[6] = elsewhere if elsewhere is not None else -math.log1p(math.exp(score) / 8)
+    steps = 2000
+    uniforms = (torch.arange(steps, dtype=torch.float64) + 0.5) / steps
+    drawn = head.sample(torch.zeros(steps, DIM), uniforms, torch.full((steps,), 8))
+    share = (drawn < 14).double().mean().item()
+    assert (drawn != 8).all()
+    assert share == pytest.approx(1.0 if elsewhere is not None else 0.5, abs=2e-3)
+
+
+def test_moduli_beyond_the_vocabulary_change_nothing():
+    heads = [make_head("digits", {"moduli": moduli}, "dense", {}, 5, False) for moduli in ([4, 56], [4, 10**30])]
+    heads[1].load_state_dict(heads[0].state_dict())
+    hidden, targets = hidden_vectors(VOCAB - 5), torch.arange(5, VOCAB)
+    torch.testing.assert_close(*(head.nll(hidden, targets) for head in heads))
+    uniforms = seeded_uniforms(VOCAB - 5)
+    torch.testing.assert_close(*(head.sample(hidden, uniforms, targets) for head in heads))
+
+
+@settings(max_examples=50, deadline=None)
+@given(data=st.data(), moduli=st.lists(st.integers(2, 2**10), min_size=1, max_size=3))
+def test_digits_are_those_of_exact_arithmetic_up_to_2_40(data, moduli):
+    tail = data.draw(st.integers(1, 2**10)) * math.prod(moduli)
+    codes = data.draw(st.lists(st.integers(0, tail - 1), min_size=1, max_size=5))
+    embedding = EMBEDDINGS["mixed_radix"](Assignment(7 + tail, own_rows=7, divisor=1), 2, moduli=moduli)
+    head = DigitsHead(embedding, moduli=moduli)
+    numbers = torch.tensor(codes)
+    assert head._classes(numbers + 7).tolist() == [7 + digits_of(code, moduli)[0] for code in codes]
+    for level in range(1, len(moduli) + 1):
+        assert head._digit(numbers, level).tolist() == [digits_of(code, moduli)[level] for code in codes]
 
 
 @pytest.mark.parametrize("vocab", [10**8, 2**40])

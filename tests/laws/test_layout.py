@@ -134,6 +134,8 @@ def test_a_head_of_digits_has_those_of_the_table_or_even_ones():
     for given in ({"kind": "two_level", "digits": 4}, {"kind": "digits", "digits": 1}):
         with pytest.raises(UserError, match=r"model\.head\.digits"):
             entries(20_000, kind="qr", head=given)
+    with pytest.raises(UserError, match=r"model\.head\.digits=5: the table has 2 digits"):
+        entries(20_000, kind="mixed_radix", head={"kind": "digits", "digits": 5})
 
 
 @pytest.mark.parametrize(

@@ -92,7 +92,7 @@ class GeneratorHead(nn.Module):
 
 
 def draw(scores: Tensor, uniforms: Tensor) -> tuple[Tensor, Tensor]:
-    """Draw from softmax(scores) by inverting its cumulative distribution.
+    """Draw from softmax(scores), float32, by inverting its cumulative distribution.
 
     Args:
         scores: float32 (n, c) logits or log-probabilities; -inf is never drawn; at least one finite a row.

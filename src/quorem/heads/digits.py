@@ -51,8 +51,10 @@ class DigitsHead(GeneratorHead):
         if any(token >= grid.own_rows for token in self.never_ids):
             raise ValueError(f"never={self.never_ids}: each needs a row of its own, but there are {grid.own_rows}")
         self.moduli = tuple(moduli)
-        # Level 0 is the most significant digit. Of a code, code // spans[j] is the number that its first digits make.
-        self.spans = [math.prod(moduli[:count]) for count in range(len(moduli), -1, -1)]
+        # Level 0 is the most significant digit. Of a code, code // spans[j] is the number that its first digits make,
+        # and bases[j] what that is multiplied by to make room for the next. Beyond the tail all numbers do the same.
+        self.spans = [min(math.prod(moduli[:count]), grid.tail) for count in range(len(moduli), -1, -1)]
+        self.bases = [1, *(min(modulus, grid.tail) for modulus in reversed(moduli))]
         self.sizes = digit_sizes(grid.tail, moduli)[::-1]
         self.tied = bool(embedding.digit_rows(self.moduli))
         self.bucket = nn.Parameter(torch.empty(self.sizes[0], dim))
@@ -110,14 +112,15 @@ class DigitsHead(GeneratorHead):
             first = torch.log_softmax(self._first(hidden, dtype), dim=-1)
             chosen = first.gather(-1, self._classes(ranks).unsqueeze(-1)).squeeze(-1)
             tail = (ranks >= grid.own_rows).nonzero().squeeze(-1)
-            inside = self._digit_log_probs(hidden[tail], ranks[tail] - grid.own_rows).sum(0)
-            return -chosen.index_add(0, tail, inside)
+            for log_probs, digit in self._levels(hidden[tail], ranks[tail] - grid.own_rows):
+                chosen = chosen.index_add(0, tail, log_probs.gather(-1, digit).squeeze(-1))
+            return -chosen
 
     @torch.no_grad()
     def sample(self, hidden: Tensor, uniforms: Tensor, exclude: Tensor | None = None) -> Tensor:
         """Exact draws, a level at a time.
 
-        Excluding v multiplies the mass of its digit at every level, after its own prefix, by 1 - p(the digits below).
+        Excluding v leaves its digit at every level, after its own prefix, the mass of the other ids below it.
         """
         grid = self.embedding.assignment
         with without_autocast(hidden):
@@ -140,10 +143,10 @@ class DigitsHead(GeneratorHead):
                     hit = same.nonzero().squeeze(-1)
                     scores[hit, self._digit(excluded[tail][hit], level)] += left[level][tail][hit]
                 digit, uniforms = draw(scores, uniforms)
-                prefix = prefix * self.moduli[-level] + digit
+                prefix = prefix * self.bases[level] + digit
             ranks = classes.clone()
             ranks[tail] = grid.own_rows + prefix
-            return grid.ids(ranks)
+            return grid.ids(ranks.clamp(max=grid.vocab_size - 1))  # beyond it only for scores that are not numbers
 
     @torch.no_grad()
     def topk(self, hidden: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -181,7 +184,7 @@ class DigitsHead(GeneratorHead):
 
     def _digit(self, codes: Tensor, level: int) -> Tensor:
         """A digit of codes int64 (n,), below the most significant."""
-        return torch.div(codes, self.spans[level], rounding_mode="floor") % self.moduli[-level]
+        return torch.div(codes, self.spans[level], rounding_mode="floor") % self.bases[level]
 
     def _bias(self, level: int) -> Tensor:
         return self.bias if level == 0 else getattr(self, f"bias_{level}")
@@ -201,28 +204,29 @@ class DigitsHead(GeneratorHead):
         inner = getattr(self, f"scale_{level}")
         scores = F.linear(state if inner is None else state * inner, rows, self._bias(level))
         digits = torch.arange(self.sizes[level], device=state.device)
-        least = (prefix.unsqueeze(-1) * self.moduli[-level] + digits) * self.spans[level]
+        least = (prefix.unsqueeze(-1) * self.bases[level] + digits) * self.spans[level]
         return scores.masked_fill(least >= self.embedding.assignment.tail, -torch.inf).float()
 
-    def _digit_log_probs(self, hidden: Tensor, codes: Tensor) -> Tensor:
-        """Each digit's log p, given those before it, but for the first: (levels - 1, n), of codes int64 (n,)."""
-        found, state = [], hidden
-        digit = prefix = torch.div(codes, self.spans[0], rounding_mode="floor")
+    def _levels(self, hidden: Tensor, codes: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """After each digit of codes int64 (n,) but the last: log p (n, size) of the next, and which it is, (n, 1)."""
+        state, digit = hidden, torch.div(codes, self.spans[0], rounding_mode="floor")
         for level in range(1, len(self.sizes)):
             state = self.conditions[level - 1](state, digit)
-            log_probs = torch.log_softmax(self._scores(state, level, prefix), dim=-1)
+            prefix = torch.div(codes, self.spans[level - 1], rounding_mode="floor")
             digit = self._digit(codes, level)
-            prefix = prefix * self.moduli[-level] + digit
-            found.append(log_probs.gather(-1, digit.unsqueeze(-1)).squeeze(-1))
-        return torch.stack(found)
+            yield torch.log_softmax(self._scores(state, level, prefix), dim=-1), digit.unsqueeze(-1)
 
     def _left_without(self, hidden: Tensor, ranks: Tensor) -> Tensor:
-        """log(1 - p(what follows a rank's digit)), the share its class keeps if it is excluded: (levels, n)."""
-        left = torch.full((len(self.sizes), len(ranks)), -torch.inf, device=hidden.device)
+        """log(1 - p(what follows a rank's digit)), the share its class keeps if it is excluded: (levels, n).
+
+        Summed over what is left rather than subtracted from 1, which would lose it where the excluded is likely.
+        """
+        left = torch.full((len(self.sizes), len(ranks)), -torch.inf, dtype=torch.float32, device=hidden.device)
         tail = (ranks >= self.embedding.assignment.own_rows).nonzero().squeeze(-1)
-        each = self._digit_log_probs(hidden[tail], ranks[tail] - self.embedding.assignment.own_rows)
-        below = each.flip(0).cumsum(0).flip(0)  # of the digits after level 0, 1, ...
-        left[:-1, tail] = torch.log1p(-below.exp().clamp(max=1.0))
+        levels = list(self._levels(hidden[tail], ranks[tail] - self.embedding.assignment.own_rows))
+        for level, (log_probs, digit) in reversed(list(enumerate(levels))):
+            others = log_probs.scatter(-1, digit, -torch.inf).logsumexp(-1)
+            left[level, tail] = torch.logaddexp(others, log_probs.gather(-1, digit).squeeze(-1) + left[level + 1, tail])
         return left
 
     def _search(
@@ -230,7 +234,7 @@ class DigitsHead(GeneratorHead):
     ) -> None:
         """Improve the best of rows int64 (n,) by what follows their prefixes; mass (n, size): log p of the digits."""
         size = mass.shape[-1]
-        prefix = prefix * (1 if level == 0 else self.moduli[-level])
+        prefix = prefix * self.bases[level]
         if level == len(self.moduli):
             codes = self.embedding.assignment.own_rows + prefix.unsqueeze(-1) + torch.arange(size, device=mass.device)
             best, where = torch.cat([values[rows], mass], dim=-1).topk(values.shape[-1], dim=-1)
@@ -248,7 +252,7 @@ class DigitsHead(GeneratorHead):
 
     def _leaves(self, state: Tensor, prefix: int, mass: Tensor, *, level: int) -> Iterator[tuple[int, Tensor]]:
         """The first code and log p (n, size) of every run of codes that differ in the last digit only."""
-        prefix *= 1 if level == 0 else self.moduli[-level]
+        prefix *= self.bases[level]
         if level == len(self.moduli):
             yield prefix, mass
             return

@@ -52,8 +52,8 @@ def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerFast:
         raise UserError(
             f"the tokenizer in {folder} has no {', '.join(missing)}. Set it in tokenizer_config.json or train another."
         )
-    found, expected = fingerprint(tokenizer), _expected_fingerprint(folder / "config.json")
-    if expected is not None and found != expected:
+    expected = _expected_fingerprint(folder / "config.json")
+    if expected is not None and (found := fingerprint(tokenizer)) != expected:
         raise UserError(
             f"{folder / 'tokenizer.json'}: is not the tokenizer of the model beside it (fingerprint {found[:12]}, not "
             f"{expected[:12]}), so that ids would mean other tokens: put back the one that was saved with the model"

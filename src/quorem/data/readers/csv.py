@@ -101,7 +101,7 @@ def _read_documents(
 
 def _find_column(path: Path, header: list[str], name: str) -> int:
     if name not in header:
-        split = f"(columns are split at {delimiter(path)!r})"
+        split = f"(read as CSV, its columns split at {delimiter(path)!r})"
         raise UserError(f"{path}: the header {split} has no column {name!r}.{did_you_mean(name, header)}")
     if header.count(name) > 1:
         positions = ", ".join(str(index) for index, column in enumerate(header, start=1) if column == name)
