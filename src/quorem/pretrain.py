@@ -127,8 +127,10 @@ def prepare(config: PretrainConfig, run: Run, inputs: str) -> tuple[PreTrainedTo
         if shards.meta.fingerprint != made_from:
             raise UserError(f"{path}: has changed since {run.folder} was begun: choose another --out")
         return tokenizer, shards
-    write_shards(folder / "shards", documents(counts), tokenizer, made_from=made_from)
+    meta = write_shards(folder / "shards", documents(counts), tokenizer, made_from=made_from)
     logger.info("%s: %s rows read, %s used, %s skipped (empty)", path, counts.read, counts.used, counts.skipped)
+    if config.tokenizer.kind == "items" and meta.num_tokens == 2 * meta.num_documents:  # an item and a separator each
+        logger.warning("%s: every row is one item: is tokenizer.separator what stands between items?", path)
     return tokenizer, Shards(folder / "shards")
 
 

@@ -56,6 +56,12 @@ def test_sessions_are_pretrained_on_item_by_item(quorem, tmp_path, items, pretra
     assert "what it reads has changed" in quorem(*words).err
 
 
+def test_a_separator_that_nothing_is_split_at_is_doubted(quorem, tmp_path, items, pretrain_settings):
+    words = ["pretrain", items, "--tokenizer", "items", *pretrain_settings]
+    assert "is tokenizer.separator" in quorem(*words, "--out", tmp_path / "a", "tokenizer.separator=,").err
+    assert "is tokenizer.separator" not in quorem(*words, "--out", tmp_path / "b").err
+
+
 def test_the_same_sessions_give_the_same_shards_in_every_format(quorem, tmp_path, items, pretrain_settings):
     texts = [",".join(line.split()) for line in items.read_text().splitlines()]
     separator, only = "tokenizer.separator=,", ["--tokenizer", "items", "train.max_steps=1"]
