@@ -10,7 +10,6 @@ two tokens of a group are of the same planted cluster, beside the order by frequ
 import argparse
 import json
 import os
-import re
 import subprocess
 import sys
 import tempfile
@@ -23,6 +22,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import numpy as np
 import torch
+from memory import peak_mb
 
 from quorem.data.shards import ShardMeta, Shards
 from quorem.embeddings.assignment import square_divisor
@@ -74,13 +74,6 @@ def measure(folder: Path, threads: int) -> dict[str, Any]:
         apart = first != second
         found[f"same_cluster_{name}"] = float((labels[first] == labels[second])[apart].mean())
     return found | {"same_cluster_chance": 1 / found["clusters_planted"]}
-
-
-def peak_mb() -> float:
-    """This process's own peak."""
-    found = re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())
-    assert found
-    return int(found[1]) / 1024
 
 
 def main() -> None:

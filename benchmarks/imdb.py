@@ -3,10 +3,10 @@
     python benchmarks/imdb.py runs/imdb reviews.csv --text-column review --label-column sentiment \
         --seeds 0 1 2 --out results.json train.epochs=2 data.truncation=both
 
-The probe is logistic regression on standardised hidden states of the frozen discriminator, of the last layer and of all
-layers, pooled (mean, deviation, maximum, minimum) over all tokens of a text, which is read in windows of the length of
-pre-training; beside it stands the same encoder with fresh weights. Every fine-tuning is a run folder of its own beside
-RUN, and what is finished is not done again, so the benchmark can be stopped and started.
+The probe is logistic regression on standardised hidden states of the frozen discriminator, pooled over all tokens of a
+text, which is read in windows of the length of pre-training: with few pooled numbers and with many, of all layers and
+of single ones; beside it stands the same encoder with fresh weights. Every fine-tuning is a run folder of its own
+beside RUN, and what is finished is not done again, so the benchmark can be stopped and started.
 """
 
 import argparse
@@ -35,6 +35,15 @@ from quorem.tasks.classification import split
 from quorem.tokenization import load_tokenizer
 from quorem.train import autocast_dtype
 
+POOLS = ("mean", "deviation", "maximum", "minimum")  # the last as its negative
+PROBES: dict[str, tuple[slice, int]] = {  # name -> layers, and how many of POOLS
+    "all layers, mean": (slice(None), 1),
+    "all layers, mean and deviation": (slice(None), 2),
+    "all layers, all pools": (slice(None), 4),
+    "last layer, mean": (slice(-1, None), 1),
+    "embeddings, mean": (slice(1), 1),
+}
+
 
 def windows(row: list[int], length: int) -> list[list[int]]:
     """A whole text as pieces of nearly equal length, each [CLS] ... [SEP], of at most `length` tokens."""
@@ -45,10 +54,7 @@ def windows(row: list[int], length: int) -> list[list[int]]:
 
 @torch.no_grad()
 def features(model: torch.nn.Module, rows: list[list[int]], *, pad_id: int, length: int) -> np.ndarray:
-    """Hidden states pooled over all tokens of a text, float32 (rows, layers + 1, 4 x hidden_size).
-
-    The four: mean, standard deviation, maximum, minimum (its negative).
-    """
+    """Hidden states pooled over all tokens of a text, float32 (rows, layers + 1, len(POOLS), hidden_size)."""
     pieces = [(i, piece) for i, row in enumerate(rows) for piece in windows(row, length)]
     pieces.sort(key=lambda item: len(item[1]))
     dtype, found = autocast_dtype("auto", model.device), None
@@ -73,7 +79,7 @@ def features(model: torch.nn.Module, rows: list[list[int]], *, pad_id: int, leng
     np.add.at(lengths, [i for i, _ in pieces], np.asarray([[[len(piece)]] for _, piece in pieces], np.float32))
     found[:, :, 0] /= lengths
     found[:, :, 1] = np.sqrt(np.maximum(found[:, :, 1] / lengths - found[:, :, 0] ** 2, 1e-6))
-    return found.reshape(len(rows), found.shape[1], -1)
+    return found
 
 
 def linear_accuracy(
@@ -83,9 +89,10 @@ def linear_accuracy(
     fit, chosen_on = training[: len(training) * 9 // 10], training[len(training) * 9 // 10 :]
 
     def model(c: float, rows: np.ndarray) -> Any:
-        return make_pipeline(StandardScaler(), LogisticRegression(C=c, max_iter=300)).fit(found[rows], labels[rows])
+        regression = LogisticRegression(C=c, solver="newton-cholesky")  # lbfgs needs thousands of steps here
+        return make_pipeline(StandardScaler(), regression).fit(found[rows], labels[rows])
 
-    best = max((0.001, 0.01, 0.1), key=lambda c: model(c, fit).score(found[chosen_on], labels[chosen_on]))
+    best = max((0.001, 0.01, 0.1, 1.0, 10.0), key=lambda c: model(c, fit).score(found[chosen_on], labels[chosen_on]))
     return {"accuracy": float(model(best, training).score(found[held_out], labels[held_out])), "C": best}
 
 
@@ -102,11 +109,8 @@ def probe(config: FinetuneConfig, length: int) -> dict[str, dict[str, float]]:
             torch.manual_seed(0)
             model = AutoModel.from_config(model.config).eval()
         found = features(model, examples.rows, pad_id=tokenizer.pad_token_id, length=length)
-        for name, columns in (
-            ("embeddings", found[:, 0]),
-            ("last layer", found[:, -1]),
-            ("all layers", found.reshape(len(found), -1)),
-        ):
+        for name, (layers, pools) in PROBES.items():
+            columns = found[:, layers, :pools].reshape(len(found), -1)
             scores[f"{weights}, {name}"] = linear_accuracy(columns, labels, np.asarray(training), np.asarray(held_out))
             print(f"probe, {weights}, {name}: {scores[f'{weights}, {name}']}", flush=True)
     return scores

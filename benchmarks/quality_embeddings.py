@@ -32,6 +32,7 @@ from quorem.data.batches import PackedRows
 from quorem.data.documents import Document
 from quorem.data.readers import READERS, choose_format
 from quorem.data.shards import Shards, write_shards
+from quorem.metrics import BinaryMetrics
 from quorem.objective import mask_tokens
 from quorem.pretrain import arrange
 from quorem.recipes import resolve
@@ -101,21 +102,20 @@ def prepare(path: str, config: PretrainConfig, folder: Path) -> None:
 @torch.no_grad()
 def judge(program: PretrainProgram, shards: Shards, counts: torch.Tensor, *, max_rows: int) -> dict[str, float]:
     """Held-out scores."""
-    config, device = program.config, torch.device("cpu")
+    config = program.config
     rows = PackedRows(shards, max_length=config.data.max_length or 2, cls_id=2, pad_id=0)
-    rng, dtype = torch.Generator().manual_seed(0), autocast_dtype(config.train.precision, device)
-    generator, nlls, targets = program.module.generator, [], []
-    program.reset()
+    rng, dtype = torch.Generator().manual_seed(0), autocast_dtype(config.train.precision, torch.device("cpu"))
+    head, detected, nlls, targets = program.module.generator.generator_lm_head, BinaryMetrics(), [], []
     program.module.eval()
     for start in range(0, min(max_rows, len(rows) - 1), 32):
         ids, mask = rows.batch(torch.arange(start, min(start + 32, len(rows) - 1)).numpy())
         masked = mask_tokens(ids, mask, special=program.special, mask_id=program.mask_id, rate=0.15, rng=rng)
         positions = masked.chosen.flatten().nonzero().squeeze(-1)
         with torch.autocast("cpu", dtype=dtype, enabled=dtype is not None):
-            program.loss(program.module, (masked, masked.num_chosen, masked.num_tokens), device)
-            hidden = generator.hidden_at(masked.masked_ids, mask, positions)
-        nlls.append(generator.generator_lm_head.nll(hidden.float(), ids.flatten()[positions]))
-        targets.append(ids.flatten()[positions])
+            outcome = program.module(ids, mask, masked.masked_ids, positions, masked.uniforms.flatten()[positions])
+        detected.update(outcome.scores, outcome.is_replaced, outcome.real)
+        nlls.append(head.nll(outcome.hidden.float(), outcome.targets))
+        targets.append(outcome.targets)
     nll, target = torch.cat(nlls), torch.cat(targets)
     known, seen = target != 1, counts[target]
     rare = known & (seen < RARE)
@@ -125,7 +125,7 @@ def judge(program: PretrainProgram, shards: Shards, counts: torch.Tensor, *, max
         "nll_rare": float(nll[rare].mean()),
         "positions": len(nll),
         "rare_positions": int(rare.sum()),
-        "rtd_auc": program.record()["rtd_auc"],
+        "rtd_auc": detected.compute()["auc"],
     }
 
 

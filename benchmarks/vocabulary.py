@@ -11,7 +11,6 @@ A step is ELECTRA's: generator at masked positions, exact draws, discriminator, 
 import argparse
 import json
 import os
-import re
 import statistics
 import subprocess
 import sys
@@ -22,6 +21,7 @@ from typing import Any
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
+from memory import peak_mb
 
 from quorem.config import PretrainConfig, from_mapping
 from quorem.objective import mask_tokens, total_loss
@@ -79,13 +79,6 @@ def measure(arm: str, vocab_size: int) -> dict[str, Any]:
         "imports_mb": before,
         "seconds": statistics.median(seconds[WARM_UP:]),
     }
-
-
-def peak_mb() -> float:
-    """This process's own peak (ru_maxrss would begin at that of the process it was started from)."""
-    found = re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())
-    assert found
-    return int(found[1]) / 1024
 
 
 def needs_gb(arm: str, vocab_size: int) -> float:

@@ -16,9 +16,9 @@ from torch.utils.checkpoint import checkpoint
 from quorem.embeddings import TokenEmbedding
 from quorem.heads.base import GeneratorHead, draw, without_autocast
 
-SCORES_AT_ONCE = 2**24
-"""Largest number of scores, or of entries of token vectors, in memory at once: 64 MiB in float32."""
-
+SCORES_AT_ONCE = {"cpu": 2**20, "cuda": 2**24}
+"""Largest number of scores, or of entries of token vectors, in memory at once: what a core's cache holds (4 MiB in
+float32; with 64 MiB a step takes twice as long), and what keeps a GPU busy."""
 
 FACTORISES = (
     "a full softmax tied to a table of operation add or concat: a score would be the sum of its parts' scores, so that "
@@ -131,4 +131,5 @@ class FullHead(GeneratorHead):
         return self.bias.index_fill(0, torch.tensor(self.never_ids, device=self.bias.device), -torch.inf)
 
     def _chunk_size(self, num_rows: int) -> int:
-        return max(1, min(self.embedding.assignment.vocab_size, SCORES_AT_ONCE // max(num_rows, self.embedding.dim)))
+        at_once = SCORES_AT_ONCE["cpu" if self.bias.device.type == "cpu" else "cuda"]
+        return max(1, min(self.embedding.assignment.vocab_size, at_once // max(num_rows, self.embedding.dim)))
