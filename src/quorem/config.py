@@ -34,7 +34,7 @@ class EmbeddingSettings:
         "dense (a row for each token), qr (quotient-remainder), mixed_radix, chinese_remainder, attributes, path, "
         "hashing, hash_embedding, low_rank or memcom",
     )
-    budget: str | None = option(None, "bytes of the table and its index, for example 2MB; the rest follows from it")
+    budget: str | None = option(None, "bytes of the table and its index, for example 20MB; the rest follows from it")
     compression: str | None = option(None, "the same as a ratio to the dense table, for example 20x")
     tier: int | None = option(
         None, "most frequent tokens with a row of their own; default 8 sqrt(vocab_size), or all the budget leaves"
@@ -66,7 +66,7 @@ class HeadSettings:
         "auto", "full, two_level, digits, or auto: full for dense tables up to 100,000 tokens, else two_level"
     )
     condition: str = option("mlp", "two_level and digits: how what was chosen enters: mlp or multiply")
-    digits: int = option(3, "digits: levels of the softmax; those of the table where that is mixed_radix")
+    digits: int | None = option(None, "digits: levels of the softmax; default those of a mixed_radix table, else 3")
 
 
 @dataclass(frozen=True)

@@ -24,11 +24,13 @@ from quorem.tasks.classification import (
     TRUNCATIONS,
     ClassificationProgram,
     Examples,
+    count_unknown,
     encode_rows,
     label_names,
     probabilities,
     scores,
     split,
+    tell_unknown,
 )
 from quorem.tokenization import load_tokenizer, save_tokenizer
 from quorem.train import autocast_dtype, fit, hardware
@@ -109,7 +111,8 @@ def finetune(config: FinetuneConfig, out: Path) -> dict[str, Any]:
     if model.config.positions == "absolute" and config.data.max_length > limit:
         raise UserError(f"data.max_length={config.data.max_length}: {source} has absolute positions up to {limit}")
     run = Run(out, to_mapping(config))
-    inputs = fingerprint_files(Path(config.data.path), source / "model.safetensors", source / "tokenizer.json")
+    weights = fingerprint_files(source / "model.safetensors", source / "tokenizer.json")
+    inputs = {"data": fingerprint_files(Path(config.data.path)), "pretrained": weights}
     run.write_environment(inputs=inputs, seed=config.train.seed, **hardware(config.train.precision))
     if run.result is not None:
         logger.info("%s: this run is finished; nothing to do", out)
@@ -166,6 +169,7 @@ def load_examples(config: FinetuneConfig, tokenizer: PreTrainedTokenizerFast) ->
     names = label_names(labels)
     number = {name: i for i, name in enumerate(names)}
     rows = encode_rows(tokenizer, texts, max_length=data.max_length, truncation=data.truncation)
+    tell_unknown(data.path, *count_unknown(rows, tokenizer))
     return names, Examples(rows, [number[label] for label in labels])
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from quorem.config import EmbeddingSettings, HeadSettings, ModelSettings
+from quorem.config import EmbeddingSettings, ModelSettings
 from quorem.embeddings import EMBEDDINGS, Assignment
 from quorem.embeddings.assignment import square_divisor
 from quorem.embeddings.chinese_remainder import coprime_moduli
@@ -26,6 +26,7 @@ from quorem.order import ORDERS
 from quorem.tokenization.special import SPECIAL_IDS
 
 BYTES = 4  # of a float32 and of an int32
+LEVELS = 3  # of a head of digits, unless the table has its own
 FULL_UP_TO = 100_000  # tokens; above it the full softmax is slower than the rest of a step
 UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 GRIDS = ("qr", "mixed_radix", "chinese_remainder", "path")
@@ -72,8 +73,8 @@ def lay_out(
         entry = _dense(vocab_size)
     entry, head = _with_head(model, entry, vocab_size)
     if limit is not None and size_of(entry, vocab_size, width) > limit:
-        least = size_of(_fit(table, vocab_size, width, 0), vocab_size, width) if table.kind != "dense" else None
-        raise UserError(_too_small(table, limit, least))
+        least = _fit(table, vocab_size, width, 0) if table.kind != "dense" else None
+        raise UserError(_too_small(table, limit, least, vocab_size, width))
     return entry, head
 
 
@@ -102,7 +103,7 @@ def parse_bytes(text: str) -> int:
     """
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMG]i?B|B)?\s*", text, re.IGNORECASE)
     if not found:
-        raise UserError(f"model.embedding.budget={text}: bytes needed, for example 2MB or 512KiB")
+        raise UserError(f"model.embedding.budget={text}: bytes needed, for example 20MB or 512KiB")
     return round(float(found[1]) * UNITS[(found[2] or "B").upper()])
 
 
@@ -138,9 +139,9 @@ def _check(model: ModelSettings, vocab_size: int) -> None:
             )
     check_choice("model.head.kind", head.kind, ("auto", *HEADS))
     check_choice("model.head.condition", head.condition, CONDITIONS)
-    if head.digits != HeadSettings().digits and head.kind != "digits":
+    if head.digits is not None and head.kind != "digits":
         raise UserError(f"model.head.digits={head.digits}: kind {head.kind} has no use for it: digits has")
-    if head.digits < 2:
+    if head.digits is not None and head.digits < 2:
         raise UserError(f"model.head.digits={head.digits}: 2 or more needed")
     defaults = EmbeddingSettings()
     for name, kinds in USES.items():
@@ -171,15 +172,23 @@ def _limit(table: EmbeddingSettings, vocab_size: int, width: int) -> int | None:
     return None
 
 
-def _too_small(table: EmbeddingSettings, limit: int, least: int | None) -> str:
+def _too_small(table: EmbeddingSettings, limit: int, least: dict[str, Any] | None, vocab_size: int, width: int) -> str:
+    """The message; `least` is the smallest entry there is, None if the kind has no smaller form."""
     asked = (
         f"budget={table.budget}" if table.budget is not None else f"compression={table.compression} ({limit:,} bytes)"
     )
     if least is None:
         return f"model.embedding.{asked}: a dense table has no smaller form: choose another kind, for example qr"
+    bytes_needed, index = size_of(least, vocab_size, width), vocab_size * BYTES * least["permuted"]
+    ways = ["allow more"]
+    if index:
+        ways.append(f"set model.embedding.assignment=identity, which has no index ({index:,} of these bytes)")
+    if index < limit and table.kind != "attributes":
+        ways.append("choose mixed_radix with more digits")
+        ways += ["a smaller tier"] if table.tier else []
     return (
-        f"model.embedding.{asked}: {table.kind} with these settings takes at least {least:,} bytes: allow more, or "
-        "choose mixed_radix with more digits, assignment=identity (no index), or a smaller tier"
+        f"model.embedding.{asked}: {table.kind} with these settings takes at least {bytes_needed:,} bytes: "
+        f"{', or '.join(ways)}"
     )
 
 
@@ -308,10 +317,10 @@ def _with_head(model: ModelSettings, entry: dict[str, Any], vocab_size: int) -> 
     options: dict[str, Any] = {"condition": model.head.condition}
     if kind == "digits":  # the table's, so that their rows are shared
         shared = entry.get("moduli") if entry["kind"] == "mixed_radix" else None
-        if shared and model.head.digits not in (HeadSettings().digits, len(shared) + 1):
+        if shared and model.head.digits not in (None, len(shared) + 1):
             raise UserError(
                 f"model.head.digits={model.head.digits}: the table has {len(shared) + 1} digits, which the head "
                 "shares: leave it out, or set model.embedding.digits"
             )
-        options["moduli"] = shared or even_moduli(vocab_size - entry["own_rows"], model.head.digits)
+        options["moduli"] = shared or even_moduli(vocab_size - entry["own_rows"], model.head.digits or LEVELS)
     return entry, {"kind": kind, **options}

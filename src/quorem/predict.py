@@ -15,7 +15,7 @@ from quorem.data.readers import READERS, choose_format
 from quorem.data.readers.csv import delimiter, read_rows
 from quorem.errors import UserError
 from quorem.finetune import load_classifier_model
-from quorem.tasks.classification import encode_rows, probabilities
+from quorem.tasks.classification import count_unknown, encode_rows, probabilities, tell_unknown
 from quorem.tokenization import load_tokenizer
 from quorem.train import autocast_dtype
 
@@ -57,7 +57,7 @@ def predict(
     if taken:
         raise UserError(f"{path}: already has a column {taken[0]!r}, which predictions would repeat: rename it")
     index, dtype = header.index(text_column), autocast_dtype(precision, model.device)
-    counts = {"read": 0, "predicted": 0, "empty": 0}
+    counts, unknown, tokens = {"read": 0, "predicted": 0, "empty": 0}, 0, 0
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.with_name(out.name + ".partial")
     try:
@@ -67,6 +67,8 @@ def predict(
             for fields in _grouped(rows):
                 texts = [row[index] for row in fields]
                 encoded = encode_rows(tokenizer, texts, max_length=data.max_length, truncation=data.truncation)
+                some, of = count_unknown(encoded, tokenizer)
+                unknown, tokens = unknown + some, tokens + of
                 shares = probabilities(model, encoded, pad_id=tokenizer.pad_token_id, batch_size=64, dtype=dtype)
                 best = shares.max(-1)
                 for row, text, share, label in zip(
@@ -81,6 +83,7 @@ def predict(
         os.replace(partial, out)
     finally:
         partial.unlink(missing_ok=True)
+    tell_unknown(path, unknown, tokens)
     return counts
 
 

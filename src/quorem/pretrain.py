@@ -25,7 +25,7 @@ from quorem.train import fit, hardware
 
 logger = logging.getLogger(__name__)
 
-ATTRIBUTES = "data/attributes.npy"  # of a run, once they are known
+ORDER, ATTRIBUTES = "data/order.bin", "data/attributes.npy"  # of a run, once they are known
 
 
 def pretrain(config: PretrainConfig, out: Path) -> dict[str, Any]:
@@ -53,12 +53,16 @@ def pretrain(config: PretrainConfig, out: Path) -> dict[str, Any]:
     if table.attributes_file and not (out / ATTRIBUTES).exists():
         read_attributes(table.attributes_file)
     run = Run(out, to_mapping(config))
-    inputs = fingerprint_files(path, *(Path(f) for f in (table.assignment_file, table.attributes_file) if f))
-    run.write_environment(inputs=inputs, seed=config.train.seed, **hardware(config.train.precision))
+    files = {"data": path, "assignment_file": table.assignment_file, "attributes_file": table.attributes_file}
+    made = {"assignment_file": ORDER, "attributes_file": ATTRIBUTES}
+    inputs = {name: fingerprint_files(Path(file)) for name, file in files.items() if file}
+    # A file that was refused can be mended, and the run goes on with the shards it has.
+    unread = [name for name in made if not (out / made[name]).exists()]
+    run.write_environment(inputs=inputs, may_differ=unread, seed=config.train.seed, **hardware(config.train.precision))
     if run.result is not None:
         logger.info("%s: this run is finished; nothing to do", out)
         return run.result
-    tokenizer, shards = prepare(config, run, inputs)
+    tokenizer, shards = prepare(config, run, inputs["data"])
     program = PretrainProgram(config, tokenizer, shards, *arrange(config, run, tokenizer, shards))
     optimizer = build_pretraining_optimizer(program.module, config)
     kind = program.module.discriminator.config.embedding["kind"]
@@ -152,7 +156,7 @@ def arrange(
     Raises:
         UserError: for a file that cannot be used, or a library that is not installed.
     """
-    table, kept = config.model.embedding, run.folder / "data" / "order.bin"
+    table, kept = config.model.embedding, run.folder / ORDER
     layout, _ = network_configs(config.model, vocab_size=len(tokenizer), max_length=config.data.max_length or 2)
     grid = layout.embedding or {}
     order = attributes = None

@@ -18,7 +18,7 @@ import logging
 import os
 import platform
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -72,11 +72,12 @@ class Run:
         path = self.folder / "result.json"
         return read_settings(path) if path.exists() else None
 
-    def write_environment(self, *, inputs: str, **facts: Any) -> None:
+    def write_environment(self, *, inputs: Mapping[str, str], may_differ: Collection[str] = (), **facts: Any) -> None:
         """Write environment.json: versions and the machine, and the facts given.
 
         Args:
-            inputs: fingerprint of the files the run reads; must not change while it goes on.
+            inputs: fingerprints of the files the run reads, by what they are; must not change while it goes on.
+            may_differ: keys of `inputs` that nothing has been made of yet, so that they may.
             facts: what else to note.
 
         Raises:
@@ -84,9 +85,16 @@ class Run:
         """
         path = self.folder / "environment.json"
         if path.exists():
-            if read_settings(path).get("inputs") != inputs:
-                raise UserError(f"{self.folder}: what it reads has changed since it was begun: choose another --out")
-            return
+            there = read_settings(path).get("inputs")
+            there = there if isinstance(there, dict) else {}  # of an earlier version
+            changed = [name for name in inputs if there.get(name) != inputs[name] and name not in may_differ]
+            if changed:
+                named = ", ".join(changed)
+                raise UserError(
+                    f"{self.folder}: what it reads ({named}) has changed since it was begun: choose another --out"
+                )
+            if there == inputs:
+                return
         names = ("quorem", "torch", "transformers", "tokenizers", "accelerate", "numpy")
         found = {
             "versions": {name: version(name) for name in names} | {"python": platform.python_version()},
@@ -94,7 +102,7 @@ class Run:
             "threads": torch.get_num_threads(),
             "omp_wait_policy": os.environ.get("OMP_WAIT_POLICY"),
         }
-        write_text(path, json.dumps(found | {"inputs": inputs} | facts, indent=2) + "\n")
+        write_text(path, json.dumps(found | {"inputs": dict(inputs)} | facts, indent=2) + "\n")
 
     def log(self, record: Mapping[str, Any]) -> None:
         """Append one line to metrics.jsonl."""

@@ -99,16 +99,22 @@ def test_a_run_resumes_with_the_attributes_it_began_with_and_its_folder_loads(
     assert quorem(*command).code == 2  # what it reads has changed
 
 
-def test_what_the_vocabulary_lacks_is_said(refused, command, attributes_csv, tmp_path):
+def test_what_the_vocabulary_lacks_is_said_and_can_be_mended(quorem, refused, command, attributes_csv, tmp_path):
     write(attributes_csv, WORDS[:50])
     assert "tokens that share rows are not in it" in refused(*command, after_log=True)
-    command[command.index(tmp_path / "run")] = tmp_path / "other"
+    shards = (tmp_path / "run" / "data" / "shards" / "meta.json").stat().st_mtime_ns
     attributes_csv.write_text("word,first\n" + "".join(f"{w},{w[0]}\n" for w in WORDS))
     assert "have the same attributes" in refused(*command, after_log=True)
+    write(attributes_csv, WORDS)
+    assert quorem(*command).code == 0  # the same command, with the file mended
+    assert (tmp_path / "run" / "data" / "shards" / "meta.json").stat().st_mtime_ns == shards
+    assert quorem(*command).code == 0
+    write(attributes_csv, WORDS[::-1])
+    assert "(attributes_file) has changed" in refused(*command)
     attributes_csv.write_text("word\nbam\n")
-    command[command.index(tmp_path / "other")] = tmp_path / "third"
+    command[command.index(tmp_path / "run")] = tmp_path / "other"
     assert "no attribute" in refused(*command)
-    assert not (tmp_path / "third").exists()  # found before anything is made
+    assert not (tmp_path / "other").exists()  # found before anything is made
 
 
 def test_describe_takes_the_values_from_the_file(quorem, refused, attributes_csv):

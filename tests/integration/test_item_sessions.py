@@ -53,7 +53,7 @@ def test_sessions_are_pretrained_on_item_by_item(quorem, tmp_path, items, pretra
     assert model(**tokenizer(texts[0], return_tensors="pt")).last_hidden_state.shape[1] == len(texts[0].split()) + 2
     assert "nothing to do" in quorem(*words).err
     items.write_text("other " + items.read_text(), encoding="utf-8")
-    assert "what it reads has changed" in quorem(*words).err
+    assert "what it reads (data) has changed" in quorem(*words).err
 
 
 def test_a_separator_that_nothing_is_split_at_is_doubted(quorem, tmp_path, items, pretrain_settings):
@@ -138,5 +138,8 @@ def test_samples_that_cannot_be_written(refused, tmp_path, items):
     assert "--vocab-size 5000: only sample items has it" in line
     assert "vocab_size=99" in refused("sample", "items", "--vocab-size", "99", "--out", out)
     assert "already exists" in refused("sample", "items", "--out", items)
+    for name in ("out.csv", "out.txt.gz", "out"):
+        assert "ends in .txt" in refused("sample", "items", "--out", tmp_path / name)
+        assert not (tmp_path / name).exists()
     assert "cannot be written" in refused("sample", "items", "--out", items / "below.txt")
     assert not out.exists()

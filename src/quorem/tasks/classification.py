@@ -1,8 +1,10 @@
 """Sequence classification: labelled examples, their split, training steps and scores."""
 
+import logging
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,8 @@ from quorem.data.batches import LengthGroupedOrder, collate
 from quorem.errors import UserError, check_choice
 from quorem.metrics import classification_scores, confusion_matrix
 from quorem.tokenization import encode
+
+logger = logging.getLogger(__name__)
 
 TRUNCATIONS = ("head", "tail", "both")
 LENGTH_MULTIPLE = 16  # of padded batches: 60 steps on IMDb peaked at 1.3 GB, at 1.8 GB with every length
@@ -81,6 +85,21 @@ def encode_rows(
             kept = ids if len(ids) <= room else ids[: cut[0]] + ids[len(ids) - cut[1] :]
             rows.append([tokenizer.cls_token_id, *kept, tokenizer.sep_token_id])
     return rows
+
+
+def count_unknown(rows: Sequence[list[int]], tokenizer: PreTrainedTokenizerFast) -> tuple[int, int]:
+    """Of rows of `encode_rows`: how many tokens are [UNK], and how many there are, [CLS] and [SEP] aside."""
+    return sum(row.count(tokenizer.unk_token_id) for row in rows), sum(len(row) - 2 for row in rows)
+
+
+def tell_unknown(path: str | Path, unknown: int, tokens: int) -> None:
+    """Log the share of unknown tokens, as a warning where it is most of them."""
+    share = unknown / max(1, tokens)
+    question = "; is this the column, and the kind of text, that the model was pre-trained on?" if share > 0.5 else ""
+    logger.log(
+        logging.WARNING if question else logging.INFO,
+        "%s: %.1f %% of its tokens are not in the model's vocabulary%s", path, 100 * share, question,
+    )  # fmt: skip
 
 
 def split(num_rows: int, *, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -41,8 +41,12 @@ def read_text(
     if columns:
         raise UserError(
             f"{path} is read as plain text, a document a line: it has no column {' or '.join(columns)}. Columns, "
-            "labels too, need a CSV (if this is one, name it .csv, or set data.format=csv to pre-train); without them "
-            "leave the column out."
+            + (
+                "labels too, need a CSV: if this is one, name it .csv."
+                if label_column is not None
+                else "need a CSV: if this is one, name it .csv, or set data.format=csv to pre-train; without columns "
+                "leave the column out."
+            )
         )
     lines = decode_lines(path)  # started here, so dropping it unread still closes the file
     first = next(lines, None)
