@@ -40,7 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     settings = [word for word in words if SETTING.match(word)]
     parser = build_parser()
-    options = parser.parse_args([word for word in words if word not in settings])
+    options, unknown = parser.parse_known_args([word for word in words if word not in settings])
+    if unknown:  # with the usage of the command, not that of quorem
+        options.parser.error(f"unrecognized arguments: {' '.join(unknown)} (settings are written section.key=value)")
     if settings and not hasattr(options, "config"):
         parser.error(f"this command takes no settings such as {settings[0]}")
     options.settings = settings
@@ -162,7 +164,7 @@ def _add(
         name, help=what, description=what[0].upper() + what[1:] + ".", epilog=epilog,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, parser=parser)
     if config is not None:
         parser.add_argument("--config", metavar="FILE", help="a YAML file of settings")
     return parser

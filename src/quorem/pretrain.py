@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from quorem.train import fit, hardware
 logger = logging.getLogger(__name__)
 
 ORDER, ATTRIBUTES = "data/order.bin", "data/attributes.npy"  # of a run, once they are known
+VERDICT_STEPS = 20  # that a verdict is about, at least: the loss of one step is too noisy
 
 
 def pretrain(config: PretrainConfig, out: Path) -> dict[str, Any]:
@@ -96,7 +98,7 @@ def pretrain(config: PretrainConfig, out: Path) -> dict[str, Any]:
             save_tokenizer(tokenizer, folder)
 
         run.save_model(name, save)
-    result = {**program.last, "parameters": sizes, "vocab_size": len(tokenizer), "verdict": verdict(program.last)}
+    result = {**program.last, "parameters": sizes, "vocab_size": len(tokenizer), "verdict": verdict(run.records())}
     run.finish(result)
     return result
 
@@ -179,13 +181,25 @@ def arrange(
     return order, attributes
 
 
-def verdict(last: dict[str, Any]) -> str:
-    """Say plainly whether the networks learned more than frequencies."""
-    mlm, unigram = last["mlm_loss"], last["unigram_entropy"]
-    rtd, base_rate = last["rtd_loss"], last["base_rate_entropy"]
+def verdict(records: list[dict[str, Any]]) -> str:
+    """Say plainly whether the networks learned more than frequencies, from the last VERDICT_STEPS steps or a few more.
+
+    Args:
+        records: the lines of metrics.jsonl, each with means since the one before.
+    """
+    ends = [0, *(record["step"] for record in records)]
+    first = max(i for i in range(len(records)) if i == 0 or ends[-1] - ends[i] >= VERDICT_STEPS)
+    steps = [end - start for start, end in pairwise(ends[first:])]
+
+    def mean(key: str) -> float:
+        return sum(n * record[key] for n, record in zip(steps, records[first:], strict=True)) / sum(steps)
+
+    mlm, unigram = mean("mlm_loss"), mean("unigram_entropy")
+    rtd, base_rate = mean("rtd_loss"), mean("base_rate_entropy")
     generator = "more than" if unigram - mlm >= 0.05 else "nothing beyond"
     discriminator = "more than" if base_rate - rtd >= 0.005 else "nothing beyond"
     return (
         f"the generator has learned {generator} word frequencies: mlm loss {mlm:.3f}, unigram entropy {unigram:.3f}; "
-        f"the discriminator has learned {discriminator} the base rate: rtd loss {rtd:.3f}, its entropy {base_rate:.3f}"
+        f"the discriminator has learned {discriminator} the base rate: rtd loss {rtd:.3f}, its entropy {base_rate:.3f} "
+        f"(means of the last {sum(steps)} steps)"
     )

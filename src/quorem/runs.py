@@ -109,6 +109,11 @@ class Run:
         with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(dict(record)) + "\n")
 
+    def records(self) -> list[dict[str, Any]]:
+        """The objects of metrics.jsonl."""
+        lines = (self.folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+        return [json.loads(line) for line in lines]
+
     def forget_after(self, step: int) -> None:
         """Drop the lines of metrics.jsonl beyond `step`, which a resumed run will write again."""
         path = self.folder / "metrics.jsonl"

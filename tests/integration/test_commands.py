@@ -270,21 +270,6 @@ def test_pipeline_agrees_with_predict(quorem, tmp_path, classifier, sample_csv):
         assert found["label"] == row[2] or found["score"] < 0.51
 
 
-def test_text_of_other_words_is_told(quorem, tmp_path, pretrained, classifier, sample_csv):
-    column = ["--text-column", "review"]
-    foreign = write(
-        tmp_path / "foreign.csv", ("review", "sentiment"), *[("слова другого языка", i % 2) for i in range(24)]
-    )
-    for data, told in (
-        (foreign, "100.0 % of its tokens are not in the model's vocabulary; is this the column"),
-        (sample_csv, "% of its tokens are not in the model's vocabulary\n"),
-    ):
-        name = data.stem
-        settings = [*column, "--label-column", "sentiment", "train.max_steps=1"]
-        assert told in quorem("finetune", pretrained, data, *settings, "--out", tmp_path / name).err
-        assert told in quorem("predict", classifier, data, *column, "--out", tmp_path / f"out-{name}.csv").err
-
-
 def test_predict_reads_a_gzipped_tsv_and_a_bare_model_folder(quorem, tmp_path, classifier):
     path = tmp_path / "data.tsv.gz"
     path.write_bytes(gzip.compress(b"text\tid\ngood, really\t1\n"))

@@ -97,3 +97,17 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path, caplog):
     (tmp_path / "run" / "state" / "step-000001" / "state.pt").write_bytes(b"nothing")
     with pytest.raises(UserError, match="every checkpoint is damaged"):
         run.load_state()
+
+
+def test_text_of_other_words_is_told(quorem, tmp_path, pretrained, classifier, sample_csv):
+    foreign = tmp_path / "foreign.csv"
+    foreign.write_text("review,sentiment\n" + "слова другого языка,0\nслова,1\n" * 12, encoding="utf-8")
+    for data, told in (
+        (foreign, "100.0 % of its tokens are not in the model's vocabulary; is this the column"),
+        (sample_csv, "% of its tokens are not in the model's vocabulary\n"),
+    ):
+        columns = ["--text-column", "review", "--label-column", "sentiment"]
+        words = ["finetune", pretrained, data, *columns, "--out", tmp_path / data.stem, "train.max_steps=1"]
+        assert told in quorem(*words).err
+        words = ["predict", classifier, data, *columns[:2], "--out", tmp_path / f"out-{data.stem}.csv"]
+        assert told in quorem(*words).err
