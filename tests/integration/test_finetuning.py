@@ -101,7 +101,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path, caplog):
 
 def test_text_of_other_words_is_told(quorem, tmp_path, pretrained, classifier, sample_csv):
     foreign = tmp_path / "foreign.csv"
-    foreign.write_text("review,sentiment\n" + "слова другого языка,0\nслова,1\n" * 12, encoding="utf-8")
+    foreign.write_text("review,sentiment\n" + "다른 언어,0\n언어,1\n" * 12, encoding="utf-8")
     for data, told in (
         (foreign, "100.0 % of its tokens are not in the model's vocabulary; is this the column"),
         (sample_csv, "% of its tokens are not in the model's vocabulary\n"),
