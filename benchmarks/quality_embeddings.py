@@ -1,12 +1,14 @@
 """What each table, order of tokens and head is worth: equal training steps, several seeds, judged on held-out text.
 
     python benchmarks/quality_embeddings.py reviews.csv data.text_column=review model.vocab_size=300000 \
-        --data work --out results.json --steps 1000 --seeds 0 1 2
+        --data work --out results.json --steps 2000 --seeds 0 1 2 \
+        --finetune data.path=labelled.csv data.text_column=review data.label_column=label train.epochs=1
 
 Every 50th document is held out, of which nothing is seen: neither by the vocabulary nor by the order of tokens. Scores:
 the generator's exact nll in nats over the whole vocabulary, at masked positions with a fixed mask; the same of words
 seen 1 to 9 times in training, and of all but [UNK]; the discriminator's AUC on the generator's samples. All arms of a
-seed see the same batches and masks. Seconds a step are of processor time, so that other jobs count little. What is
+seed see the same batches and masks. With --finetune, the accuracy of the fine-tuned discriminator after its last epoch.
+Seconds a step are of processor time, so that other jobs count little. What is
 finished is kept in --out and not done again.
 """
 
@@ -25,20 +27,22 @@ from typing import Any
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
+from transformers import PreTrainedTokenizerFast
 
 import quorem  # noqa: F401
-from quorem.config import PretrainConfig, override, to_mapping
+from quorem.config import FinetuneConfig, PretrainConfig, override, to_mapping
 from quorem.data.batches import PackedRows
 from quorem.data.documents import Document
 from quorem.data.readers import READERS, choose_format
 from quorem.data.shards import Shards, write_shards
+from quorem.finetune import finetune
 from quorem.metrics import BinaryMetrics
 from quorem.objective import mask_tokens
 from quorem.pretrain import arrange
 from quorem.recipes import resolve
 from quorem.runs import Run, fingerprint_files
 from quorem.tasks.pretraining import PretrainProgram, build_pretraining_optimizer
-from quorem.tokenization import load_tokenizer, save_tokenizer, train_tokenizer
+from quorem.tokenization import fingerprint, load_tokenizer, save_tokenizer, train_tokenizer
 from quorem.train import autocast_dtype, fit
 
 HELD_OUT_EVERY, RARE = 50, 10
@@ -129,7 +133,21 @@ def judge(program: PretrainProgram, shards: Shards, counts: torch.Tensor, *, max
     }
 
 
-def run_arm(config: PretrainConfig, folder: Path, *, max_rows: int) -> dict[str, Any]:
+def finetuned_accuracy(
+    program: PretrainProgram, tokenizer: PreTrainedTokenizerFast, folder: Path, settings: list[str]
+) -> float:
+    """Of the discriminator after its last epoch; its token vectors are merged, so the program is spent."""
+    program.module.merge_embeddings()
+    model = program.module.discriminator
+    model.config.tokenizer_fingerprint = fingerprint(tokenizer)
+    tokenizer.model_max_length = model.config.max_position_embeddings
+    model.save_pretrained(folder / "discriminator")
+    save_tokenizer(tokenizer, folder / "discriminator")
+    given = [f"pretrained={folder}", *settings, f"train.seed={program.config.train.seed}"]
+    return float(finetune(override(FinetuneConfig(), given), folder / "finetuned")["last"]["accuracy"])
+
+
+def run_arm(config: PretrainConfig, folder: Path, *, max_rows: int, finetune_with: list[str]) -> dict[str, Any]:
     """Train and judge one arm with one seed."""
     tokenizer, shards = load_tokenizer(folder / "tokenizer"), Shards(folder / "training")
     with tempfile.TemporaryDirectory() as temporary:
@@ -149,13 +167,16 @@ def run_arm(config: PretrainConfig, folder: Path, *, max_rows: int) -> dict[str,
         seconds = time.process_time() - trained
         head = program.module.generator.generator_lm_head
         table = program.module.generator.get_input_embeddings()
-        return {
+        found = {
             "held_out": judge(program, Shards(folder / "held_out"), torch.from_numpy(shards.counts), max_rows=max_rows),
             "table_parameters": sum(p.numel() for p in table.parameters()),
             "head_parameters": sum(p.numel() for p in head.parameters()),
             "seconds_a_step": seconds / program.total_steps,
             "seconds_for_the_order": ordered - began,
         }
+        if finetune_with:
+            found["finetuned_accuracy"] = finetuned_accuracy(program, tokenizer, Path(temporary), finetune_with)
+        return found
 
 
 def summary(rounds: dict[str, dict[str, Any]]) -> str:
@@ -165,6 +186,10 @@ def summary(rounds: dict[str, dict[str, Any]]) -> str:
     for key in ("nll", "nll_known", "nll_rare", "rtd_auc"):
         values = [each["held_out"][key] for each in found]
         parts.append(f"{key} {statistics.mean(values):.4f} (+- {(max(values) - min(values)) / 2:.4f})")
+    accuracies = [each["finetuned_accuracy"] for each in found if "finetuned_accuracy" in each]
+    if accuracies:
+        spread = (max(accuracies) - min(accuracies)) / 2
+        parts.append(f"fine-tuned {statistics.mean(accuracies):.4f} (+- {spread:.4f})")
     return ", ".join([*parts, f"{statistics.median(each['seconds_a_step'] for each in found):.3f} s a step"])
 
 
@@ -177,6 +202,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--rows", type=int, default=1024, help="held-out rows")
+    parser.add_argument("--finetune", nargs="+", default=[], metavar="SETTING", help="settings of quorem finetune")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--data", type=Path, required=True, help="where prepared data is kept between calls")
     parser.add_argument("--out", type=Path, required=True)
@@ -186,7 +212,13 @@ def main() -> None:
     base = [f"data.path={options.path}", "model.size=tiny", *options.settings, f"train.max_steps={options.steps}"]
     options.data.mkdir(parents=True, exist_ok=True)
     prepare(options.path, resolve(override(PretrainConfig(), base)), options.data)
-    facts = {"settings": base, "held_out_rows": options.rows, "threads": options.threads, "torch": torch.__version__}
+    facts = {
+        "settings": base,
+        "finetune": options.finetune,
+        "held_out_rows": options.rows,
+        "threads": options.threads,
+        "torch": torch.__version__,
+    }
     results: dict[str, Any] = {**facts, "arms": {}}
     if options.out.exists():
         results = json.loads(options.out.read_text())
@@ -199,7 +231,7 @@ def main() -> None:
             if str(seed) in rounds:
                 continue
             config = resolve(override(PretrainConfig(), [*base, *ARMS[name], f"train.seed={seed}"]))
-            rounds[str(seed)] = run_arm(config, options.data, max_rows=options.rows)
+            rounds[str(seed)] = run_arm(config, options.data, max_rows=options.rows, finetune_with=options.finetune)
             print(f"seed {seed}, {name}: {summary({'': rounds[str(seed)]})}", flush=True)
             options.out.write_text(json.dumps(results, indent=1))
     for name in arms:
