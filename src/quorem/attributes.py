@@ -51,8 +51,8 @@ class Attributes:
             named = ", ".join(map(repr, missing[:NAMED]))
             raise UserError(
                 f"{self.path}: {len(missing):,} of the {len(tokens):,} tokens that share rows are not in it, for "
-                f"example {named}: add rows for them, or enlarge model.embedding.tier, the number of most frequent "
-                "tokens that need no attributes"
+                f"example {named}: add rows for them (the token in the first column, spelled as here), or enlarge "
+                "model.embedding.tier, the number of most frequent tokens that need no attributes"
             )
         rows = np.array([self.rows[token] for token in tokens], np.int64)
         values = self.values[rows - 1]

@@ -131,7 +131,10 @@ def prepare(config: PretrainConfig, run: Run, inputs: str) -> tuple[PreTrainedTo
     if (folder / "shards").exists():
         shards = Shards(folder / "shards")
         if shards.meta.fingerprint != made_from:
-            raise UserError(f"{path}: has changed since {run.folder} was begun: choose another --out")
+            raise UserError(
+                f"{folder}: its shards are not made from {path} with this column and its tokenizer: delete {folder} to "
+                "prepare the data again, or choose another --out"
+            )
         return tokenizer, shards
     meta = write_shards(folder / "shards", documents(counts), tokenizer, made_from=made_from)
     logger.info("%s: %s rows read, %s used, %s skipped (empty)", path, counts.read, counts.used, counts.skipped)

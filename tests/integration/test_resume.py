@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -219,5 +220,20 @@ def test_data_that_changed_since_the_run_was_begun_is_a_user_error(tmp_path, mon
     with pytest.raises(KeyboardInterrupt):
         pretrain(settings(path), tmp_path / "run")
     path.write_text(path.read_text() + "One more line.,positive\n")
-    with pytest.raises(UserError, match="has changed since"):
+    with pytest.raises(UserError, match=r"\(data\) has changed since"):
         pretrain(settings(path), tmp_path / "run")
+
+
+def test_shards_of_another_tokenizer_are_refused(tmp_path, monkeypatch):
+    folders = []
+    for rows in (30, 60):
+        path = tmp_path / f"{rows}.csv"
+        write_reviews(path, rows=rows)
+        interrupt_after(monkeypatch, 1)
+        folders.append(tmp_path / f"run-{rows}")
+        with pytest.raises(KeyboardInterrupt):
+            pretrain(settings(path), folders[-1])
+    shutil.rmtree(folders[1] / "data" / "tokenizer")
+    shutil.copytree(folders[0] / "data" / "tokenizer", folders[1] / "data" / "tokenizer")
+    with pytest.raises(UserError, match=r"shards are not made from .* and its tokenizer: delete"):
+        pretrain(settings(path), folders[1])

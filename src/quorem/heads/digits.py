@@ -159,6 +159,8 @@ class DigitsHead(GeneratorHead):
             values, ranks = first[:, : grid.own_rows].topk(min(k, grid.own_rows), dim=-1)
             values = F.pad(values, (0, k - values.shape[-1]), value=-torch.inf)
             ranks = F.pad(ranks, (0, k - ranks.shape[-1]))
+            if k == 0:
+                return values, ranks
             rows = torch.arange(len(hidden), device=hidden.device)
             self._search(values, ranks, rows, hidden, torch.zeros_like(rows), first[:, grid.own_rows :], level=0)
             return values, grid.ids(ranks)
