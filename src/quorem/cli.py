@@ -14,7 +14,7 @@ from transformers.utils import logging as transformers_logging
 
 from quorem import __version__
 from quorem.config import FinetuneConfig, PretrainConfig, leaves, load, override
-from quorem.describe import describe
+from quorem.describe import describe, described
 from quorem.errors import UserError
 from quorem.finetune import finetune
 from quorem.origin import finetune_original, pretrain_original
@@ -93,15 +93,19 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"quorem {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    command = _add(commands, "pretrain", "pre-train on a column of a CSV or lines of text", _pretrain, PretrainConfig())
-    command.add_argument("data", nargs="?", help="a CSV, or a .txt with a document in each line; else data.path")
-    command.add_argument("--text-column", help="a CSV's column of text (data.text_column)")
+    command = _add(
+        commands, "pretrain", "pre-train on a CSV's column, JSON Lines or lines of text", _pretrain, PretrainConfig()
+    )
+    command.add_argument(
+        "data", nargs="?", help="a CSV, a .jsonl, or a .txt with a document in each line; else data.path"
+    )
+    command.add_argument("--text-column", help="the CSV's column, or the key, of text (data.text_column)")
     command.add_argument("--tokenizer", metavar="KIND", help="words, wordpiece or items (tokenizer.kind)")
     command.add_argument("--out", required=True, type=Path, help="the run folder to write")
 
     command = _add(commands, "finetune", "fine-tune a pre-trained run to classify texts", _finetune, FinetuneConfig())
     command.add_argument("run_folder", metavar="RUN", help="a run of quorem pretrain")
-    command.add_argument("data", metavar="csv", nargs="?", help="the labelled data; data.path if not given")
+    command.add_argument("data", nargs="?", help="the labelled data, a CSV or a .jsonl; data.path if not given")
     command.add_argument("--text-column", help="its column of text (data.text_column)")
     command.add_argument("--label-column", help="its column of classes (data.label_column)")
     command.add_argument("--from-scratch", action="store_true", help="the control: the same network from new weights")
@@ -220,6 +224,7 @@ def _describe(options: argparse.Namespace) -> None:
     print(f"{'in training: gradients and the optimizer too':<96}{found['training_bytes'] / 1e6:>12,.3f}")
     vocab_size = found["discriminator"].vocab_size
     table = found["table"]
+    print(f"softmax of the generator: {described(found['generator'].head)}")
     print(f"rows of their own: {table['own_rows']:,} tokens; others to a row: about {table['ids_per_row']:,}")
     print(f"room for {table['room']:,} more tokens without another row")
     print(f"no two tokens share all they read: {table['uniqueness'] or 'NOT SO, hashed ids can meet'}")

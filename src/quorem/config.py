@@ -113,8 +113,11 @@ class DataSettings:
     """What is read."""
 
     path: str = option("", "the file")
-    format: str = option("auto", "csv, text (a document in each line), or auto: text for .txt and .txt.gz, else csv")
-    text_column: str | None = option(None, "csv: its column of text, default text")
+    format: str = option(
+        "auto",
+        "csv, jsonl (an object in each line), text (a document in each line), or auto: by the ending of the name",
+    )
+    text_column: str | None = option(None, "csv and jsonl: its column or key of text, default text")
     max_length: int | None = option(None, "tokens in a row, special tokens included; the preset's if not given")
 
 

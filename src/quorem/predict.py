@@ -51,6 +51,8 @@ def predict(
     model, tokenizer, data = load_classifier(Path(run))
     if torch.accelerator.is_available():
         model.to(torch.accelerator.current_accelerator())
+    if choose_format(path) == "jsonl":
+        raise UserError(f"{path}: predictions are columns beside those of a CSV: write the texts as one, with a header")
     READERS[choose_format(path)](path, text_column=text_column)  # checks file and column
     header, rows = read_rows(path)
     taken = [name for name in ADDED if name in header]

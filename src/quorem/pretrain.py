@@ -15,6 +15,7 @@ from quorem.config import PretrainConfig, to_mapping
 from quorem.data.documents import Document, RowCounts
 from quorem.data.readers import READERS
 from quorem.data.shards import Shards, shard_fingerprint, write_shards
+from quorem.describe import described
 from quorem.errors import UserError
 from quorem.order import check_order, frequency_order, store_order, stored_order, token_order
 from quorem.presets import network_configs
@@ -74,9 +75,10 @@ def pretrain(config: PretrainConfig, out: Path) -> dict[str, Any]:
     sizes = {name: sum(p.numel() for p in part.parameters()) for name, part in program.module.named_children()}
     logger.info(
         "%s tokens in %s rows, vocabulary %s of at most %s; %s parameters in the generator, %s in the discriminator; "
-        "%s steps of %s x %s",
+        "%s steps of %s x %s; token table %s, softmax %s",
         *(f"{n:,}" for n in (shards.meta.num_tokens, len(program.rows), len(tokenizer), vocab_size, *sizes.values())),
-        program.total_steps, config.train.batch_size, config.data.max_length,
+        program.total_steps, config.train.batch_size, config.data.max_length, kind,
+        described(program.module.generator.config.head),
     )  # fmt: skip
     fit(
         program,

@@ -50,7 +50,7 @@ def resolve(config: PretrainConfig) -> PretrainConfig:
     recipe, train = RECIPES[objective.recipe], config.train
     learning_rate = _given(train.learning_rate, named.learning_rate)
     data_format = choose_format(data.path, data.format)
-    text_column = _given(data.text_column, "text") if data_format == "csv" else data.text_column
+    text_column = data.text_column if data_format == "text" else _given(data.text_column, "text")
     generator_rate = named.generator_learning_rate if train.learning_rate is None else None  # a rate given is for both
     config = replace(
         config,

@@ -286,6 +286,7 @@ def test_describe_says_what_a_million_tokens_cost(quorem):
     assert "word_embeddings.quotient" in outcome.out
     ratio = float(outcome.out.split("token table: ")[1].split(" ")[0])
     assert ratio > 50
+    assert "softmax of the generator: two_level (condition mlp)" in outcome.out
     assert "rows of their own: 8,005 tokens; others to a row: about 996" in outcome.out
     assert "no two tokens share all they read: quotient * divisor + remainder gives the id back" in outcome.out
     hashed = quorem("describe", "model.vocab_size=1000000", "model.embedding.kind=hashing")

@@ -1,5 +1,7 @@
+
 """What fine-tuning does to the weights it starts from."""
 
+import csv
 import json
 import math
 
@@ -111,3 +113,20 @@ def test_text_of_other_words_is_told(quorem, tmp_path, pretrained, classifier, s
         assert told in quorem(*words).err
         words = ["predict", classifier, data, *columns[:2], "--out", tmp_path / f"out-{data.stem}.csv"]
         assert told in quorem(*words).err
+
+
+def test_json_lines_give_what_the_same_csv_gives(quorem, refused, tmp_path, pretrain_settings, sample_csv):
+    lines = tmp_path / "reviews.jsonl"
+    with sample_csv.open(encoding="utf-8", newline="") as file, lines.open("w", encoding="utf-8") as out:
+        out.writelines(json.dumps(row) + "\n" for row in csv.DictReader(file))
+    results = []
+    for data in (sample_csv, lines):
+        run, tuned = tmp_path / f"run{data.suffix}", tmp_path / f"tuned{data.suffix}"
+        columns = ["--text-column", "review", "--label-column", "sentiment"]
+        assert quorem("pretrain", data, *columns[:2], "--out", run, *pretrain_settings).code == 0
+        assert quorem("finetune", run, data, *columns, "--out", tuned, "train.max_steps=2").code == 0
+        results.append([json.loads((folder / "result.json").read_text()) for folder in (run, tuned)])
+    assert results[0] == results[1]
+    assert "columns beside those of a CSV" in refused(
+        "predict", tuned, lines, "--text-column", "review", "--out", "x.csv"
+    )

@@ -1,27 +1,42 @@
 """What every reader must do, which reader a file gets, and what plain text adds."""
 
 import gzip
+import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quorem.data.documents import Document, RowCounts
 from quorem.data.readers import READERS, choose_format, lines
+from quorem.data.readers.jsonl import read_jsonl
 from quorem.data.readers.text import read_text
 from quorem.errors import UserError
 
 # format -> name of a file, what stands above the texts, the columns to read it with; one text a line in all of them
-FILES = {"csv": ("a.csv", b"text\n", {"text_column": "text"}), "text": ("a.txt", b"", {})}
+FILES = {
+    "csv": ("a.csv", b"text\n", {"text_column": "text"}),
+    "jsonl": ("a.jsonl", b"", {"text_column": "text"}),
+    "text": ("a.txt", b"", {}),
+}
+AROUND = {"jsonl": (b'{"text": "', b'"}')}  # what stands before and after a text in its line
 formats = pytest.mark.parametrize("kind", READERS)
 zipped = pytest.mark.parametrize("ending", ["", ".gz"])
 
 
+def lines_of(kind, content):
+    """Texts in lines, as that format has them."""
+    before, after = AROUND.get(kind, (b"", b""))
+    lines = [(text.removesuffix(b"\r"), text.endswith(b"\r")) for text in content.split(b"\n")]
+    return b"\n".join(before + text + after + b"\r" * end if text else text for text, end in lines)
+
+
 def write(folder, kind, content, ending=""):
-    """A file of that format with content below its head."""
+    """A file of that format with the texts in the lines of content."""
     name, head, _ = FILES[kind]
     path = folder / (name + ending)
-    path.write_bytes(gzip.compress(head + content) if ending else head + content)
+    content = head + lines_of(kind, content)
+    path.write_bytes(gzip.compress(content) if ending else content)
     return path
 
 
@@ -51,7 +66,7 @@ def test_texts_come_as_written_in_order_with_their_row(tmp_path, kind, ending, e
 @zipped
 def test_a_byte_order_mark_is_not_text(tmp_path, kind, ending):
     name, head, _ = FILES[kind]
-    content = b"\xef\xbb\xbf" + head + b"a\n"
+    content = b"\xef\xbb\xbf" + head + lines_of(kind, b"a\n")
     path = tmp_path / (name + ending)
     path.write_bytes(gzip.compress(content) if ending else content)
     assert [document.text for document in read(kind, path)] == ["a"]
@@ -117,10 +132,11 @@ def test_an_empty_file(tmp_path, kind, ending):
 def test_bad_bytes_are_found_to_the_line_and_byte(tmp_path, kind, ending):
     head = FILES[kind][1]
     line = 3 + head.count(b"\n")
+    before = len(head) + len(lines_of(kind, b"a\nb\n")) + len(AROUND.get(kind, [b""])[0])
     message = failure_of(kind, write(tmp_path, kind, b"a\nb\ncaf\xe9\n", ending))
-    assert f"line {line}: byte 0xe9 at byte offset {len(head) + 7} is not UTF-8" in message
+    assert f"line {line}: byte 0xe9 at byte offset {before + 3} is not UTF-8" in message
     message = failure_of(kind, write(tmp_path, kind, b"a\nb\nc\0\n", ending))
-    assert f"line {line}: NUL byte at byte offset {len(head) + 5}" in message
+    assert f"line {line}: NUL byte at byte offset {before + 1}" in message
 
 
 @formats
@@ -159,12 +175,22 @@ def test_a_carriage_return_inside_is_named(tmp_path, kind):
 
 @pytest.mark.parametrize(
     ("name", "expected"),
-    [("a.txt", "text"), ("A.TXT.GZ", "text"), ("a.csv", "csv"), ("a.tsv.gz", "csv"), ("a.txt.csv", "csv"), ("", "csv")],
+    [
+        ("a.txt", "text"),
+        ("A.TXT.GZ", "text"),
+        ("a.csv", "csv"),
+        ("a.tsv.gz", "csv"),
+        ("a.txt.csv", "csv"),
+        ("", "csv"),
+        ("a.jsonl", "jsonl"),
+        ("a.NDJSON.gz", "jsonl"),
+        ("a.gz", "csv"),
+    ],
 )
 def test_the_format_goes_by_the_name_unless_it_is_set(name, expected):
     assert choose_format(name) == expected
     assert [choose_format(name, kind) for kind in READERS] == list(READERS)
-    with pytest.raises(UserError, match=r"data.format=txt: unknown.*Allowed: auto, csv, text"):
+    with pytest.raises(UserError, match=r"data.format=txt: unknown.*Allowed: auto, csv, jsonl, text"):
         choose_format(name, "txt")
 
 
@@ -190,3 +216,83 @@ def test_text_has_no_columns(tmp_path):
         read_text(path, text_column="review")
     with pytest.raises(UserError, match=r"no column 'text' or 'label'.*labels too, need a CSV"):
         read_text(path, text_column="text", label_column="label")
+
+
+# ---- JSON Lines
+
+
+def test_values_are_texts_as_written(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text(
+        '{"n": [1, {"x": null}], "text": "a\\nb \\u00e9\\ud83d\\ude00", "label": 1}\n'
+        '{"text": 3.50, "label": true}\n{"label": "x", "text": null}\n\n{"text": "c", "label": null}\n'
+        '{"text": 123456789012345678901234567890, "label": "y"}',
+        encoding="utf-8",
+    )
+    counts = RowCounts()
+    assert list(read_jsonl(path, text_column="text", label_column="label", counts=counts)) == [
+        Document("a\nb é😀", "1", 1),
+        Document("3.50", "true", 2),
+        Document("123456789012345678901234567890", "y", 6),
+    ]
+    assert counts == RowCounts(read=6, used=3, skipped=3)
+    assert len(list(read_jsonl(path, text_column="text"))) == 4
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ('["a"]', "a list, where an object is needed"),
+        ('"a"', "a single value, where an object is needed"),
+        ("3", "a single value"),
+        ('{"text": "a"', "not JSON"),
+        ('{"text": "a"} {"text": "b"}', "not JSON (Extra data at character 15)"),
+        ('{"text": ["a", "b"]}', "the value of 'text' is a list"),
+        ('{"text": {"a": "b"}}', "the value of 'text' is an object"),
+        ('{"Text": "a"}', "no key 'text'. Did you mean Text?"),
+        ('{"text": "a", "text": "b"}', "the key 'text' is in an object twice"),
+        ('{"text": "a\\u0000b"}', "NUL character"),
+        ('{"text": "a\\ud800"}', "half a character (\\ud800)"),
+        ("[" * 100_000, "not JSON"),
+    ],
+)
+def test_lines_that_are_no_documents_are_named(tmp_path, line, words):
+    path = tmp_path / "a.jsonl"
+    for before in ("", '{"text": "good"}\n'):
+        path.write_text(before + line + "\n", encoding="utf-8")
+        message = failure_of("jsonl", path)
+        assert f"line {2 if before else 1}: " in message
+        assert words in message
+
+
+def test_json_lines_of_which_none_can_be_used(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text('\n{"text": " "}\n')
+    assert "all 2 lines are blank or have a blank text" in failure_of("jsonl", path)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["text", "label", "x"]), inner),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=500, deadline=None)
+@given(lines=st.lists(json_values.map(json.dumps).map(str.encode) | st.binary(max_size=30), max_size=6))
+def test_any_bytes_give_documents_that_add_up_or_one_clear_error(tmp_path_factory, lines):
+    path, counts, documents = tmp_path_factory.getbasetemp() / "any.jsonl", RowCounts(), 0
+    message = ""
+    path.write_bytes(b"\n".join(lines))
+    try:
+        for document in read_jsonl(path, text_column="text", label_column="label", counts=counts):
+            documents += 1
+            assert document.text.strip()
+            assert document.label.strip()
+            document.text.encode()
+    except UserError as error:
+        message = str(error)
+    assert not message or message.startswith(str(path))
+    assert message or documents
+    assert counts.used == documents
+    assert counts.read == counts.used + counts.skipped

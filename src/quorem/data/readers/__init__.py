@@ -8,16 +8,23 @@ from pathlib import Path
 
 from quorem.data.documents import Document
 from quorem.data.readers.csv import read_csv
+from quorem.data.readers.jsonl import read_jsonl
 from quorem.data.readers.text import read_text
 from quorem.errors import check_choice
 
-READERS: dict[str, Callable[..., Iterator[Document]]] = {"csv": read_csv, "text": read_text}
+READERS: dict[str, Callable[..., Iterator[Document]]] = {
+    "csv": read_csv,
+    "jsonl": read_jsonl,
+    "text": read_text,
+}
+ENDINGS = {".txt": "text", ".jsonl": "jsonl", ".ndjson": "jsonl"}  # of names, .gz aside; all others are CSV
 
 
 def choose_format(path: str | Path, chosen: str = "auto") -> str:
     """The key of READERS for a file: the one chosen, or by its name where that is "auto".
 
-    Names that end in .txt or .txt.gz are text, all others CSV, in either case of letters.
+    Names that end in .txt are text, those in .jsonl or .ndjson JSON Lines, all others CSV; a .gz after it and the case
+    of letters do not count.
 
     Args:
         path: the file, which need not exist.
@@ -29,7 +36,7 @@ def choose_format(path: str | Path, chosen: str = "auto") -> str:
     check_choice("data.format", chosen, ("auto", *READERS))
     if chosen != "auto":
         return chosen
-    return "text" if Path(path).name.lower().endswith((".txt", ".txt.gz")) else "csv"
+    return ENDINGS.get(Path(Path(path).name.lower().removesuffix(".gz")).suffix, "csv")
 
 
 __all__ = ["READERS", "choose_format"]

@@ -42,6 +42,22 @@ def decode_lines(path: Path) -> Iterator[str]:
             ) from error
 
 
+def without_line_end(path: Path, number: int, line: str) -> str:
+    """A line without its LF or CRLF.
+
+    Raises:
+        UserError: for a carriage return inside it.
+    """
+    text = line.removesuffix("\n").removesuffix("\r")
+    inside = text.find("\r")
+    if inside >= 0:
+        raise UserError(
+            f"{path}, line {number}: a carriage return stands inside the line, at character {inside + 1}: re-save the "
+            "file with LF or CRLF line ends."
+        )
+    return text
+
+
 def _decode_line(path: Path, line: int, offset: int, raw: bytes) -> str:
     if offset == 0:
         for signature, advice in FOREIGN_FORMATS.items():

@@ -9,7 +9,7 @@ from itertools import chain
 from pathlib import Path
 
 from quorem.data.documents import Document, RowCounts
-from quorem.data.readers.lines import decode_lines
+from quorem.data.readers.lines import decode_lines, without_line_end
 from quorem.errors import UserError
 
 
@@ -58,13 +58,7 @@ def read_text(
 def _read_documents(path: Path, lines: Iterator[str], counts: RowCounts) -> Iterator[Document]:
     row, used = 0, False  # of this file: `counts` may already hold other files
     for row, line in enumerate(lines, start=1):
-        text = line.removesuffix("\n").removesuffix("\r")
-        inside = text.find("\r")
-        if inside >= 0:
-            raise UserError(
-                f"{path}, line {row}: a carriage return stands inside the line, at character {inside + 1}: re-save the "
-                "file with LF or CRLF line ends."
-            )
+        text = without_line_end(path, row, line)
         counts.read += 1
         if not text.strip():
             counts.skipped += 1
