@@ -1,4 +1,3 @@
-
 """What fine-tuning does to the weights it starts from."""
 
 import csv
