@@ -88,7 +88,7 @@ def prepare(path: str, config: PretrainConfig, folder: Path) -> None:
     (folder / "facts.json").write_text(json.dumps(facts))
 
     def documents(*, held_out: bool) -> Iterator[Document]:
-        read = READERS[choose_format(path, config.data.format)]
+        read = READERS[choose_format(path, config.data.format)].read
         for document in read(path, text_column=config.data.text_column):
             if (document.row % HELD_OUT_EVERY == 0) == held_out:
                 yield document

@@ -97,7 +97,9 @@ def build_parser() -> argparse.ArgumentParser:
         commands, "pretrain", "pre-train on a CSV's column, JSON Lines or lines of text", _pretrain, PretrainConfig()
     )
     command.add_argument(
-        "data", nargs="?", help="a CSV, a .jsonl, or a .txt with a document in each line; else data.path"
+        "data",
+        nargs="*",
+        help="files, folders or quoted patterns: CSV, .jsonl, .txt with a document in each line; or data.path",
     )
     command.add_argument("--text-column", help="the CSV's column, or the key, of text (data.text_column)")
     command.add_argument("--tokenizer", metavar="KIND", help="words, wordpiece or items (tokenizer.kind)")
@@ -105,7 +107,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     command = _add(commands, "finetune", "fine-tune a pre-trained run to classify texts", _finetune, FinetuneConfig())
     command.add_argument("run_folder", metavar="RUN", help="a run of quorem pretrain")
-    command.add_argument("data", nargs="?", help="the labelled data, a CSV or a .jsonl; data.path if not given")
+    command.add_argument("data", nargs="*", help="the labelled data, CSV or .jsonl; data.path if not given")
     command.add_argument("--text-column", help="its column of text (data.text_column)")
     command.add_argument("--label-column", help="its column of classes (data.label_column)")
     command.add_argument("--from-scratch", action="store_true", help="the control: the same network from new weights")
@@ -178,7 +180,7 @@ def _configured(options: argparse.Namespace, base: Any) -> Any:
     """Settings from --config, then the command's own options, then section.key=value."""
     config = load(type(base), options.config) if options.config else base
     given = {
-        "path": options.data,
+        "path": options.data[0] if len(options.data) == 1 else options.data or None,
         "text_column": options.text_column,
         "label_column": getattr(options, "label_column", None),
     }

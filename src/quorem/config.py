@@ -109,14 +109,25 @@ class ModelSettings:
 
 
 @dataclass(frozen=True)
-class DataSettings:
-    """What is read."""
+class ReadingSettings:
+    """Which files are read, and how."""
 
-    path: str = option("", "the file")
+    path: str | list[str] = option("", "the file, a folder, a pattern such as data/*.csv, or a list of these")
     format: str = option(
         "auto",
         "csv, jsonl (an object in each line), text (a document in each line), or auto: by the ending of the name",
     )
+
+    @staticmethod
+    def options() -> list[str]:
+        """Names of the settings that only some formats have."""
+        return [item.name for item in dataclasses.fields(ReadingSettings) if item.name not in ("path", "format")]
+
+
+@dataclass(frozen=True)
+class DataSettings(ReadingSettings):
+    """What pre-training reads."""
+
     text_column: str | None = option(None, "csv and jsonl: its column or key of text, default text")
     max_length: int | None = option(None, "tokens in a row, special tokens included; the preset's if not given")
 
@@ -167,12 +178,11 @@ class TrainSettings:
 
 
 @dataclass(frozen=True)
-class LabelledDataSettings:
+class LabelledDataSettings(ReadingSettings):
     """What fine-tuning reads."""
 
-    path: str = option("", "the CSV file")
-    text_column: str = option("text", "its column of text")
-    label_column: str = option("label", "its column of classes: any two or more values")
+    text_column: str = option("text", "the column or key of text")
+    label_column: str = option("label", "that of classes: any two or more values")
     max_length: int = option(256, "tokens of a text, special tokens included")
     truncation: str = option("head", "what is kept of a longer text: head, tail or both")
     validation_share: float = option(0.1, "share of rows held out to choose the best epoch and to report on")
@@ -321,6 +331,8 @@ def _set(values: dict[str, Any], kind: type, keys: list[str], text: str, name: s
 def _read(hint: Any, text: str, name: str) -> Any:
     """The value of an assignment, as YAML has it; a setting of text keeps it as it stands ("007", "no")."""
     allowed = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    if list[str] in allowed and text.startswith("["):
+        return yaml.safe_load(text)
     if str in allowed:
         unset = type(None) in allowed and text in ("", "null", "none", "None")
         return None if unset else text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"" else text
@@ -345,5 +357,7 @@ def _typed(hint: Any, value: Any, name: str) -> Any:
             pass
     if str in allowed and isinstance(value, str | int | float) and not isinstance(value, bool):
         return str(value)
-    expected = " or ".join("none" if kind is type(None) else kind.__name__ for kind in allowed)
+    if list[str] in allowed and isinstance(value, list) and all(isinstance(each, str) for each in value):
+        return value
+    expected = " or ".join("none" if kind is type(None) else getattr(kind, "__name__", str(kind)) for kind in allowed)
     raise UserError(f"{name}={value!r}: {expected} needed")

@@ -14,7 +14,7 @@ from quorem.config import FinetuneConfig, PretrainConfig, load, to_mapping
 from quorem.configuration import POOLED_LAYERS, POOLINGS, QuoremConfig
 from quorem.data.batches import WEIGHTS, step_seed
 from quorem.data.documents import RowCounts
-from quorem.data.readers import READERS, choose_format
+from quorem.data.source import Source
 from quorem.errors import UserError, check_choice
 from quorem.optim import LAYER_DECAY_VARIANTS, build_optimizer, layerwise_lr, parameter_groups
 from quorem.presets import preset
@@ -112,7 +112,7 @@ def finetune(config: FinetuneConfig, out: Path) -> dict[str, Any]:
         raise UserError(f"data.max_length={config.data.max_length}: {source} has absolute positions up to {limit}")
     run = Run(out, to_mapping(config))
     weights = fingerprint_files(source / "model.safetensors", source / "tokenizer.json")
-    inputs = {"data": fingerprint_files(Path(config.data.path)), "pretrained": weights}
+    inputs = {"data": Source.of(config.data, text_column=config.data.text_column).fingerprint(), "pretrained": weights}
     run.write_environment(inputs=inputs, seed=config.train.seed, **hardware(config.train.precision))
     if run.result is not None:
         logger.info("%s: this run is finished; nothing to do", out)
@@ -154,22 +154,22 @@ def model_folder(pretrained: str | Path) -> Path:
 
 
 def load_examples(config: FinetuneConfig, tokenizer: PreTrainedTokenizerFast) -> tuple[list[str], Examples]:
-    """The classes and all usable rows of the CSV.
+    """The classes and all usable rows of the data.
 
     Raises:
         UserError: for a file or labels that cannot be used.
     """
     data, counts = config.data, RowCounts()
     texts, labels = [], []
-    read = READERS[choose_format(data.path)]
-    for document in read(data.path, text_column=data.text_column, label_column=data.label_column, counts=counts):
+    source = Source.of(data, text_column=data.text_column, label_column=data.label_column)
+    for document in source.documents(counts):
         texts.append(document.text)
         labels.append((document.label or "").strip())
-    logger.info("%s: %s rows read, %s used, %s skipped (empty)", data.path, counts.read, counts.used, counts.skipped)
+    logger.info("%s: %s", source, counts)
     names = label_names(labels)
     number = {name: i for i, name in enumerate(names)}
     rows = encode_rows(tokenizer, texts, max_length=data.max_length, truncation=data.truncation)
-    tell_unknown(data.path, *count_unknown(rows, tokenizer))
+    tell_unknown(str(source), *count_unknown(rows, tokenizer))
     return names, Examples(rows, [number[label] for label in labels])
 
 

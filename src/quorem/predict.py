@@ -53,7 +53,7 @@ def predict(
         model.to(torch.accelerator.current_accelerator())
     if choose_format(path) == "jsonl":
         raise UserError(f"{path}: predictions are columns beside those of a CSV: write the texts as one, with a header")
-    READERS[choose_format(path)](path, text_column=text_column)  # checks file and column
+    READERS[choose_format(path)].read(path, text_column=text_column)  # checks file and column
     header, rows = read_rows(path)
     taken = [name for name in ADDED if name in header]
     if taken:

@@ -1,7 +1,7 @@
 """Pre-training, from a data file to a run folder."""
 
 import logging
-from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,9 @@ from transformers import PreTrainedTokenizerFast
 
 from quorem.attributes import read_attributes, store_attributes, stored_attributes
 from quorem.config import PretrainConfig, to_mapping
-from quorem.data.documents import Document, RowCounts
-from quorem.data.readers import READERS
+from quorem.data.documents import RowCounts
 from quorem.data.shards import Shards, shard_fingerprint, write_shards
+from quorem.data.source import Source
 from quorem.describe import described
 from quorem.errors import UserError
 from quorem.order import check_order, frequency_order, store_order, stored_order, token_order
@@ -32,7 +32,7 @@ VERDICT_STEPS = 20  # that a verdict is about, at least: the loss of one step is
 
 
 def pretrain(config: PretrainConfig, out: Path) -> dict[str, Any]:
-    """Pre-train generator and discriminator on a CSV's column or a text's lines, into the run folder `out`.
+    """Pre-train generator and discriminator on the texts of files, into the run folder `out`.
 
     Started again with the same settings it goes on from the last checkpoint; a finished run is left as it is.
 
@@ -48,24 +48,25 @@ def pretrain(config: PretrainConfig, out: Path) -> dict[str, Any]:
         UserError: for settings, data or a folder that cannot be used.
     """
     config = resolve(config)
-    path = Path(config.data.path)
-    # Missing files and columns are found before anything is made.
-    READERS[config.data.format](path, text_column=config.data.text_column)
+    source = Source.of(config.data, text_column=config.data.text_column)
+    source.documents()  # missing files and columns are found before anything is made
+    config = replace(config, data=replace(config.data, format=source.format, text_column=source.text_column))
     table = config.model.embedding
     check_order(table.assignment, table.assignment_file)
     if table.attributes_file and not (out / ATTRIBUTES).exists():
         read_attributes(table.attributes_file)
     run = Run(out, to_mapping(config))
-    files = {"data": path, "assignment_file": table.assignment_file, "attributes_file": table.attributes_file}
+    files = {"assignment_file": table.assignment_file, "attributes_file": table.attributes_file}
     made = {"assignment_file": ORDER, "attributes_file": ATTRIBUTES}
-    inputs = {name: fingerprint_files(Path(file)) for name, file in files.items() if file}
+    inputs = {"data": source.fingerprint()}
+    inputs |= {name: fingerprint_files(Path(file)) for name, file in files.items() if file}
     # A file that was refused can be mended, and the run goes on with the shards it has.
     unread = [name for name in made if not (out / made[name]).exists()]
     run.write_environment(inputs=inputs, may_differ=unread, seed=config.train.seed, **hardware(config.train.precision))
     if run.result is not None:
         logger.info("%s: this run is finished; nothing to do", out)
         return run.result
-    tokenizer, shards = prepare(config, run, inputs["data"])
+    tokenizer, shards = prepare(config, run, source, inputs["data"])
     program = PretrainProgram(config, tokenizer, shards, *arrange(config, run, tokenizer, shards))
     optimizer = build_pretraining_optimizer(program.module, config)
     kind = program.module.discriminator.config.embedding["kind"]
@@ -105,43 +106,39 @@ def pretrain(config: PretrainConfig, out: Path) -> dict[str, Any]:
     return result
 
 
-def prepare(config: PretrainConfig, run: Run, inputs: str) -> tuple[PreTrainedTokenizerFast, Shards]:
+def prepare(config: PretrainConfig, run: Run, source: Source, inputs: str) -> tuple[PreTrainedTokenizerFast, Shards]:
     """Train the tokenizer and write the token shards into the run's data/ folder; use them again if they are there.
 
     Args:
         config: resolved settings.
         run: the run.
-        inputs: fingerprint of the data.
+        source: the data.
+        inputs: its fingerprint.
 
     Raises:
         UserError: if the shards there were made from something else.
     """
-    path, column = Path(config.data.path), config.data.text_column
     folder, counts = run.folder / "data", RowCounts()
-
-    def documents(tally: RowCounts | None = None) -> Iterator[Document]:
-        return READERS[config.data.format](path, text_column=column, counts=tally)
-
     if (folder / "tokenizer").exists():
         tokenizer = load_tokenizer(folder / "tokenizer")
     else:
-        texts = (document.text for document in documents())
+        texts = (document.text for document in source.documents())
         settings = to_mapping(config.tokenizer)
         tokenizer = train_tokenizer(texts, vocab_size=config.model.vocab_size, **settings)
         run.save_model("data/tokenizer", lambda target: save_tokenizer(tokenizer, target))
-    made_from = shard_fingerprint(inputs, tokenizer, text_column=column)
+    made_from = shard_fingerprint(inputs, tokenizer, text_column=source.text_column, **source.options)
     if (folder / "shards").exists():
         shards = Shards(folder / "shards")
         if shards.meta.fingerprint != made_from:
             raise UserError(
-                f"{folder}: its shards are not made from {path} with this column and its tokenizer: delete {folder} to "
-                "prepare the data again, or choose another --out"
+                f"{folder}: its shards are not made from {source} with this column and its tokenizer: delete {folder} "
+                "to prepare the data again, or choose another --out"
             )
         return tokenizer, shards
-    meta = write_shards(folder / "shards", documents(counts), tokenizer, made_from=made_from)
-    logger.info("%s: %s rows read, %s used, %s skipped (empty)", path, counts.read, counts.used, counts.skipped)
+    meta = write_shards(folder / "shards", source.documents(counts), tokenizer, made_from=made_from)
+    logger.info("%s: %s", source, counts)
     if config.tokenizer.kind == "items" and meta.num_tokens == 2 * meta.num_documents:  # an item and a separator each
-        logger.warning("%s: every row is one item: is tokenizer.separator what stands between items?", path)
+        logger.warning("%s: every row is one item: is tokenizer.separator what stands between items?", source)
     return tokenizer, Shards(folder / "shards")
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from quorem.config import PretrainConfig, TrainSettings
-from quorem.data.readers import choose_format
+from quorem.data.readers import READERS
 from quorem.errors import UserError, check_choice
 from quorem.optim import SCHEDULES
 from quorem.presets import network_configs, preset
@@ -49,17 +49,11 @@ def resolve(config: PretrainConfig) -> PretrainConfig:
     check_choice("objective.recipe", objective.recipe, RECIPES)
     recipe, train = RECIPES[objective.recipe], config.train
     learning_rate = _given(train.learning_rate, named.learning_rate)
-    data_format = choose_format(data.path, data.format)
-    text_column = data.text_column if data_format == "text" else _given(data.text_column, "text")
+    check_choice("data.format", data.format, ("auto", *READERS))
     generator_rate = named.generator_learning_rate if train.learning_rate is None else None  # a rate given is for both
     config = replace(
         config,
-        data=replace(
-            data,
-            format=data_format,
-            text_column=text_column,
-            max_length=_given(data.max_length, named.max_length),
-        ),
+        data=replace(data, max_length=_given(data.max_length, named.max_length)),
         model=replace(
             config.model,
             positions=_given(config.model.positions, named.positions),

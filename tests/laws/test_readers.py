@@ -41,7 +41,7 @@ def write(folder, kind, content, ending=""):
 
 
 def read(kind, path, **more):
-    return READERS[kind](path, **FILES[kind][2], **more)
+    return READERS[kind].read(path, **FILES[kind][2], **more)
 
 
 def failure_of(kind, path):

@@ -1,6 +1,8 @@
 """What every reader yields, and the tally of what it read."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+MOST_MESSAGES = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +27,25 @@ class RowCounts:
     Attributes:
         read: data rows seen so far.
         used: rows that became a `Document`.
-        skipped: rows left out because their text, or the label asked for, was empty.
+        skipped: rows left out: their text, or the label asked for, was empty, or they were bad.
+        bad: of the skipped, those that could not be read, where bad rows are skipped instead of being an error.
+        messages: what was wrong with each of the first bad rows, at most MOST_MESSAGES of them.
     """
 
     read: int = 0
     used: int = 0
     skipped: int = 0
+    bad: int = 0
+    messages: list[str] = field(default_factory=list, repr=False)
+
+    def skip_bad(self, message: str) -> None:
+        """Count a row that could not be read."""
+        self.read += 1
+        self.skipped += 1
+        self.bad += 1
+        if len(self.messages) < MOST_MESSAGES:
+            self.messages.append(message)
+
+    def __str__(self) -> str:
+        skipped = f"{self.skipped - self.bad:,} empty" + (f", {self.bad:,} bad" if self.bad else "")
+        return f"{self.read:,} rows read, {self.used:,} used, {self.skipped:,} skipped ({skipped})"

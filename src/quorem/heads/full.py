@@ -17,8 +17,8 @@ from quorem.embeddings import TokenEmbedding
 from quorem.heads.base import GeneratorHead, draw, without_autocast
 
 SCORES_AT_ONCE = {"cpu": 2**22, "cuda": 2**24}
-"""Largest number of scores, or of entries of token vectors, in memory at once: about what a core's cache holds (16 MiB in
-float32; with 64 MiB a step takes twice as long), and what keeps a GPU busy."""
+"""Largest number of scores, or of entries of token vectors, in memory at once: about what a core's cache holds (16 MiB
+in float32; with 64 MiB a step takes twice as long), and what keeps a GPU busy."""
 
 FACTORISES = (
     "a full softmax tied to a table of operation add or concat: a score would be the sum of its parts' scores, so that "

@@ -1,10 +1,12 @@
 """Readers turn a data file into a stream of documents: one file per format, one line per format in `READERS`.
 
-`lines` is what they share. Every reader is called as reader(path, text_column=..., label_column=..., counts=...).
+`lines` is what they share. Every reader is called as reader.read(path, text_column=..., label_column=..., counts=...),
+with the options it has beside these.
 """
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from quorem.data.documents import Document
 from quorem.data.readers.csv import read_csv
@@ -12,19 +14,42 @@ from quorem.data.readers.jsonl import read_jsonl
 from quorem.data.readers.text import read_text
 from quorem.errors import check_choice
 
-READERS: dict[str, Callable[..., Iterator[Document]]] = {
-    "csv": read_csv,
-    "jsonl": read_jsonl,
-    "text": read_text,
+
+class Reader(NamedTuple):
+    """A format.
+
+    Attributes:
+        read: from a file to its documents.
+        endings: of the names of its files, lower case; COMPRESSIONS may stand after them.
+        has_columns: whether the text is one of several named columns or keys.
+        options: keywords of `read` beside text_column, label_column and counts: settings of section data.
+    """
+
+    read: Callable[..., Iterator[Document]]
+    endings: tuple[str, ...]
+    has_columns: bool
+    options: tuple[str, ...] = ()
+
+
+READERS: dict[str, Reader] = {
+    "csv": Reader(read_csv, (".csv", ".tsv"), has_columns=True),
+    "jsonl": Reader(read_jsonl, (".jsonl", ".ndjson"), has_columns=True),
+    "text": Reader(read_text, (".txt",), has_columns=False),
 }
-ENDINGS = {".txt": "text", ".jsonl": "jsonl", ".ndjson": "jsonl"}  # of names, .gz aside; all others are CSV
+COMPRESSIONS = (".gz",)
+FORMATS = {ending: name for name, reader in READERS.items() for ending in reader.endings}
+
+
+def known_format(path: str | Path) -> str | None:
+    """The key of READERS that the name of a file stands for, None if it stands for none; case does not count."""
+    name = Path(path).name.lower()
+    for compression in COMPRESSIONS:
+        name = name.removesuffix(compression)
+    return FORMATS.get(Path(name).suffix)
 
 
 def choose_format(path: str | Path, chosen: str = "auto") -> str:
-    """The key of READERS for a file: the one chosen, or by its name where that is "auto".
-
-    Names that end in .txt are text, those in .jsonl or .ndjson JSON Lines, all others CSV; a .gz after it and the case
-    of letters do not count.
+    """The key of READERS for a file: the one chosen, or by its name where that is "auto"; names unknown are CSV.
 
     Args:
         path: the file, which need not exist.
@@ -34,9 +59,7 @@ def choose_format(path: str | Path, chosen: str = "auto") -> str:
         UserError: for any other choice.
     """
     check_choice("data.format", chosen, ("auto", *READERS))
-    if chosen != "auto":
-        return chosen
-    return ENDINGS.get(Path(Path(path).name.lower().removesuffix(".gz")).suffix, "csv")
+    return (known_format(path) or "csv") if chosen == "auto" else chosen
 
 
-__all__ = ["READERS", "choose_format"]
+__all__ = ["COMPRESSIONS", "READERS", "Reader", "choose_format", "known_format"]

@@ -1,0 +1,121 @@
+"""What a run reads: the files that data.path stands for, in order, as one stream of documents."""
+
+import glob
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from quorem.config import ReadingSettings
+from quorem.data.documents import Document, RowCounts
+from quorem.data.readers import READERS, choose_format, known_format
+from quorem.errors import UserError
+from quorem.runs import fingerprint_files
+
+DEFAULT_TEXT_COLUMN = "text"
+
+
+@dataclass(frozen=True)
+class Source:
+    """Files of one format and how they are read.
+
+    Attributes:
+        files: in the order in which they are read.
+        format: a key of READERS.
+        text_column: the column or key of text; None for formats without columns.
+        label_column: that of the class names; None for unlabelled documents.
+        options: what else the reader is given.
+    """
+
+    files: tuple[Path, ...]
+    format: str
+    text_column: str | None = None
+    label_column: str | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, data: ReadingSettings, *, text_column: str | None, label_column: str | None = None) -> "Source":
+        """What settings stand for.
+
+        Args:
+            data: path (a file, a folder, a pattern such as data/*.csv, or a list of these), format and options.
+            text_column: None for "text" in formats with columns.
+            label_column: None for unlabelled documents.
+
+        Raises:
+            UserError: if there are no such files, they have several formats, or an option has no meaning for theirs.
+        """
+        files = find_files(data.path)
+        formats = {choose_format(file, data.format) for file in files}
+        if len(formats) > 1:
+            named = ", ".join(f"{file} ({choose_format(file)})" for file in files[:3])
+            raise UserError(
+                f"data.path={data.path}: files of several formats ({named}): give those of one, or data.format"
+            )
+        chosen = formats.pop()
+        reader = READERS[chosen]
+        options = {name: getattr(data, name) for name in data.options()}
+        for name, value in options.items():
+            if name not in reader.options and value != getattr(ReadingSettings(), name):
+                raise UserError(f"data.{name}={value} has no meaning for data.format={chosen}: leave it out")
+        if text_column is None and reader.has_columns:
+            text_column = DEFAULT_TEXT_COLUMN
+        taken = {name: value for name, value in options.items() if name in reader.options}
+        return cls(files, chosen, text_column, label_column, taken)
+
+    def documents(self, counts: RowCounts | None = None) -> Iterator[Document]:
+        """The documents of all files, in order; deterministic.
+
+        Args:
+            counts: a tally to keep up to date while streaming.
+
+        Raises:
+            UserError: at the call if the first file cannot be read; while streaming what the reader raises.
+        """
+        first, *others = self.files
+        begun = self._read(first, counts)  # here, so that a missing file or column is found at the call
+        return chain(begun, (document for file in others for document in self._read(file, counts)))
+
+    def fingerprint(self) -> str:
+        """sha256 over the bytes of the files."""
+        single = [fingerprint_files(file) for file in self.files]
+        return single[0] if len(single) == 1 else hashlib.sha256("".join(single).encode()).hexdigest()
+
+    def __str__(self) -> str:
+        return str(self.files[0]) + (f" and {len(self.files) - 1} more" if len(self.files) > 1 else "")
+
+    def _read(self, file: Path, counts: RowCounts | None) -> Iterator[Document]:
+        columns = {"text_column": self.text_column, "label_column": self.label_column}
+        return READERS[self.format].read(file, **columns, counts=counts, **self.options)
+
+
+def find_files(path: str | list[str]) -> tuple[Path, ...]:
+    """The files that data.path stands for: of a folder or a pattern in the order of their names, each once.
+
+    Args:
+        path: a file, a folder, a pattern (*, ?, [], ** for folders at any depth), or a list of these.
+
+    Raises:
+        UserError: if it is empty, a pattern meets no file, or a folder has none of a known format.
+    """
+    found: dict[Path, None] = {}
+    for entry in filter(None, [path] if isinstance(path, str) else path):
+        place = Path(entry)
+        if place.is_dir():
+            files = sorted(file for file in place.rglob("*") if file.is_file() and known_format(file))
+            if not files:
+                raise UserError(f"{place}: no file of a known format in this folder: name the files, or a pattern")
+        elif glob.has_magic(entry) and not place.exists():
+            files = sorted(file for file in map(Path, glob.glob(entry, recursive=True)) if file.is_file())
+            if not files:
+                raise UserError(
+                    f"{entry}: no file has such a name: check the pattern (quote it, so that the shell leaves it)"
+                )
+        else:
+            files = [place]
+        found.update(dict.fromkeys(files))
+    if not found:
+        raise UserError("no data: name a file after the command, or set data.path")
+    return tuple(found)
