@@ -58,16 +58,19 @@ ARMS = {  # those from hashing on have about the parameters of qr
     "dense, full": arm("dense", "full"),
     "dense": arm("dense"),
     "dense, cluster": arm("dense", assignment="cluster"),
-    "qr, full": arm("qr", "full"),
-    "qr": arm("qr"),
-    "qr, random": arm("qr", assignment="random"),
-    "qr, cluster": arm("qr", assignment="cluster"),
-    "qr, cluster, no tier": arm("qr", assignment="cluster", tier=0),
-    "qr, cluster, condition multiply": arm("qr", condition="multiply", assignment="cluster"),
+    "qr, full": arm("qr", "full", operation="multiply"),
+    "qr": arm("qr", operation="multiply"),
+    "qr, random": arm("qr", operation="multiply", assignment="random"),
+    "qr, cluster": arm("qr", operation="multiply", assignment="cluster"),
+    "qr, cluster, no tier": arm("qr", operation="multiply", assignment="cluster", tier=0),
+    "qr, cluster, condition multiply": arm("qr", operation="multiply", condition="multiply", assignment="cluster"),
     "qr add, cluster": arm("qr", operation="add", assignment="cluster"),
+    "qr add": arm("qr", operation="add"),
     "qr concat, cluster": arm("qr", operation="concat", assignment="cluster"),
-    "qr rank 4, cluster": arm("qr", rank=4, assignment="cluster"),
-    "mixed_radix of 3, cluster, digits": arm("mixed_radix", "digits", digits=3, assignment="cluster"),
+    "qr rank 4, cluster": arm("qr", operation="multiply", rank=4, assignment="cluster"),
+    "mixed_radix of 3, cluster, digits": arm(
+        "mixed_radix", "digits", operation="multiply", digits=3, assignment="cluster"
+    ),
     "hashing": arm("hashing"),
     "hash_embedding": arm("hash_embedding"),
 }
@@ -100,7 +103,7 @@ def prepare(path: str, config: PretrainConfig, folder: Path) -> None:
     tokenizer = load_tokenizer(folder / "tokenizer")
     for name, held_out in (("training", False), ("held_out", True)):
         if not (folder / name).exists():
-            write_shards(folder / name, documents(held_out=held_out), tokenizer, made_from="")
+            write_shards(folder / name, documents(held_out=held_out), tokenizer, made_from={})
 
 
 @torch.no_grad()

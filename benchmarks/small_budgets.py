@@ -120,7 +120,7 @@ def main() -> None:
             data / f"held_out_{os.getpid()}",
             read_csv(options.held_out, text_column=options.column),
             tokenizer,
-            made_from="",
+            made_from={},
         )
         held_out = Shards(data / f"held_out_{os.getpid()}")
         results = []

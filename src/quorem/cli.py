@@ -13,12 +13,13 @@ from typing import Any
 from transformers.utils import logging as transformers_logging
 
 from quorem import __version__
-from quorem.config import FinetuneConfig, PretrainConfig, leaves, load, override
+from quorem.config import FinetuneConfig, PrepareConfig, PretrainConfig, leaves, load, override
 from quorem.describe import describe, described
 from quorem.errors import UserError
 from quorem.finetune import finetune
 from quorem.origin import finetune_original, pretrain_original
 from quorem.predict import predict
+from quorem.prepare import load_prepared, merge, prepare, summary
 from quorem.pretrain import pretrain
 from quorem.samples import entropies, write_reviews, write_sessions
 
@@ -104,6 +105,16 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("--text-column", help="the CSV's column, or the key, of text (data.text_column)")
     command.add_argument("--tokenizer", metavar="KIND", help="words, wordpiece or items (tokenizer.kind)")
     command.add_argument("--out", required=True, type=Path, help="the run folder to write")
+
+    command = _add(commands, "prepare", "make a tokenizer and token shards, to pre-train on", _prepare, PrepareConfig())
+    command.add_argument("data", nargs="*", help="as for pretrain")
+    command.add_argument("--text-column", help="the CSV's column, or the key, of text (data.text_column)")
+    command.add_argument("--tokenizer", metavar="KIND", help="words, wordpiece or items (tokenizer.kind)")
+    command.add_argument("--out", required=True, type=Path, help="the folder to write; pretrain takes it as its data")
+
+    command = _add(commands, "merge", "join folders that quorem prepare made with one tokenizer", _merge)
+    command.add_argument("parts", nargs="+", type=Path, metavar="PART", help="a folder of quorem prepare")
+    command.add_argument("--out", required=True, type=Path, help="the folder to write")
 
     command = _add(commands, "finetune", "fine-tune a pre-trained run to classify texts", _finetune, FinetuneConfig())
     command.add_argument("run_folder", metavar="RUN", help="a run of quorem pretrain")
@@ -196,6 +207,16 @@ def _configured(options: argparse.Namespace, base: Any) -> Any:
 
 def _pretrain(options: argparse.Namespace) -> None:
     _show_verdict(pretrain(_configured(options, PretrainConfig()), options.out))
+
+
+def _prepare(options: argparse.Namespace) -> None:
+    prepare(_configured(options, PrepareConfig()), options.out)
+    print(f"{options.out}: {summary(load_prepared(options.out)[1])}")
+
+
+def _merge(options: argparse.Namespace) -> None:
+    merge(options.parts, options.out)
+    print(f"{options.out}: {summary(load_prepared(options.out)[1])}")
 
 
 def _finetune(options: argparse.Namespace) -> None:

@@ -39,7 +39,11 @@ class EmbeddingSettings:
     tier: int | None = option(
         None, "most frequent tokens with a row of their own; default 8 sqrt(vocab_size), or all the budget leaves"
     )
-    operation: str = option("multiply", "partitions: how rows are combined: multiply, add or concat")
+    operation: str | None = option(
+        None,
+        "partitions: how rows are combined: add, multiply or concat; default add, or multiply where it is needed: for "
+        "a rank above 1 or a full softmax",
+    )
     rank: int | None = option(None, "multiply: how many products are summed, default 1; low_rank: width of the rows")
     divisor: int | None = option(None, "qr and path: ids per quotient; default the fewest parameters")
     digits: int = option(2, "mixed_radix and chinese_remainder: partitions")
@@ -125,10 +129,16 @@ class ReadingSettings:
 
 
 @dataclass(frozen=True)
-class DataSettings(ReadingSettings):
-    """What pre-training reads."""
+class TextDataSettings(ReadingSettings):
+    """What is read for its text alone."""
 
     text_column: str | None = option(None, "csv and jsonl: its column or key of text, default text")
+
+
+@dataclass(frozen=True)
+class DataSettings(TextDataSettings):
+    """What pre-training reads: data files, or a folder of `quorem prepare`."""
+
     max_length: int | None = option(None, "tokens in a row, special tokens included; the preset's if not given")
 
 
@@ -217,6 +227,22 @@ class FinetuneConfig:
     data: LabelledDataSettings = section(LabelledDataSettings)
     classifier: ClassifierSettings = section(ClassifierSettings)
     train: TrainSettings = field(default_factory=lambda: TrainSettings(epochs=3.0, warmup=0.1, log_every=50))
+
+
+@dataclass(frozen=True)
+class VocabularySettings:
+    """Of section model, what `quorem prepare` needs."""
+
+    vocab_size: int = option(30522, "largest vocabulary, special tokens included")
+
+
+@dataclass(frozen=True)
+class PrepareConfig:
+    """All settings of `quorem prepare`."""
+
+    data: TextDataSettings = section(TextDataSettings)
+    tokenizer: TokenizerSettings = section(TokenizerSettings)
+    model: VocabularySettings = section(VocabularySettings)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ assignment, of attributes); training takes four times the weights (gradient and 
 import math
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -61,8 +62,9 @@ def lay_out(
     Raises:
         UserError: for settings that cannot be used, or a budget that is too small.
     """
-    table = model.embedding
     _check(model, vocab_size)
+    model = replace(model, embedding=replace(model.embedding, operation=_operation(model)))
+    table = model.embedding
     limit = _limit(table, vocab_size, width)
     entry = _dense(vocab_size) if table.kind == "dense" else _fit(table, vocab_size, width, limit)
     if table.kind == "attributes":
@@ -125,7 +127,8 @@ def parse_ratio(text: str) -> float:
 def _check(model: ModelSettings, vocab_size: int) -> None:
     table, head = model.embedding, model.head
     check_choice("model.embedding.kind", table.kind, EMBEDDINGS)
-    check_choice("model.embedding.operation", table.operation, OPERATIONS)
+    if table.operation is not None:
+        check_choice("model.embedding.operation", table.operation, OPERATIONS)
     check_choice("model.embedding.assignment", table.assignment, ORDERS)
     if (table.assignment == "file") != (table.assignment_file is not None):
         raise UserError("model.embedding.assignment=file and model.embedding.assignment_file=PATH need each other")
@@ -158,10 +161,18 @@ def _check(model: ModelSettings, vocab_size: int) -> None:
         raise UserError("model.embedding.digits and model.embedding.moduli say the same thing: give one of them")
     if table.hidden < 0:
         raise UserError(f"model.embedding.hidden={table.hidden}: 0 (linear) or a width needed")
-    if table.rank not in (None, 1) and table.kind != "low_rank" and table.operation != "multiply":
+    if table.rank not in (None, 1) and table.kind != "low_rank" and table.operation in ("add", "concat"):
         raise UserError(f"model.embedding.rank={table.rank}: products are summed, so operation=multiply is needed")
     if table.budget is not None and table.compression is not None:
         raise UserError("model.embedding.budget and model.embedding.compression say the same thing: give one of them")
+
+
+def _operation(model: ModelSettings) -> str:
+    """The one that is set, or the best that can be had: docs/results.md has the comparison."""
+    table = model.embedding
+    if table.operation is not None:
+        return table.operation
+    return "multiply" if model.head.kind == "full" or table.rank not in (None, 1) else "add"
 
 
 def _limit(table: EmbeddingSettings, vocab_size: int, width: int) -> int | None:

@@ -119,17 +119,20 @@ def settings(hparams: Mapping[str, Any], defaults: Mapping[str, Any], config: An
             known = dotted if "." in name else defaults
             raise UserError(f"--hparams: unknown hyperparameter {name}.{did_you_mean(name, known)}")
     values = dict(defaults) | {name: value for name, value in hparams.items() if name in defaults}
+    found = []
     if "EMBED_TYPE" in values:
         if values["EMBED_TYPE"] not in EMBED_TYPES:
             raise UserError(
                 f"--hparams: EMBED_TYPE={values['EMBED_TYPE']!r}.{did_you_mean(str(values['EMBED_TYPE']), EMBED_TYPES)}"
             )
+        if values["EMBED_TYPE"] == "compositional":
+            found.append("model.embedding.operation=multiply")
         values["EMBED_TYPE"] = EMBED_TYPES[values["EMBED_TYPE"]]
         buckets = _whole("COMPOSITION_BUCKET_SIZE", values["COMPOSITION_BUCKET_SIZE"])
         # The original divides ids by VOCAB_SIZE // COMPOSITION_BUCKET_SIZE: so many buckets, each with a row.
         values["COMPOSITION_BUCKET_SIZE"] = max(1, _whole("VOCAB_SIZE", values["VOCAB_SIZE"]) // buckets)
     values |= {name: value for name, value in hparams.items() if name in dotted}
-    return [_assignment(ours, value) for name, value in values.items() for ours in OURS.get(name, (name,))]
+    return found + [_assignment(ours, value) for name, value in values.items() for ours in OURS.get(name, (name,))]
 
 
 def pretrain_original(

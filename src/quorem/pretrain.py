@@ -12,17 +12,16 @@ from transformers import PreTrainedTokenizerFast
 
 from quorem.attributes import read_attributes, store_attributes, stored_attributes
 from quorem.config import PretrainConfig, to_mapping
-from quorem.data.documents import RowCounts
-from quorem.data.shards import Shards, shard_fingerprint, write_shards
+from quorem.data.shards import Shards
 from quorem.data.source import Source
 from quorem.describe import described
-from quorem.errors import UserError
 from quorem.order import check_order, frequency_order, store_order, stored_order, token_order
+from quorem.prepare import facts_of, is_prepared, load_prepared, prepare_data
 from quorem.presets import network_configs
 from quorem.recipes import resolve
 from quorem.runs import Run, fingerprint_files
 from quorem.tasks.pretraining import PretrainProgram, build_pretraining_optimizer
-from quorem.tokenization import fingerprint, load_tokenizer, save_tokenizer, train_tokenizer
+from quorem.tokenization import fingerprint, save_tokenizer
 from quorem.train import fit, hardware
 
 logger = logging.getLogger(__name__)
@@ -48,9 +47,11 @@ def pretrain(config: PretrainConfig, out: Path) -> dict[str, Any]:
         UserError: for settings, data or a folder that cannot be used.
     """
     config = resolve(config)
-    source = Source.of(config.data, text_column=config.data.text_column)
-    source.documents()  # missing files and columns are found before anything is made
-    config = replace(config, data=replace(config.data, format=source.format, text_column=source.text_column))
+    source = None
+    if not is_prepared(config.data.path):
+        source = Source.of(config.data, text_column=config.data.text_column)
+        source.documents()  # missing files and columns are found before anything is made
+        config = replace(config, data=replace(config.data, format=source.format, text_column=source.text_column))
     table = config.model.embedding
     check_order(table.assignment, table.assignment_file)
     if table.attributes_file and not (out / ATTRIBUTES).exists():
@@ -58,7 +59,7 @@ def pretrain(config: PretrainConfig, out: Path) -> dict[str, Any]:
     run = Run(out, to_mapping(config))
     files = {"assignment_file": table.assignment_file, "attributes_file": table.attributes_file}
     made = {"assignment_file": ORDER, "attributes_file": ATTRIBUTES}
-    inputs = {"data": source.fingerprint()}
+    inputs = {"data": source.fingerprint() if source else fingerprint_files(*facts_of(str(config.data.path)))}
     inputs |= {name: fingerprint_files(Path(file)) for name, file in files.items() if file}
     # A file that was refused can be mended, and the run goes on with the shards it has.
     unread = [name for name in made if not (out / made[name]).exists()]
@@ -66,7 +67,13 @@ def pretrain(config: PretrainConfig, out: Path) -> dict[str, Any]:
     if run.result is not None:
         logger.info("%s: this run is finished; nothing to do", out)
         return run.result
-    tokenizer, shards = prepare(config, run, source, inputs["data"])
+    if source:
+        tokenizer, shards = prepare_data(
+            run.folder / "data", source, inputs=inputs["data"], settings=config.tokenizer,
+            vocab_size=config.model.vocab_size,
+        )  # fmt: skip
+    else:
+        tokenizer, shards = load_prepared(str(config.data.path))
     program = PretrainProgram(config, tokenizer, shards, *arrange(config, run, tokenizer, shards))
     optimizer = build_pretraining_optimizer(program.module, config)
     kind = program.module.discriminator.config.embedding["kind"]
@@ -104,42 +111,6 @@ def pretrain(config: PretrainConfig, out: Path) -> dict[str, Any]:
     result = {**program.last, "parameters": sizes, "vocab_size": len(tokenizer), "verdict": verdict(run.records())}
     run.finish(result)
     return result
-
-
-def prepare(config: PretrainConfig, run: Run, source: Source, inputs: str) -> tuple[PreTrainedTokenizerFast, Shards]:
-    """Train the tokenizer and write the token shards into the run's data/ folder; use them again if they are there.
-
-    Args:
-        config: resolved settings.
-        run: the run.
-        source: the data.
-        inputs: its fingerprint.
-
-    Raises:
-        UserError: if the shards there were made from something else.
-    """
-    folder, counts = run.folder / "data", RowCounts()
-    if (folder / "tokenizer").exists():
-        tokenizer = load_tokenizer(folder / "tokenizer")
-    else:
-        texts = (document.text for document in source.documents())
-        settings = to_mapping(config.tokenizer)
-        tokenizer = train_tokenizer(texts, vocab_size=config.model.vocab_size, **settings)
-        run.save_model("data/tokenizer", lambda target: save_tokenizer(tokenizer, target))
-    made_from = shard_fingerprint(inputs, tokenizer, text_column=source.text_column, **source.options)
-    if (folder / "shards").exists():
-        shards = Shards(folder / "shards")
-        if shards.meta.fingerprint != made_from:
-            raise UserError(
-                f"{folder}: its shards are not made from {source} with this column and its tokenizer: delete {folder} "
-                "to prepare the data again, or choose another --out"
-            )
-        return tokenizer, shards
-    meta = write_shards(folder / "shards", source.documents(counts), tokenizer, made_from=made_from)
-    logger.info("%s: %s", source, counts)
-    if config.tokenizer.kind == "items" and meta.num_tokens == 2 * meta.num_documents:  # an item and a separator each
-        logger.warning("%s: every row is one item: is tokenizer.separator what stands between items?", source)
-    return tokenizer, Shards(folder / "shards")
 
 
 def arrange(

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from quorem.config import PretrainConfig, TrainSettings
+from quorem.config import PretrainConfig, TokenizerSettings, TrainSettings
 from quorem.data.readers import READERS
 from quorem.errors import UserError, check_choice
 from quorem.optim import SCHEDULES
@@ -87,15 +87,11 @@ def check_pretraining(config: PretrainConfig) -> None:
     Raises:
         UserError: naming the key.
     """
-    check_choice("tokenizer.kind", config.tokenizer.kind, TOKENIZERS)
-    check_choice("tokenizer.normalization", config.tokenizer.normalization, NORMALIZATIONS)
-    build_steps(config.tokenizer.kind, **{name: getattr(config.tokenizer, name) for name in OPTIONS})
-    check_number("tokenizer.min_frequency", config.tokenizer.min_frequency, at_least=1)
+    check_tokenizer(config.tokenizer, config.model.vocab_size)
     if config.model.disentangled_embeddings and not config.model.shared_embeddings:
         raise UserError(
             "model.disentangled_embeddings=true needs model.shared_embeddings=true: it is a way of sharing them"
         )
-    check_number("model.vocab_size", config.model.vocab_size, above=SPECIAL_IDS)
     check_number("model.embedding_size", config.model.embedding_size, above=0)
     check_number("model.dropout", config.model.dropout, at_least=0, below=1)
     check_number("model.generator.dropout", config.model.generator.dropout, at_least=0, below=1)
@@ -105,6 +101,19 @@ def check_pretraining(config: PretrainConfig) -> None:
     check_number("objective.rtd_weight", config.objective.rtd_weight, at_least=0)
     check_number("train.generator_learning_rate", config.train.generator_learning_rate, above=0)
     network_configs(config.model, vocab_size=config.model.vocab_size, max_length=config.data.max_length or 0)
+
+
+def check_tokenizer(tokenizer: TokenizerSettings, vocab_size: int) -> None:
+    """Check how text becomes tokens.
+
+    Raises:
+        UserError: naming the key.
+    """
+    check_choice("tokenizer.kind", tokenizer.kind, TOKENIZERS)
+    check_choice("tokenizer.normalization", tokenizer.normalization, NORMALIZATIONS)
+    build_steps(tokenizer.kind, **{name: getattr(tokenizer, name) for name in OPTIONS})
+    check_number("tokenizer.min_frequency", tokenizer.min_frequency, at_least=1)
+    check_number("model.vocab_size", vocab_size, above=SPECIAL_IDS)
 
 
 def check_train(train: TrainSettings) -> None:

@@ -260,6 +260,15 @@ def whole_folder(folder: Path) -> Iterator[Path]:
     partial.mkdir(parents=True)
     try:
         yield partial
+        finish_folder(partial, folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def finish_folder(partial: Path, folder: Path) -> None:
+    """Give a folder its final name when all in it is on the disc; what stood there is replaced, or stays on failure."""
+    old = folder.with_name(folder.name + ".old")
+    try:
         for path in partial.rglob("*"):
             if path.is_file():
                 with path.open("rb") as file:
@@ -269,7 +278,6 @@ def whole_folder(folder: Path) -> Iterator[Path]:
         os.replace(partial, folder)
         shutil.rmtree(old, ignore_errors=True)
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
         if old.exists() and not folder.exists():
             os.replace(old, folder)
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from quorem.config import PretrainConfig, override, to_mapping
-from quorem.pretrain import prepare
+from quorem.config import PretrainConfig, override
+from quorem.data.source import Source
+from quorem.prepare import prepare_data
 from quorem.recipes import resolve
-from quorem.runs import Run
 from quorem.samples import write_reviews
 from quorem.tasks.pretraining import PretrainProgram, build_pretraining_optimizer
 from quorem.train import fit
@@ -62,7 +62,16 @@ def build_program(tmp_path, *assignments):
     write_reviews(tmp_path / "reviews.csv", rows=60)
     path = f"data.path={tmp_path / 'reviews.csv'}"
     config = resolve(override(PretrainConfig(), [path, *SETTINGS, *assignments]))
-    program = PretrainProgram(config, *prepare(config, Run(tmp_path / "run", to_mapping(config)), inputs=""))
+    program = PretrainProgram(
+        config,
+        *prepare_data(
+            tmp_path / "data",
+            Source.of(config.data, text_column=config.data.text_column),
+            inputs="",
+            settings=config.tokenizer,
+            vocab_size=config.model.vocab_size,
+        ),
+    )
     with torch.no_grad():
         for parameter in program.module.parameters():
             ramp = ((torch.arange(parameter.numel()) % 97) / 97 - 0.5) * 0.2
@@ -90,7 +99,7 @@ GOLDEN = {  # mlm losses, then rtd losses
 
 @pytest.mark.parametrize("embedding", ["dense", "qr"])
 def test_the_first_twenty_losses(tmp_path, embedding):
-    tier = ["model.embedding.tier=60"] if embedding == "qr" else []
+    tier = ["model.embedding.tier=60", "model.embedding.operation=multiply"] if embedding == "qr" else []
     config, program = build_program(tmp_path, f"model.embedding.kind={embedding}", *tier, "train.max_steps=20")
     memory = Memory()
     fit(

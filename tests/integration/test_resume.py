@@ -9,11 +9,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from quorem.config import PretrainConfig, override, to_mapping
+from quorem.config import PretrainConfig, override
+from quorem.data.source import Source
 from quorem.errors import UserError
-from quorem.pretrain import prepare, pretrain
+from quorem.prepare import prepare_data
+from quorem.pretrain import pretrain
 from quorem.recipes import resolve
-from quorem.runs import Run
 from quorem.samples import write_reviews
 from quorem.tasks.pretraining import PretrainProgram
 
@@ -153,11 +154,16 @@ def test_the_size_of_micro_batches_changes_nothing(tmp_path, reviews, size):
         assert (value - other[key]).abs().max() < 1e-5, key
 
 
+def prepared(config, folder):
+    source = Source.of(config.data, text_column=config.data.text_column)
+    vocab_size = config.model.vocab_size
+    return prepare_data(folder / "data", source, inputs="", settings=config.tokenizer, vocab_size=vocab_size)
+
+
 def test_masks_differ_by_step_and_epoch_and_not_by_process_or_micro_batch(tmp_path, reviews):
     """Trap 20, and 14 for processes: together they see exactly what one would."""
     config = resolve(settings(reviews))
-    run = Run(tmp_path / "run", to_mapping(config))
-    program = PretrainProgram(config, *prepare(config, run, inputs=""))
+    program = PretrainProgram(config, *prepared(config, tmp_path))
 
     def seen(program, step, num_processes=1):
         parts = [
@@ -170,7 +176,7 @@ def test_masks_differ_by_step_and_epoch_and_not_by_process_or_micro_batch(tmp_pa
         return [torch.cat([getattr(m, name) for m in masked]) for name in ("input_ids", "chosen", "uniforms")]
 
     small = PretrainProgram(
-        replace(config, train=replace(config.train, micro_batch_size=3)), *prepare(config, run, inputs="")
+        replace(config, train=replace(config.train, micro_batch_size=3)), *prepared(config, tmp_path)
     )
     for step in (0, 5, program.order.steps_per_epoch - 1):
         for other in (seen(program, step), seen(small, step), seen(program, step, 3), seen(small, step, 2)):
@@ -235,5 +241,5 @@ def test_shards_of_another_tokenizer_are_refused(tmp_path, monkeypatch):
             pretrain(settings(path), folders[-1])
     shutil.rmtree(folders[1] / "data" / "tokenizer")
     shutil.copytree(folders[0] / "data" / "tokenizer", folders[1] / "data" / "tokenizer")
-    with pytest.raises(UserError, match=r"shards are not made from .* and its tokenizer: delete"):
+    with pytest.raises(UserError, match=r"tokenizer: was made from something else \(it differs in data\): delete"):
         pretrain(settings(path), folders[1])

@@ -11,11 +11,10 @@ from hypothesis import strategies as st
 from quorem.config import PretrainConfig, override
 from quorem.data import shards as shards_module
 from quorem.data.batches import EpochOrder, PackedRows, collate, step_seed
-from quorem.data.documents import Document
-from quorem.data.shards import Shards, shard_fingerprint, write_shards
+from quorem.data.documents import Document, RowCounts
+from quorem.data.shards import Shards, merge_shards, write_shards
 from quorem.errors import UserError
 from quorem.recipes import resolve
-from quorem.runs import fingerprint_files
 from quorem.tasks.pretraining import build_electra
 from quorem.tokenization import train_tokenizer
 
@@ -45,7 +44,7 @@ def documents(texts=TEXTS):
 
 
 def write(folder, texts, vocab_size=100):
-    write_shards(folder, documents(texts), NumberTokenizer(vocab_size), made_from="x")
+    write_shards(folder, documents(texts), NumberTokenizer(vocab_size), made_from={"data": "x"})
     return Shards(folder)
 
 
@@ -58,13 +57,13 @@ def split(shards):
 
 def test_documents_come_back_in_order_whatever_their_script(tmp_path):
     tokenizer = train_tokenizer(TEXTS, vocab_size=100)
-    meta = write_shards(tmp_path / "shards", documents(), tokenizer, made_from="abc")
+    meta = write_shards(tmp_path / "shards", documents(), tokenizer, made_from={"data": "abc"})
     shards = Shards(tmp_path / "shards")
     expected = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in TEXTS]
     assert split(shards) == expected
     assert tokenizer.decode(split(shards)[1]) == "поезд идёт быстро"
     assert shards.meta == meta
-    assert meta.fingerprint == "abc"
+    assert meta.made_from == {"data": "abc"}
     assert (meta.num_documents, meta.vocab_size) == (len(TEXTS), len(tokenizer))
     assert meta.num_tokens == sum(map(len, expected)) + len(TEXTS) == len(shards.tokens)
     flat = [i for ids in expected for i in ids]
@@ -93,22 +92,80 @@ def test_documents_without_a_token_are_left_out_and_nothing_at_all_is_a_user_err
     assert not (tmp_path / "empty").exists()
 
 
-def test_the_fingerprint_changes_with_the_file_the_tokenizer_and_the_settings(tmp_path):
-    one, other = train_tokenizer(TEXTS, vocab_size=100), train_tokenizer(TEXTS[:3], vocab_size=100)
-    path = tmp_path / "a.csv"
-    path.write_text("text\nhello\n")
-    first = shard_fingerprint(fingerprint_files(path), one, text_column="text")
-    assert shard_fingerprint(fingerprint_files(path), one, text_column="text") == first
-    one("a call with padding leaves no trace", padding="max_length", max_length=30)
-    assert shard_fingerprint(fingerprint_files(path), one, text_column="text") == first
-    found = {
-        first,
-        shard_fingerprint(fingerprint_files(path), other, text_column="text"),
-        shard_fingerprint(fingerprint_files(path), one, text_column="t"),
-    }
-    path.write_text("text\nhellO\n")
-    found.add(shard_fingerprint(fingerprint_files(path), one, text_column="text"))
-    assert len(found) == 4
+def test_shards_made_from_something_else_are_refused_by_naming_what_differs(tmp_path, numbers):
+    shards = write(tmp_path / "shards", ["5 6"])
+    shards.check_made_from({"data": "x"})
+    with pytest.raises(UserError, match=r"shards: was made from something else \(it differs in data\)"):
+        shards.check_made_from({"data": "y"})
+    with pytest.raises(UserError, match=r"differs in text_column"):
+        shards.check_made_from({"data": "x", "text_column": "a"})
+
+
+def dying(texts, after):
+    """The documents, and a kill after so many."""
+    for row, text in enumerate(texts):
+        if row == after:
+            raise KeyboardInterrupt
+        yield Document(text)
+
+
+@pytest.mark.parametrize("after", [0, 7, 150, 399])
+def test_a_write_that_was_killed_goes_on_and_ends_like_one_that_was_not(tmp_path, numbers, monkeypatch, after):
+    monkeypatch.setattr(shards_module, "DOCUMENTS_AT_ONCE", 20)
+    monkeypatch.setattr(shards_module, "SECONDS_TO_LOSE", 0)
+    texts = [" ".join(str(5 + (row * k) % 90) for k in range(row % 5)) for row in range(400)]
+    with pytest.raises(KeyboardInterrupt):
+        write_shards(tmp_path / "a", dying(texts, after), NumberTokenizer(100), made_from={"data": "x"})
+    assert not (tmp_path / "a").exists()
+    encoded = []
+    monkeypatch.setattr(
+        shards_module,
+        "encode",
+        lambda _, texts: [encoded.append(1) or [int(i) for i in text.split()] for text in texts],
+    )
+    one, other = write(tmp_path / "a", texts), write(tmp_path / "b", texts)
+    assert len(encoded) - len(texts) <= len(texts) - after + 20 * (shards_module.AHEAD + 2)  # the rest is not redone
+    for name in ("tokens.bin", "ends.bin", "counts.bin", "meta.json"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+    assert one.meta == other.meta
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
+
+
+@pytest.mark.parametrize("harm", ["other data", "cut", "no json", "no file"])
+def test_what_a_killed_write_left_is_not_trusted_blindly(tmp_path, numbers, monkeypatch, harm):
+    monkeypatch.setattr(shards_module, "DOCUMENTS_AT_ONCE", 2)
+    monkeypatch.setattr(shards_module, "SECONDS_TO_LOSE", 0)
+    texts, left = ["5 6", "7", "8 9 9", "10"] * 10, tmp_path / "a.unfinished"
+    with pytest.raises(KeyboardInterrupt):
+        write_shards(tmp_path / "a", dying(texts, 30), NumberTokenizer(100), made_from={"data": "x"})
+    if harm == "other data":
+        texts = ["11", *texts]
+    elif harm == "cut":
+        rewrite(left / "tokens.bin", lambda old: old[:6])
+    elif harm == "no json":
+        rewrite(left / "progress.json", lambda _: b"{")
+    else:
+        (left / "ends.bin").unlink()
+    write_shards(tmp_path / "a", documents(texts), NumberTokenizer(100), made_from={"data": harm[:1]})
+    assert split(Shards(tmp_path / "a")) == [[int(i) for i in text.split()] for text in texts]
+
+
+def test_merged_shards_are_those_of_the_data_read_one_after_another(tmp_path, numbers):
+    parts = [["5 6", "7"], ["8"], ["9 9", "5"]]
+    for number, texts in enumerate(parts):
+        counts = RowCounts(read=len(texts) + 1, used=len(texts), skipped=1)
+        write_shards(
+            tmp_path / str(number), documents(texts), NumberTokenizer(100), made_from={"data": number}, counts=counts
+        )
+    merge_shards(tmp_path / "all", [tmp_path / str(number) for number in range(3)])
+    merged, whole = Shards(tmp_path / "all"), write(tmp_path / "whole", [text for texts in parts for text in texts])
+    assert split(merged) == split(whole) == [[5, 6], [7], [8], [9, 9], [5]]
+    assert merged.counts.tolist() == whole.counts.tolist()
+    assert merged.meta.rows == {"read": 8, "used": 5, "skipped": 3, "bad": 0}
+    assert [part["data"] for part in merged.meta.made_from["merged"]] == [0, 1, 2]
+    write_shards(tmp_path / "x", documents(["5"]), NumberTokenizer(100), made_from={"tokenizer": "another"})
+    with pytest.raises(UserError, match=r"x: made with another tokenizer"):
+        merge_shards(tmp_path / "no", [tmp_path / "0", tmp_path / "x"])
 
 
 def test_a_write_that_fails_leaves_nothing_and_an_older_folder_as_it_was(tmp_path, numbers):
@@ -120,7 +177,7 @@ def test_a_write_that_fails_leaves_nothing_and_an_older_folder_as_it_was(tmp_pat
         if folder.name == "old":
             write(folder, ["7 8"])
         with pytest.raises(UserError, match="row 2"):
-            write_shards(folder, failing(), NumberTokenizer(100), made_from="y")
+            write_shards(folder, failing(), NumberTokenizer(100), made_from={"data": "y"})
     assert sorted(path.name for path in tmp_path.iterdir()) == ["old"]
     assert split(Shards(tmp_path / "old")) == [[7, 8]]
     assert split(write(tmp_path / "old", ["9"])) == [[9]]
@@ -228,7 +285,7 @@ def test_a_token_added_to_the_tokenizer_is_counted_and_has_a_row(tmp_path):
     tokenizer = train_tokenizer(TEXTS, vocab_size=50)
     assert tokenizer.add_tokens(["<item-7>"]) == 1
     assert len(tokenizer) == tokenizer.vocab_size + 1
-    write_shards(tmp_path / "s", documents(["ein <item-7> zug"]), tokenizer, made_from="x")
+    write_shards(tmp_path / "s", documents(["ein <item-7> zug"]), tokenizer, made_from={"data": "x"})
     shards = Shards(tmp_path / "s")
     assert shards.meta.vocab_size == len(tokenizer)
     assert shards.counts[-1] == 1

@@ -37,7 +37,7 @@ def shards(tmp_path, monkeypatch):
         token = rng.integers(70)
         kind = kind_of[token]
         texts.append(f"{5 + kind} {12 + token} {5 + (kind + 3) % KINDS}")
-    write_shards(tmp_path / "s", (Document(t, row=i) for i, t in enumerate(texts)), NumberTokenizer(), made_from="x")
+    write_shards(tmp_path / "s", (Document(t, row=i) for i, t in enumerate(texts)), NumberTokenizer(), made_from={})
     return Shards(tmp_path / "s"), kind_of
 
 

@@ -3,38 +3,60 @@
     tokens.bin   uint16 (V <= 65,536) or uint32, every document's ids followed by [SEP]
     ends.bin     int64, the end of each document in tokens.bin
     counts.bin   int64 (V,), how often each id is a document's; [SEP] is not counted
-    meta.json    numbers, and the fingerprint of what made it
+    meta.json    numbers, rows read and skipped, and what it was made from
 
-A folder appears whole or not at all, and is used again only if its fingerprint is the one asked for.
+A folder appears whole or not at all, and is used again only if it was made from what is asked for. Writing goes on
+after a kill: what is done stands beside the folder's name, in NAME.unfinished. Memory does not grow with the data.
 """
 
-import hashlib
 import json
-from collections.abc import Iterable, Iterator
+import logging
+import os
+import shutil
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
+from tqdm import tqdm
 from transformers import PreTrainedTokenizerFast
 
-from quorem.data.documents import Document
+from quorem.data.documents import Document, RowCounts
 from quorem.errors import UserError
-from quorem.runs import whole_folder
-from quorem.tokenization import encode, fingerprint
+from quorem.runs import finish_folder, whole_folder, write_text
+from quorem.tokenization import encode
 
-DOCUMENTS_AT_ONCE = 1_000
+logger = logging.getLogger(__name__)
+
+DOCUMENTS_AT_ONCE, CHARACTERS_AT_ONCE = 1_000, 2_000_000
+AHEAD = 2  # groups being encoded while one is written
+SECONDS_TO_LOSE = 10  # of work, at most, if a write is killed
+SECONDS_TO_LOG = 30
 
 
 @dataclass(frozen=True)
 class ShardMeta:
-    """What meta.json holds."""
+    """What meta.json holds.
 
-    fingerprint: str
+    Attributes:
+        made_from: what decides its contents: fingerprints of data and tokenizer, columns, options.
+        dtype: of tokens.bin.
+        vocab_size: V.
+        num_documents: with a token at least.
+        num_tokens: the [SEP] of each document included.
+        rows: of the data: `read`, `used`, `skipped`, and the `bad` among these; empty if they were not counted.
+    """
+
+    made_from: dict[str, Any]
     dtype: str
     vocab_size: int
     num_documents: int
     num_tokens: int
+    rows: dict[str, int]
 
 
 class Shards:
@@ -48,10 +70,11 @@ class Shards:
     """
 
     def __init__(self, folder: Path) -> None:
+        self.folder = folder
         try:
             self.meta = ShardMeta(**json.loads((folder / "meta.json").read_text(encoding="utf-8")))
             self.tokens = np.memmap(folder / "tokens.bin", dtype=self.meta.dtype, mode="r")
-            self.ends = np.fromfile(folder / "ends.bin", dtype=np.int64)
+            self.ends = np.memmap(folder / "ends.bin", dtype=np.int64, mode="r")
             self.counts = np.fromfile(folder / "counts.bin", dtype=np.int64)
         except (OSError, ValueError, TypeError) as error:
             raise UserError(f"{folder}: not a readable folder of token shards ({error}): delete it") from error
@@ -59,56 +82,202 @@ class Shards:
         if sizes != (self.meta.num_tokens, self.meta.num_documents, self.meta.vocab_size):
             raise UserError(f"{folder}: tokens, documents, vocabulary are {sizes}, unlike its meta.json: delete it")
 
+    def check_made_from(self, wanted: Mapping[str, Any]) -> None:
+        """Accept only shards that were made from that.
 
-def shard_fingerprint(inputs: str, tokenizer: PreTrainedTokenizerFast, **settings: Any) -> str:
-    """sha256 over the input files' fingerprint, the tokenizer and settings that matter."""
-    facts = json.dumps([inputs, fingerprint(tokenizer), settings], sort_keys=True)
-    return hashlib.sha256(facts.encode()).hexdigest()
+        Raises:
+            UserError: naming what differs.
+        """
+        there = self.meta.made_from
+        differs = [key for key in dict.fromkeys([*there, *wanted]) if there.get(key) != wanted.get(key)]
+        if differs:
+            raise UserError(
+                f"{self.folder}: was made from something else (it differs in {', '.join(differs)}): delete "
+                f"{self.folder.parent} to prepare the data again, or choose another --out"
+            )
 
 
 def write_shards(
-    folder: Path, documents: Iterable[Document], tokenizer: PreTrainedTokenizerFast, *, made_from: str
+    folder: Path,
+    documents: Iterable[Document],
+    tokenizer: PreTrainedTokenizerFast,
+    *,
+    made_from: Mapping[str, Any],
+    counts: RowCounts | None = None,
+    total: int | None = None,
 ) -> ShardMeta:
-    """Encode documents into `folder`, under a temporary name until it is whole.
+    """Encode documents into `folder`, or go on where a write from the same was killed.
+
+    Reading, encoding (on all cores, by the tokenizers library) and writing overlap; what is done is safe on the disc
+    every SECONDS_TO_LOSE.
 
     Args:
-        folder: where; what stands there is replaced.
-        documents: their texts, read once.
+        folder: where; what stands there is replaced when the new one is whole.
+        documents: their texts, read once; the same ones in the same order whenever made_from is the same.
         tokenizer: its ids are written as they are; documents without a token are left out.
-        made_from: the fingerprint to store.
+        made_from: what to store, JSON.
+        counts: the tally of what `documents` reads, to store.
+        total: number of documents, for the time left.
 
     Raises:
         UserError: if no document has a token.
     """
+    unfinished = folder.with_name(folder.name + ".unfinished")
     vocab_size, separator = len(tokenizer), tokenizer.sep_token_id
     dtype = np.dtype("uint16" if vocab_size <= 2**16 else "uint32")
-    counts, ends, end = np.zeros(vocab_size, np.int64), [], 0
-    with whole_folder(folder) as partial:
-        with (partial / "tokens.bin").open("wb") as file:
-            for texts in _grouped(documents):
-                rows = [row for row in encode(tokenizer, texts) if row]
-                flat = np.fromiter((i for row in rows for i in (*row, separator)), dtype=dtype)
-                counts += np.bincount(flat, minlength=vocab_size)
-                file.write(flat.tobytes())
-                for row in rows:
-                    end += len(row) + 1
-                    ends.append(end)
-        if not ends:
+    try:
+        read, number, end = _resume(unfinished, dict(made_from), dtype)
+        ids, stream = _counted(unfinished / "tokens.bin", dtype, vocab_size), iter(documents)
+        done = sum(1 for _ in islice(stream, read))
+        progress = tqdm(total=total, initial=done, unit=" documents", disable=None, dynamic_ncols=True)
+        began, start, saved, told = time.monotonic(), end, time.monotonic(), time.monotonic()
+        with (unfinished / "tokens.bin").open("ab") as tokens, (unfinished / "ends.bin").open("ab") as ends:
+            for size, rows in _encoded(stream, tokenizer):
+                kept = [row for row in rows if row]
+                flat = np.fromiter((i for row in kept for i in (*row, separator)), dtype=dtype)
+                np.add.at(ids, flat, 1)
+                places = end + np.cumsum([len(row) + 1 for row in kept], dtype=np.int64)
+                tokens.write(flat.tobytes())
+                ends.write(places.tobytes())
+                done, number, end = done + size, number + len(kept), end + len(flat)
+                progress.update(size)
+                now = time.monotonic()
+                if now - saved > SECONDS_TO_LOSE:
+                    saved = now
+                    _save(unfinished, (tokens, ends), made_from=made_from, read=done, documents=number, tokens=end)
+                if progress.disable and now - told > SECONDS_TO_LOG:
+                    told = now
+                    _tell(done, end, (end - start) / (now - began), total)
+        progress.close()
+        if not number:
             raise UserError("no token in any document: there is nothing to train on")
-        counts[separator] = 0
-        meta = ShardMeta(made_from, dtype.name, vocab_size, len(ends), end)
-        np.asarray(ends, np.int64).tofile(partial / "ends.bin")
-        counts.tofile(partial / "counts.bin")
-        (partial / "meta.json").write_text(json.dumps(asdict(meta), indent=2), encoding="utf-8")
+    except UserError:
+        shutil.rmtree(unfinished, ignore_errors=True)  # the data must change, and then this is of no use
+        raise
+    ids[separator] = 0
+    ids.tofile(unfinished / "counts.bin")
+    rows_read = {} if counts is None else {name: getattr(counts, name) for name in ("read", "used", "skipped", "bad")}
+    meta = ShardMeta(dict(made_from), dtype.name, vocab_size, number, end, rows_read)
+    (unfinished / "progress.json").unlink(missing_ok=True)
+    write_text(unfinished / "meta.json", json.dumps(asdict(meta), indent=2))
+    finish_folder(unfinished, folder)
     return meta
 
 
-def _grouped(documents: Iterable[Document]) -> Iterator[list[str]]:
+def merge_shards(folder: Path, parts: Sequence[Path]) -> ShardMeta:
+    """One folder of shards from several made with the same tokenizer, as if their data had been read one after another.
+
+    Files are copied piece by piece: no part is held in memory.
+
+    Args:
+        folder: where; what stands there is replaced when the new one is whole.
+        parts: folders of shards, in order; at least one.
+
+    Raises:
+        UserError: if one is not readable, or is of another tokenizer.
+    """
+    opened = [Shards(part) for part in parts]
+    first = opened[0].meta
+    for shards in opened[1:]:
+        if shards.meta.made_from.get("tokenizer") != first.made_from.get("tokenizer"):
+            raise UserError(
+                f"{shards.folder}: made with another tokenizer than {parts[0]}: prepare all parts with the same one "
+                "(tokenizer.path=FOLDER)"
+            )
+    with whole_folder(folder) as partial:
+        offset = 0
+        with (partial / "tokens.bin").open("wb") as tokens, (partial / "ends.bin").open("wb") as ends:
+            for shards in opened:
+                with (shards.folder / "tokens.bin").open("rb") as file:
+                    shutil.copyfileobj(file, tokens, 2**20)
+                for start in range(0, len(shards.ends), 2**20):
+                    ends.write((shards.ends[start : start + 2**20] + offset).tobytes())
+                offset += shards.meta.num_tokens
+        np.sum([shards.counts for shards in opened], axis=0).tofile(partial / "counts.bin")
+        meta = ShardMeta(
+            made_from={
+                "tokenizer": first.made_from.get("tokenizer"),
+                "merged": [shards.meta.made_from for shards in opened],
+            },
+            dtype=first.dtype,
+            vocab_size=first.vocab_size,
+            num_documents=sum(shards.meta.num_documents for shards in opened),
+            num_tokens=offset,
+            rows={
+                key: sum(shards.meta.rows.get(key, 0) for shards in opened)
+                for key in dict.fromkeys(key for shards in opened for key in shards.meta.rows)
+            },
+        )
+        write_text(partial / "meta.json", json.dumps(asdict(meta), indent=2))
+    return meta
+
+
+def _resume(unfinished: Path, made_from: dict[str, Any], dtype: np.dtype) -> tuple[int, int, int]:
+    """Documents read, documents written and tokens written that are safe; files are cut to that."""
+    try:
+        found = json.loads((unfinished / "progress.json").read_text(encoding="utf-8"))
+        read, documents, tokens = (int(found[key]) for key in ("read", "documents", "tokens"))
+        sizes = {"tokens.bin": tokens * dtype.itemsize, "ends.bin": documents * 8}
+        if found["made_from"] == json.loads(json.dumps(made_from)) and all(
+            (unfinished / name).stat().st_size >= size for name, size in sizes.items()
+        ):
+            for name, size in sizes.items():
+                with (unfinished / name).open("r+b") as file:
+                    file.truncate(size)
+            logger.info("%s: going on after %s documents", unfinished, f"{read:,}")
+            return read, documents, tokens
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # nothing there, or damaged: it is made again
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    return 0, 0, 0
+
+
+def _counted(path: Path, dtype: np.dtype, vocab_size: int) -> np.ndarray:
+    """How often each id is in a file, int64 (V,)."""
+    found = np.zeros(vocab_size, np.int64)
+    if path.exists():
+        with path.open("rb") as file:
+            while len(piece := np.fromfile(file, dtype, 2**22)):
+                np.add.at(found, piece, 1)
+    return found
+
+
+def _save(unfinished: Path, files: Sequence[BinaryIO], **facts: Any) -> None:
+    for file in files:
+        file.flush()
+        os.fsync(file.fileno())
+    write_text(unfinished / "progress.json", json.dumps(facts))
+
+
+def _tell(documents: int, tokens: int, rate: float, total: int | None) -> None:
+    left = f", {(total - documents) * tokens / documents / max(rate, 1):.0f} s left" if total else ""
+    logger.info("%s documents, %s tokens, %.0f tokens/s%s", f"{documents:,}", f"{tokens:,}", rate, left)
+
+
+def _encoded(
+    documents: Iterator[Document], tokenizer: PreTrainedTokenizerFast
+) -> Iterator[tuple[int, list[list[int]]]]:
+    """The ids of a group of documents at a time, with their number; the next groups are encoded meanwhile."""
+    with ThreadPoolExecutor(1) as pool:  # the library uses all cores for a group
+        waiting: list[tuple[int, Future[list[list[int]]]]] = []
+        for texts in _grouped(documents):
+            waiting.append((len(texts), pool.submit(encode, tokenizer, texts)))
+            if len(waiting) > AHEAD:
+                size, rows = waiting.pop(0)
+                yield size, rows.result()
+        for size, rows in waiting:
+            yield size, rows.result()
+
+
+def _grouped(documents: Iterator[Document]) -> Iterator[list[str]]:
     texts: list[str] = []
+    characters = 0
     for document in documents:
         texts.append(document.text)
-        if len(texts) == DOCUMENTS_AT_ONCE:
+        characters += len(document.text)
+        if len(texts) == DOCUMENTS_AT_ONCE or characters >= CHARACTERS_AT_ONCE:
             yield texts
-            texts = []
+            texts, characters = [], 0
     if texts:
         yield texts

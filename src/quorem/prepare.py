@@ -1,0 +1,166 @@
+"""From data files to a tokenizer and token shards, once; pre-training reads the shards.
+
+A prepared folder, which a pre-training run's data/ is too:
+
+    tokenizer/    tokenizer.json, vocab.txt, made_from.json
+    shards/       tokens.bin, ends.bin, counts.bin, meta.json (quorem.data.shards)
+"""
+
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedTokenizerFast
+
+from quorem.config import PrepareConfig, TokenizerSettings, to_mapping
+from quorem.data.documents import RowCounts
+from quorem.data.shards import ShardMeta, Shards, merge_shards, write_shards
+from quorem.data.source import Source
+from quorem.errors import UserError
+from quorem.recipes import check_tokenizer
+from quorem.runs import whole_folder, write_text
+from quorem.tokenization import SPECIAL_TOKENS, fingerprint, load_tokenizer, save_tokenizer, train_tokenizer
+
+logger = logging.getLogger(__name__)
+
+MADE_FROM = "made_from.json"  # of a tokenizer
+
+
+def prepare(config: PrepareConfig, out: Path) -> ShardMeta:
+    """Train a tokenizer on data and write its token shards into the folder `out`.
+
+    Killed and started again it goes on where it was; a finished folder is left as it is.
+
+    Args:
+        config: the settings.
+        out: the folder.
+
+    Raises:
+        UserError: for settings or data that cannot be used, or a folder that holds something else.
+    """
+    check_tokenizer(config.tokenizer, config.model.vocab_size)
+    source = Source.of(config.data, text_column=config.data.text_column)
+    source.documents()  # missing files and columns are found before anything is made
+    if out.exists() and (not out.is_dir() or any(out.iterdir())) and not (out / "tokenizer").is_dir():
+        raise UserError(f"{out}: is not empty and holds no prepared data: choose another --out or empty it")
+    _, shards = prepare_data(
+        out, source, inputs=source.fingerprint(), settings=config.tokenizer, vocab_size=config.model.vocab_size
+    )
+    return shards.meta
+
+
+def prepare_data(
+    folder: Path, source: Source, *, inputs: str, settings: TokenizerSettings, vocab_size: int
+) -> tuple[PreTrainedTokenizerFast, Shards]:
+    """The tokenizer and shards of a prepared folder; what is there already is used again.
+
+    Args:
+        folder: where.
+        source: the data.
+        inputs: its fingerprint.
+        settings: of the tokenizer.
+        vocab_size: most tokens to have.
+
+    Raises:
+        UserError: if what is there was made from something else.
+    """
+    made_from = {"data": inputs, "text_column": source.text_column, **source.options}
+    tokenizer, documents = _tokenizer(folder, source, made_from, settings, vocab_size)
+    made_from["tokenizer"] = fingerprint(tokenizer)
+    if (folder / "shards").exists():
+        shards = Shards(folder / "shards")
+        shards.check_made_from(json.loads(json.dumps(made_from)))
+        return tokenizer, shards
+    counts = RowCounts()
+    meta = write_shards(
+        folder / "shards", source.documents(counts), tokenizer, made_from=made_from, counts=counts, total=documents
+    )
+    logger.info("%s: %s", source, counts)
+    if settings.kind == "items" and meta.num_tokens == 2 * meta.num_documents:  # an item and a separator each
+        logger.warning("%s: every row is one item: is tokenizer.separator what stands between items?", source)
+    return tokenizer, Shards(folder / "shards")
+
+
+def is_prepared(path: str | list[str]) -> bool:
+    """Whether data.path is a folder that `prepare` or a pre-training run made."""
+    return isinstance(path, str) and bool(path) and (Path(path) / "shards" / "meta.json").is_file()
+
+
+def facts_of(folder: str) -> tuple[Path, Path]:
+    """The small files that say what prepared data is: they have the fingerprints of all that made it."""
+    return Path(folder) / "shards" / "meta.json", Path(folder) / "tokenizer" / "tokenizer.json"
+
+
+def load_prepared(folder: str | Path) -> tuple[PreTrainedTokenizerFast, Shards]:
+    """The tokenizer and shards of a prepared folder.
+
+    Raises:
+        UserError: if they are damaged or do not belong together.
+    """
+    tokenizer, shards = load_tokenizer(Path(folder) / "tokenizer"), Shards(Path(folder) / "shards")
+    if shards.meta.made_from.get("tokenizer") != fingerprint(tokenizer) or len(tokenizer) != shards.meta.vocab_size:
+        raise UserError(f"{folder}: its shards were not made with the tokenizer beside them: prepare the data again")
+    return tokenizer, shards
+
+
+def merge(parts: Sequence[Path], out: Path) -> ShardMeta:
+    """One prepared folder from several that were prepared with the same tokenizer, on other machines perhaps.
+
+    Args:
+        parts: prepared folders; their documents follow each other in this order.
+        out: the folder to write; must not exist.
+
+    Raises:
+        UserError: if a part cannot be used, or `out` exists.
+    """
+    if out.exists():
+        raise UserError(f"{out}: exists already: choose another --out or delete it")
+    tokenizer, *_ = [load_prepared(part)[0] for part in parts]
+    with whole_folder(out) as partial:
+        meta = merge_shards(partial / "shards", [Path(part) / "shards" for part in parts])
+        save_tokenizer(tokenizer, partial / "tokenizer")
+    return meta
+
+
+def summary(shards: Shards) -> str:
+    """One line for people."""
+    meta = shards.meta
+    unknown = shards.counts[SPECIAL_TOKENS.index("[UNK]")] / max(1, shards.counts.sum())
+    return (
+        f"{meta.num_documents:,} documents, {meta.num_tokens:,} tokens, vocabulary {meta.vocab_size:,}, "
+        f"{100 * unknown:.2f} % unknown"
+    )
+
+
+def _tokenizer(
+    folder: Path, source: Source, made_from: dict[str, Any], settings: TokenizerSettings, vocab_size: int
+) -> tuple[PreTrainedTokenizerFast, int | None]:
+    """The tokenizer of a prepared folder, made if need be, and of how many documents, if that is known."""
+    place = folder / "tokenizer"
+    facts = json.loads(json.dumps({**made_from, "tokenizer": to_mapping(settings), "vocab_size": vocab_size}))
+    if place.exists():
+        tokenizer, found = load_tokenizer(place), {}
+        if (place / MADE_FROM).exists():
+            found = json.loads((place / MADE_FROM).read_text(encoding="utf-8"))
+            differs = [key for key in facts if found.get("made_from", {}).get(key) != facts[key]]
+            if differs:
+                raise UserError(
+                    f"{place}: was made from something else (it differs in {', '.join(differs)}): delete {folder} to "
+                    "prepare the data again, or choose another --out"
+                )
+        return tokenizer, found.get("documents")
+    documents = 0
+
+    def texts() -> Any:
+        nonlocal documents
+        for document in source.documents():
+            documents += 1
+            yield document.text
+
+    tokenizer = train_tokenizer(texts(), vocab_size=vocab_size, **to_mapping(settings))
+    with whole_folder(place) as partial:
+        save_tokenizer(tokenizer, partial)
+        write_text(partial / MADE_FROM, json.dumps({"made_from": facts, "documents": documents}, indent=2))
+    return tokenizer, documents
