@@ -7,7 +7,7 @@ BIN = $(VENV)/bin
 
 install: $(VENV)/.installed
 
-demo: $(VENV)/.demo
+demo: $(VENV)/.installed
 	$(BIN)/python examples/demo.py
 
 test: $(VENV)/.dev
@@ -23,10 +23,6 @@ $(VENV)/bin/python:
 
 $(VENV)/.installed: $(BIN)/python pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable .
-	touch $@
-
-$(VENV)/.demo: $(VENV)/.installed
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[baselines]'
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.installed

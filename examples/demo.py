@@ -2,7 +2,7 @@
 
 Prints every command as you would type it, then one table. Is pre-training worth its seconds? The same network from new
 weights says so; is a network worth it at all? Linear models on word counts say so. Run from the repository's root,
-after `pip install '.[baselines]'`:
+after `pip install .`:
 
     python examples/demo.py
 """

@@ -54,10 +54,11 @@ class EmbeddingSettings:
     attributes_file: str | None = option(
         None, "kind=attributes: CSV with a header, the token in its first column and its attributes in the others"
     )
-    assignment: str = option(
-        "frequency",
+    assignment: str | None = option(
+        None,
         "which tokens share rows: ids ordered by frequency (as counted in the data), identity, random, cluster (tokens "
-        "in like contexts together) or file",
+        "in like contexts together) or file; default cluster for qr, mixed_radix and the levels of a dense "
+        "table's softmax, up to two million tokens; else frequency",
     )
     assignment_file: str | None = option(None, "assignment=file: text file with a token in each line")
 

@@ -30,6 +30,8 @@ BYTES = 4  # of a float32 and of an int32
 LEVELS = 3  # of a head of digits, unless the table has its own
 FULL_UP_TO = 100_000  # tokens; above it the full softmax is slower than the rest of a step
 UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+CLUSTERED = ("qr", "mixed_radix")  # tables where tokens that follow each other share a row
+CLUSTERED_UP_TO = 2_000_000  # tokens; clustering a million takes 16 s and 1.2 GB
 GRIDS = ("qr", "mixed_radix", "chinese_remainder", "path")
 USES = {  # which settings mean something to which kind
     "operation": ("qr", "mixed_radix", "chinese_remainder", "attributes"),
@@ -63,7 +65,7 @@ def lay_out(
         UserError: for settings that cannot be used, or a budget that is too small.
     """
     _check(model, vocab_size)
-    model = replace(model, embedding=replace(model.embedding, operation=_operation(model)))
+    model = filled(model)
     table = model.embedding
     limit = _limit(table, vocab_size, width)
     entry = _dense(vocab_size) if table.kind == "dense" else _fit(table, vocab_size, width, limit)
@@ -129,7 +131,8 @@ def _check(model: ModelSettings, vocab_size: int) -> None:
     check_choice("model.embedding.kind", table.kind, EMBEDDINGS)
     if table.operation is not None:
         check_choice("model.embedding.operation", table.operation, OPERATIONS)
-    check_choice("model.embedding.assignment", table.assignment, ORDERS)
+    if table.assignment is not None:
+        check_choice("model.embedding.assignment", table.assignment, ORDERS)
     if (table.assignment == "file") != (table.assignment_file is not None):
         raise UserError("model.embedding.assignment=file and model.embedding.assignment_file=PATH need each other")
     if (table.kind == "attributes") != (table.attributes_file is not None):
@@ -167,12 +170,17 @@ def _check(model: ModelSettings, vocab_size: int) -> None:
         raise UserError("model.embedding.budget and model.embedding.compression say the same thing: give one of them")
 
 
-def _operation(model: ModelSettings) -> str:
-    """The one that is set, or the best that can be had: docs/results.md has the comparison."""
+def filled(model: ModelSettings) -> ModelSettings:
+    """The settings with the table's operation and assignment filled in: the best that docs/results.md measured."""
     table = model.embedding
-    if table.operation is not None:
-        return table.operation
-    return "multiply" if model.head.kind == "full" or table.rank not in (None, 1) else "add"
+    operation, assignment = table.operation, table.assignment
+    if operation is None and table.kind in USES["operation"]:
+        operation = "multiply" if model.head.kind == "full" or table.rank not in (None, 1) else "add"
+    if assignment is None:
+        levels = model.head.kind != "full" and (model.head.kind != "auto" or model.vocab_size > FULL_UP_TO)
+        alike = table.kind in CLUSTERED or (table.kind == "dense" and levels)
+        assignment = "cluster" if alike and model.vocab_size <= CLUSTERED_UP_TO else "frequency"
+    return replace(model, embedding=replace(table, operation=operation, assignment=assignment))
 
 
 def _limit(table: EmbeddingSettings, vocab_size: int, width: int) -> int | None:
@@ -312,7 +320,7 @@ def _with_head(model: ModelSettings, entry: dict[str, Any], vocab_size: int) -> 
         if entry.get("operation") in ("add", "concat"):
             raise UserError(f"model.head.kind=full, model.embedding.operation={entry['operation']}: {FACTORISES}")
         table = model.embedding
-        if table.kind == "dense" and table.assignment not in ("frequency", "identity"):
+        if model.head.kind == "full" and table.kind == "dense" and table.assignment not in ("frequency", "identity"):
             raise UserError(
                 f"model.embedding.assignment={table.assignment}: a dense table with a full softmax has no use for it"
             )

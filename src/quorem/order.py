@@ -4,7 +4,6 @@ Special tokens come first, then the tier (the most frequent tokens), then the to
 that follow each other share a quotient (a bucket of the two-level head), so that it helps if they are alike.
 """
 
-import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -49,7 +48,7 @@ def token_order(
         path: for file, a text file with a token in each line; tokens that are not in it come last, by frequency.
 
     Raises:
-        UserError: for a file that cannot be used, or if scikit-learn is needed and not installed.
+        UserError: for a file that cannot be used.
     """
     order = frequency_order(torch.from_numpy(shards.counts))
     own, tail = order[:own_rows], order[own_rows:]
@@ -70,12 +69,8 @@ def check_order(kind: str, path: str | None) -> None:
     """Check, before anything is made, that an order can be had.
 
     Raises:
-        UserError: for a file that cannot be read, or if scikit-learn is needed and not installed.
+        UserError: for a file that cannot be read.
     """
-    if kind == "cluster" and importlib.util.find_spec("sklearn") is None:
-        raise UserError(
-            "model.embedding.assignment=cluster needs scikit-learn: pip install 'quorem[cluster]', or choose frequency"
-        )
     if kind == "file":
         _read_lines(str(path))
 
@@ -92,11 +87,7 @@ def context_vectors(shards: Shards, ids: np.ndarray, *, seed: int = 0) -> np.nda
     Counts of the most frequent tokens up to WINDOW places to the left and to the right, as square roots of shares, by a
     truncated singular value decomposition. Pairs are counted inside documents, in at most TOKENS_READ tokens. Memory
     grows with the number of distinct pairs, and with a few arrays of COMPONENTS numbers for each of the tokens.
-
-    Raises:
-        UserError: if scikit-learn is not installed.
     """
-    check_order("cluster", None)
     from scipy.sparse import coo_matrix
     from sklearn.utils.extmath import randomized_svd
 

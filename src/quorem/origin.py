@@ -126,7 +126,7 @@ def settings(hparams: Mapping[str, Any], defaults: Mapping[str, Any], config: An
                 f"--hparams: EMBED_TYPE={values['EMBED_TYPE']!r}.{did_you_mean(str(values['EMBED_TYPE']), EMBED_TYPES)}"
             )
         if values["EMBED_TYPE"] == "compositional":
-            found.append("model.embedding.operation=multiply")
+            found += ["model.embedding.operation=multiply", "model.embedding.assignment=frequency"]
         values["EMBED_TYPE"] = EMBED_TYPES[values["EMBED_TYPE"]]
         buckets = _whole("COMPOSITION_BUCKET_SIZE", values["COMPOSITION_BUCKET_SIZE"])
         # The original divides ids by VOCAB_SIZE // COMPOSITION_BUCKET_SIZE: so many buckets, each with a row.

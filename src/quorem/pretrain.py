@@ -53,7 +53,7 @@ def pretrain(config: PretrainConfig, out: Path) -> dict[str, Any]:
         source.documents()  # missing files and columns are found before anything is made
         config = replace(config, data=replace(config.data, format=source.format, text_column=source.text_column))
     table = config.model.embedding
-    check_order(table.assignment, table.assignment_file)
+    check_order(str(table.assignment), table.assignment_file)
     if table.attributes_file and not (out / ATTRIBUTES).exists():
         read_attributes(table.attributes_file)
     run = Run(out, to_mapping(config))
@@ -129,7 +129,7 @@ def arrange(
         the tier, int32 (V - K, k), None for other kinds.
 
     Raises:
-        UserError: for a file that cannot be used, or a library that is not installed.
+        UserError: for a file that cannot be used.
     """
     table, kept = config.model.embedding, run.folder / ORDER
     layout, _ = network_configs(config.model, vocab_size=len(tokenizer), max_length=config.data.max_length or 2)
@@ -139,8 +139,8 @@ def arrange(
         order = stored_order(kept, len(tokenizer))
         if order is None:
             order = token_order(
-                table.assignment, shards, own_rows=grid["own_rows"], divisor=grid["divisor"], seed=config.train.seed,
-                tokens=tokenizer.get_vocab(), path=table.assignment_file,
+                str(table.assignment), shards, own_rows=grid["own_rows"], divisor=grid["divisor"],
+                seed=config.train.seed, tokens=tokenizer.get_vocab(), path=table.assignment_file,
             )  # fmt: skip
             store_order(kept, order)
     if table.attributes_file:

@@ -9,6 +9,7 @@ from typing import TypeVar
 from quorem.config import PretrainConfig, TokenizerSettings, TrainSettings
 from quorem.data.readers import READERS
 from quorem.errors import UserError, check_choice
+from quorem.layout import filled
 from quorem.optim import SCHEDULES
 from quorem.presets import network_configs, preset
 from quorem.tokenization.special import SPECIAL_IDS
@@ -55,7 +56,7 @@ def resolve(config: PretrainConfig) -> PretrainConfig:
         config,
         data=replace(data, max_length=_given(data.max_length, named.max_length)),
         model=replace(
-            config.model,
+            filled(config.model),
             positions=_given(config.model.positions, named.positions),
             initializer=_given(config.model.initializer, named.initializer),
             dropout=_given(config.model.dropout, named.dropout),

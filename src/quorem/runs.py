@@ -213,8 +213,9 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file whole: under a temporary name, synced, renamed."""
+    """Write a file whole: under a temporary name, synced, renamed; its folder is made if need be."""
     partial = path.with_name(path.name + ".partial")
+    path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with partial.open("wb") as file:
             file.write(content)

@@ -65,7 +65,7 @@ def test_pretrain_leaves_the_documented_files_and_nothing_pickled(pretrained):
     }  # fmt: skip
     for name in ("discriminator", "generator"):
         assert {path.name for path in (pretrained / name).iterdir()} == MODEL_FILES
-    assert {path.name for path in (pretrained / "data").iterdir()} == {"tokenizer", "shards"}
+    assert {path.name for path in (pretrained / "data").iterdir()} == {"tokenizer", "shards", "order.bin"}
     assert [path for path in pretrained.rglob("*") if path.suffix in (".pkl", ".pt", ".bin.partial", ".partial")] == []
 
 

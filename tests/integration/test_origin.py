@@ -178,7 +178,10 @@ def test_the_table_in_the_documentation_is_this_one():
 def test_every_hyperparameter_of_pretraining_sets_what_the_table_says(name):
     expected = {"EMBED_TYPE": "qr", "COMPOSITION_BUCKET_SIZE": 30000 // 9}.get(name, UNUSUAL[name])
     usual, config = configured(), configured(**{name: UNUSUAL[name]})
-    also = {"VOCAB_SIZE": {"model.embedding.divisor"}, "EMBED_TYPE": {"model.embedding.operation"}}.get(name, set())
+    also = {
+        "VOCAB_SIZE": {"model.embedding.divisor"},
+        "EMBED_TYPE": {"model.embedding.operation", "model.embedding.assignment"},
+    }.get(name, set())
     changed = {leaf for leaf, value, _ in leaves(config) if value != value_of(usual, leaf)}
     assert changed == set(OURS[name]) | also
     assert [value_of(config, ours) for ours in OURS[name]] == [expected] * len(OURS[name])
