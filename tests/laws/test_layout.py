@@ -7,7 +7,7 @@ from quorem.config import ModelSettings, from_mapping
 from quorem.embeddings import EMBEDDINGS, Assignment
 from quorem.errors import UserError
 from quorem.heads import HEADS
-from quorem.layout import lay_out, parse_bytes, parse_ratio, size_of
+from quorem.layout import filled, lay_out, parse_bytes, parse_ratio, size_of
 
 WIDTH = 16
 SCALED = [kind for kind in EMBEDDINGS if kind not in ("dense", "attributes")]  # the others' rows are given
@@ -154,7 +154,7 @@ def test_budgets_that_can_be_met_are_met(vocab_size, width, given):
 
 
 def test_a_dense_table_is_told_what_it_has_no_use_for():
-    for given in ({"rank": 8}, {"rows": 5}, {"operation": "add"}, {"assignment": "cluster"}):
+    for given in ({"rank": 8}, {"rows": 5}, {"operation": "add"}, {"assignment": "cluster", "head": {"kind": "full"}}):
         with pytest.raises(UserError, match="no use for it"):
             entries(20_000, **given)
     assert entries(20_000, tier=9, head={"kind": "two_level"})[0]["own_rows"] == 14
@@ -181,3 +181,26 @@ def test_without_attributes_there_is_a_plan_that_says_who_needs_them():
     assert lay_out(settings, vocab_size=20_000, width=WIDTH, attributes=[30_000, 2])[0]["kind"] == "dense"
     with pytest.raises(UserError, match="below the 18864 ids to tell apart"):
         lay_out(settings, vocab_size=20_000, width=WIDTH, attributes=[9, 11])
+
+
+@pytest.mark.parametrize(
+    ("table", "head", "vocab_size", "expected"),
+    [
+        ({"kind": "qr"}, "auto", 30_000, ("add", "cluster")),
+        ({"kind": "mixed_radix"}, "digits", 30_000, ("add", "cluster")),
+        ({"kind": "qr"}, "full", 30_000, ("multiply", "cluster")),
+        ({"kind": "qr", "rank": 2}, "auto", 30_000, ("multiply", "cluster")),
+        ({"kind": "qr"}, "auto", 10_000_000, ("add", "frequency")),
+        ({"kind": "chinese_remainder"}, "auto", 30_000, ("add", "frequency")),
+        ({"kind": "hashing"}, "auto", 30_000, (None, "frequency")),
+        ({"kind": "dense"}, "auto", 30_000, (None, "frequency")),
+        ({"kind": "dense"}, "auto", 300_000, (None, "cluster")),
+        ({"kind": "dense"}, "two_level", 30_000, (None, "cluster")),
+        ({"kind": "qr", "operation": "concat", "assignment": "identity"}, "auto", 30_000, ("concat", "identity")),
+    ],
+)
+def test_what_is_left_open_is_filled_with_what_measured_best(table, head, vocab_size, expected):
+    model = from_mapping(ModelSettings, {"vocab_size": vocab_size, "embedding": table, "head": {"kind": head}})
+    found = filled(model)
+    assert (found.embedding.operation, found.embedding.assignment) == expected
+    assert filled(found) == found
