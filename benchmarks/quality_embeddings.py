@@ -31,9 +31,9 @@ from transformers import PreTrainedTokenizerFast
 
 import quorem  # noqa: F401
 from quorem.config import FinetuneConfig, PretrainConfig, override, to_mapping
-from quorem.data.batches import PackedRows
 from quorem.data.documents import Document
 from quorem.data.readers import READERS, choose_format
+from quorem.data.rows import PackedRows
 from quorem.data.shards import Shards, write_shards
 from quorem.finetune import finetune
 from quorem.metrics import BinaryMetrics

@@ -23,8 +23,8 @@ import torch
 
 import quorem  # noqa: F401
 from quorem.config import PretrainConfig, override, to_mapping
-from quorem.data.batches import PackedRows
 from quorem.data.readers.csv import read_csv
+from quorem.data.rows import PackedRows
 from quorem.data.shards import Shards, write_shards
 from quorem.objective import mask_tokens
 from quorem.pretrain import prepare

@@ -141,6 +141,11 @@ class DataSettings(TextDataSettings):
     """What pre-training reads: data files, or a folder of `quorem prepare`."""
 
     max_length: int | None = option(None, "tokens in a row, special tokens included; the preset's if not given")
+    rows: str = option(
+        "packed",
+        "packed (documents end to end, no padding), isolated (whole documents side by side that do not see each other) "
+        "or documents (a row each; a batch has batch_size rows of max_length tokens, or as many shorter ones)",
+    )
 
 
 @dataclass(frozen=True)

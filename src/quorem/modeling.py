@@ -16,11 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 from transformers.activations import ACT2FN
-from transformers.modeling_outputs import (
-    BaseModelOutput,
-    MaskedLMOutput,
-    TokenClassifierOutput,
-)
+from transformers.modeling_outputs import BaseModelOutput, MaskedLMOutput, TokenClassifierOutput
 
 from quorem.configuration import QuoremConfig
 from quorem.embeddings import EMBEDDINGS, Assignment, TokenEmbedding
@@ -268,14 +264,16 @@ class QuoremModel(QuoremPreTrainedModel):
 
         Args:
             input_ids: int64 (batch, time).
-            attention_mask: (batch, time), 1 or True for real tokens; None if all are.
+            attention_mask: (batch, time), 1 or True for real tokens, or (batch, time, time), which of them each sees
+                (packed documents); None if all are real and see each other.
             token_type_ids: int64 (batch, time); zeros if None.
-            position_ids: int64 (batch, time), for absolute positions; if None, 0, 1, ... over each row's real tokens.
+            position_ids: int64 (batch, time), for absolute positions; if None, 0, 1, ... over a document's real tokens.
             output_hidden_states: also return the (layers + 1) states (batch, time, hidden_size).
         """
         config, time = self.config, input_ids.shape[1]
         if position_ids is None and attention_mask is not None and config.positions == "absolute":
-            position_ids = (attention_mask.long().cumsum(-1) - 1).clamp(min=0)  # padding on the left counts no places
+            before = attention_mask.cumsum(-1) if attention_mask.ndim == 2 else attention_mask.tril().sum(-1)
+            position_ids = (before.long() - 1).clamp(min=0)  # neither padding nor another document counts places
         hidden = self.embeddings(input_ids, token_type_ids, position_ids)
         hidden = F.dropout(hidden, config.hidden_dropout_prob, self.training)  # embeddings may be shared, dropout not
         if hasattr(self, "embeddings_project"):
@@ -290,9 +288,10 @@ class QuoremModel(QuoremPreTrainedModel):
             else None
         )
         if attention_mask is not None:
-            padding = torch.zeros(attention_mask.shape, device=input_ids.device)
-            padding = padding.masked_fill(attention_mask == 0, torch.finfo(torch.bfloat16).min)[:, None, None, :]
-            bias = padding if bias is None else bias + padding
+            seen = attention_mask[:, None] if attention_mask.ndim == 3 else attention_mask[:, None, None]
+            unseen = torch.zeros(seen.shape, device=input_ids.device)
+            unseen = unseen.masked_fill(seen == 0, torch.finfo(torch.bfloat16).min)
+            bias = unseen if bias is None else bias + unseen
         states = [hidden]
         for layer in self.encoder.layer:
             hidden = layer(hidden, bias, rotation)

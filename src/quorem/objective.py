@@ -26,7 +26,8 @@ class Masked:
 
     Args:
         input_ids: int64 (batch, time), the originals.
-        attention_mask: bool (batch, time), real tokens; None if all are.
+        attention_mask: bool (batch, time), real tokens, or (batch, time, time), who sees whom; None if all are real and
+            see each other.
         masked_ids: int64 (batch, time), originals with [MASK] at most of the chosen positions.
         chosen: bool (batch, time), the positions to predict and to replace.
         uniforms: float64 (batch, time) in [0, 1), one for each draw from the generator.
@@ -46,7 +47,7 @@ class Masked:
     @property
     def num_tokens(self) -> int:
         """Number of real tokens."""
-        return self.input_ids.numel() if self.attention_mask is None else int(self.attention_mask.sum())
+        return self.input_ids.numel() if self.attention_mask is None else int(real_tokens(self.attention_mask).sum())
 
     def rows(self, start: int, stop: int) -> "Masked":
         """Some rows, for a micro-batch or a process: their masks and noise are what they were."""
@@ -78,7 +79,7 @@ def mask_tokens(
 
     Args:
         input_ids: int64 (batch, time), on the CPU.
-        attention_mask: bool (batch, time), real tokens; None if all are.
+        attention_mask: as in `Masked`.
         special: int64 (k,), ids never to be masked.
         mask_id: id of [MASK].
         rate: share of ordinary tokens to choose, in (0, 1].
@@ -94,7 +95,7 @@ def mask_tokens(
         raise UserError(f"objective.keep_rate={keep}: a share from 0 to below 1 is needed, usually 0 or 0.15")
     ordinary = ~torch.isin(input_ids, special)
     if attention_mask is not None:
-        ordinary &= attention_mask
+        ordinary &= real_tokens(attention_mask)
     count = ordinary.sum(1)
     number = (count.double() * rate).round().long().clamp(min=1).minimum(count)  # float32 would be off by one at halves
     order = torch.rand(input_ids.shape, generator=rng).masked_fill(~ordinary, 2.0).argsort(1).argsort(1)
@@ -102,6 +103,11 @@ def mask_tokens(
     hidden = chosen & (torch.rand(input_ids.shape, generator=rng) >= keep) if keep else chosen
     uniforms = torch.rand(input_ids.shape, generator=rng, dtype=torch.float64)
     return Masked(input_ids, attention_mask, input_ids.masked_fill(hidden, mask_id), chosen, uniforms)
+
+
+def real_tokens(attention_mask: Tensor) -> Tensor:
+    """Real tokens, bool (batch, time), of either kind of mask: a real token sees itself, padding does not."""
+    return attention_mask if attention_mask.ndim == 2 else attention_mask.diagonal(dim1=1, dim2=2)
 
 
 def corrupt(input_ids: Tensor, positions: Tensor, samples: Tensor) -> tuple[Tensor, Tensor]:
@@ -195,7 +201,7 @@ class Electra(nn.Module):
 
         Args:
             input_ids: int64 (batch, time), the originals.
-            attention_mask: bool (batch, time); None if all tokens are real.
+            attention_mask: as in `Masked`.
             masked_ids: int64 (batch, time), the generator's input.
             positions: int64 (n,), flat positions chosen; n may be 0.
             uniforms: float64 (n,), the noise of the draws.
@@ -207,7 +213,7 @@ class Electra(nn.Module):
         samples = head.sample(hidden.detach(), uniforms)
         corrupted, is_replaced = corrupt(input_ids, positions, samples)
         scores = self.discriminator(corrupted, attention_mask).logits.float()
-        real = torch.ones_like(is_replaced) if attention_mask is None else attention_mask
+        real = torch.ones_like(is_replaced) if attention_mask is None else real_tokens(attention_mask)
         each = F.binary_cross_entropy_with_logits(scores, is_replaced.float(), reduction="none")
         rtd_sum = each.masked_fill(~real, 0.0).sum()
         return Outcome(mlm_sum, rtd_sum, scores.detach(), is_replaced, real, hidden.detach(), targets)

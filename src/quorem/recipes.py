@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from quorem.config import PretrainConfig, TokenizerSettings, TrainSettings
 from quorem.data.readers import READERS
+from quorem.data.rows import ROWS
 from quorem.errors import UserError, check_choice
 from quorem.layout import filled
 from quorem.optim import SCHEDULES
@@ -51,6 +52,7 @@ def resolve(config: PretrainConfig) -> PretrainConfig:
     recipe, train = RECIPES[objective.recipe], config.train
     learning_rate = _given(train.learning_rate, named.learning_rate)
     check_choice("data.format", data.format, ("auto", *READERS))
+    check_choice("data.rows", data.rows, ROWS)
     generator_rate = named.generator_learning_rate if train.learning_rate is None else None  # a rate given is for both
     config = replace(
         config,

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from quorem.config import PretrainConfig, override
 from quorem.data import shards as shards_module
-from quorem.data.batches import EpochOrder, PackedRows, collate, step_seed
+from quorem.data.batches import EpochOrder, collate, step_seed
 from quorem.data.documents import Document, RowCounts
+from quorem.data.rows import PackedRows
 from quorem.data.shards import Shards, merge_shards, write_shards
 from quorem.errors import UserError
 from quorem.recipes import resolve

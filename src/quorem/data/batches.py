@@ -1,12 +1,10 @@
-"""Rows and batches: which examples make up a step is a pure function of (seed, step)."""
+"""Batches: which examples make up a step is a pure function of (seed, step)."""
 
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
-
-from quorem.data.shards import Shards
 
 ORDER, GROUPING, MASKING, WEIGHTS, DROPOUT = range(5)
 """Places of a run that have random numbers of their own."""
@@ -30,8 +28,12 @@ class EpochOrder:
 
     def __init__(self, num_items: int, *, batch_size: int, seed: int) -> None:
         self.num_items, self.batch_size, self.seed = num_items, batch_size, seed
-        self.steps_per_epoch = -(-num_items // batch_size)
+        self.steps_per_epoch = self.count_steps()
         self._epoch, self._order = -1, np.empty(0, np.int64)
+
+    def count_steps(self) -> int:
+        """Batches in an epoch."""
+        return -(-self.num_items // self.batch_size)
 
     def indices(self, step: int) -> np.ndarray:
         """Items int64 (<= batch_size,) of a step, counted from 0."""
@@ -72,31 +74,48 @@ class LengthGroupedOrder(EpochOrder):
         return np.concatenate([batches[shuffled].reshape(-1), order[whole:]])
 
 
-class PackedRows:
-    """The documents end to end, cut into rows of [CLS] and max_length - 1 tokens: no padding but in the last row.
+class VariedOrder(EpochOrder):
+    """An epoch order whose batches hold items of like length, as many as a budget of tokens has room for.
 
-    A long document fills several rows and none of it is lost; documents are separated by the [SEP] that ends each.
+    Items are sorted by length and cut into batches, once; every epoch deals items of one length anew to the places of
+    that length, and visits the batches in an order of its own.
 
     Args:
-        shards: the documents.
-        max_length: tokens in a row, [CLS] included; at least 2.
-        cls_id: id of [CLS].
-        pad_id: id of [PAD].
+        lengths: int64 (n,), tokens of the items.
+        budget: tokens in a batch, padding included; a longer item is a batch of its own.
+        multiple: lengths are padded to multiples of it.
+        seed: of the order.
     """
 
-    def __init__(self, shards: Shards, *, max_length: int, cls_id: int, pad_id: int) -> None:
-        self.tokens, self.width = shards.tokens, max_length - 1
-        self.cls_id, self.pad_id = cls_id, pad_id
+    def __init__(self, lengths: np.ndarray, *, budget: int, multiple: int, seed: int) -> None:
+        self.sorted = np.argsort(lengths, kind="stable")
+        self.rising = lengths[self.sorted]
+        padded = -(-self.rising // multiple) * multiple
+        bounds = [len(lengths)]
+        while bounds[-1]:  # from the longest down: the last item of a batch is its longest
+            size = max(1, budget // int(padded[bounds[-1] - 1]))
+            bounds.append(max(0, bounds[-1] - size))
+        self.bounds = np.array(bounds[::-1])
+        super().__init__(len(lengths), batch_size=0, seed=seed)
 
-    def __len__(self) -> int:
-        return -(-len(self.tokens) // self.width)
+    def count_steps(self) -> int:
+        """Batches in an epoch."""
+        return len(self.bounds) - 1
 
-    def batch(self, indices: np.ndarray) -> tuple[Tensor, Tensor | None]:
-        """input_ids int64 (batch, time), and attention_mask bool (batch, time) or None if nothing is padding."""
-        return collate(
-            [[self.cls_id, *self.tokens[i * self.width : (i + 1) * self.width].tolist()] for i in indices.tolist()],
-            pad_id=self.pad_id,
-        )
+    def indices(self, step: int) -> np.ndarray:
+        """Items int64 (n,) of a step, counted from 0."""
+        epoch, batch = divmod(step, self.steps_per_epoch)
+        if epoch != self._epoch:
+            self._epoch, self._order = epoch, self.permutation(epoch)
+            rng = np.random.default_rng(step_seed(self.seed, GROUPING, epoch))
+            self._batches = rng.permutation(self.steps_per_epoch)
+        chosen = int(self._batches[batch])
+        return self._order[self.bounds[chosen] : self.bounds[chosen + 1]]
+
+    def permutation(self, epoch: int) -> np.ndarray:
+        """The items int64 (num_items,) by rising length, those of one length in an order of the epoch."""
+        chance = np.random.default_rng(step_seed(self.seed, ORDER, epoch)).random(self.num_items)
+        return self.sorted[np.lexsort((chance, self.rising))]
 
 
 def collate(rows: Sequence[Sequence[int]], *, pad_id: int, multiple: int = 1) -> tuple[Tensor, Tensor | None]:

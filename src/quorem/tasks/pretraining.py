@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 
 from quorem.config import PretrainConfig
-from quorem.data.batches import MASKING, WEIGHTS, EpochOrder, PackedRows, step_seed
+from quorem.data.batches import MASKING, WEIGHTS, step_seed
+from quorem.data.rows import ROWS
 from quorem.data.shards import Shards
 from quorem.embeddings.attributes import AttributesEmbedding
 from quorem.metrics import BinaryMetrics, entropy
@@ -41,11 +42,11 @@ class PretrainProgram:
     ) -> None:
         self.config = config
         max_length = config.data.max_length or 2
-        self.rows = PackedRows(
+        self.rows = ROWS[config.data.rows](
             shards, max_length=max_length, cls_id=tokenizer.cls_token_id, pad_id=tokenizer.pad_token_id
         )
         train = config.train
-        self.order = EpochOrder(len(self.rows), batch_size=train.batch_size, seed=train.seed)
+        self.order = self.rows.order(batch_size=train.batch_size, seed=train.seed)
         self.total_steps = train.max_steps or max(1, round(train.epochs * self.order.steps_per_epoch))
         self.special = torch.tensor([i for i in tokenizer.all_special_ids if i != tokenizer.unk_token_id])
         self.mask_id = tokenizer.mask_token_id
@@ -72,7 +73,7 @@ class PretrainProgram:
         )
         num_chosen, num_tokens, num_rows = masked.num_chosen, masked.num_tokens, len(input_ids)
         first, end = (num_rows * i // num_processes for i in (rank, rank + 1))
-        size = train.micro_batch_size or train.batch_size
+        size = train.micro_batch_size or num_rows
         for start in range(first, end, size):
             yield masked.rows(start, min(start + size, end)), num_chosen, num_tokens
 

@@ -1,0 +1,166 @@
+"""Rows of pre-training: how documents become fixed-width input, one class for each way, one line for each in `ROWS`.
+
+    packed       end to end, cut at max_length: no padding; a row's documents see each other
+    isolated     several whole documents to a row, each of which sees itself only: little padding
+    documents    a row for each document, like lengths together, a budget of tokens for each batch: little padding
+
+All window long documents: nothing is cut off. A batch is the rows' ids int64 (batch, time) and a mask, None if every
+token is real and sees every other: bool (batch, time), real tokens, or bool (batch, time, time), who sees whom.
+"""
+
+import numpy as np
+from torch import Tensor
+
+from quorem.data.batches import EpochOrder, VariedOrder, collate
+from quorem.data.shards import Shards
+
+LENGTH_MULTIPLE = 4  # of padded batches: the CPU's matrix library keeps memory for every shape it meets
+
+
+class PackedRows:
+    """The documents end to end, cut into rows of [CLS] and max_length - 1 tokens: no padding but in the last row.
+
+    A long document fills several rows and none of it is lost; documents are separated by the [SEP] that ends each.
+
+    Args:
+        shards: the documents.
+        max_length: tokens in a row, [CLS] included; at least 2.
+        cls_id: id of [CLS].
+        pad_id: id of [PAD].
+    """
+
+    def __init__(self, shards: Shards, *, max_length: int, cls_id: int, pad_id: int) -> None:
+        self.tokens, self.width = shards.tokens, max_length - 1
+        self.cls_id, self.pad_id = cls_id, pad_id
+
+    def __len__(self) -> int:
+        return -(-len(self.tokens) // self.width)
+
+    def order(self, *, batch_size: int, seed: int) -> EpochOrder:
+        """Batches of `batch_size` rows."""
+        return EpochOrder(len(self), batch_size=batch_size, seed=seed)
+
+    def batch(self, indices: np.ndarray) -> tuple[Tensor, Tensor | None]:
+        """input_ids int64 (batch, time), and attention_mask bool (batch, time) or None if nothing is padding."""
+        return collate(
+            [[self.cls_id, *self.tokens[i * self.width : (i + 1) * self.width].tolist()] for i in indices.tolist()],
+            pad_id=self.pad_id,
+        )
+
+
+class DocumentRows:
+    """A row for each document: [CLS], its tokens, its [SEP]; a document too long for one is windowed into several.
+
+    Batches hold documents of like length, as many as `batch_size` rows of max_length tokens have room for.
+
+    Args:
+        shards: the documents.
+        max_length: tokens in a row, [CLS] included; at least 2.
+        cls_id: id of [CLS].
+        pad_id: id of [PAD].
+    """
+
+    def __init__(self, shards: Shards, *, max_length: int, cls_id: int, pad_id: int) -> None:
+        self.tokens, self.max_length = shards.tokens, max_length
+        self.cls_id, self.pad_id = cls_id, pad_id
+        self.multiple = LENGTH_MULTIPLE if max_length % LENGTH_MULTIPLE == 0 else 1  # no row above max_length
+        self.starts, self.lengths = windows(shards.ends, width=max_length - 1)
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def order(self, *, batch_size: int, seed: int) -> EpochOrder:
+        """Batches of at most batch_size * max_length tokens, padding included."""
+        return VariedOrder(self.lengths + 1, budget=batch_size * self.max_length, multiple=self.multiple, seed=seed)
+
+    def batch(self, indices: np.ndarray) -> tuple[Tensor, Tensor | None]:
+        """input_ids int64 (batch, time), and attention_mask bool (batch, time) or None if nothing is padding."""
+        return collate([self.row(i) for i in indices.tolist()], pad_id=self.pad_id, multiple=self.multiple)
+
+    def row(self, index: int) -> list[int]:
+        """The ids of a document or window."""
+        start = int(self.starts[index])
+        return [self.cls_id, *self.tokens[start : start + int(self.lengths[index])].tolist()]
+
+
+class IsolatedRows(DocumentRows):
+    """Whole documents side by side in rows of max_length tokens: each with its own [CLS], seeing itself only.
+
+    Documents are put where they fit best, the longest first, so that about as many rows are needed as there are tokens
+    for. Which documents share a row is the same in every epoch; they do not notice each other.
+    """
+
+    def __init__(self, shards: Shards, *, max_length: int, cls_id: int, pad_id: int) -> None:
+        super().__init__(shards, max_length=max_length, cls_id=cls_id, pad_id=pad_id)
+        row_of = best_fit(self.lengths + 1, capacity=max_length)
+        self.members = np.argsort(row_of, kind="stable")
+        self.first = np.concatenate([[0], np.cumsum(np.bincount(row_of))])
+
+    def __len__(self) -> int:
+        return len(self.first) - 1
+
+    def order(self, *, batch_size: int, seed: int) -> EpochOrder:
+        """Batches of `batch_size` rows."""
+        return EpochOrder(len(self), batch_size=batch_size, seed=seed)
+
+    def batch(self, indices: np.ndarray) -> tuple[Tensor, Tensor | None]:
+        """input_ids int64 (batch, time), and attention_mask bool (batch, time, time): who sees whom."""
+        rows, numbers = [], []
+        for index in indices.tolist():
+            parts = [self.row(member) for member in self.members[self.first[index] : self.first[index + 1]].tolist()]
+            rows.append([token for part in parts for token in part])
+            numbers.append([number for number, part in enumerate(parts, 1) for _ in part])
+        input_ids, mask = collate(rows, pad_id=self.pad_id, multiple=self.multiple)
+        if mask is None and all(row[-1] == 1 for row in numbers):
+            return input_ids, None
+        document, _ = collate(numbers, pad_id=0, multiple=self.multiple)
+        return input_ids, (document.unsqueeze(2) == document.unsqueeze(1)) & (document > 0).unsqueeze(2)
+
+
+ROWS: dict[str, type[PackedRows] | type[DocumentRows]] = {
+    "packed": PackedRows,
+    "isolated": IsolatedRows,
+    "documents": DocumentRows,
+}
+
+
+def windows(ends: np.ndarray, *, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """Starts and lengths, int64 (n,) each, of pieces of at most `width` tokens that cover all documents.
+
+    Args:
+        ends: int64 (documents,), where each ends.
+        width: at least 1.
+    """
+    ends = np.asarray(ends)
+    begins = np.concatenate([[0], ends[:-1]])
+    number = -(-(ends - begins) // width)
+    place = np.arange(number.sum()) - np.repeat(np.cumsum(number) - number, number)  # of a piece in its document
+    starts = np.repeat(begins, number) + place * width
+    return starts, np.minimum(width, np.repeat(ends, number) - starts)
+
+
+def best_fit(lengths: np.ndarray, *, capacity: int) -> np.ndarray:
+    """A row int64 (n,) for each length, no row longer than `capacity`: best fit, the longest first.
+
+    Args:
+        lengths: int64 (n,), none above capacity.
+        capacity: tokens in a row.
+    """
+    open_rows: list[list[int]] = [[] for _ in range(capacity + 1)]  # by the room they have left
+    row_of, rows = np.empty(len(lengths), np.int64), 0
+    roomy = 0  # bit r is set if a row has room for r more tokens
+    for index in np.argsort(-lengths, kind="stable").tolist():
+        length = int(lengths[index])
+        fitting = roomy >> length
+        if fitting:
+            room = length + (fitting & -fitting).bit_length() - 1  # the least that is enough
+            row = open_rows[room].pop()
+            if not open_rows[room]:
+                roomy &= ~(1 << room)
+        else:
+            room, row, rows = capacity, rows, rows + 1
+        row_of[index] = row
+        if room > length:
+            open_rows[room - length].append(row)
+            roomy |= 1 << (room - length)
+    return row_of
