@@ -47,7 +47,7 @@ def make_shards(folder: Path, *, vocab_size: int, rows: int) -> None:
     counts[SEPARATOR] = 0
     np.asarray(ends, np.int64).tofile(folder / "ends.bin")
     counts.tofile(folder / "counts.bin")
-    meta = ShardMeta("", "uint32", len(counts), len(ends), end)
+    meta = ShardMeta({}, "uint32", len(counts), len(ends), end, {})
     (folder / "meta.json").write_text(json.dumps(asdict(meta)))
 
 

@@ -28,6 +28,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
 from transformers import PreTrainedTokenizerFast
+from transformers.utils import logging as transformers_logging
 
 import quorem  # noqa: F401
 from quorem.config import FinetuneConfig, PretrainConfig, override, to_mapping
@@ -58,12 +59,14 @@ ARMS = {  # those from hashing on have about the parameters of qr
     "dense, full": arm("dense", "full"),
     "dense": arm("dense"),
     "dense, cluster": arm("dense", assignment="cluster"),
-    "qr, full": arm("qr", "full", operation="multiply"),
-    "qr": arm("qr", operation="multiply"),
-    "qr, random": arm("qr", operation="multiply", assignment="random"),
-    "qr, cluster": arm("qr", operation="multiply", assignment="cluster"),
-    "qr, cluster, no tier": arm("qr", operation="multiply", assignment="cluster", tier=0),
-    "qr, cluster, condition multiply": arm("qr", operation="multiply", condition="multiply", assignment="cluster"),
+    "qr multiply, full": arm("qr", "full", operation="multiply"),
+    "qr multiply": arm("qr", operation="multiply"),
+    "qr multiply, random": arm("qr", operation="multiply", assignment="random"),
+    "qr multiply, cluster": arm("qr", operation="multiply", assignment="cluster"),
+    "qr multiply, cluster, no tier": arm("qr", operation="multiply", assignment="cluster", tier=0),
+    "qr multiply, cluster, condition multiply": arm(
+        "qr", operation="multiply", condition="multiply", assignment="cluster"
+    ),
     "qr add, cluster": arm("qr", operation="add", assignment="cluster"),
     "qr add": arm("qr", operation="add"),
     "qr concat, cluster": arm("qr", operation="concat", assignment="cluster"),
@@ -210,6 +213,8 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="where prepared data is kept between calls")
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_intermixed_args()
+    transformers_logging.set_verbosity_error()  # it reports every new head
+    transformers_logging.disable_progress_bar()
     arms = options.arm or list(ARMS)
     torch.set_num_threads(options.threads)
     base = [f"data.path={options.path}", "model.size=tiny", *options.settings, f"train.max_steps={options.steps}"]
