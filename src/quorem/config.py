@@ -68,7 +68,7 @@ class HeadSettings:
     """The generator's output."""
 
     kind: str = option(
-        "auto", "full, two_level, digits, or auto: full for dense tables up to 100,000 tokens, else two_level"
+        "auto", "full, two_level, digits, or auto: full for dense tables up to 20,000 tokens, else two_level"
     )
     condition: str = option("mlp", "two_level and digits: how what was chosen enters: mlp or multiply")
     digits: int | None = option(None, "digits: levels of the softmax; default those of a mixed_radix table, else 3")
