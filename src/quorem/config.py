@@ -115,8 +115,10 @@ class ReadingSettings:
     path: str | list[str] = option("", "the file, a folder, a pattern such as data/*.csv, or a list of these")
     format: str = option(
         "auto",
-        "csv, jsonl (an object in each line), text (a document in each line), or auto: by the ending of the name",
+        "csv, jsonl (an object in each line), text (a document in each line), midi (a document in each file), or "
+        "auto: by the ending of the name",
     )
+    midi: str = option("remi", "midi: its words: remi, tsd (events as miditok has them) or chords (a word for each)")
 
     @staticmethod
     def options() -> list[str]:
