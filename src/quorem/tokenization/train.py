@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerFast
 
 from quorem.errors import UserError, did_you_mean
 from quorem.tokenization.encode import check_text
+from quorem.tokenization.item_bpe import item_run_steps, learn_item_runs
 from quorem.tokenization.items import item_steps
 from quorem.tokenization.special import SPECIAL_TOKENS
 from quorem.tokenization.steps import NORMALIZATIONS, Steps, text_steps
@@ -39,6 +40,7 @@ TOKENIZERS: dict[str, Kind] = {
     "words": Kind(learn_words, text_steps, ("normalization", "lowercase", "strip_accents")),
     "wordpiece": Kind(learn_wordpieces, text_steps, ("normalization", "lowercase", "strip_accents")),
     "items": Kind(learn_words, item_steps, ("separator",)),
+    "item_bpe": Kind(learn_item_runs, item_run_steps, ("separator",)),
 }
 
 
