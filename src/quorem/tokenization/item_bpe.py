@@ -17,9 +17,14 @@ from quorem.tokenization.items import parse_separator
 from quorem.tokenization.special import SPECIAL_TOKENS
 from quorem.tokenization.steps import Steps
 
-FIRST_SYMBOL = 0x10000  # code point that stands for the most frequent item while runs are learned
+FIRST_SYMBOL = 0x10000
+"""The code point that stands for the most frequent item while runs are learned; the others follow."""
 MOST_ITEMS = 0x110000 - FIRST_SYMBOL
-FEWEST = 2  # a run that occurs once is a copy of the data, not something learned
+LONGEST = 16
+"""Items in a run, at most: longer ones are phrases of single texts, and the library's table takes some 300 bytes of memory
+for each letter of the vocabulary (364 MB for 20,000 tokens of REMI; without this limit gigabytes)."""
+FEWEST = 2
+"""How often a pair occurs to be joined, at least: a run that occurs once is a copy of the data."""
 
 
 def item_run_steps(*, separator: str | None) -> Steps:
@@ -98,6 +103,7 @@ def learn_item_runs(counts: Counter[str], *, vocab_size: int, min_frequency: int
         vocab_size=vocab_size,
         min_frequency=max(FEWEST, min_frequency),
         special_tokens=[*SPECIAL_TOKENS, *spelled],
+        max_token_length=LONGEST,
         show_progress=False,
     )
     tokenizer = Tokenizer(BPE())

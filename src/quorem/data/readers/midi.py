@@ -98,6 +98,10 @@ def event_words(score: "Score", spelling: str) -> list[str]:
     Raises:
         UserError: if miditok is not installed.
     """
+    for (
+        track
+    ) in score.tracks:  # the library keeps the file's order of notes that start together, unless it joins tracks
+        track.notes.sort(lambda note: (note.time, note.pitch, note.duration))
     return list(_library(spelling)(score).tokens)
 
 
