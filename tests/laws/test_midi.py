@@ -26,7 +26,8 @@ TUNE = [  # start and length in quarters, pitch, velocity
 ]
 CHORDS = "60.64 +12 67 +6 0.60 +30 126"
 REMI = (
-    "Bar_None TimeSig_4/4 Position_0 Program_25 Pitch_60 Velocity_95 Duration_1.0.8 Pitch_64 Velocity_95 Duration_1.0.8 "
+    "Bar_None TimeSig_4/4 Position_0 Program_25 Pitch_60 Velocity_95 Duration_1.0.8 "
+    "Pitch_64 Velocity_95 Duration_1.0.8 "
     "Position_8 Pitch_67 Velocity_95 Duration_0.4.8 "
     "Position_12 Pitch_0 Velocity_127 Duration_0.4.8 Pitch_60 Velocity_95 Duration_0.4.8 "
     "Bar_None TimeSig_4/4 Position_0 Pitch_126 Velocity_3 Duration_2.0.8"

@@ -21,8 +21,8 @@ FIRST_SYMBOL = 0x10000
 """The code point that stands for the most frequent item while runs are learned; the others follow."""
 MOST_ITEMS = 0x110000 - FIRST_SYMBOL
 LONGEST = 16
-"""Items in a run, at most: longer ones are phrases of single texts, and the library's table takes some 300 bytes of memory
-for each letter of the vocabulary (364 MB for 20,000 tokens of REMI; without this limit gigabytes)."""
+"""Items in a run, at most: longer ones are phrases of single texts, and the library's table takes some 300 bytes for
+each letter of the vocabulary (364 MB for 20,000 tokens of REMI; without this limit gigabytes)."""
 FEWEST = 2
 """How often a pair occurs to be joined, at least: a run that occurs once is a copy of the data."""
 
@@ -103,7 +103,7 @@ def learn_item_runs(counts: Counter[str], *, vocab_size: int, min_frequency: int
         vocab_size=vocab_size,
         min_frequency=max(FEWEST, min_frequency),
         special_tokens=[*SPECIAL_TOKENS, *spelled],
-        max_token_length=LONGEST,
+        max_token_length=LONGEST + 1,  # the trainer stays below it
         show_progress=False,
     )
     tokenizer = Tokenizer(BPE())

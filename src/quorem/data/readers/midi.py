@@ -92,8 +92,9 @@ def event_words(score: "Score", spelling: str) -> list[str]:
     A note is Pitch_60 Velocity_95 Duration_1.0.8, with Program_25 before it where the instrument changes (-1 is the
     drums, whose pitches are PitchDrum_38). Time is Bar_None, TimeSig_4/4 and Position_16 in REMI, and
     TimeShift_0.4.8 and, where it changes, TimeSig_4/4 in TSD. Times and durations are rounded to eighths of a quarter
-    note (quarters of it beyond four), velocities to 32 values, as the library does if nothing is set; unlike there all
-    pitches from 0 to 126 and time signatures over 1, 2, 4, 8, 16 and 32 are kept. Tempo, pedal and other controls are left out.
+    note (quarters of it beyond four), velocities to 32 values, as the library does if nothing is set; unlike there
+    pitches from 0 to 126 and time signatures over 1, 2, 4, 8, 16 and 32 are kept. Tempo, pedal and other controls are
+    left out, and so is pitch 127, which the library cannot write.
 
     Raises:
         UserError: if miditok is not installed.
@@ -128,11 +129,8 @@ def chord_words(score: "Score") -> list[str]:
 
 def _read_document(path: Path, score: "Score", midi: str, counts: RowCounts) -> Iterator[Document]:
     counts.read += 1
-    if not score.note_num():
-        words = []
-    else:
-        words = chord_words(score) if midi == "chords" else event_words(score, midi)
-    if not words:
+    words = chord_words(score) if midi == "chords" else event_words(score, midi)
+    if not any(word[0].isdigit() or word.startswith("Pitch") for word in words):
         counts.skipped += 1
         return
     counts.used += 1
