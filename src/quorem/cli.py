@@ -102,7 +102,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="files, folders or quoted patterns: CSV, .jsonl, .txt with a document in each line; or data.path",
     )
     command.add_argument("--text-column", help="the CSV's column, or the key, of text (data.text_column)")
-    command.add_argument("--tokenizer", metavar="KIND", help="words, wordpiece or items (tokenizer.kind)")
+    command.add_argument("--tokenizer", metavar="KIND", help="words, wordpiece, items or item_bpe (tokenizer.kind)")
     command.add_argument("--out", required=True, type=Path, help="the run folder to write")
 
     command = _add(commands, "finetune", "fine-tune a pre-trained run to classify texts", _finetune, FinetuneConfig())

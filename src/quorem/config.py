@@ -118,7 +118,9 @@ class ReadingSettings:
         "csv, jsonl (an object in each line), text (a document in each line), midi (a document in each file), or "
         "auto: by the ending of the name",
     )
-    midi: str = option("remi", "midi: its words: remi, tsd (events as miditok has them) or chords (a word for each)")
+    midi: str = option(
+        "remi", "midi: its words: remi or tsd (events, as miditok has them), or chords (a word for each)"
+    )
 
     @staticmethod
     def options() -> list[str]:
@@ -138,12 +140,19 @@ class DataSettings(ReadingSettings):
 class TokenizerSettings:
     """How text becomes tokens."""
 
-    kind: str = option("words", "words, wordpiece, or items: what stands between separators, kept exactly")
-    separator: str | None = option(None, "items: what separates them, such as , or \\t; whitespace if not given")
+    kind: str = option(
+        "words",
+        "words, wordpiece, items (what stands between separators, kept exactly) or item_bpe (frequent runs of them)",
+    )
+    separator: str | None = option(
+        None, "items, item_bpe: what separates them, such as , or \\t; whitespace if not given"
+    )
     lowercase: bool = option(True, "fold case")
     strip_accents: bool = option(False, "drop accents and other combining marks")
     normalization: str = option("nfc", "Unicode normalisation: nfc, nfkc or none")
-    min_frequency: int = option(1, "words, items: a rarer one is unknown; wordpiece: a rarer pair is not joined")
+    min_frequency: int = option(
+        1, "words, items: a rarer one is unknown; wordpiece: a rarer pair is not joined; item_bpe: both"
+    )
 
 
 @dataclass(frozen=True)
