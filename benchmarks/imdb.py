@@ -28,9 +28,10 @@ from sklearn.preprocessing import StandardScaler
 from transformers import AutoModel
 from transformers.utils import logging as transformers_logging
 
-from quorem.config import FinetuneConfig, override
+from quorem.config import override
 from quorem.data.batches import collate
 from quorem.finetune import finetune, load_examples, model_folder, resolve
+from quorem.settings import FinetuneConfig
 from quorem.tasks.classification import split
 from quorem.tokenization import load_tokenizer
 from quorem.train import autocast_dtype

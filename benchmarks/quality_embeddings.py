@@ -31,7 +31,7 @@ from transformers import PreTrainedTokenizerFast
 from transformers.utils import logging as transformers_logging
 
 import quorem  # noqa: F401
-from quorem.config import FinetuneConfig, PretrainConfig, override, to_mapping
+from quorem.config import override, to_mapping
 from quorem.data.documents import Document
 from quorem.data.readers import READERS, choose_format
 from quorem.data.rows import PackedRows
@@ -42,6 +42,7 @@ from quorem.objective import mask_tokens
 from quorem.pretrain import arrange
 from quorem.recipes import resolve
 from quorem.runs import Run, fingerprint_files
+from quorem.settings import FinetuneConfig, PretrainConfig
 from quorem.tasks.pretraining import PretrainProgram, build_pretraining_optimizer
 from quorem.tokenization import fingerprint, load_tokenizer, save_tokenizer, train_tokenizer
 from quorem.train import autocast_dtype, fit

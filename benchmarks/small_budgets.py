@@ -22,7 +22,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import torch
 
 import quorem  # noqa: F401
-from quorem.config import PretrainConfig, override, to_mapping
+from quorem.config import override, to_mapping
 from quorem.data.readers.csv import read_csv
 from quorem.data.rows import PackedRows
 from quorem.data.shards import Shards, write_shards
@@ -30,6 +30,7 @@ from quorem.objective import mask_tokens
 from quorem.pretrain import prepare
 from quorem.recipes import resolve
 from quorem.runs import Run
+from quorem.settings import PretrainConfig
 from quorem.tasks.pretraining import PretrainProgram, build_pretraining_optimizer
 from quorem.tokenization import load_tokenizer
 from quorem.train import autocast_dtype, fit

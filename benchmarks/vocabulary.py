@@ -23,11 +23,12 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import torch
 from memory import peak_mb
 
-from quorem.config import PretrainConfig, from_mapping
+from quorem.config import from_mapping
 from quorem.objective import mask_tokens, total_loss
 from quorem.optim import build_optimizer, parameter_groups
 from quorem.presets import NEVER_TARGETS
 from quorem.recipes import resolve
+from quorem.settings import PretrainConfig
 from quorem.tasks.pretraining import build_electra
 from quorem.train import autocast_dtype
 

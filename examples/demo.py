@@ -20,7 +20,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
 from quorem.cli import main
-from quorem.config import LabelledDataSettings
+from quorem.settings import LabelledDataSettings
 from quorem.tasks.classification import split
 
 FOLDER = Path("runs/demo")

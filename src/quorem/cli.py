@@ -13,7 +13,7 @@ from typing import Any
 from transformers.utils import logging as transformers_logging
 
 from quorem import __version__
-from quorem.config import FinetuneConfig, PrepareConfig, PretrainConfig, leaves, load, override
+from quorem.config import leaves, load, override
 from quorem.describe import describe, described
 from quorem.errors import UserError
 from quorem.finetune import finetune
@@ -22,6 +22,7 @@ from quorem.predict import predict
 from quorem.prepare import load_prepared, merge, prepare, summary
 from quorem.pretrain import pretrain
 from quorem.samples import entropies, write_reviews, write_sessions
+from quorem.settings import FinetuneConfig, PrepareConfig, PretrainConfig
 
 CATALOGUE_SIZE = 100_000  # of `quorem sample items`
 SETTING = re.compile(r"[A-Za-z_]\w*(\.\w+)*=")  # section.key=value, anywhere on the line
@@ -103,7 +104,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="files, folders or quoted patterns: CSV, .jsonl, .txt with a document in each line; or data.path",
     )
     command.add_argument("--text-column", help="the CSV's column, or the key, of text (data.text_column)")
-    command.add_argument("--tokenizer", metavar="KIND", help="words, wordpiece or items (tokenizer.kind)")
+    command.add_argument("--tokenizer", metavar="KIND", help="words, wordpiece, items or item_bpe (tokenizer.kind)")
     command.add_argument("--out", required=True, type=Path, help="the run folder to write")
 
     command = _add(commands, "prepare", "make a tokenizer and token shards, to pre-train on", _prepare, PrepareConfig())

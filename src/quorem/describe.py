@@ -8,13 +8,13 @@ import torch
 from torch import nn
 
 from quorem.attributes import read_attributes
-from quorem.config import PretrainConfig
 from quorem.embeddings import DenseEmbedding, TokenEmbedding
 from quorem.embeddings.disentangled import DisentangledEmbedding
 from quorem.modeling import QuoremForMaskedLM, QuoremForPreTraining
 from quorem.objective import Electra
 from quorem.presets import network_configs
 from quorem.recipes import resolve
+from quorem.settings import PretrainConfig
 
 BYTES = 4  # float32
 TRAINED_BYTES = 4 * BYTES  # weight, gradient and Adam's two moments

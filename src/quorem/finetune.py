@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from transformers import PreTrainedTokenizerFast
 
 from quorem.classifier import CLASSIFIER_HEADS, QuoremForSequenceClassification
-from quorem.config import FinetuneConfig, PretrainConfig, load, to_mapping
+from quorem.config import load, to_mapping
 from quorem.configuration import POOLED_LAYERS, POOLINGS, QuoremConfig
 from quorem.data.batches import WEIGHTS, step_seed
 from quorem.data.documents import RowCounts
@@ -20,6 +20,7 @@ from quorem.optim import LAYER_DECAY_VARIANTS, build_optimizer, layerwise_lr, pa
 from quorem.presets import preset
 from quorem.recipes import check_number, check_train
 from quorem.runs import Run, fingerprint_files
+from quorem.settings import FinetuneConfig, PretrainConfig
 from quorem.tasks.classification import (
     TRUNCATIONS,
     ClassificationProgram,

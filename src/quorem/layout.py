@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 
-from quorem.config import EmbeddingSettings, ModelSettings
 from quorem.embeddings import EMBEDDINGS, Assignment
 from quorem.embeddings.assignment import square_divisor
 from quorem.embeddings.chinese_remainder import coprime_moduli
@@ -24,6 +23,7 @@ from quorem.heads import HEADS
 from quorem.heads.condition import CONDITIONS
 from quorem.heads.full import FACTORISES
 from quorem.order import ORDERS
+from quorem.settings import EmbeddingSettings, ModelSettings
 from quorem.tokenization.special import SPECIAL_IDS
 
 BYTES = 4  # of a float32 and of an int32

@@ -12,11 +12,12 @@ from typing import Any
 
 import yaml
 
-from quorem.config import FinetuneConfig, LabelledDataSettings, PretrainConfig, leaves, load, override
+from quorem.config import leaves, load, override
 from quorem.errors import UserError, did_you_mean
 from quorem.finetune import finetune
 from quorem.pretrain import pretrain
 from quorem.samples import write_reviews
+from quorem.settings import FinetuneConfig, LabelledDataSettings, PretrainConfig
 
 logger = logging.getLogger(__name__)
 

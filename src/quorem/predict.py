@@ -10,11 +10,12 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 from quorem.classifier import QuoremForSequenceClassification
-from quorem.config import FinetuneConfig, LabelledDataSettings, load
+from quorem.config import load
 from quorem.data.readers import READERS, choose_format
 from quorem.data.readers.csv import delimiter, read_rows
 from quorem.errors import UserError
 from quorem.finetune import load_classifier_model
+from quorem.settings import FinetuneConfig, LabelledDataSettings
 from quorem.tasks.classification import count_unknown, encode_rows, probabilities, tell_unknown
 from quorem.tokenization import load_tokenizer
 from quorem.train import autocast_dtype

@@ -14,13 +14,14 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerFast
 
-from quorem.config import PrepareConfig, TokenizerSettings, to_mapping
+from quorem.config import to_mapping
 from quorem.data.documents import RowCounts
 from quorem.data.shards import ShardMeta, Shards, merge_shards, write_shards
 from quorem.data.source import Source
 from quorem.errors import UserError
 from quorem.recipes import check_tokenizer
 from quorem.runs import whole_folder, write_text
+from quorem.settings import PrepareConfig, TokenizerSettings
 from quorem.tokenization import SPECIAL_TOKENS, fingerprint, load_tokenizer, save_tokenizer, train_tokenizer
 
 logger = logging.getLogger(__name__)

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from quorem.config import ModelSettings, NetworkSettings
 from quorem.configuration import INITIALIZERS, POSITIONS, QuoremConfig
 from quorem.errors import UserError, check_choice
 from quorem.layout import lay_out
+from quorem.settings import ModelSettings, NetworkSettings
 from quorem.tokenization.special import SPECIAL_TOKENS
 
 NEVER_TARGETS = [i for i, token in enumerate(SPECIAL_TOKENS) if token != "[UNK]"]  # the reference may mask [UNK] too

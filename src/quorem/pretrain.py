@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from quorem.attributes import read_attributes, store_attributes, stored_attributes
-from quorem.config import PretrainConfig, to_mapping
+from quorem.config import to_mapping
 from quorem.data.shards import Shards
 from quorem.data.source import Source
 from quorem.describe import described
@@ -20,6 +20,7 @@ from quorem.prepare import facts_of, is_prepared, load_prepared, prepare_data
 from quorem.presets import network_configs
 from quorem.recipes import resolve
 from quorem.runs import Run, fingerprint_files
+from quorem.settings import PretrainConfig
 from quorem.tasks.pretraining import PretrainProgram, build_pretraining_optimizer
 from quorem.tokenization import fingerprint, save_tokenizer
 from quorem.train import fit, hardware

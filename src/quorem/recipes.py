@@ -6,13 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from quorem.config import PretrainConfig, TokenizerSettings, TrainSettings
 from quorem.data.readers import READERS
 from quorem.data.rows import ROWS
 from quorem.errors import UserError, check_choice
 from quorem.layout import filled
 from quorem.optim import SCHEDULES
 from quorem.presets import network_configs, preset
+from quorem.settings import PretrainConfig, TokenizerSettings, TrainSettings
 from quorem.tokenization.special import SPECIAL_IDS
 from quorem.tokenization.train import NORMALIZATIONS, OPTIONS, TOKENIZERS, build_steps
 from quorem.train import PRECISIONS

@@ -14,11 +14,11 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from quorem.config import TrainSettings
 from quorem.data.batches import DROPOUT, step_seed
 from quorem.errors import UserError, check_choice
 from quorem.optim import learning_rate_scale
 from quorem.runs import Run
+from quorem.settings import TrainSettings
 
 logger = logging.getLogger(__name__)
 

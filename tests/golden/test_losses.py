@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from quorem.config import PretrainConfig, override
+from quorem.config import override
 from quorem.data.source import Source
 from quorem.prepare import prepare_data
 from quorem.recipes import resolve
 from quorem.samples import write_reviews
+from quorem.settings import PretrainConfig
 from quorem.tasks.pretraining import PretrainProgram, build_pretraining_optimizer
 from quorem.train import fit
 

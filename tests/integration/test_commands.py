@@ -18,12 +18,13 @@ from transformers import AutoModel, AutoModelForSequenceClassification, AutoToke
 
 from quorem import __version__
 from quorem.cli import main
-from quorem.config import FinetuneConfig, PretrainConfig, dump, from_mapping, leaves, load, override
+from quorem.config import dump, from_mapping, leaves, load, override
 from quorem.data.batches import LengthGroupedOrder
 from quorem.describe import describe
 from quorem.errors import UserError
 from quorem.finetune import build_classifier, load_examples, resolve
 from quorem.recipes import resolve as resolve_pretrain
+from quorem.settings import FinetuneConfig, PretrainConfig
 from quorem.tasks.classification import encode_rows, label_names, scores, split
 from quorem.tasks.pretraining import build_electra
 from quorem.tokenization import load_tokenizer

@@ -8,11 +8,12 @@ import pytest
 import torch
 
 from quorem.classifier import QuoremForSequenceClassification
-from quorem.config import FinetuneConfig, TrainSettings, override
+from quorem.config import override
 from quorem.configuration import QuoremConfig
 from quorem.errors import UserError
 from quorem.finetune import _groups, _size_of, resolve
 from quorem.runs import Run
+from quorem.settings import FinetuneConfig, TrainSettings
 from quorem.train import fit
 
 

@@ -7,10 +7,11 @@ import json
 import pytest
 from transformers import AutoModel, AutoTokenizer
 
-from quorem.config import PretrainConfig, load
+from quorem.config import load
 from quorem.data.shards import Shards
 from quorem.metrics import entropy
 from quorem.samples import entropies
+from quorem.settings import PretrainConfig
 from quorem.tokenization import encode
 
 

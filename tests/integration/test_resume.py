@@ -9,13 +9,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from quorem.config import PretrainConfig, override
+from quorem.config import override
 from quorem.data.source import Source
 from quorem.errors import UserError
 from quorem.prepare import prepare_data
 from quorem.pretrain import pretrain
 from quorem.recipes import resolve
 from quorem.samples import write_reviews
+from quorem.settings import PretrainConfig
 from quorem.tasks.pretraining import PretrainProgram
 
 STEPS, CHECKPOINT_EVERY, LOG_EVERY = 9, 2, 3

@@ -5,11 +5,12 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from quorem.config import PretrainConfig, from_mapping
+from quorem.config import from_mapping
 from quorem.objective import mask_tokens, total_loss
 from quorem.optim import build_optimizer, parameter_groups
 from quorem.presets import NEVER_TARGETS
 from quorem.recipes import resolve
+from quorem.settings import PretrainConfig
 from quorem.tasks.pretraining import build_electra
 
 VOCAB, WIDTH = 1_000_000, 64

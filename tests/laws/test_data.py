@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quorem.config import PretrainConfig, override
+from quorem.config import override
 from quorem.data import shards as shards_module
 from quorem.data.batches import EpochOrder, collate, step_seed
 from quorem.data.documents import Document, RowCounts
@@ -16,6 +16,7 @@ from quorem.data.rows import PackedRows
 from quorem.data.shards import Shards, merge_shards, write_shards
 from quorem.errors import UserError
 from quorem.recipes import resolve
+from quorem.settings import PretrainConfig
 from quorem.tasks.pretraining import build_electra
 from quorem.tokenization import train_tokenizer
 

@@ -342,7 +342,7 @@ ONE_STEP = """
 import json
 import torch
 import quorem
-from quorem.config import EmbeddingSettings, ModelSettings
+from quorem.settings import EmbeddingSettings, ModelSettings
 from quorem.presets import network_configs
 
 def take_one_step(vocab):

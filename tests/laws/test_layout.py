@@ -3,11 +3,12 @@
 import pytest
 import torch
 
-from quorem.config import ModelSettings, from_mapping
+from quorem.config import from_mapping
 from quorem.embeddings import EMBEDDINGS, Assignment
 from quorem.errors import UserError
 from quorem.heads import HEADS
 from quorem.layout import filled, lay_out, parse_bytes, parse_ratio, size_of
+from quorem.settings import ModelSettings
 
 WIDTH = 16
 SCALED = [kind for kind in EMBEDDINGS if kind not in ("dense", "attributes")]  # the others' rows are given

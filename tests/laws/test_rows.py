@@ -6,11 +6,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quorem.config import PretrainConfig, override
+from quorem.config import override
 from quorem.data.batches import VariedOrder
 from quorem.data.rows import ROWS, DocumentRows, IsolatedRows, best_fit, windows
 from quorem.objective import mask_tokens, real_tokens
 from quorem.recipes import resolve
+from quorem.settings import PretrainConfig
 from quorem.tasks.pretraining import build_electra
 
 PAD, CLS, SEP = 0, 2, 3

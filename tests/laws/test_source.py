@@ -2,10 +2,11 @@
 
 import pytest
 
-from quorem.config import DataSettings, LabelledDataSettings, PretrainConfig, override
+from quorem.config import override
 from quorem.data.documents import RowCounts
 from quorem.data.source import Source, find_files
 from quorem.errors import UserError
+from quorem.settings import DataSettings, LabelledDataSettings, PretrainConfig
 
 
 @pytest.fixture

@@ -8,11 +8,11 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from quorem.config import ReadingSettings
 from quorem.data.documents import Document, RowCounts
 from quorem.data.readers import READERS, choose_format, known_format
 from quorem.errors import UserError
 from quorem.runs import fingerprint_files
+from quorem.settings import ReadingSettings
 
 DEFAULT_TEXT_COLUMN = "text"
 

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PreTrainedTokenizerFast
 
-from quorem.config import TrainSettings
 from quorem.data.batches import LengthGroupedOrder, collate
 from quorem.errors import UserError, check_choice
 from quorem.metrics import classification_scores, confusion_matrix
+from quorem.settings import TrainSettings
 from quorem.tokenization import encode
 
 logger = logging.getLogger(__name__)

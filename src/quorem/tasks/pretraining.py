@@ -7,7 +7,6 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 
-from quorem.config import PretrainConfig
 from quorem.data.batches import MASKING, WEIGHTS, step_seed
 from quorem.data.rows import ROWS
 from quorem.data.shards import Shards
@@ -19,6 +18,7 @@ from quorem.optim import build_optimizer, parameter_groups
 from quorem.order import frequency_order
 from quorem.presets import network_configs
 from quorem.recipes import RECIPES
+from quorem.settings import PretrainConfig
 
 
 class PretrainProgram:

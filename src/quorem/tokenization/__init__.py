@@ -1,4 +1,4 @@
-"""Training, using and keeping tokenizers: whole words, WordPieces or items, as Hugging Face fast tokenizers."""
+"""Training, using and keeping tokenizers: words, WordPieces, items, runs of items, as Hugging Face fast tokenizers."""
 
 from quorem.tokenization.encode import encode
 from quorem.tokenization.files import fingerprint, load_tokenizer, save_tokenizer

@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerFast
 
 from quorem.errors import UserError, did_you_mean
 from quorem.tokenization.encode import check_text
+from quorem.tokenization.item_bpe import item_run_steps, learn_item_runs
 from quorem.tokenization.items import item_steps
 from quorem.tokenization.special import SPECIAL_TOKENS
 from quorem.tokenization.steps import NORMALIZATIONS, Steps, text_steps
@@ -39,6 +40,7 @@ TOKENIZERS: dict[str, Kind] = {
     "words": Kind(learn_words, text_steps, ("normalization", "lowercase", "strip_accents")),
     "wordpiece": Kind(learn_wordpieces, text_steps, ("normalization", "lowercase", "strip_accents")),
     "items": Kind(learn_words, item_steps, ("separator",)),
+    "item_bpe": Kind(learn_item_runs, item_run_steps, ("separator",)),
 }
 
 
@@ -54,11 +56,14 @@ def train_tokenizer(
     min_frequency: int = 1,
     model_max_length: int | None = None,
 ) -> PreTrainedTokenizerFast:
-    """Learn a vocabulary from texts, read once, one at a time; memory grows with the number of distinct words only.
+    """Learn a vocabulary from texts, read once, one at a time.
+
+    Memory grows with the number of distinct words only; with kind="item_bpe" with all distinct texts.
 
     Texts are split at whitespace, which is dropped, and around each punctuation mark; every other character of any
     script is kept. Scripts written without spaces are best segmented first or cut by kind="wordpiece". With
-    kind="items" texts are split at the separator only and nothing in them is changed. Nothing is random: the same
+    kind="items" texts are split at the separator only and nothing in them is changed; kind="item_bpe" makes frequent
+    runs of such items one token. Nothing is random: the same
     texts, in any order, give the same tokenizer. The size to give a model is len(tokenizer), which may be less than
     vocab_size; called, the tokenizer puts [CLS] before and [SEP] after a text, and pads on the right.
 
@@ -69,7 +74,8 @@ def train_tokenizer(
         lowercase: whether "The" and "the" are one word.
         strip_accents: whether to remove all combining marks. They are vowels in many scripts (Hindi, Thai, Arabic).
         normalization: Unicode form: "nfc", "nfkc" (also unifies full-width and other compatible forms) or "none".
-        separator: for "items": what stands between them, for example ","; whitespace if None. See `item_steps`.
+        separator: for "items" and "item_bpe": what stands between items, for example ","; whitespace if None. See
+            `item_steps`.
         min_frequency: rarer words (for "wordpiece": rarer pairs of pieces) get no token of their own; at least 1.
         model_max_length: tokens, the special ones included, at which the tokenizer truncates when asked to.
 

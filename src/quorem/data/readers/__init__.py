@@ -11,6 +11,7 @@ from typing import NamedTuple
 from quorem.data.documents import Document
 from quorem.data.readers.csv import read_csv
 from quorem.data.readers.jsonl import read_jsonl
+from quorem.data.readers.midi import read_midi
 from quorem.data.readers.text import read_text
 from quorem.errors import check_choice
 
@@ -35,6 +36,7 @@ READERS: dict[str, Reader] = {
     "csv": Reader(read_csv, (".csv", ".tsv"), has_columns=True),
     "jsonl": Reader(read_jsonl, (".jsonl", ".ndjson"), has_columns=True),
     "text": Reader(read_text, (".txt",), has_columns=False),
+    "midi": Reader(read_midi, (".mid", ".midi"), has_columns=False, options=("midi",)),
 }
 COMPRESSIONS = (".gz",)
 FORMATS = {ending: name for name, reader in READERS.items() for ending in reader.endings}

@@ -30,7 +30,7 @@ def decode_lines(path: Path) -> Iterator[str]:
             the line in question for bytes that are not UTF-8, a NUL byte or a damaged gzip file.
     """
     line, offset = 0, 0  # offset: byte at which the line starts, after unzipping
-    with _open(path) as stream:
+    with open_data(path) as stream:
         try:
             for line, raw in enumerate(stream, start=1):
                 yield _decode_line(path, line, offset, raw)
@@ -80,7 +80,12 @@ def _decode_line(path: Path, line: int, offset: int, raw: bytes) -> str:
         ) from error
 
 
-def _open(path: Path) -> gzip.GzipFile | BufferedReader:
+def open_data(path: Path) -> gzip.GzipFile | BufferedReader:
+    """The bytes of a file, gunzipped if its name ends in .gz.
+
+    Raises:
+        UserError: if it is missing, a folder or unreadable.
+    """
     try:
         if path.is_dir():
             raise UserError(f"{path} is a folder: give the file itself.")

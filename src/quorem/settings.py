@@ -1,0 +1,263 @@
+"""The settings of a run, section by section, with their defaults and the lines that --help shows."""
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any
+
+
+def option(default: Any, description: str) -> Any:
+    """A setting with its default and the line that --help shows."""
+    return field(default=default, metadata={"help": description})
+
+
+def section(kind: type) -> Any:
+    """A nested group of settings."""
+    return field(default_factory=kind)
+
+
+@dataclass(frozen=True)
+class EmbeddingSettings:
+    """The token table."""
+
+    kind: str = option(
+        "dense",
+        "dense (a row for each token), qr (quotient-remainder), mixed_radix, chinese_remainder, attributes, path, "
+        "hashing, hash_embedding, low_rank or memcom",
+    )
+    budget: str | None = option(None, "bytes of the table and its index, for example 20MB; the rest follows from it")
+    compression: str | None = option(None, "the same as a ratio to the dense table, for example 20x")
+    tier: int | None = option(
+        None, "most frequent tokens with a row of their own; default 8 sqrt(vocab_size), or all the budget leaves"
+    )
+    operation: str | None = option(
+        None,
+        "partitions: how rows are combined: add, multiply or concat; default add, or multiply where it is needed: for "
+        "a rank above 1 or a full softmax",
+    )
+    rank: int | None = option(None, "multiply: how many products are summed, default 1; low_rank: width of the rows")
+    divisor: int | None = option(None, "qr and path: ids per quotient; default the fewest parameters")
+    digits: int = option(2, "mixed_radix and chinese_remainder: partitions")
+    moduli: str | None = option(None, "the same: their moduli, as 97,101; default the fewest rows")
+    hidden: int = option(0, "path: width of the hidden layer; 0 for linear functions")
+    rows: int | None = option(None, "hashing, hash_embedding, memcom: shared rows")
+    functions: int = option(2, "hash_embedding: hash functions")
+    attributes_file: str | None = option(
+        None, "kind=attributes: CSV with a header, the token in its first column and its attributes in the others"
+    )
+    assignment: str | None = option(
+        None,
+        "which tokens share rows: ids ordered by frequency (as counted in the data), identity, random, cluster (tokens "
+        "in like contexts together) or file; default cluster for qr, mixed_radix and the levels of a dense "
+        "table's softmax, up to two million tokens; else frequency",
+    )
+    assignment_file: str | None = option(None, "assignment=file: text file with a token in each line")
+
+
+@dataclass(frozen=True)
+class HeadSettings:
+    """The generator's output."""
+
+    kind: str = option(
+        "auto", "full, two_level, digits, or auto: full for dense tables up to 20,000 tokens, else two_level"
+    )
+    condition: str = option("mlp", "two_level and digits: how what was chosen enters: mlp or multiply")
+    digits: int | None = option(None, "digits: levels of the softmax; default those of a mixed_radix table, else 3")
+
+
+@dataclass(frozen=True)
+class NetworkSettings:
+    """Sizes of one network that differ from the preset's."""
+
+    hidden_size: int | None = option(None, "width of the encoder")
+    num_hidden_layers: int | None = option(None, "layers")
+    num_attention_heads: int | None = option(None, "attention heads")
+    attention_head_size: int | None = option(None, "width of a head")
+    intermediate_size: int | None = option(None, "width of the feed-forward layer")
+
+
+@dataclass(frozen=True)
+class GeneratorSettings(NetworkSettings):
+    """Sizes of the generator that differ from the preset's."""
+
+    embedding_size: int | None = option(None, "width of its token vectors where embeddings are not shared")
+    dropout: float | None = option(None, "its dropout, on while it fills in words; model.dropout if not given")
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """The two networks."""
+
+    size: str = option("small", "preset: tiny, small, small++, base, large or origin")
+    vocab_size: int = option(30522, "largest vocabulary, special tokens included")
+    embedding_size: int | None = option(None, "width of a token's vector; the preset's if not given")
+    positions: str | None = option(None, "absolute, rotary or alibi; the preset's if not given")
+    initializer: str | None = option(None, "bert (0.02) or width (scaled by width); the preset's if not given")
+    dropout: float | None = option(None, "dropout in pre-training; the preset's if not given")
+    shared_embeddings: bool = option(True, "generator and discriminator share their embeddings")
+    disentangled_embeddings: bool | None = option(
+        None, "shared token vectors feel the generator's loss only (DeBERTaV3); the preset's if not given"
+    )
+    embedding: EmbeddingSettings = section(EmbeddingSettings)
+    head: HeadSettings = section(HeadSettings)
+    generator: GeneratorSettings = section(GeneratorSettings)
+    discriminator: NetworkSettings = section(NetworkSettings)
+
+
+@dataclass(frozen=True)
+class ReadingSettings:
+    """Which files are read, and how."""
+
+    path: str | list[str] = option("", "the file, a folder, a pattern such as data/*.csv, or a list of these")
+    format: str = option(
+        "auto",
+        "csv, jsonl (an object in each line), text (a document in each line), midi (a document in each file), or "
+        "auto: by the ending of the name",
+    )
+    midi: str = option(
+        "remi", "midi: its words: remi or tsd (events, as miditok has them), or chords (a word for each)"
+    )
+
+    @staticmethod
+    def options() -> list[str]:
+        """Names of the settings that only some formats have."""
+        return [item.name for item in dataclasses.fields(ReadingSettings) if item.name not in ("path", "format")]
+
+
+@dataclass(frozen=True)
+class TextDataSettings(ReadingSettings):
+    """What is read for its text alone."""
+
+    text_column: str | None = option(None, "csv and jsonl: its column or key of text, default text")
+
+
+@dataclass(frozen=True)
+class DataSettings(TextDataSettings):
+    """What pre-training reads: data files, or a folder of `quorem prepare`."""
+
+    max_length: int | None = option(None, "tokens in a row, special tokens included; the preset's if not given")
+    rows: str = option(
+        "packed",
+        "packed (documents end to end, no padding), isolated (whole documents side by side that do not see each other) "
+        "or documents (a row each; a batch has batch_size rows of max_length tokens, or as many shorter ones)",
+    )
+
+
+@dataclass(frozen=True)
+class TokenizerSettings:
+    """How text becomes tokens."""
+
+    kind: str = option(
+        "words",
+        "words, wordpiece, items (what stands between separators, kept exactly) or item_bpe (frequent runs of them)",
+    )
+    separator: str | None = option(
+        None, "items, item_bpe: what separates them, such as , or \\t; whitespace if not given"
+    )
+    lowercase: bool = option(True, "fold case")
+    strip_accents: bool = option(False, "drop accents and other combining marks")
+    normalization: str = option("nfc", "Unicode normalisation: nfc, nfkc or none")
+    min_frequency: int = option(
+        1, "words, items: a rarer one is unknown; wordpiece: a rarer pair is not joined; item_bpe: both"
+    )
+
+
+@dataclass(frozen=True)
+class ObjectiveSettings:
+    """ELECTRA's objective."""
+
+    recipe: str = option("modern", "modern, or google: its Adam, schedule and 85/15 masking")
+    mask_rate: float | None = option(None, "share of tokens to mask; the preset's if not given")
+    keep_rate: float | None = option(None, "share of chosen tokens left visible; the recipe's if not given")
+    rtd_weight: float = option(50.0, "weight of the discriminator's loss; the generator's is 1")
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """The training loop."""
+
+    max_steps: int | None = option(None, "stop after so many steps; by default, after `epochs`")
+    epochs: float = option(1.0, "passes over the data")
+    batch_size: int = option(32, "rows in a step, over all processes and micro-batches")
+    micro_batch_size: int | None = option(None, "rows in memory at once; batch_size if not given")
+    learning_rate: float | None = option(None, "peak learning rate; the recipe's and preset's if not given")
+    generator_learning_rate: float | None = option(
+        None, "peak rate of the generator's own weights; as above if not given"
+    )
+    warmup: float = option(0.05, "steps of warm-up: a share of all steps below 1, else a number")
+    schedule: str | None = option(None, "linear, cosine, constant or google; the recipe's if not given")
+    weight_decay: float = option(0.01, "decoupled weight decay")
+    clip_norm: float = option(1.0, "largest global gradient norm")
+    precision: str = option("auto", "bf16, fp32, or auto: bf16 where the processor is fast at it")
+    checkpoint_every: int = option(500, "steps between checkpoints to resume from")
+    keep_checkpoints: int = option(2, "how many of them to keep")
+    log_every: int = option(20, "steps between lines of metrics.jsonl")
+    seed: int = option(0, "seed of everything random")
+
+
+@dataclass(frozen=True)
+class LabelledDataSettings(ReadingSettings):
+    """What fine-tuning reads."""
+
+    text_column: str = option("text", "the column or key of text")
+    label_column: str = option("label", "that of classes: any two or more values")
+    max_length: int = option(256, "tokens of a text, special tokens included")
+    truncation: str = option("head", "what is kept of a longer text: head, tail or both")
+    validation_share: float = option(0.1, "share of rows held out to choose the best epoch and to report on")
+    split_seed: int = option(0, "seed of that split (scikit-learn's train_test_split with this random_state)")
+
+
+@dataclass(frozen=True)
+class ClassifierSettings:
+    """How the pre-trained encoder becomes a classifier."""
+
+    recipe: str = option("paper", "paper (all weights, layer-wise decay) or origin (frozen encoder first, then all)")
+    from_scratch: bool = option(False, "start from new weights: the control that shows what pre-training gives")
+    freeze_encoder: bool = option(False, "train the head only")
+    layer_decay: float | None = option(
+        None, "learning rate of a layer over that of the next; the recipe's if not given"
+    )
+    layer_decay_variant: str = option("fixed", "fixed, or legacy: off by one, as in google-research/electra")
+    head: str = option("paper", "paper (one linear layer) or hf (transformers' two)")
+    pooling: str | None = option(None, "cls, mean or max over tokens; the recipe's if not given")
+    layers: str = option("last", "what is pooled: the last layer, or all, embeddings included, side by side")
+    dropout: float = option(0.1, "dropout of the head and, but for attention, of the encoder")
+    attention_dropout: float | None = option(
+        None, "of its attention; dropout's value if not given, 0 for sizes tiny and origin"
+    )
+
+
+@dataclass(frozen=True)
+class FinetuneConfig:
+    """All settings of `quorem finetune`."""
+
+    pretrained: str = option("", "the pre-training run, or a model folder")
+    data: LabelledDataSettings = section(LabelledDataSettings)
+    classifier: ClassifierSettings = section(ClassifierSettings)
+    train: TrainSettings = field(default_factory=lambda: TrainSettings(epochs=3.0, warmup=0.1, log_every=50))
+
+
+@dataclass(frozen=True)
+class VocabularySettings:
+    """Of section model, what `quorem prepare` needs."""
+
+    vocab_size: int = option(30522, "largest vocabulary, special tokens included")
+
+
+@dataclass(frozen=True)
+class PrepareConfig:
+    """All settings of `quorem prepare`."""
+
+    data: TextDataSettings = section(TextDataSettings)
+    tokenizer: TokenizerSettings = section(TokenizerSettings)
+    model: VocabularySettings = section(VocabularySettings)
+
+
+@dataclass(frozen=True)
+class PretrainConfig:
+    """All settings of `quorem pretrain`."""
+
+    data: DataSettings = section(DataSettings)
+    tokenizer: TokenizerSettings = section(TokenizerSettings)
+    model: ModelSettings = section(ModelSettings)
+    objective: ObjectiveSettings = section(ObjectiveSettings)
+    train: TrainSettings = section(TrainSettings)

@@ -1,0 +1,210 @@
+"""What the reader of MIDI files adds to the stream of documents: which words stand for which notes."""
+
+import builtins
+import gzip
+from pathlib import Path
+
+import pytest
+from symusic import Note, Score, TimeSignature, Track
+
+from quorem.data.documents import Document, RowCounts
+from quorem.data.readers import choose_format, lines, midi
+from quorem.data.readers.midi import SPELLINGS, read_midi
+from quorem.data.source import Source
+from quorem.errors import UserError
+from quorem.settings import DataSettings, LabelledDataSettings
+from quorem.tokenization import SPECIAL_TOKENS
+
+QUARTER = 480
+TUNE = [  # start and length in quarters, pitch, velocity
+    (0, 1, 60, 95),
+    (0, 1, 64, 95),
+    (1, 0.5, 67, 95),
+    (1.5, 0.5, 60, 95),
+    (1.5, 0.5, 0, 127),
+    (4, 2, 126, 1),
+]
+CHORDS = "60.64 +12 67 +6 0.60 +30 126"
+REMI = (
+    "Bar_None TimeSig_4/4 Position_0 Program_25 Pitch_60 Velocity_95 Duration_1.0.8 "
+    "Pitch_64 Velocity_95 Duration_1.0.8 "
+    "Position_8 Pitch_67 Velocity_95 Duration_0.4.8 "
+    "Position_12 Pitch_0 Velocity_127 Duration_0.4.8 Pitch_60 Velocity_95 Duration_0.4.8 "
+    "Bar_None TimeSig_4/4 Position_0 Pitch_126 Velocity_3 Duration_2.0.8"
+)
+TSD = (
+    "TimeSig_4/4 Program_25 Pitch_60 Velocity_95 Duration_1.0.8 Pitch_64 Velocity_95 Duration_1.0.8 "
+    "TimeShift_1.0.8 Pitch_67 Velocity_95 Duration_0.4.8 "
+    "TimeShift_0.4.8 Pitch_0 Velocity_127 Duration_0.4.8 Pitch_60 Velocity_95 Duration_0.4.8 "
+    "TimeShift_2.4.8 Pitch_126 Velocity_3 Duration_2.0.8"
+)
+spellings = pytest.mark.parametrize("spelling", SPELLINGS)
+
+
+def write(path, *tracks, signature=(4, 4), quarter=QUARTER):
+    """A MIDI file; a track is notes as in TUNE, a program and whether it is drums."""
+    score = Score(quarter)
+    score.time_signatures.append(TimeSignature(0, *signature))
+    for notes, program, drums in tracks:
+        track = Track("", program, drums)
+        for start, length, pitch, velocity in notes:
+            track.notes.append(Note(round(start * quarter), round(length * quarter), pitch, velocity))
+        score.tracks.append(track)
+    score.dump_midi(str(path))
+    return path
+
+
+@pytest.fixture
+def tune(tmp_path):
+    return write(tmp_path / "tune.mid", (TUNE, 25, False))
+
+
+def text_of(path, spelling="chords"):
+    (document,) = read_midi(path, midi=spelling)
+    return document.text
+
+
+def failure_of(path, **options):
+    with pytest.raises(UserError) as caught:
+        list(read_midi(path, **options))
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(("spelling", "expected"), [("chords", CHORDS), ("remi", REMI), ("tsd", TSD)])
+def test_a_file_is_one_document_of_words(tune, spelling, expected):
+    assert list(read_midi(tune, midi=spelling)) == [Document(expected, None, 1)]
+    assert list(read_midi(tune)) == [Document(REMI, None, 1)]
+
+
+@spellings
+def test_words_do_not_depend_on_the_resolution_or_the_order_of_tracks_and_gzip_is_undone(tmp_path, tune, spelling):
+    halves = [(TUNE[::2], 25, False), (TUNE[1::2], 25, False)]
+    others = [
+        write(tmp_path / "a.mid", (TUNE, 25, False), quarter=96),
+        write(tmp_path / "b.mid", *halves),
+        write(tmp_path / "c.mid", *reversed(halves)),
+    ]
+    (tmp_path / "d.mid.gz").write_bytes(gzip.compress(tune.read_bytes()))
+    assert {text_of(other, spelling) for other in (*others, tmp_path / "d.mid.gz")} == {text_of(tune, spelling)}
+
+
+@spellings
+def test_no_word_has_a_space_or_is_a_special_token(tune, spelling):
+    text = text_of(tune, spelling)
+    assert text.split() == text.split(" ")
+    assert not {*text.split(), *(word.lower() for word in text.split())} & {*SPECIAL_TOKENS}
+
+
+def test_chords_are_rounded_to_twelfths_and_the_silence_before_them_is_dropped(tmp_path):
+    notes = [(2 + start, 0.1, pitch, 90) for start, pitch in [(0, 72), (1 / 3, 60), (0.35, 55), (0.35, 60), (0.5, 61)]]
+    assert text_of(write(tmp_path / "a.mid", (notes, 0, False))) == "72 +4 55.60 +2 61"
+
+
+def test_instruments_are_named_where_they_change_and_drums_have_no_pitch(tmp_path):
+    path = write(tmp_path / "a.mid", ([(0, 1, 60, 95), (2, 1, 62, 95)], 0, False), ([(1, 1, 38, 95)], 0, True))
+    words = text_of(path, "remi").split()
+    assert [word for word in words if word.startswith(("Program", "Pitch"))] == [
+        *("Program_0", "Pitch_60"),
+        *("Program_-1", "PitchDrum_38"),
+        *("Program_0", "Pitch_62"),
+    ]
+    assert text_of(path) == "60 +24 62"
+
+
+@pytest.mark.parametrize("signature", [(9, 8), (2, 2), (7, 16), (1, 4), (32, 32)])
+def test_time_signatures_are_kept(tmp_path, signature):
+    path = write(tmp_path / "a.mid", (TUNE, 0, False), signature=signature)
+    assert text_of(path, "remi").split()[1] == text_of(path, "tsd").split()[0] == "TimeSig_{}/{}".format(*signature)
+
+
+@spellings
+def test_a_file_without_notes_is_skipped_and_counted(tmp_path, spelling, tune):
+    counts = RowCounts()
+    empty = write(tmp_path / "empty.mid", ([], 0, False))
+    documents = [
+        document for path in (empty, tune, empty) for document in read_midi(path, counts=counts, midi=spelling)
+    ]
+    assert len(documents) == 1
+    assert counts == RowCounts(read=3, used=1, skipped=2)
+    drums = write(tmp_path / "drums.mid", (TUNE, 0, True))
+    assert len(list(read_midi(drums, midi=spelling))) == (spelling != "chords")
+
+
+@pytest.mark.parametrize("change", [slice(-20), slice(40), slice(5), slice(4, None)])
+def test_a_damaged_file_is_named_at_the_call(tune, change):
+    tune.write_bytes(tune.read_bytes()[change])
+    with pytest.raises(UserError, match=r"tune.mid is damaged or not MIDI \(") as caught:
+        read_midi(tune)
+    assert "\n" not in str(caught.value)
+
+
+def test_other_files_are_named(tmp_path, monkeypatch):
+    path = tmp_path / "a.mid"
+    for content, words in ((b"", "is empty"), (b"word\n" * 9, "damaged or not MIDI")):
+        path.write_bytes(content)
+        assert words in failure_of(path)
+    (tmp_path / "a.mid.gz").write_bytes(gzip.compress(b"MThd" * 99)[:-9])
+    assert "not a whole gzip file" in failure_of(tmp_path / "a.mid.gz")
+    assert "does not exist" in failure_of(tmp_path / "none.mid")
+    assert "is a folder" in failure_of(tmp_path)
+
+    def refuse(*_):
+        raise PermissionError
+
+    monkeypatch.setattr(lines, "open", refuse, raising=False)
+    assert "read permission" in failure_of(path)
+
+
+def test_what_has_no_meaning_is_refused(tune):
+    assert "Did you mean remi" in failure_of(tune, midi="rem")
+    assert "no column 'text'" in failure_of(tune, text_column="text")
+    assert "write texts and labels to a CSV" in failure_of(tune, label_column="label")
+    with pytest.raises(UserError, match="no column 'label'"):
+        Source.of(LabelledDataSettings(path=str(tune)), text_column=None, label_column="label").documents()
+    (tune.parent / "a.txt").write_text("a\n")
+    with pytest.raises(UserError, match=r"data.midi=tsd has no meaning for data.format=text"):
+        Source.of(DataSettings(path=str(tune.parent / "a.txt"), midi="tsd"), text_column=None)
+
+
+@pytest.mark.parametrize(("library", "spelling"), [("symusic", "chords"), ("miditok", "remi")])
+def test_a_missing_library_is_named(tune, monkeypatch, library, spelling):
+    load = builtins.__import__
+
+    def refuse(name, *rest):
+        if name == library:
+            raise ImportError(name)
+        return load(name, *rest)
+
+    midi._library.cache_clear()
+    monkeypatch.setattr(builtins, "__import__", refuse)
+    assert "pip install 'quorem[midi]'" in failure_of(tune, midi=spelling)
+
+
+def test_a_folder_is_its_files_in_order(tmp_path):
+    (tmp_path / "deep").mkdir()
+    for name, pitch in (("b.MID", 62), ("a.midi", 61), ("deep/c.mid", 63)):
+        write(tmp_path / name, ([(0, 1, pitch, 90)], 0, False))
+    source = Source.of(DataSettings(path=str(tmp_path), midi="chords"), text_column=None)
+    assert (source.format, source.options["midi"]) == ("midi", "chords")
+    assert [document.text for document in source.documents()] == ["61", "62", "63"]
+    assert choose_format("a.mid.gz") == "midi"
+
+
+@spellings
+def test_real_tunes_give_documents_with_as_many_notes(tmp_path, spelling):
+    archive = Path(__file__).parents[3] / "shared" / "data" / "nottingham" / "nottingham.tar.gz"
+    if not archive.is_file():
+        pytest.skip("../shared/data/nottingham/nottingham.tar.gz is not there")
+    import tarfile
+
+    with tarfile.open(archive) as found:
+        for member in [member for member in found if member.name.endswith(".mid")][:20]:
+            path = tmp_path / "tune.mid"
+            path.write_bytes(found.extractfile(member).read())
+            notes = Score(str(path)).note_num()
+            words = text_of(path, spelling).split()
+            if spelling == "chords":
+                assert 0 <= notes - sum(len(word.split(".")) for word in words if word[0] != "+") <= notes / 10
+            else:
+                assert sum(word.startswith("Pitch_") for word in words) == notes
