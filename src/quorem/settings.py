@@ -48,7 +48,7 @@ class EmbeddingSettings:
         None,
         "which tokens share rows: ids ordered by frequency (as counted in the data), identity, random, cluster (tokens "
         "in like contexts together) or file; default cluster for qr, mixed_radix and the levels of a dense "
-        "table's softmax, up to two million tokens; else frequency",
+        "table's softmax, up to twenty million tokens; else frequency",
     )
     assignment_file: str | None = option(None, "assignment=file: text file with a token in each line")
 
