@@ -34,7 +34,7 @@ import quorem  # noqa: F401
 from quorem.config import override, to_mapping
 from quorem.data.documents import Document
 from quorem.data.readers import READERS, choose_format
-from quorem.data.rows import PackedRows
+from quorem.data.rows import ROWS
 from quorem.data.shards import Shards, write_shards
 from quorem.finetune import finetune
 from quorem.metrics import BinaryMetrics
@@ -114,7 +114,7 @@ def prepare(path: str, config: PretrainConfig, folder: Path) -> None:
 def judge(program: PretrainProgram, shards: Shards, counts: torch.Tensor, *, max_rows: int) -> dict[str, float]:
     """Held-out scores."""
     config = program.config
-    rows = PackedRows(shards, max_length=config.data.max_length or 2, cls_id=2, pad_id=0)
+    rows = ROWS[config.data.rows](shards, max_length=config.data.max_length or 2, cls_id=2, pad_id=0)
     rng, dtype = torch.Generator().manual_seed(0), autocast_dtype(config.train.precision, torch.device("cpu"))
     head, detected, nlls, targets = program.module.generator.generator_lm_head, BinaryMetrics(), [], []
     program.module.eval()
