@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from quorem.attributes import read_attributes, store_attributes, stored_attributes
-from quorem.config import to_mapping
+from quorem.config import leaves, to_mapping
 from quorem.data.shards import Shards
 from quorem.data.source import Source
 from quorem.describe import described
@@ -49,7 +49,9 @@ def pretrain(config: PretrainConfig, out: Path) -> dict[str, Any]:
     """
     config = resolve(config)
     source = None
-    if not is_prepared(config.data.path):
+    if is_prepared(config.data.path):
+        check_nothing_is_left_to_prepare(config)
+    else:
         source = Source.of(config.data, text_column=config.data.text_column)
         source.documents()  # missing files and columns are found before anything is made
         config = replace(config, data=replace(config.data, format=source.format, text_column=source.text_column))
@@ -112,6 +114,22 @@ def pretrain(config: PretrainConfig, out: Path) -> dict[str, Any]:
     result = {**program.last, "parameters": sizes, "vocab_size": len(tokenizer), "verdict": verdict(run.records())}
     run.finish(result)
     return result
+
+
+def check_nothing_is_left_to_prepare(config: PretrainConfig) -> None:
+    """Refuse settings that prepared data has no use for: they would be passed over in silence.
+
+    Raises:
+        UserError: naming the first.
+    """
+    used = ("data.path", "data.max_length", "data.rows")
+    default = {name: value for name, value, _ in leaves(PretrainConfig())}
+    for name, value, _ in leaves(config):
+        if name.startswith(("data.", "tokenizer.")) and name not in used and value != default[name]:
+            raise UserError(
+                f"{name}={value}: {config.data.path} is prepared already, with a tokenizer of its own: leave it out, or "
+                "name the data itself"
+            )
 
 
 def arrange(

@@ -76,6 +76,15 @@ def test_pretraining_on_prepared_data_is_pretraining_on_the_data(quorem, parts, 
     assert losses("run") == losses("raw")
 
 
+@pytest.mark.parametrize(
+    "given", [["--tokenizer", "items"], ["--text-column", "review"], ["tokenizer.lowercase=false"]]
+)
+def test_settings_that_prepared_data_has_no_use_for_are_refused(refused, prepared, tmp_path, given):
+    line = refused("pretrain", prepared, "--out", tmp_path / "run", *given)
+    assert "is prepared already" in line
+    assert not (tmp_path / "run").exists()
+
+
 def test_pretraining_refuses_prepared_data_that_changed_or_is_damaged(
     quorem, refused, parts, prepared, tmp_path, pretrain_settings
 ):
