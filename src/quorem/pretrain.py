@@ -15,6 +15,7 @@ from quorem.config import leaves, to_mapping
 from quorem.data.shards import Shards
 from quorem.data.source import Source
 from quorem.describe import described
+from quorem.errors import UserError
 from quorem.order import check_order, frequency_order, store_order, stored_order, token_order
 from quorem.prepare import facts_of, is_prepared, load_prepared, prepare_data
 from quorem.presets import network_configs
@@ -127,7 +128,7 @@ def check_nothing_is_left_to_prepare(config: PretrainConfig) -> None:
     for name, value, _ in leaves(config):
         if name.startswith(("data.", "tokenizer.")) and name not in used and value != default[name]:
             raise UserError(
-                f"{name}={value}: {config.data.path} is prepared already, with a tokenizer of its own: leave it out, or "
+                f"{name}={value}: {config.data.path} is prepared already, with its own tokenizer: leave it out, or "
                 "name the data itself"
             )
 
