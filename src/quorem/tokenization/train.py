@@ -10,11 +10,13 @@ from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
 from quorem.errors import UserError, did_you_mean
+from quorem.tokenization.bpe import learn_bpe
 from quorem.tokenization.encode import check_text
 from quorem.tokenization.item_bpe import item_run_steps, learn_item_runs
 from quorem.tokenization.items import item_steps
 from quorem.tokenization.special import SPECIAL_TOKENS
-from quorem.tokenization.steps import NORMALIZATIONS, Steps, text_steps
+from quorem.tokenization.steps import NORMALIZATIONS, Steps, character_steps, marked_steps, text_steps
+from quorem.tokenization.unigram import learn_unigram
 from quorem.tokenization.wordpiece import learn_wordpieces
 from quorem.tokenization.words import learn_words
 
@@ -36,9 +38,14 @@ class Kind(NamedTuple):
 OPTIONS: dict[str, Any] = {"normalization": "nfc", "lowercase": True, "strip_accents": False, "separator": None}
 """The options that not every kind has, with their defaults."""
 
+OF_TEXT = ("normalization", "lowercase", "strip_accents")
+
 TOKENIZERS: dict[str, Kind] = {
-    "words": Kind(learn_words, text_steps, ("normalization", "lowercase", "strip_accents")),
-    "wordpiece": Kind(learn_wordpieces, text_steps, ("normalization", "lowercase", "strip_accents")),
+    "words": Kind(learn_words, text_steps, OF_TEXT),
+    "wordpiece": Kind(learn_wordpieces, text_steps, OF_TEXT),
+    "bpe": Kind(learn_bpe, marked_steps, OF_TEXT),
+    "unigram": Kind(learn_unigram, marked_steps, OF_TEXT),
+    "characters": Kind(learn_words, character_steps, OF_TEXT),
     "items": Kind(learn_words, item_steps, ("separator",)),
     "item_bpe": Kind(learn_item_runs, item_run_steps, ("separator",)),
 }
