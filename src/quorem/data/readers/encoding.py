@@ -17,6 +17,11 @@ MARKS = {  # byte order marks; the longer ones first, as one of them begins like
     b"\xfe\xff": "utf-16-be",
 }
 UNMARKED = {"utf-8-sig": "utf-8", "utf-16": "utf-16-le", "utf-32": "utf-32-le"}  # codecs that look for marks themselves
+COMMON = (  # what files are in that are not UTF-8; of those that read a file alike, the first is named
+    *("cp1252", "cp949", "cp932", "euc_jp", "gb18030", "big5", "cp1250", "cp1251", "koi8_r"),
+    *("cp1253", "cp1254", "cp1255", "cp1256", "cp1257", "cp1258", "cp874"),
+)
+WIDE = ("utf_16_le", "utf_16_be")
 SAMPLE = 16_384  # bytes from which the encoding is guessed
 
 
@@ -98,13 +103,17 @@ def guess_codec(path: Path, offset: int) -> str | None:
     from charset_normalizer import from_bytes
 
     with open_data(path) as stream:
-        stream.seek(offset)
+        stream.seek(offset - offset % 4)  # where a character of UTF-16 starts
         sample = stream.read(SAMPLE)
     kept = sample.decode(errors="replace")
     bad = kept.count("\ufffd")
     good = sum(character > "\x7f" for character in kept) - bad
-    best = None if good > bad else from_bytes(sample).best()
-    return None if best is None or best.encoding in ("ascii", "utf_8") else best.encoding
+    best = None if good > bad else from_bytes(sample, cp_isolation=list(WIDE if b"\0" in sample else COMMON)).best()
+    return (
+        None
+        if best is None
+        else next((codec for codec in COMMON if codec in best.could_be_from_charset), best.encoding)
+    )
 
 
 def _find_codec(name: str) -> str:
