@@ -3,6 +3,7 @@
 import gzip
 import json
 import logging
+import re
 
 import pytest
 
@@ -101,10 +102,10 @@ def test_bad_lines_of_text_are_skipped(tmp_path):
 )
 def test_a_file_of_which_no_row_can_be_used_is_an_error(tmp_path, reader, content, columns):
     counts = RowCounts()
-    with pytest.raises(UserError, match="none of its 2 rows can be used, and 2 are bad. The first: "):
+    with pytest.raises(UserError, match=r"none of its 2 rows can be used, and 2 are bad. The first: "):
         list(reader(write(tmp_path, content), **columns, bad_rows="skip", counts=counts))
     assert counts.read == counts.skipped == counts.bad == 2
-    with pytest.raises(UserError, match="data.bad_rows=skp: unknown. Did you mean skip"):
+    with pytest.raises(UserError, match=r"data.bad_rows=skp: unknown. Did you mean skip"):
         list(reader(write(tmp_path, b"text\n{}"), **columns, bad_rows="skp"))
 
 
@@ -159,9 +160,9 @@ def test_an_encoding_is_guessed_and_the_guess_reads_the_file(tmp_path, encoding)
         "cp1251": ["привет мир", "как дела сегодня"],
     }.get(encoding, KOREAN)
     path = write(tmp_path, "\n".join(["plain", *texts]).encode(encoding), "a.txt")
-    with pytest.raises(UserError, match="looks like .*: set data.encoding=") as caught:
+    with pytest.raises(UserError, match=r"set data.encoding=") as caught:
         list(read_text(path))
-    guess = str(caught.value).partition("data.encoding=")[2].partition(".")[0]
+    guess = re.search(r"data.encoding=([\w-]+)", str(caught.value))[1]
     assert [document.text for document in read_text(path, encoding=guess)][1:] == texts
 
 
@@ -173,7 +174,7 @@ def test_one_bad_byte_in_utf8_is_no_other_encoding(tmp_path):
 
 @pytest.mark.parametrize("name", ["cp94", "rot13", "hex", "undefined", "cp037", "punycode", "a\0b", "x" * 99])
 def test_a_codec_that_is_none_is_refused(tmp_path, name):
-    with pytest.raises(UserError, match="data.encoding="):
+    with pytest.raises(UserError, match=r"data.encoding="):
         read_text(write(tmp_path, "a", "a.txt"), encoding=name)
 
 
@@ -206,7 +207,7 @@ def test_a_delimiter_can_be_set_and_goes_before_the_name(tmp_path):
     with pytest.raises(UserError, match=r"split at ';'\) has no column 'text'"):
         read_csv(path, text_column="text", delimiter=";")
     for bad in ("", ",,", '"', "\n", "\\n", "\0"):
-        with pytest.raises(UserError, match="data.delimiter="):
+        with pytest.raises(UserError, match=r"data.delimiter="):
             read_csv(path, text_column="text", delimiter=bad)
 
 
@@ -223,7 +224,7 @@ def test_zstd_is_read_and_damage_named(tmp_path):
         for bad_rows in ("error", "skip"):
             with pytest.raises(UserError, match="not a whole zstd file"):
                 list(read_csv(path, text_column="text", bad_rows=bad_rows))
-    with pytest.raises(UserError, match="add .zst to its name"):
+    with pytest.raises(UserError, match=r"add .zst to its name"):
         read_csv(write(tmp_path, whole), text_column="text")
 
 

@@ -65,7 +65,7 @@ class Encoding:
             place = offset + len(text[:nul].encode(self.codec))
             raise BadRow(
                 f"{self.path}, line {line}: NUL byte at byte offset {place}. Text has none: if the file is UTF-16, "
-                "set data.encoding=utf-16; otherwise remove the byte."
+                f"set data.encoding=utf-16-{'le' if place % 2 else 'be'}; otherwise remove the byte."
             )
         return text
 
@@ -109,11 +109,9 @@ def guess_codec(path: Path, offset: int) -> str | None:
     bad = kept.count("\ufffd")
     good = sum(character > "\x7f" for character in kept) - bad
     best = None if good > bad else from_bytes(sample, cp_isolation=list(WIDE if b"\0" in sample else COMMON)).best()
-    return (
-        None
-        if best is None
-        else next((codec for codec in COMMON if codec in best.could_be_from_charset), best.encoding)
-    )
+    if best is None:
+        return None
+    return next((codec for codec in COMMON if codec in best.could_be_from_charset), best.encoding)
 
 
 def _find_codec(name: str) -> str:
