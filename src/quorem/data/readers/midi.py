@@ -36,7 +36,7 @@ def read_midi(
     """The document of a MIDI file, none if it has no notes; deterministic.
 
     Args:
-        path: the file, gzipped if its name ends in .gz.
+        path: the file, unpacked if its name ends in .gz or .zst.
         text_column: must be None: a MIDI file has no columns. Every reader takes it, so that callers need not know.
         label_column: the same.
         counts: a tally to keep up to date while streaming; a file is a row.
