@@ -129,6 +129,8 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("run_folder", metavar="RUN", help="a run of quorem finetune")
     command.add_argument("csv", help="the data")
     command.add_argument("--text-column", default="text", help="its column of text (default: text)")
+    command.add_argument("--encoding", help="of the data (default: the run's data.encoding)")
+    command.add_argument("--delimiter", help="of the data (default: the run's data.delimiter)")
     command.add_argument("--out", required=True, type=Path, help="the CSV to write")
 
     command = _add(
@@ -229,7 +231,14 @@ def _finetune(options: argparse.Namespace) -> None:
 
 
 def _predict(options: argparse.Namespace) -> None:
-    counts = predict(options.run_folder, options.csv, text_column=options.text_column, out=options.out)
+    counts = predict(
+        options.run_folder,
+        options.csv,
+        text_column=options.text_column,
+        out=options.out,
+        encoding=options.encoding,
+        delimiter=options.delimiter,
+    )
     found = f"{counts['read']} rows, {counts['predicted']} predicted, {counts['empty']} left blank (empty text)"
     print(f"{options.out}: {found}")
 

@@ -5,7 +5,11 @@ from difflib import get_close_matches
 
 
 class UserError(Exception):
-    """Something the user can fix. The command line prints it as one line and exits with code 2."""
+    """Something the user can fix, in one line. The command line prints it and exits with code 2."""
+
+    def __init__(self, message: str) -> None:
+        # What it quotes, such as the name of a column, may have line breaks.
+        super().__init__(" ".join(message.splitlines()))
 
 
 def check_choice(key: str, value: str | None, allowed: Iterable[str]) -> None:

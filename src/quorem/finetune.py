@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerFast
 from quorem.classifier import CLASSIFIER_HEADS, QuoremForSequenceClassification
 from quorem.config import load, to_mapping
 from quorem.configuration import POOLED_LAYERS, POOLINGS, QuoremConfig
+from quorem.data.bad_rows import report_bad_rows
 from quorem.data.batches import WEIGHTS, step_seed
 from quorem.data.documents import RowCounts
 from quorem.data.source import Source
@@ -105,13 +106,15 @@ def finetune(config: FinetuneConfig, out: Path) -> dict[str, Any]:
     source = model_folder(config.pretrained)
     tokenizer = load_tokenizer(source)
     # Before the folder is made: settings and data that cannot be used leave nothing behind.
-    names, examples = load_examples(config, tokenizer)
+    counts = RowCounts()
+    names, examples = load_examples(config, tokenizer, counts)
     training, held_out = split(len(examples), share=config.data.validation_share, seed=config.data.split_seed)
     model = build_classifier(config, source, names)
     limit = model.config.max_position_embeddings
     if model.config.positions == "absolute" and config.data.max_length > limit:
         raise UserError(f"data.max_length={config.data.max_length}: {source} has absolute positions up to {limit}")
     run = Run(out, to_mapping(config))
+    report_bad_rows(counts, out)
     weights = fingerprint_files(source / "model.safetensors", source / "tokenizer.json")
     inputs = {"data": Source.of(config.data, text_column=config.data.text_column).fingerprint(), "pretrained": weights}
     run.write_environment(inputs=inputs, seed=config.train.seed, **hardware(config.train.precision))
@@ -154,13 +157,20 @@ def model_folder(pretrained: str | Path) -> Path:
     )
 
 
-def load_examples(config: FinetuneConfig, tokenizer: PreTrainedTokenizerFast) -> tuple[list[str], Examples]:
+def load_examples(
+    config: FinetuneConfig, tokenizer: PreTrainedTokenizerFast, counts: RowCounts | None = None
+) -> tuple[list[str], Examples]:
     """The classes and all usable rows of the data.
+
+    Args:
+        config: the settings.
+        tokenizer: of the encoder.
+        counts: a tally to keep.
 
     Raises:
         UserError: for a file or labels that cannot be used.
     """
-    data, counts = config.data, RowCounts()
+    data, counts = config.data, RowCounts() if counts is None else counts
     texts, labels = [], []
     source = Source.of(data, text_column=data.text_column, label_column=data.label_column)
     for document in source.documents(counts):

@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerFast
 from quorem.classifier import QuoremForSequenceClassification
 from quorem.config import load
 from quorem.data.readers import READERS, choose_format
-from quorem.data.readers.csv import delimiter, read_rows
+from quorem.data.readers.csv import delimiter_of, find_delimiter, read_csv, read_rows
 from quorem.errors import UserError
 from quorem.finetune import load_classifier_model
 from quorem.settings import FinetuneConfig, LabelledDataSettings
@@ -25,7 +25,14 @@ ROWS_AT_ONCE = 2_000
 
 
 def predict(
-    run: str | Path, path: str | Path, *, text_column: str, out: str | Path, precision: str = "auto"
+    run: str | Path,
+    path: str | Path,
+    *,
+    text_column: str,
+    out: str | Path,
+    precision: str = "auto",
+    encoding: str | None = None,
+    delimiter: str | None = None,
 ) -> dict[str, int]:
     """Classify every row of a CSV.
 
@@ -39,6 +46,8 @@ def predict(
         text_column: its column of text.
         out: the CSV to write; must not exist.
         precision: bf16, fp32 or auto.
+        encoding: of the CSV, as data.encoding; None for that of the run.
+        delimiter: of the CSV, as data.delimiter; None for that of the run. The output's goes by its name.
 
     Returns:
         Number of rows `read`, `predicted` and `empty`.
@@ -54,8 +63,12 @@ def predict(
         model.to(torch.accelerator.current_accelerator())
     if choose_format(path) == "jsonl":
         raise UserError(f"{path}: predictions are columns beside those of a CSV: write the texts as one, with a header")
-    READERS[choose_format(path)].read(path, text_column=text_column)  # checks file and column
-    header, rows = read_rows(path)
+    if choose_format(path) != "csv":
+        READERS[choose_format(path)].read(path, text_column=text_column)  # says why not
+    encoding = encoding or data.encoding
+    delimiter = find_delimiter(path, [text_column], delimiter=delimiter or data.delimiter, encoding=encoding)
+    read_csv(path, text_column=text_column, encoding=encoding, delimiter=delimiter)  # checks the column
+    header, rows = read_rows(path, delimiter=delimiter, encoding=encoding)
     taken = [name for name in ADDED if name in header]
     if taken:
         raise UserError(f"{path}: already has a column {taken[0]!r}, which predictions would repeat: rename it")
@@ -65,7 +78,7 @@ def predict(
     partial = out.with_name(out.name + ".partial")
     try:
         with partial.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file, delimiter=delimiter(out))
+            writer = csv.writer(file, delimiter=delimiter_of(out))
             writer.writerow([*header, *ADDED])
             for fields in _grouped(rows):
                 texts = [row[index] for row in fields]

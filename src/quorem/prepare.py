@@ -4,6 +4,7 @@ A prepared folder, which a pre-training run's data/ is too:
 
     tokenizer/    tokenizer.json, vocab.txt, made_from.json
     shards/       tokens.bin, ends.bin, counts.bin, meta.json (quorem.data.shards)
+    bad_rows.txt  what was skipped, if any row was bad
 """
 
 import json
@@ -15,6 +16,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerFast
 
 from quorem.config import to_mapping
+from quorem.data.bad_rows import report_bad_rows
 from quorem.data.documents import RowCounts
 from quorem.data.shards import ShardMeta, Shards, merge_shards, write_shards
 from quorem.data.source import Source
@@ -79,6 +81,7 @@ def prepare_data(
         folder / "shards", source.documents(counts), tokenizer, made_from=made_from, counts=counts, total=documents
     )
     logger.info("%s: %s", source, counts)
+    report_bad_rows(counts, folder)
     if settings.kind == "items" and meta.num_tokens == 2 * meta.num_documents:  # an item and a separator each
         logger.warning("%s: every row is one item: is tokenizer.separator what stands between items?", source)
     return tokenizer, Shards(folder / "shards")

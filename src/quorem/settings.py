@@ -117,6 +117,22 @@ class ReadingSettings:
         "remi", "midi: its words: remi or tsd (events, as miditok has them), or chords (a word for each)"
     )
 
+    bad_rows: str = option(
+        "error",
+        "csv, jsonl, text: a row that cannot be read is an error, or skip: counted, and listed in bad_rows.txt",
+    )
+    encoding: str | None = option(
+        None, "csv, jsonl, text: a Python codec such as cp949; default UTF-8, or UTF-16 if a byte order mark says so"
+    )
+    delimiter: str | None = option(
+        None,
+        "csv: what separates columns, such as ; or \\t; default a tab for .tsv and else a comma, or, if the columns "
+        "asked for need it, one of , ; | and a tab",
+    )
+    documents: str = option(
+        "line", "text: what a document is: a line, or a paragraph (lines between blank ones); its row is its first line"
+    )
+
     @staticmethod
     def options() -> list[str]:
         """Names of the settings that only some formats have."""

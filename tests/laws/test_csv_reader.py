@@ -143,7 +143,7 @@ def test_bytes_that_are_not_utf8_are_found_to_the_byte(tmp_path, mark):
     content = mark + b'text,n\n"one\ntwo",1\ncaf\xe9 noir,2\n'
     message = failure_of(write(tmp_path, content))
     assert f"line 4: byte 0xe9 at byte offset {content.index(0xE9)} is not UTF-8" in message
-    assert "Re-save" in message
+    assert "looks like cp1252: set data.encoding=cp1252. Or re-save" in message
     message = failure_of(write(tmp_path, mark + b"caf\xe9\n"))
     assert f"line 1: byte 0xe9 at byte offset {len(mark) + 3}" in message
 

@@ -8,7 +8,7 @@ import pytest
 from symusic import Note, Score, TimeSignature, Track
 
 from quorem.data.documents import Document, RowCounts
-from quorem.data.readers import choose_format, lines, midi
+from quorem.data.readers import choose_format, compression, midi
 from quorem.data.readers.midi import SPELLINGS, read_midi
 from quorem.data.source import Source
 from quorem.errors import UserError
@@ -152,7 +152,7 @@ def test_other_files_are_named(tmp_path, monkeypatch):
     def refuse(*_):
         raise PermissionError
 
-    monkeypatch.setattr(lines, "open", refuse, raising=False)
+    monkeypatch.setattr(compression, "open", refuse, raising=False)
     assert "read permission" in failure_of(path)
 
 

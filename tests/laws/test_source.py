@@ -72,6 +72,17 @@ def test_files_of_several_formats_are_refused_unless_one_is_chosen(folder):
     assert texts([str(folder / "a.txt"), str(folder / "a.csv")], format="text")[0] == "a line"
 
 
+def test_options_of_lines_reach_every_file_and_are_refused_elsewhere(folder):
+    (folder / "b.csv").write_bytes("text;label\n영화;x\na;b;c\n".encode("cp949"))
+    counts = RowCounts()
+    settings = DataSettings(path=str(folder / "b.csv"), bad_rows="skip", encoding="cp949", delimiter=";")
+    assert [item.text for item in Source.of(settings, text_column=None).documents(counts)] == ["영화"]
+    assert (counts.read, counts.bad) == (2, 1)
+    for name, value in (("documents", "paragraph"), ("midi", "tsd")):
+        with pytest.raises(UserError, match=rf"data.{name}={value} has no meaning for data.format=csv"):
+            texts(str(folder / "a.csv"), **{name: value})
+
+
 def test_a_name_with_pattern_characters_is_a_file_if_there_is_one(tmp_path):
     (tmp_path / "[1].txt").write_text("found\n")
     assert find_files(str(tmp_path / "[1].txt")) == (tmp_path / "[1].txt",)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from quorem.data.documents import Document
+from quorem.data.readers.compression import COMPRESSIONS
 from quorem.data.readers.csv import read_csv
 from quorem.data.readers.jsonl import read_jsonl
 from quorem.data.readers.midi import read_midi
@@ -33,12 +34,11 @@ class Reader(NamedTuple):
 
 
 READERS: dict[str, Reader] = {
-    "csv": Reader(read_csv, (".csv", ".tsv"), has_columns=True),
-    "jsonl": Reader(read_jsonl, (".jsonl", ".ndjson"), has_columns=True),
-    "text": Reader(read_text, (".txt",), has_columns=False),
+    "csv": Reader(read_csv, (".csv", ".tsv"), has_columns=True, options=("bad_rows", "encoding", "delimiter")),
+    "jsonl": Reader(read_jsonl, (".jsonl", ".ndjson"), has_columns=True, options=("bad_rows", "encoding")),
+    "text": Reader(read_text, (".txt",), has_columns=False, options=("bad_rows", "encoding", "documents")),
     "midi": Reader(read_midi, (".mid", ".midi"), has_columns=False, options=("midi",)),
 }
-COMPRESSIONS = (".gz",)
 FORMATS = {ending: name for name, reader in READERS.items() for ending in reader.endings}
 
 

@@ -1,98 +1,107 @@
-"""The lines of a data file, plain or gzipped: what the readers of every format share.
+"""The lines of a data file: what the readers of CSV, JSON Lines and text share.
 
-One line is in memory at a time. Whatever is not UTF-8 text is an error with its place in the file.
+One line is in memory at a time. Whatever is no text is an error with its place in the file; reading can go on after it.
 """
 
-import gzip
-import zlib
 from collections.abc import Iterator
-from io import BufferedReader
+from itertools import count
 from pathlib import Path
+from typing import BinaryIO
 
+from quorem.data.bad_rows import BadRow
+from quorem.data.readers.compression import open_data
+from quorem.data.readers.encoding import Encoding, find_encoding
 from quorem.errors import UserError
 
-BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 FOREIGN_FORMATS = {  # first bytes of files that are often named .csv or .txt by mistake -> what to do
     b"\x1f\x8b": "is gzipped: add .gz to its name",
+    b"\x28\xb5\x2f\xfd": "is compressed by zstd: add .zst to its name",
     b"PK\x03\x04": "is a zip archive or an Excel workbook: unpack it, or save the sheet as CSV (UTF-8)",
-    b"\xff\xfe": "is UTF-16, not UTF-8: re-save it as UTF-8",
-    b"\xfe\xff": "is UTF-16, not UTF-8: re-save it as UTF-8",
 }
 
 
-def decode_lines(path: Path) -> Iterator[str]:
-    """The lines with their line ends (LF or CRLF), without a byte order mark; gunzipped if the name ends in .gz.
+class Lines(Iterator[str]):
+    """The lines with their line ends (LF or CRLF), without a byte order mark.
 
-    They are decoded one by one, so that the line of a bad byte is known.
+    An iterator that may raise `BadRow` for a line and goes on with the next one.
+
+    Attributes:
+        number: of the line read last, 1-based; 0 before the first.
+    """
+
+    def __init__(self, path: Path, encoding: str | None = None) -> None:
+        """Find the encoding of a file.
+
+        Args:
+            path: the file, packed if its name ends in a key of COMPRESSIONS.
+            encoding: a Python codec; None for UTF-8. A byte order mark goes before it.
+
+        Raises:
+            UserError: if the file is missing, a folder, unreadable or of another format, or the codec unknown.
+        """
+        self.number = 0
+        self._offset = 0  # byte at which the next line starts, after unpacking
+        self._encoding = find_encoding(path, encoding)
+        self._raw = _raw_lines(self._encoding)  # a generator, so that dropping it closes the file
+
+    def __next__(self) -> str:
+        """The next line.
+
+        Raises:
+            BadRow: for bytes that are no text in this encoding, and NUL.
+            UserError: for a damaged compressed file.
+        """
+        raw = next(self._raw)
+        self.number += 1
+        start, self._offset = self._offset, self._offset + len(raw)
+        mark = self._encoding.mark if start == 0 else 0
+        return self._encoding.decode(raw[mark:], self.number, start + mark)
+
+
+def numbered_lines(path: Path, encoding: str | None = None) -> Iterator[tuple[int, str | BadRow]]:
+    """The lines without their LF or CRLF, each with its number, or what is wrong with one.
 
     Raises:
-        UserError: with the first line for a file that is missing, a folder, unreadable or of another format; with
-            the line in question for bytes that are not UTF-8, a NUL byte or a damaged gzip file.
+        UserError: at the first line or while streaming, whatever `Lines` raises besides BadRow.
     """
-    line, offset = 0, 0  # offset: byte at which the line starts, after unzipping
-    with open_data(path) as stream:
+    lines = Lines(path, encoding)
+    for number in count(1):
         try:
-            for line, raw in enumerate(stream, start=1):
-                yield _decode_line(path, line, offset, raw)
-                offset += len(raw)
-        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-            raise UserError(
-                f"{path} is not a whole gzip file: reading stopped after line {line} ({error}). "
-                "Download or compress it again, or drop .gz from its name if it is not compressed."
-            ) from error
+            yield number, _without_line_end(path, number, next(lines))
+        except StopIteration:
+            return
+        except BadRow as error:
+            yield number, error
 
 
-def without_line_end(path: Path, number: int, line: str) -> str:
-    """A line without its LF or CRLF.
-
-    Raises:
-        UserError: for a carriage return inside it.
-    """
+def _without_line_end(path: Path, number: int, line: str) -> str:
     text = line.removesuffix("\n").removesuffix("\r")
     inside = text.find("\r")
     if inside >= 0:
-        raise UserError(
+        raise BadRow(
             f"{path}, line {number}: a carriage return stands inside the line, at character {inside + 1}: re-save the "
             "file with LF or CRLF line ends."
         )
     return text
 
 
-def _decode_line(path: Path, line: int, offset: int, raw: bytes) -> str:
-    if offset == 0:
-        for signature, advice in FOREIGN_FORMATS.items():
-            if raw.startswith(signature):
-                raise UserError(f"{path} {advice}.")
-    nul = raw.find(b"\0")
-    if nul >= 0:
-        raise UserError(
-            f"{path}, line {line}: NUL byte at byte offset {offset + nul}. Text has none: if the file is UTF-16, "
-            "re-save it as UTF-8; otherwise remove the byte."
-        )
-    mark = len(BYTE_ORDER_MARK) if offset == 0 and raw.startswith(BYTE_ORDER_MARK) else 0
-    try:
-        return raw[mark:].decode("utf-8")
-    except UnicodeDecodeError as error:
-        position = mark + error.start
-        raise UserError(
-            f"{path}, line {line}: byte 0x{raw[position]:02x} at byte offset {offset + position} is not UTF-8. "
-            "Re-save the file as UTF-8 (in a spreadsheet: 'CSV UTF-8')."
-        ) from error
+def _raw_lines(encoding: Encoding) -> Iterator[bytes]:
+    with open_data(encoding.path) as stream:
+        for number, line in enumerate(stream if len(encoding.newline) == 1 else _wide_lines(stream, encoding.newline)):
+            for signature, advice in FOREIGN_FORMATS.items() if number == 0 else ():
+                if line.startswith(signature):
+                    raise UserError(f"{encoding.path} {advice}.")
+            yield line
 
 
-def open_data(path: Path) -> gzip.GzipFile | BufferedReader:
-    """The bytes of a file, gunzipped if its name ends in .gz.
-
-    Raises:
-        UserError: if it is missing, a folder or unreadable.
-    """
-    try:
-        if path.is_dir():
-            raise UserError(f"{path} is a folder: give the file itself.")
-        return gzip.open(path, "rb") if path.suffix.lower() == ".gz" else open(path, "rb")
-    except FileNotFoundError as error:
-        raise UserError(f"{path} does not exist: check the folder and the spelling.") from error
-    except PermissionError as error:
-        raise UserError(f"{path} may not be read: give yourself read permission on the file and its folder.") from error
-    except OSError as error:
-        raise UserError(f"{path} cannot be opened: {error.strerror}.") from error
+def _wide_lines(stream: BinaryIO, newline: bytes) -> Iterator[bytes]:
+    """Lines of an encoding whose line feed has several bytes, of which only one is 0x0a."""
+    line = bytearray()
+    while piece := stream.readline():
+        line += piece
+        line += stream.read(-len(line) % len(newline))
+        if line.endswith(newline):
+            yield bytes(line)
+            line.clear()
+    if line:
+        yield bytes(line)

@@ -8,15 +8,13 @@ Sources: REMI (Huang and Yang 2020, arXiv 2002.00212) and TSD, time shifts and d
 them (https://miditok.readthedocs.io); files are read by symusic. Both are the extra quorem[midi].
 """
 
-import gzip
-import zlib
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from quorem.data.documents import Document, RowCounts
-from quorem.data.readers.lines import open_data
+from quorem.data.readers.compression import open_data
 from quorem.errors import UserError, check_choice
 
 if TYPE_CHECKING:
@@ -38,7 +36,7 @@ def read_midi(
     """The document of a MIDI file, none if it has no notes; deterministic.
 
     Args:
-        path: the file, gzipped if its name ends in .gz.
+        path: the file, unpacked if its name ends in .gz or .zst.
         text_column: must be None: a MIDI file has no columns. Every reader takes it, so that callers need not know.
         label_column: the same.
         counts: a tally to keep up to date while streaming; a file is a row.
@@ -69,11 +67,8 @@ def read_score(path: Path) -> "Score":
         from symusic import Score
     except ImportError as error:
         raise _not_installed() from error
-    try:
-        with open_data(path) as stream:
-            content = stream.read()
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise UserError(f"{path} is not a whole gzip file ({error}): download or compress it again.") from error
+    with open_data(path) as stream:
+        content = stream.read()
     if not content:
         raise UserError(f"{path} is empty: it is no MIDI file.")
     try:

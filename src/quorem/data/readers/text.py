@@ -1,16 +1,20 @@
-"""Stream documents from a plain-text file, one a line, plain or gzipped.
+"""Stream documents from a plain-text file, one a line or one a paragraph.
 
-Guarantees: one line is in memory at a time; texts arrive exactly as written, without their line end; blank lines alone
-are left out, and those are counted.
+Guarantees: one document is in memory at a time; texts arrive exactly as written, without their line end; blank lines
+alone are left out, and as documents those are counted.
 """
 
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 
+from quorem.data.bad_rows import BadRow
 from quorem.data.documents import Document, RowCounts
-from quorem.data.readers.lines import decode_lines, without_line_end
-from quorem.errors import UserError
+from quorem.data.readers.lines import numbered_lines
+from quorem.data.readers.tally import Row, to_documents
+from quorem.errors import UserError, check_choice
+
+DOCUMENTS = ("line", "paragraph")
 
 
 def read_text(
@@ -19,24 +23,33 @@ def read_text(
     text_column: str | None = None,
     label_column: str | None = None,
     counts: RowCounts | None = None,
+    bad_rows: str = "error",
+    encoding: str | None = None,
+    documents: str = "line",
 ) -> Iterator[Document]:
-    """The documents of a text file, one for each line that is not blank, in file order; deterministic.
+    """The documents of a text file, in file order; deterministic.
 
-    The file is UTF-8 with or without byte order mark, gzipped if its name ends in .gz. Lines end in LF or CRLF; every
-    other character, a tab or a form feed too, is part of the text. A document's `row` is the number of its line.
+    Lines end in LF or CRLF; every other character, a tab or a form feed too, is part of the text. A document is a line
+    that is not blank, or a paragraph: the lines between blank ones, joined by a line feed. Its `row` is the number of
+    its line, or of the first line of its paragraph.
 
     Args:
-        path: the file.
+        path: the file, packed if its name ends in .gz or .zst.
         text_column: must be None: lines have no columns. Every reader takes it, so that callers need not know formats.
         label_column: the same.
-        counts: a tally to keep up to date while streaming; blank lines are skipped rows.
+        counts: a tally to keep up to date while streaming; rows are lines, of which blank ones are skipped, or
+            paragraphs.
+        bad_rows: error, or skip: a line that cannot be read, or the paragraph that it is in, is left out and counted.
+        encoding: a Python codec; None for UTF-8. A byte order mark goes before it.
+        documents: line or paragraph.
 
     Raises:
-        UserError: at the call for a column, and if the file is missing, a folder, unreadable, empty or bad in its first
-            line; while streaming for a carriage return inside a line, bytes that are not UTF-8, a NUL byte or a
-            damaged gzip file, and at the end if every line is blank.
+        UserError: at the call for a column or option that cannot be, and if the file is missing, a folder, unreadable,
+            empty or bad in its first row; while streaming for a carriage return inside a line, bytes that are no text,
+            a NUL byte (unless bad rows are skipped) or a damaged compressed file, and at the end if no row can be used.
     """
     path = Path(path)
+    check_choice("data.documents", documents, DOCUMENTS)
     columns = [repr(name) for name in (text_column, label_column) if name is not None]
     if columns:
         raise UserError(
@@ -48,23 +61,38 @@ def read_text(
                 "leave the column out."
             )
         )
-    lines = decode_lines(path)  # started here, so dropping it unread still closes the file
-    first = next(lines, None)
-    if first is None:
-        raise UserError(f"{path} is empty: write one document in each line.")
-    return _read_documents(path, chain([first], lines), RowCounts() if counts is None else counts)
+    lines = numbered_lines(path, encoding)
+    first_line = next(lines, None)
+    if first_line is None:
+        raise UserError(f"{path} is empty: write one document in each {documents}.")
+    if isinstance(first_line[1], BadRow) and bad_rows == "error":
+        raise first_line[1]
+    lines = chain([first_line], lines)
+    return to_documents(
+        path,
+        _line_rows(lines) if documents == "line" else _paragraph_rows(lines),
+        counts=counts,
+        bad_rows=bad_rows,
+        unusable="lines are blank: write one document in each line.",
+        empty="has blank lines only: write one document in each paragraph.",
+    )
 
 
-def _read_documents(path: Path, lines: Iterator[str], counts: RowCounts) -> Iterator[Document]:
-    row, used = 0, False  # of this file: `counts` may already hold other files
-    for row, line in enumerate(lines, start=1):
-        text = without_line_end(path, row, line)
-        counts.read += 1
-        if not text.strip():
-            counts.skipped += 1
-            continue
-        used = True
-        counts.used += 1
-        yield Document(text=text, row=row)
-    if not used:
-        raise UserError(f"{path}: all {row} lines are blank: write one document in each line.")
+def _line_rows(lines: Iterator[tuple[int, str | BadRow]]) -> Iterator[Row | BadRow]:
+    for number, line in lines:
+        yield line if isinstance(line, BadRow) else Row(number, line)
+
+
+def _paragraph_rows(lines: Iterator[tuple[int, str | BadRow]]) -> Iterator[Row | BadRow]:
+    """Paragraphs; a bad line of one spoils it, and the first is what is said about it."""
+    start, joined, bad = 0, list[str](), list[BadRow]()
+    for number, line in chain(lines, [(0, "")]):
+        if isinstance(line, BadRow):
+            bad.append(line)
+        elif line.strip():
+            joined.append(line)
+            start = start if len(joined) > 1 else number
+        elif bad or joined:
+            yield bad[0] if bad else Row(start, "\n".join(joined))
+            joined.clear()
+            bad.clear()

@@ -1,0 +1,72 @@
+"""Data files opened as bytes, unpacked where the ending of their name says so."""
+
+import gzip
+import sys
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, NamedTuple, cast
+
+from quorem.errors import UserError
+
+
+class Compression(NamedTuple):
+    """A way to pack a file."""
+
+    name: str
+    open: Callable[[Path], BinaryIO]
+
+
+def _open_gzip(path: Path) -> BinaryIO:
+    return cast(BinaryIO, gzip.open(path, "rb"))
+
+
+def _open_zstd(path: Path) -> BinaryIO:
+    try:
+        if sys.version_info >= (3, 14):
+            from compression import zstd
+        else:
+            from backports import zstd  # the same; the package zstandard does not notice that a file is cut off
+    except ImportError as error:
+        raise UserError(f"{path}: reading .zst needs backports.zstd: pip install 'quorem[zstd]'") from error
+    return cast(BinaryIO, zstd.open(path, "rb"))
+
+
+COMPRESSIONS = {".gz": Compression("gzip", _open_gzip), ".zst": Compression("zstd", _open_zstd)}
+
+
+@contextmanager
+def open_data(path: Path) -> Iterator[BinaryIO]:
+    """The bytes of a file, unpacked if its name ends in a key of COMPRESSIONS.
+
+    Raises:
+        UserError: if it is missing, a folder or unreadable, or a library is not installed; inside the block if it turns
+            out to be damaged.
+    """
+    packed = COMPRESSIONS.get(path.suffix.lower())
+    try:
+        if path.is_dir():
+            raise UserError(f"{path} is a folder: give the file itself.")
+        stream = packed.open(path) if packed else open(path, "rb")  # noqa: SIM115
+    except FileNotFoundError as error:
+        raise UserError(f"{path} does not exist: check the folder and the spelling.") from error
+    except PermissionError as error:
+        raise UserError(f"{path} may not be read: give yourself read permission on the file and its folder.") from error
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be opened: {getattr(error, 'strerror', None) or error}.") from error
+    with stream:
+        try:
+            yield stream
+        except Exception as error:
+            if packed is None or not _is_damage(error):
+                raise
+            raise UserError(
+                f"{path} is not a whole {packed.name} file: reading stopped after {stream.tell():,} unpacked bytes "
+                f"({error}). Download or compress it again, or drop {path.suffix} from its name if it is plain."
+            ) from error
+
+
+def _is_damage(error: Exception) -> bool:
+    # ZstdError is known by name: its library is imported only where it is needed.
+    return isinstance(error, gzip.BadGzipFile | EOFError | zlib.error) or type(error).__name__ == "ZstdError"
