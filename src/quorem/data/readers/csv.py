@@ -32,7 +32,12 @@ class Record(NamedTuple):
 
 
 def read_csv(
-    path: str | Path, *, text_column: str, label_column: str | None = None, counts: RowCounts | None = None
+    path: str | Path,
+    *,
+    text_column: str,
+    label_column: str | None = None,
+    counts: RowCounts | None = None,
+    split_column: str | None = None,
 ) -> Iterator[Document]:
     """The documents of a CSV or TSV file, in file order; deterministic.
 
@@ -44,6 +49,7 @@ def read_csv(
         text_column: name of the column with the texts.
         label_column: name of the column with the class names; None for unlabelled documents.
         counts: a tally to keep up to date while streaming.
+        split_column: name of the column that says train or test; None for none.
 
     Raises:
         UserError: at the call for a missing or repeated column, and for everything `read_rows` raises at the call;
@@ -53,7 +59,8 @@ def read_csv(
     header, rows = read_rows(path)
     text_index = _find_column(path, header, text_column)
     label_index = None if label_column is None else _find_column(path, header, label_column)
-    return _read_documents(path, rows, text_index, label_index, RowCounts() if counts is None else counts)
+    split_index = None if split_column is None else _find_column(path, header, split_column)
+    return _read_documents(path, rows, text_index, label_index, split_index, RowCounts() if counts is None else counts)
 
 
 def read_rows(path: str | Path) -> tuple[list[str], Iterator[tuple[int, list[str]]]]:
@@ -78,7 +85,12 @@ def read_rows(path: str | Path) -> tuple[list[str], Iterator[tuple[int, list[str
 
 
 def _read_documents(
-    path: Path, rows: Iterator[tuple[int, list[str]]], text_index: int, label_index: int | None, counts: RowCounts
+    path: Path,
+    rows: Iterator[tuple[int, list[str]]],
+    text_index: int,
+    label_index: int | None,
+    split_index: int | None,
+    counts: RowCounts,
 ) -> Iterator[Document]:
     read = used = 0  # of this file: `counts` may already hold other files
     for row, fields in rows:
@@ -91,7 +103,7 @@ def _read_documents(
             continue
         used += 1
         counts.used += 1
-        yield Document(text=text, label=label, row=row)
+        yield Document(text, label, row, None if split_index is None else fields[split_index])
     if not read:
         raise UserError(f"{path} has a header but no data rows: add rows below line 1.")
     if not used:

@@ -17,7 +17,12 @@ from quorem.errors import UserError, did_you_mean
 
 
 def read_jsonl(
-    path: str | Path, *, text_column: str, label_column: str | None = None, counts: RowCounts | None = None
+    path: str | Path,
+    *,
+    text_column: str,
+    label_column: str | None = None,
+    counts: RowCounts | None = None,
+    split_column: str | None = None,
 ) -> Iterator[Document]:
     """The documents of a JSON Lines file, in file order; deterministic.
 
@@ -30,6 +35,7 @@ def read_jsonl(
         text_column: the key of the texts.
         label_column: the key of the class names; None for unlabelled documents.
         counts: a tally to keep up to date while streaming; blank lines are skipped rows.
+        split_column: the key that says train or test; None for none.
 
     Raises:
         UserError: at the call if the file is missing, a folder, unreadable, empty or bad in its first line; while
@@ -45,10 +51,12 @@ def read_jsonl(
     keys = [text_column] if label_column is None else [text_column, label_column]
     if first.strip():
         _values(f"{path}, line 1", without_line_end(path, 1, first), keys)
-    return _read_documents(path, chain([first], lines), keys, RowCounts() if counts is None else counts)
+    return _read_documents(path, chain([first], lines), keys, split_column, RowCounts() if counts is None else counts)
 
 
-def _read_documents(path: Path, lines: Iterator[str], keys: list[str], counts: RowCounts) -> Iterator[Document]:
+def _read_documents(
+    path: Path, lines: Iterator[str], keys: list[str], split_column: str | None, counts: RowCounts
+) -> Iterator[Document]:
     row, used = 0, False  # of this file: `counts` may already hold other files
     for row, line in enumerate(lines, start=1):
         body = without_line_end(path, row, line)
@@ -59,7 +67,8 @@ def _read_documents(path: Path, lines: Iterator[str], keys: list[str], counts: R
             continue
         used = True
         counts.used += 1
-        yield Document(text, label, row)
+        split = None if split_column is None else _values(f"{path}, line {row}", body, [split_column])[0] or ""
+        yield Document(text, label, row, split)
     if not used:
         raise UserError(f"{path}: all {row} lines are blank or have a blank {' or '.join(keys)}: check the file.")
 
