@@ -109,8 +109,8 @@ def finetune(config: FinetuneConfig, out: Path, *, source: Source | None = None)
     tokenizer = load_tokenizer(encoder)
     # Before the folder is made: settings and data that cannot be used leave nothing behind.
     source = source or labelled_source(config.data)
-    names, examples, splits = load_examples(config, tokenizer, source)
-    training, held_out, judged_on = choose_rows(config.data, splits, str(source))
+    names, examples = load_examples(config, tokenizer, source)
+    training, held_out, judged_on = choose_rows(config.data, examples.splits, str(source))
     model = build_classifier(config, encoder, names)
     limit = model.config.max_position_embeddings
     if model.config.positions == "absolute" and config.data.max_length > limit:
@@ -201,15 +201,16 @@ def choose_rows(
 
 
 def load_examples(
-    config: FinetuneConfig, tokenizer: PreTrainedTokenizerFast, source: Source
-) -> tuple[list[str], Examples, list[str | None]]:
-    """The classes, all usable rows of the data, and the split of each.
+    config: FinetuneConfig, tokenizer: PreTrainedTokenizerFast, source: Source | None = None
+) -> tuple[list[str], Examples]:
+    """The classes and all usable rows of the data, or of another source.
 
     Raises:
         UserError: for a file or labels that cannot be used.
     """
     data, counts = config.data, RowCounts()
     texts, labels, splits = [], [], []
+    source = source or labelled_source(data)
     for document in source.documents(counts):
         texts.append(document.text)
         splits.append(document.split)
@@ -219,7 +220,7 @@ def load_examples(
     number = {name: i for i, name in enumerate(names)}
     rows = encode_rows(tokenizer, texts, max_length=data.max_length, truncation=data.truncation)
     tell_unknown(str(source), *count_unknown(rows, tokenizer))
-    return names, Examples(rows, [number[label] for label in labels]), splits
+    return names, Examples(rows, [number[label] for label in labels], splits)
 
 
 def build_classifier(
