@@ -101,7 +101,7 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument(
         "data",
         nargs="*",
-        help="files, folders or quoted patterns: CSV, .parquet, .jsonl, .txt with a document in each line; or data.path",
+        help="files, folders or quoted patterns: CSV, .parquet, .jsonl, .txt (a document in each line); or data.path",
     )
     command.add_argument("--text-column", help="the CSV's column, or the key, of text (data.text_column)")
     command.add_argument("--tokenizer", metavar="KIND", help="words, wordpiece, items or item_bpe (tokenizer.kind)")
