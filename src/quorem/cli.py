@@ -101,7 +101,7 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument(
         "data",
         nargs="*",
-        help="files, folders or quoted patterns: CSV, .jsonl, .txt with a document in each line; or data.path",
+        help="files, folders or quoted patterns: CSV, .parquet, .jsonl, .txt (a document in each line); or data.path",
     )
     command.add_argument("--text-column", help="the CSV's column, or the key, of text (data.text_column)")
     command.add_argument("--tokenizer", metavar="KIND", help="words, wordpiece, items or item_bpe (tokenizer.kind)")
@@ -119,7 +119,11 @@ def build_parser() -> argparse.ArgumentParser:
 
     command = _add(commands, "finetune", "fine-tune a pre-trained run to classify texts", _finetune, FinetuneConfig())
     command.add_argument("run_folder", metavar="RUN", help="a run of quorem pretrain")
-    command.add_argument("data", nargs="*", help="the labelled data, CSV or .jsonl; data.path if not given")
+    command.add_argument(
+        "data",
+        nargs="*",
+        help="the labelled data: CSV, .parquet, .jsonl, or a folder of .txt files; data.path if not given",
+    )
     command.add_argument("--text-column", help="its column of text (data.text_column)")
     command.add_argument("--label-column", help="its column of classes (data.label_column)")
     command.add_argument("--from-scratch", action="store_true", help="the control: the same network from new weights")

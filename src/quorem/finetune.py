@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from transformers import PreTrainedTokenizerFast
@@ -14,14 +15,14 @@ from quorem.config import load, to_mapping
 from quorem.configuration import POOLED_LAYERS, POOLINGS, QuoremConfig
 from quorem.data.bad_rows import report_bad_rows
 from quorem.data.batches import WEIGHTS, step_seed
-from quorem.data.documents import RowCounts
+from quorem.data.documents import HELD_OUT, SPLITS, RowCounts
 from quorem.data.source import Source
 from quorem.errors import UserError, check_choice
 from quorem.optim import LAYER_DECAY_VARIANTS, build_optimizer, layerwise_lr, parameter_groups
 from quorem.presets import preset
 from quorem.recipes import check_number, check_train
 from quorem.runs import Run, fingerprint_files
-from quorem.settings import FinetuneConfig, PretrainConfig
+from quorem.settings import FinetuneConfig, LabelledDataSettings, PretrainConfig
 from quorem.tasks.classification import (
     TRUNCATIONS,
     ClassificationProgram,
@@ -83,10 +84,11 @@ def resolve(config: FinetuneConfig) -> FinetuneConfig:
     return replace(config, classifier=chosen, train=train)
 
 
-def finetune(config: FinetuneConfig, out: Path) -> dict[str, Any]:
+def finetune(config: FinetuneConfig, out: Path, *, source: Source | None = None) -> dict[str, Any]:
     """Fine-tune a pre-trained discriminator to classify texts, into the run folder `out`.
 
-    Rows are split as scikit-learn's train_test_split does; after every epoch the classifier is judged on the held-out
+    Rows are split by data.split_column or their folders (see `choose_rows`), else as scikit-learn's train_test_split
+    does; after every epoch the classifier is judged on the held-out
     rows, and the best by accuracy is kept. (The figure of the best epoch is chosen on the rows it is reported on; that
     of the last epoch is given beside it.) With recipe=origin the head is first trained on the frozen encoder, into
     out/frozen, and then everything.
@@ -94,29 +96,30 @@ def finetune(config: FinetuneConfig, out: Path) -> dict[str, Any]:
     Args:
         config: the settings; what they leave open is resolved and stored.
         out: the run folder.
+        source: what to read instead of data.path, such as Source.of_dataset(..., label_column=...).
 
     Returns:
         What result.json holds: accuracy, f1, macro_f1, loss and confusion of the best epoch, `last` with those of the
-        last one, `epoch`, `labels`.
+        last one, `epoch`, `labels`, and `held_out`: the splits judged on and their rows.
 
     Raises:
         UserError: for settings, data or folders that cannot be used.
     """
     config = resolve(config)
-    source = model_folder(config.pretrained)
-    tokenizer = load_tokenizer(source)
+    encoder = model_folder(config.pretrained)
+    tokenizer = load_tokenizer(encoder)
     # Before the folder is made: settings and data that cannot be used leave nothing behind.
-    counts = RowCounts()
-    names, examples = load_examples(config, tokenizer, counts)
-    training, held_out = split(len(examples), share=config.data.validation_share, seed=config.data.split_seed)
-    model = build_classifier(config, source, names)
+    source, counts = source or labelled_source(config.data), RowCounts()
+    names, examples = load_examples(config, tokenizer, source, counts)
+    training, held_out, judged_on = choose_rows(config.data, examples.splits, str(source))
+    model = build_classifier(config, encoder, names)
     limit = model.config.max_position_embeddings
     if model.config.positions == "absolute" and config.data.max_length > limit:
-        raise UserError(f"data.max_length={config.data.max_length}: {source} has absolute positions up to {limit}")
+        raise UserError(f"data.max_length={config.data.max_length}: {encoder} has absolute positions up to {limit}")
     run = Run(out, to_mapping(config))
     report_bad_rows(counts, out)
-    weights = fingerprint_files(source / "model.safetensors", source / "tokenizer.json")
-    inputs = {"data": Source.of(config.data, text_column=config.data.text_column).fingerprint(), "pretrained": weights}
+    weights = fingerprint_files(encoder / "model.safetensors", encoder / "tokenizer.json")
+    inputs = {"data": source.fingerprint(), "pretrained": weights}
     run.write_environment(inputs=inputs, seed=config.train.seed, **hardware(config.train.precision))
     if run.result is not None:
         logger.info("%s: this run is finished; nothing to do", out)
@@ -129,11 +132,12 @@ def finetune(config: FinetuneConfig, out: Path) -> dict[str, Any]:
             train=replace(config.train, learning_rate=FROZEN_RATE),
         )
         logger.info("first phase: the encoder frozen")
-        frozen = finetune(first, out / "frozen")
+        frozen = finetune(first, out / "frozen", source=source)
         logger.info("second phase: all weights")
         model = build_classifier(config, out / "frozen" / "model", names, keep=True)
     result = _train(config, run, model, tokenizer, examples.take(training), examples.take(held_out))
-    result |= {"labels": names} | ({"frozen_accuracy": frozen["accuracy"]} if frozen else {})
+    result |= {"labels": names, "held_out": {"splits": judged_on, "rows": len(held_out)}}
+    result |= {"frozen_accuracy": frozen["accuracy"]} if frozen else {}
     run.finish(result)
     return result
 
@@ -157,31 +161,77 @@ def model_folder(pretrained: str | Path) -> Path:
     )
 
 
+def labelled_source(data: LabelledDataSettings) -> Source:
+    """What fine-tuning reads, by its settings.
+
+    Raises:
+        UserError: for files or settings that cannot be used.
+    """
+    return Source.of(data, text_column=data.text_column, label_column=data.label_column, split_column=data.split_column)
+
+
+def choose_rows(
+    data: LabelledDataSettings, splits: list[str | None], name: str
+) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Which rows are trained on, which are held out, and the splits of the latter.
+
+    Where rows have splits, train is trained on and those of HELD_OUT are held out; else a random share is, in no split.
+
+    Args:
+        data: its share and seed.
+        splits: of each row, None for none.
+        name: of the data, for messages.
+
+    Raises:
+        UserError: for a split of another name, only some rows with one, or nothing on one side.
+    """
+    found = {(part or "").strip() for part in splits}
+    if all(part is None for part in splits):
+        return *split(len(splits), share=data.validation_share, seed=data.split_seed), []
+    unknown = sorted(found.difference(SPLITS))
+    if unknown:
+        named = ", ".join(repr(part) for part in unknown[:5])
+        raise UserError(f"{name}: rows of split {named}: each must be of {', '.join(SPLITS)}: rename or leave them out")
+    judged_on = sorted(found.difference({"train"}))
+    if "train" not in found or not judged_on:
+        raise UserError(
+            f"{name}: all rows are of split {', '.join(sorted(found))}: train and one of {', '.join(HELD_OUT)} are "
+            "needed: add one"
+        )
+    trained = np.array([(part or "").strip() == "train" for part in splits])
+    return np.flatnonzero(trained), np.flatnonzero(~trained), judged_on
+
+
 def load_examples(
-    config: FinetuneConfig, tokenizer: PreTrainedTokenizerFast, counts: RowCounts | None = None
+    config: FinetuneConfig,
+    tokenizer: PreTrainedTokenizerFast,
+    source: Source | None = None,
+    counts: RowCounts | None = None,
 ) -> tuple[list[str], Examples]:
-    """The classes and all usable rows of the data.
+    """The classes and all usable rows of the data, or of another source.
 
     Args:
         config: the settings.
         tokenizer: of the encoder.
+        source: the rows; those of the settings if None.
         counts: a tally to keep.
 
     Raises:
         UserError: for a file or labels that cannot be used.
     """
     data, counts = config.data, RowCounts() if counts is None else counts
-    texts, labels = [], []
-    source = Source.of(data, text_column=data.text_column, label_column=data.label_column)
+    texts, labels, splits = [], [], []
+    source = source or labelled_source(data)
     for document in source.documents(counts):
         texts.append(document.text)
+        splits.append(document.split)
         labels.append((document.label or "").strip())
     logger.info("%s: %s", source, counts)
     names = label_names(labels)
     number = {name: i for i, name in enumerate(names)}
     rows = encode_rows(tokenizer, texts, max_length=data.max_length, truncation=data.truncation)
     tell_unknown(str(source), *count_unknown(rows, tokenizer))
-    return names, Examples(rows, [number[label] for label in labels])
+    return names, Examples(rows, [number[label] for label in labels], splits)
 
 
 def build_classifier(

@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 MADE_FROM = "made_from.json"  # of a tokenizer
 
 
-def prepare(config: PrepareConfig, out: Path) -> ShardMeta:
+def prepare(config: PrepareConfig, out: Path, *, source: Source | None = None) -> ShardMeta:
     """Train a tokenizer on data and write its token shards into the folder `out`.
 
     Killed and started again it goes on where it was; a finished folder is left as it is.
@@ -39,12 +39,13 @@ def prepare(config: PrepareConfig, out: Path) -> ShardMeta:
     Args:
         config: the settings.
         out: the folder.
+        source: what to read instead of data.path, such as Source.of_dataset(...).
 
     Raises:
         UserError: for settings or data that cannot be used, or a folder that holds something else.
     """
     check_tokenizer(config.tokenizer, config.model.vocab_size)
-    source = Source.of(config.data, text_column=config.data.text_column)
+    source = source or Source.of(config.data, text_column=config.data.text_column)
     source.documents()  # missing files and columns are found before anything is made
     if out.exists() and (not out.is_dir() or any(out.iterdir())) and not (out / "tokenizer").is_dir():
         raise UserError(f"{out}: is not empty and holds no prepared data: choose another --out or empty it")

@@ -32,7 +32,7 @@ ORDER, ATTRIBUTES = "data/order.bin", "data/attributes.npy"  # of a run, once th
 VERDICT_STEPS = 20  # that a verdict is about, at least: the loss of one step is too noisy
 
 
-def pretrain(config: PretrainConfig, out: Path) -> dict[str, Any]:
+def pretrain(config: PretrainConfig, out: Path, *, source: Source | None = None) -> dict[str, Any]:
     """Pre-train generator and discriminator on the texts of files, into the run folder `out`.
 
     Started again with the same settings it goes on from the last checkpoint; a finished run is left as it is.
@@ -40,6 +40,7 @@ def pretrain(config: PretrainConfig, out: Path) -> dict[str, Any]:
     Args:
         config: the settings; what they leave open is resolved and stored.
         out: the run folder.
+        source: what to read instead of data.path, such as Source.of_dataset(...).
 
     Returns:
         What result.json holds: the last metrics, sizes, and `verdict`, whether each network learned more than word
@@ -49,11 +50,11 @@ def pretrain(config: PretrainConfig, out: Path) -> dict[str, Any]:
         UserError: for settings, data or a folder that cannot be used.
     """
     config = resolve(config)
-    source = None
-    if is_prepared(config.data.path):
+    if source is None and is_prepared(config.data.path):
         check_nothing_is_left_to_prepare(config)
-    else:
+    elif source is None:
         source = Source.of(config.data, text_column=config.data.text_column)
+    if source:
         source.documents()  # missing files and columns are found before anything is made
         config = replace(config, data=replace(config.data, format=source.format, text_column=source.text_column))
     table = config.model.embedding

@@ -110,8 +110,8 @@ class ReadingSettings:
     path: str | list[str] = option("", "the file, a folder, a pattern such as data/*.csv, or a list of these")
     format: str = option(
         "auto",
-        "csv, jsonl (an object in each line), text (a document in each line), midi (a document in each file), or "
-        "auto: by the ending of the name",
+        "csv, parquet, jsonl (an object in each line), text (a document in each line), folder (one in each .txt file), "
+        "midi (one in each file), or auto: by the ending of the name; folder for a folder of .txt files",
     )
     midi: str = option(
         "remi", "midi: its words: remi or tsd (events, as miditok has them), or chords (a word for each)"
@@ -143,7 +143,7 @@ class ReadingSettings:
 class TextDataSettings(ReadingSettings):
     """What is read for its text alone."""
 
-    text_column: str | None = option(None, "csv and jsonl: its column or key of text, default text")
+    text_column: str | None = option(None, "csv, parquet and jsonl: its column or key of text, default text")
 
 
 @dataclass(frozen=True)
@@ -215,10 +215,19 @@ class LabelledDataSettings(ReadingSettings):
     """What fine-tuning reads."""
 
     text_column: str = option("text", "the column or key of text")
-    label_column: str = option("label", "that of classes: any two or more values")
+    label_column: str = option(
+        "label", "that of classes: any two or more values; format folder: the name of a file's folder instead"
+    )
+    split_column: str | None = option(
+        None,
+        "csv, parquet and jsonl: that which says train, or test, valid, validation or dev: these rows are held out; "
+        "format folder has it by its folders",
+    )
     max_length: int = option(256, "tokens of a text, special tokens included")
     truncation: str = option("head", "what is kept of a longer text: head, tail or both")
-    validation_share: float = option(0.1, "share of rows held out to choose the best epoch and to report on")
+    validation_share: float = option(
+        0.1, "share of rows held out to choose the best epoch and to report on, without splits"
+    )
     split_seed: int = option(0, "seed of that split (scikit-learn's train_test_split with this random_state)")
 
 

@@ -189,7 +189,9 @@ def test_a_carriage_return_inside_is_named(tmp_path, kind):
 def test_the_format_goes_by_the_name_unless_it_is_set(name, expected):
     assert choose_format(name) == expected
     assert [choose_format(name, kind) for kind in READERS] == list(READERS)
-    with pytest.raises(UserError, match=r"data.format=txt: unknown.*Allowed: auto, csv, jsonl, midi, text"):
+    with pytest.raises(
+        UserError, match=r"data.format=txt: unknown.*Allowed: auto, csv, folder, jsonl, midi, parquet, text"
+    ):
         choose_format(name, "txt")
 
 

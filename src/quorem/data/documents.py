@@ -3,6 +3,9 @@
 from dataclasses import dataclass, field
 
 MOST_MESSAGES = 1_000
+HELD_OUT = ("test", "valid", "validation", "dev")
+SPLITS = ("train", *HELD_OUT)
+"""What a split may be called: train, or one of those that are held out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,11 +16,13 @@ class Document:
         text: the text as it stands in the file, never empty.
         label: the class name as it stands in the file; None where no label was asked for.
         row: 1-based data row in the file (a header is not a data row), so an error can point back at it.
+        split: train, test or another name of SPLITS as it stands in the file; None where there are no splits.
     """
 
     text: str
     label: str | None = None
     row: int = 0
+    split: str | None = None
 
 
 @dataclass

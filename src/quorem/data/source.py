@@ -2,17 +2,20 @@
 
 import glob
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from quorem.data.documents import Document, RowCounts
 from quorem.data.readers import READERS, choose_format, known_format
 from quorem.errors import UserError
 from quorem.runs import fingerprint_files
 from quorem.settings import ReadingSettings
+
+if TYPE_CHECKING:
+    from quorem.data.dataset import DatasetSource
 
 DEFAULT_TEXT_COLUMN = "text"
 
@@ -27,6 +30,7 @@ class Source:
         text_column: the column or key of text; None for formats without columns.
         label_column: that of the class names; None for unlabelled documents.
         options: what else the reader is given.
+        split_column: the column that says train or test; None for none.
     """
 
     files: tuple[Path, ...]
@@ -34,25 +38,37 @@ class Source:
     text_column: str | None = None
     label_column: str | None = None
     options: dict[str, Any] = field(default_factory=dict)
+    split_column: str | None = None
 
     @classmethod
-    def of(cls, data: ReadingSettings, *, text_column: str | None, label_column: str | None = None) -> "Source":
+    def of(
+        cls,
+        data: ReadingSettings,
+        *,
+        text_column: str | None,
+        label_column: str | None = None,
+        split_column: str | None = None,
+    ) -> "Source":
         """What settings stand for.
 
         Args:
             data: path (a file, a folder, a pattern such as data/*.csv, or a list of these), format and options.
             text_column: None for "text" in formats with columns.
             label_column: None for unlabelled documents.
+            split_column: None where nothing says which rows are held out.
 
         Raises:
             UserError: if there are no such files, they have several formats, or an option has no meaning for theirs.
         """
-        files = find_files(data.path)
+        files = find_files(data.path, data.format)
         formats = {choose_format(file, data.format) for file in files}
+        if data.format == "auto" and formats == {"text"} and isinstance(data.path, str) and Path(data.path).is_dir():
+            formats = {"folder"}
         if len(formats) > 1:
             named = ", ".join(f"{file} ({choose_format(file)})" for file in files[:3])
             raise UserError(
-                f"data.path={data.path}: files of several formats ({named}): give those of one, or data.format"
+                f"data.path={data.path}: files of several formats ({named}): give those of one, by a pattern such as "
+                f"'{data.path if isinstance(data.path, str) else 'folder'}/**/*.csv', or by data.format"
             )
         chosen = formats.pop()
         reader = READERS[chosen]
@@ -60,10 +76,33 @@ class Source:
         for name, value in options.items():
             if name not in reader.options and value != getattr(ReadingSettings(), name):
                 raise UserError(f"data.{name}={value} has no meaning for data.format={chosen}: leave it out")
+        if split_column is not None and not reader.has_splits:
+            raise UserError(f"data.split_column={split_column} has no meaning for data.format={chosen}: leave it out")
+        if chosen == "folder" and text_column == DEFAULT_TEXT_COLUMN:  # the default of labelled data
+            text_column = None
         if text_column is None and reader.has_columns:
             text_column = DEFAULT_TEXT_COLUMN
         taken = {name: value for name, value in options.items() if name in reader.options}
-        return cls(files, chosen, text_column, label_column, taken)
+        return cls(files, chosen, text_column, label_column, taken, split_column)
+
+    @staticmethod
+    def of_dataset(
+        dataset: Iterable[Mapping[str, Any]],
+        *,
+        text_column: str = DEFAULT_TEXT_COLUMN,
+        label_column: str | None = None,
+        split_column: str | None = None,
+    ) -> "DatasetSource":
+        """The rows of a Hugging Face dataset, or any collection of mappings, for pretrain, prepare and finetune.
+
+        Raises:
+            UserError: if they cannot be read twice, or are a dictionary of splits.
+        """
+        from quorem.data.dataset import DatasetSource
+
+        return DatasetSource.of_rows(
+            dataset, text_column=text_column, label_column=label_column, split_column=split_column
+        )
 
     def documents(self, counts: RowCounts | None = None) -> Iterator[Document]:
         """The documents of all files, in order; deterministic.
@@ -79,8 +118,10 @@ class Source:
         return chain(begun, (document for file in others for document in self._read(file, counts)))
 
     def fingerprint(self) -> str:
-        """sha256 over the bytes of the files."""
+        """sha256 over the bytes of the files, and where their folders are labels over the names of these too."""
         single = [fingerprint_files(file) for file in self.files]
+        if self.format == "folder" and self.label_column is not None:
+            single += [folder.name for file in self.files for folder in file.absolute().parents[:2]]
         return single[0] if len(single) == 1 else hashlib.sha256("".join(single).encode()).hexdigest()
 
     def __str__(self) -> str:
@@ -88,14 +129,17 @@ class Source:
 
     def _read(self, file: Path, counts: RowCounts | None) -> Iterator[Document]:
         columns = {"text_column": self.text_column, "label_column": self.label_column}
+        if self.split_column is not None:
+            columns["split_column"] = self.split_column
         return READERS[self.format].read(file, **columns, counts=counts, **self.options)
 
 
-def find_files(path: str | list[str]) -> tuple[Path, ...]:
+def find_files(path: str | list[str], chosen: str = "auto") -> tuple[Path, ...]:
     """The files that data.path stands for: of a folder or a pattern in the order of their names, each once.
 
     Args:
         path: a file, a folder, a pattern (*, ?, [], ** for folders at any depth), or a list of these.
+        chosen: a format: of a folder only its files are taken; "auto" for those of all known formats.
 
     Raises:
         UserError: if it is empty, a pattern meets no file, or a folder has none of a known format.
@@ -105,6 +149,10 @@ def find_files(path: str | list[str]) -> tuple[Path, ...]:
         place = Path(entry)
         if place.is_dir():
             files = sorted(file for file in place.rglob("*") if file.is_file() and known_format(file))
+            if chosen != "auto":
+                files = [file for file in files if known_format(file) == {"folder": "text"}.get(chosen, chosen)]
+            if not files and chosen != "auto":
+                raise UserError(f"{place}: no {chosen} file in this folder: name the files, or a pattern")
             if not files:
                 raise UserError(f"{place}: no file of a known format in this folder: name the files, or a pattern")
         elif glob.has_magic(entry) and not place.exists():

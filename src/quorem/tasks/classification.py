@@ -3,7 +3,7 @@
 import logging
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +27,11 @@ LENGTH_MULTIPLE = 16  # of padded batches: 60 steps on IMDb peaked at 1.3 GB, at
 
 @dataclass(frozen=True)
 class Examples:
-    """Encoded texts, special tokens included, and their classes."""
+    """Encoded texts, special tokens included, their classes, and the split of each where they were read."""
 
     rows: list[list[int]]
     labels: list[int]
+    splits: list[str | None] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.rows)

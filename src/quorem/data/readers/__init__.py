@@ -11,8 +11,10 @@ from typing import NamedTuple
 from quorem.data.documents import Document
 from quorem.data.readers.compression import COMPRESSIONS
 from quorem.data.readers.csv import read_csv
+from quorem.data.readers.folder import read_folder
 from quorem.data.readers.jsonl import read_jsonl
 from quorem.data.readers.midi import read_midi
+from quorem.data.readers.parquet import read_parquet
 from quorem.data.readers.text import read_text
 from quorem.errors import check_choice
 
@@ -24,6 +26,7 @@ class Reader(NamedTuple):
         read: from a file to its documents.
         endings: of the names of its files, lower case; COMPRESSIONS may stand after them.
         has_columns: whether the text is one of several named columns or keys.
+        has_splits: whether `read` takes split_column, None or the name of the column that says train or test.
         options: keywords of `read` beside text_column, label_column and counts: settings of section data.
     """
 
@@ -31,15 +34,22 @@ class Reader(NamedTuple):
     endings: tuple[str, ...]
     has_columns: bool
     options: tuple[str, ...] = ()
+    has_splits: bool = False
 
 
 READERS: dict[str, Reader] = {
-    "csv": Reader(read_csv, (".csv", ".tsv"), has_columns=True, options=("bad_rows", "encoding", "delimiter")),
-    "jsonl": Reader(read_jsonl, (".jsonl", ".ndjson"), has_columns=True, options=("bad_rows", "encoding")),
+    "csv": Reader(
+        read_csv, (".csv", ".tsv"), has_columns=True, has_splits=True, options=("bad_rows", "encoding", "delimiter")
+    ),
+    "jsonl": Reader(
+        read_jsonl, (".jsonl", ".ndjson"), has_columns=True, has_splits=True, options=("bad_rows", "encoding")
+    ),
     "text": Reader(read_text, (".txt",), has_columns=False, options=("bad_rows", "encoding", "documents")),
+    "folder": Reader(read_folder, (".txt",), has_columns=False, options=("bad_rows", "encoding")),
+    "parquet": Reader(read_parquet, (".parquet",), has_columns=True, has_splits=True),
     "midi": Reader(read_midi, (".mid", ".midi"), has_columns=False, options=("midi",)),
 }
-FORMATS = {ending: name for name, reader in READERS.items() for ending in reader.endings}
+FORMATS = {ending: name for name, reader in READERS.items() if name != "folder" for ending in reader.endings}
 
 
 def known_format(path: str | Path) -> str | None:

@@ -44,6 +44,7 @@ def read_csv(
     text_column: str,
     label_column: str | None = None,
     counts: RowCounts | None = None,
+    split_column: str | None = None,
     bad_rows: str = "error",
     encoding: str | None = None,
     delimiter: str | None = None,
@@ -58,6 +59,7 @@ def read_csv(
         text_column: name of the column with the texts.
         label_column: name of the column with the class names; None for unlabelled documents.
         counts: a tally to keep up to date while streaming.
+        split_column: name of the column that says train or test; None for none.
         bad_rows: error, or skip: a row that cannot be read is left out and counted. A broken quote swallows what
             follows up to the next quote or the end; the message says which lines.
         encoding: a Python codec; None for UTF-8. A byte order mark goes before it.
@@ -68,10 +70,11 @@ def read_csv(
             while streaming for a broken row unless they are skipped, and at the end if no row could be used.
     """
     path = Path(path)
-    columns = [text_column] if label_column is None else [text_column, label_column]
-    delimiter = find_delimiter(path, columns, delimiter=delimiter, encoding=encoding)
+    asked = {"text": text_column, "label": label_column, "split": split_column}
+    columns = {name: column for name, column in asked.items() if column is not None}
+    delimiter = find_delimiter(path, list(columns.values()), delimiter=delimiter, encoding=encoding)
     header, records = _read_records(path, delimiter, encoding)
-    indices = [_find_column(path, header, name, delimiter) for name in columns]
+    indices = {name: _find_column(path, header, column, delimiter) for name, column in columns.items()}
     what = "text" if label_column is None else "text or label"
     return to_documents(
         path,
@@ -171,12 +174,12 @@ def _find_column(path: Path, header: list[str], name: str, delimiter: str) -> in
     return header.index(name)
 
 
-def _rows(records: Iterator[Record | BadRow], indices: list[int]) -> Iterator[Row | BadRow]:
+def _rows(records: Iterator[Record | BadRow], indices: dict[str, int]) -> Iterator[Row | BadRow]:
     for record in records:
         if isinstance(record, BadRow):
             yield record
         else:
-            yield Row(record.row, *(record.fields[index] for index in indices))
+            yield Row(record.row, **{name: record.fields[index] for name, index in indices.items()})
 
 
 def _readable(records: Iterator[Record | BadRow]) -> Iterator[tuple[int, list[str]]]:

@@ -28,6 +28,7 @@ def read_jsonl(
     text_column: str,
     label_column: str | None = None,
     counts: RowCounts | None = None,
+    split_column: str | None = None,
     bad_rows: str = "error",
     encoding: str | None = None,
 ) -> Iterator[Document]:
@@ -42,6 +43,7 @@ def read_jsonl(
         text_column: the key of the texts.
         label_column: the key of the class names; None for unlabelled documents.
         counts: a tally to keep up to date while streaming; blank lines are skipped rows.
+        split_column: the key that says train or test; None for none.
         bad_rows: error, or skip: a bad line is left out and counted.
         encoding: a Python codec; None for UTF-8. A byte order mark goes before it.
 
@@ -52,38 +54,40 @@ def read_jsonl(
             has found; at the end if no line can be used.
     """
     path = Path(path)
-    keys = [text_column] if label_column is None else [text_column, label_column]
+    asked = {"text": text_column, "label": label_column, "split": split_column}
+    keys = {name: key for name, key in asked.items() if key is not None}
     rows = _rows(path, numbered_lines(path, encoding), keys)
     first = next(rows, None)
     if first is None:
         raise UserError(f"{path} is empty: write an object in each line.")
     if isinstance(first, BadRow) and bad_rows == "error":
         raise first
+    needed = text_column if label_column is None else f"{text_column} or {label_column}"
     return to_documents(
         path,
         chain([first], rows),
         labelled=label_column is not None,
         counts=counts,
         bad_rows=bad_rows,
-        unusable=f"lines are blank or have a blank {' or '.join(keys)}: check the file.",
+        unusable=f"lines are blank or have a blank {needed}: check the file.",
         empty="is empty.",
     )
 
 
-def _rows(path: Path, lines: Iterator[tuple[int, str | BadRow]], keys: list[str]) -> Iterator[Row | BadRow]:
+def _rows(path: Path, lines: Iterator[tuple[int, str | BadRow]], keys: dict[str, str]) -> Iterator[Row | BadRow]:
     for number, line in lines:
         try:
             if isinstance(line, BadRow):
                 raise line
-            values = _values(f"{path}, line {number}", line, keys) if line.strip() else ()
+            values = _values(f"{path}, line {number}", line, list(keys.values())) if line.strip() else ()
         except BadRow as error:
             yield error
         else:
-            yield Row(number, *values)
+            yield Row(number, **dict(zip(keys, values, strict=False)))  # a blank line has none
 
 
 def _values(place: str, body: str, keys: list[str]) -> list[str | None]:
-    """What an object in a line has for these keys: the text, and the label if asked for."""
+    """What an object in a line has for these keys: the text, and the others asked for."""
 
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(pairs)

@@ -10,11 +10,12 @@ from quorem.errors import UserError, check_choice
 
 
 class Row(NamedTuple):
-    """What a file holds in one place: nothing, blank or a text; and a label where one was asked for."""
+    """What a file holds in one place: nothing, blank or a text; a label and a split where they were asked for."""
 
     number: int
     text: str | None = None
     label: str | None = None
+    split: str | None = None
 
 
 def to_documents(
@@ -72,7 +73,7 @@ def _to_documents(
             continue
         used += 1
         counts.used += 1
-        yield Document(row.text, row.label if labelled else None, row.number)
+        yield Document(row.text, row.label, row.number, row.split)
     if bad and not used:
         raise UserError(f"{path}: none of its {read:,} rows can be used, and {bad:,} are bad. The first: {first_bad}")
     if not used:

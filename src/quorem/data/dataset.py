@@ -1,0 +1,114 @@
+"""Documents from Python: a Hugging Face dataset, or any collection of mappings that can be read again."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from quorem.data.documents import Document, RowCounts
+from quorem.data.source import DEFAULT_TEXT_COLUMN, Source
+from quorem.errors import UserError, did_you_mean
+
+
+@dataclass(frozen=True)
+class DatasetSource(Source):
+    """Rows in memory or memory-mapped, instead of files; one at a time is read.
+
+    Attributes:
+        rows: mappings from column to value; a collection, not an iterator, for it is read more than once.
+    """
+
+    rows: Iterable[Mapping[str, Any]] = ()
+
+    @classmethod
+    def of_rows(
+        cls,
+        rows: Iterable[Mapping[str, Any]],
+        *,
+        text_column: str = DEFAULT_TEXT_COLUMN,
+        label_column: str | None = None,
+        split_column: str | None = None,
+    ) -> "DatasetSource":
+        """Rows as a source; a ClassLabel gives the names of its classes.
+
+        Raises:
+            UserError: if the rows cannot be read twice, or are a dictionary of splits.
+        """
+        if isinstance(rows, Mapping):
+            raise UserError(f"dataset: these are splits ({', '.join(map(str, rows))}): give one, as dataset['train']")
+        if isinstance(rows, Iterator):
+            raise UserError("dataset: an iterator can be read once only: give a list or a datasets.Dataset")
+        return cls((), "dataset", text_column, label_column, {}, split_column, rows)
+
+    def documents(self, counts: RowCounts | None = None) -> Iterator[Document]:
+        """The documents of all rows, in order; see `Source.documents`.
+
+        Raises:
+            UserError: at the call if there are no rows, or the first lacks a column; while streaming for a later one,
+                and at the end if no row could be used.
+        """
+        first = next(iter(self.rows), None)
+        if first is None:
+            raise UserError("dataset: it has no rows")
+        self._check(first, 1)
+        return self._documents(RowCounts() if counts is None else counts)
+
+    def fingerprint(self) -> str:
+        """What the datasets library keeps as such, or the sha256 of the columns that are read."""
+        known = getattr(self.rows, "_fingerprint", None)
+        if known:
+            return hashlib.sha256(f"{known} {self._columns()}".encode()).hexdigest()
+        digest = hashlib.sha256()
+        for number, row in enumerate(self.rows, start=1):
+            self._check(row, number)
+            digest.update(json.dumps([row[name] for name in self._columns()], default=str).encode() + b"\n")
+        return digest.hexdigest()
+
+    def __str__(self) -> str:
+        return "dataset"
+
+    def _columns(self) -> list[str]:
+        return [name for name in (self.text_column, self.label_column, self.split_column) if name is not None]
+
+    def _check(self, row: Mapping[str, Any], number: int) -> None:
+        for name in self._columns():
+            if name not in row:
+                raise UserError(f"dataset, row {number}: no column {name!r}.{did_you_mean(name, row)}")
+
+    def _documents(self, counts: RowCounts) -> Iterator[Document]:
+        classes = getattr((getattr(self.rows, "features", None) or {}).get(self.label_column), "names", None)
+        number, used = 0, False
+        for number, row in enumerate(self.rows, start=1):
+            self._check(row, number)
+            counts.read += 1
+            text = _text(row[str(self.text_column)], number, str(self.text_column))
+            label = split = None
+            if self.label_column is not None:
+                value = row[self.label_column]
+                if classes and isinstance(value, int):
+                    value = classes[value] if value >= 0 else None  # -1 is the library's "no label"
+                label = _text(value, number, self.label_column)
+            if self.split_column is not None:
+                split = _text(row[self.split_column], number, self.split_column)
+            if not text.strip() or (label is not None and not label.strip()):
+                counts.skipped += 1
+                continue
+            used = True
+            counts.used += 1
+            yield Document(text, label, number, split)
+        if not used:
+            raise UserError(f"dataset: all {number} rows have an empty text or label: check the names of the columns")
+
+
+def _text(value: Any, number: int, name: str) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, list | tuple) and all(isinstance(item, str | int | float) for item in value):
+        return json.dumps(value, ensure_ascii=False)
+    if not isinstance(value, str | int | float):
+        kind = type(value).__name__
+        raise UserError(f"dataset, row {number}: column {name!r} is a {kind}, where text is needed: map it to text")
+    return str(value)
