@@ -102,7 +102,8 @@ def prepare(path: str, config: PretrainConfig, folder: Path) -> None:
 
     if not (folder / "tokenizer").exists():
         texts = (document.text for document in documents(held_out=False))
-        tokenizer = train_tokenizer(texts, vocab_size=config.model.vocab_size, **to_mapping(config.tokenizer))
+        kind = {name: value for name, value in to_mapping(config.tokenizer).items() if name != "path"}
+        tokenizer = train_tokenizer(texts, vocab_size=config.model.vocab_size, **kind)
         save_tokenizer(tokenizer, folder / "tokenizer")
     tokenizer = load_tokenizer(folder / "tokenizer")
     for name, held_out in (("training", False), ("held_out", True)):

@@ -104,13 +104,21 @@ def build_parser() -> argparse.ArgumentParser:
         help="files, folders or quoted patterns: CSV, .parquet, .jsonl, .txt (a document in each line); or data.path",
     )
     command.add_argument("--text-column", help="the CSV's column, or the key, of text (data.text_column)")
-    command.add_argument("--tokenizer", metavar="KIND", help="words, wordpiece, items or item_bpe (tokenizer.kind)")
+    command.add_argument(
+        "--tokenizer",
+        metavar="KIND",
+        help="words, wordpiece, bpe, unigram, characters, items or item_bpe (tokenizer.kind)",
+    )
     command.add_argument("--out", required=True, type=Path, help="the run folder to write")
 
     command = _add(commands, "prepare", "make a tokenizer and token shards, to pre-train on", _prepare, PrepareConfig())
     command.add_argument("data", nargs="*", help="as for pretrain")
     command.add_argument("--text-column", help="the CSV's column, or the key, of text (data.text_column)")
-    command.add_argument("--tokenizer", metavar="KIND", help="words, wordpiece or items (tokenizer.kind)")
+    command.add_argument(
+        "--tokenizer",
+        metavar="KIND",
+        help="words, wordpiece, bpe, unigram, characters, items or item_bpe (tokenizer.kind)",
+    )
     command.add_argument("--out", required=True, type=Path, help="the folder to write; pretrain takes it as its data")
 
     command = _add(commands, "merge", "join folders that quorem prepare made with one tokenizer", _merge)

@@ -24,7 +24,14 @@ from quorem.errors import UserError
 from quorem.recipes import check_tokenizer
 from quorem.runs import whole_folder, write_text
 from quorem.settings import PrepareConfig, TokenizerSettings
-from quorem.tokenization import SPECIAL_TOKENS, fingerprint, load_tokenizer, save_tokenizer, train_tokenizer
+from quorem.tokenization import (
+    SPECIAL_TOKENS,
+    adopt_tokenizer,
+    fingerprint,
+    load_tokenizer,
+    save_tokenizer,
+    train_tokenizer,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -144,7 +151,11 @@ def _tokenizer(
 ) -> tuple[PreTrainedTokenizerFast, int | None]:
     """The tokenizer of a prepared folder, made if need be, and of how many documents, if that is known."""
     place = folder / "tokenizer"
-    facts = json.loads(json.dumps({**made_from, "tokenizer": to_mapping(settings), "vocab_size": vocab_size}))
+    adopted = adopt_tokenizer(settings.path) if settings.path is not None else None
+    if adopted is None:
+        facts = json.loads(json.dumps({**made_from, "tokenizer": to_mapping(settings), "vocab_size": vocab_size}))
+    else:
+        facts = {"tokenizer": fingerprint(adopted)}  # the data did not make it
     if place.exists():
         tokenizer, found = load_tokenizer(place), {}
         if (place / MADE_FROM).exists():
@@ -158,14 +169,22 @@ def _tokenizer(
         return tokenizer, found.get("documents")
     documents = 0
 
+    def keep(tokenizer: PreTrainedTokenizerFast, documents: int | None) -> None:
+        with whole_folder(place) as partial:
+            save_tokenizer(tokenizer, partial)
+            write_text(partial / MADE_FROM, json.dumps({"made_from": facts, "documents": documents}, indent=2))
+
+    if adopted is not None:
+        keep(adopted, None)
+        return adopted, None
+
     def texts() -> Any:
         nonlocal documents
         for document in source.documents():
             documents += 1
             yield document.text
 
-    tokenizer = train_tokenizer(texts(), vocab_size=vocab_size, **to_mapping(settings))
-    with whole_folder(place) as partial:
-        save_tokenizer(tokenizer, partial)
-        write_text(partial / MADE_FROM, json.dumps({"made_from": facts, "documents": documents}, indent=2))
+    options = {name: value for name, value in to_mapping(settings).items() if name != "path"}
+    tokenizer = train_tokenizer(texts(), vocab_size=vocab_size, **options)
+    keep(tokenizer, documents)
     return tokenizer, documents

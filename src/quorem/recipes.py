@@ -3,7 +3,8 @@
 import math
 import operator
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import TypeVar
 
 from quorem.data.readers import READERS
@@ -112,6 +113,15 @@ def check_tokenizer(tokenizer: TokenizerSettings, vocab_size: int) -> None:
     Raises:
         UserError: naming the key.
     """
+    if tokenizer.path is not None:
+        for name, value in asdict(replace(tokenizer, path=None)).items():
+            if value != getattr(TokenizerSettings(), name):
+                raise UserError(
+                    f"tokenizer.{name}={value} is for training a tokenizer, and tokenizer.path="
+                    f"{tokenizer.path} is one: leave one of them out"
+                )
+        if not (Path(tokenizer.path) / "tokenizer.json").is_file():
+            raise UserError(f"tokenizer.path={tokenizer.path}: no tokenizer.json there: give a fast tokenizer's folder")
     check_choice("tokenizer.kind", tokenizer.kind, TOKENIZERS)
     check_choice("tokenizer.normalization", tokenizer.normalization, NORMALIZATIONS)
     build_steps(tokenizer.kind, **{name: getattr(tokenizer, name) for name in OPTIONS})

@@ -162,9 +162,14 @@ class DataSettings(TextDataSettings):
 class TokenizerSettings:
     """How text becomes tokens."""
 
+    path: str | None = option(
+        None,
+        "folder of a Hugging Face fast tokenizer to use instead of training one; its special tokens get ids 0 to 4",
+    )
     kind: str = option(
         "words",
-        "words, wordpiece, items (what stands between separators, kept exactly) or item_bpe (frequent runs of them)",
+        "words, wordpiece, bpe, unigram, characters, items (what stands between separators, kept exactly) or item_bpe "
+        "(frequent runs of items are one token)",
     )
     separator: str | None = option(
         None, "items, item_bpe: what separates them, such as , or \\t; whitespace if not given"

@@ -101,11 +101,23 @@ def test_pretraining_refuses_prepared_data_that_changed_or_is_damaged(
     assert "not made with the tokenizer beside them" in line
 
 
+def test_a_tokenizer_is_not_trained_and_given_at_once(quorem, refused, parts, prepared, tmp_path):
+    given = ["prepare", parts / "a.csv", "--text-column", "review", f"tokenizer.path={prepared / 'tokenizer'}"]
+    line = refused(*given, "tokenizer.lowercase=false", "--out", tmp_path / "x")
+    assert "tokenizer.lowercase=False is for training a tokenizer" in line
+    assert "no tokenizer.json there" in refused(*given[:-1], f"tokenizer.path={parts}", "--out", tmp_path / "x")
+    assert not (tmp_path / "x").exists()
+    assert quorem(*given, "--out", tmp_path / "x").code == 0
+    assert quorem(*given, "--out", tmp_path / "x").code == 0
+    assert quorem("prepare", parts / "b.csv", *WORDS, "--out", tmp_path / "other").code == 0
+    other = [*given[:-1], f"tokenizer.path={tmp_path / 'other' / 'tokenizer'}"]
+    assert "it differs in tokenizer)" in refused(*other, "--out", tmp_path / "x")
+
+
 def test_merged_parts_are_the_whole(quorem, refused, parts, prepared, tmp_path):
     for name in ("a", "b"):
-        shutil.copytree(prepared / "tokenizer", tmp_path / name / "tokenizer")
-        (tmp_path / name / "tokenizer" / "made_from.json").unlink()  # as another machine would get it
-        assert quorem("prepare", parts / f"{name}.csv", *WORDS, "--out", tmp_path / name).code == 0
+        words = ["--text-column", "review", f"tokenizer.path={prepared / 'tokenizer'}"]
+        assert quorem("prepare", parts / f"{name}.csv", *words, "--out", tmp_path / name).code == 0
     outcome = quorem("merge", tmp_path / "a", tmp_path / "b", "--out", tmp_path / "all")
     assert outcome.code == 0, outcome
     merged, whole = Shards(tmp_path / "all" / "shards"), Shards(prepared / "shards")

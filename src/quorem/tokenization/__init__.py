@@ -1,5 +1,6 @@
-"""Training, using and keeping tokenizers: words, WordPieces, items, runs of items, as Hugging Face fast tokenizers."""
+"""Training, adopting, using and keeping tokenizers, all of them Hugging Face fast tokenizers."""
 
+from quorem.tokenization.adopt import adopt_tokenizer
 from quorem.tokenization.encode import encode
 from quorem.tokenization.files import fingerprint, load_tokenizer, save_tokenizer
 from quorem.tokenization.special import SPECIAL_TOKENS
@@ -8,6 +9,7 @@ from quorem.tokenization.train import TOKENIZERS, train_tokenizer
 __all__ = [
     "SPECIAL_TOKENS",
     "TOKENIZERS",
+    "adopt_tokenizer",
     "encode",
     "fingerprint",
     "load_tokenizer",

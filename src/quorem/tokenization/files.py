@@ -7,8 +7,7 @@ from pathlib import Path
 from transformers import PreTrainedTokenizerFast
 
 from quorem.errors import UserError
-
-ROLES = ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")
+from quorem.tokenization.wrap import ROLES
 
 
 def save_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: str | Path) -> None:

@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 
 from tokenizers import Tokenizer
 from tokenizers.models import Model
-from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
 from quorem.errors import UserError, did_you_mean
@@ -19,6 +18,7 @@ from quorem.tokenization.steps import NORMALIZATIONS, Steps, character_steps, ma
 from quorem.tokenization.unigram import learn_unigram
 from quorem.tokenization.wordpiece import learn_wordpieces
 from quorem.tokenization.words import learn_words
+from quorem.tokenization.wrap import wrap
 
 
 class Kind(NamedTuple):
@@ -105,14 +105,16 @@ def train_tokenizer(
     )
     counts = count_words(texts, steps)
     model = TOKENIZERS[kind].learn(counts, vocab_size=vocab_size, min_frequency=min_frequency)
-    tokenizer = wrap_model(model, steps, model_max_length)
-    if len(tokenizer) == len(SPECIAL_TOKENS):
+    tokenizer = Tokenizer(model)
+    tokenizer.normalizer, tokenizer.pre_tokenizer, tokenizer.decoder = steps
+    wrapped = wrap(tokenizer, model_max_length=model_max_length)
+    if len(wrapped) == len(SPECIAL_TOKENS):
         raise UserError(
             f"nothing to put in the vocabulary: {len(counts)} distinct words found in the texts, none kept with "
             f"min_frequency={min_frequency} and vocab_size={vocab_size}. Give texts with words, lower min_frequency "
             "or raise vocab_size."
         )
-    return tokenizer
+    return wrapped
 
 
 def build_steps(kind: str, **options: Any) -> Steps:
@@ -150,27 +152,3 @@ def count_words(texts: Iterable[str], steps: Steps) -> Counter[str]:
             raise
         counts.update(word for word, _ in steps.splitter.pre_tokenize_str(normalized))
     return counts
-
-
-def wrap_model(model: Model, steps: Steps, model_max_length: int | None) -> PreTrainedTokenizerFast:
-    """The whole Hugging Face tokenizer around a model whose first ids are SPECIAL_TOKENS."""
-    pad, unk, cls, sep, mask = SPECIAL_TOKENS
-    tokenizer = Tokenizer(model)
-    tokenizer.normalizer, tokenizer.pre_tokenizer, tokenizer.decoder = steps
-    tokenizer.add_special_tokens(list(SPECIAL_TOKENS))
-    tokenizer.post_processor = TemplateProcessing(
-        single=f"{cls} $A {sep}",
-        pair=f"{cls} $A {sep} $B:1 {sep}:1",
-        special_tokens=[(token, SPECIAL_TOKENS.index(token)) for token in (cls, sep)],
-    )
-    limit = {} if model_max_length is None else {"model_max_length": model_max_length}
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        pad_token=pad,
-        unk_token=unk,
-        cls_token=cls,
-        sep_token=sep,
-        mask_token=mask,
-        padding_side="right",
-        **limit,
-    )
