@@ -13,6 +13,7 @@ from quorem.data.readers.csv import find_delimiter, read_csv, read_rows
 from quorem.data.readers.jsonl import read_jsonl
 from quorem.data.readers.text import read_text
 from quorem.errors import UserError
+from quorem.tokenization import encode, train_tokenizer
 
 KOREAN = ["영화가 정말 재미있었다", "별로였다 다시는 안 본다", "배우들의 연기가 좋았다"]
 
@@ -261,12 +262,13 @@ def test_a_bad_line_spoils_its_paragraph(tmp_path):
 # ---- lists in JSON
 
 
-def test_lists_of_strings_and_numbers_are_their_json(tmp_path):
-    path = write(tmp_path, '{"t": ["a b", 1.50, "é\\n\\""]}\n{"t": []}\n{"t": [7]}', "a.jsonl")
+def test_lists_of_strings_and_numbers_are_their_items_with_tabs_between(tmp_path):
+    path = write(tmp_path, '{"t": ["a b", 1.50, "", "é\\""]}\n{"t": []}\n{"t": [7]}', "a.jsonl")
     texts = [document.text for document in read_jsonl(path, text_column="t")]
-    assert texts == ['["a b", 1.50, "é\\n\\""]', "[7]"]
-    assert json.loads(texts[0]) == ["a b", 1.5, 'é\n"']
-    for value in ("[null]", "[true]", "[[]]", "[{}]", '["\\ud800"]', '["\\u0000"]'):
+    assert texts == ['a b\t1.50\té"', "7"]
+    tokenizer = train_tokenizer(texts, kind="items", vocab_size=50, separator="\\t")
+    assert tokenizer.convert_ids_to_tokens(encode(tokenizer, texts[:1])[0]) == ["a b", "1.50", 'é"']
+    for value in ("[null]", "[true]", "[[]]", "[{}]", '["\\ud800"]', '["\\u0000"]', '["a\\tb"]'):
         with pytest.raises(UserError, match="line 1: the value of 't'"):
             read_jsonl(write(tmp_path, f'{{"t": {value}}}'), text_column="t")
     with pytest.raises(UserError, match="the value of 'l' is a list"):

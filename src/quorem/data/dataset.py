@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from quorem.data.documents import Document, RowCounts
+from quorem.data.readers.session import join_items
 from quorem.data.source import DEFAULT_TEXT_COLUMN, Source
 from quorem.errors import UserError, did_you_mean
 
@@ -107,7 +108,7 @@ def _text(value: Any, number: int, name: str) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, list | tuple) and all(isinstance(item, str | int | float) for item in value):
-        return json.dumps(value, ensure_ascii=False)
+        return join_items(f"dataset, row {number}: column {name!r}", (_text(item, number, name) for item in value))
     if not isinstance(value, str | int | float):
         kind = type(value).__name__
         raise UserError(f"dataset, row {number}: column {name!r} is a {kind}, where text is needed: map it to text")

@@ -14,6 +14,7 @@ from typing import Any
 from quorem.data.bad_rows import BadRow
 from quorem.data.documents import Document, RowCounts
 from quorem.data.readers.lines import numbered_lines
+from quorem.data.readers.session import join_items
 from quorem.data.readers.tally import Row, to_documents
 from quorem.errors import UserError, did_you_mean
 
@@ -35,7 +36,7 @@ def read_jsonl(
     """The documents of a JSON Lines file, in file order; deterministic.
 
     Strings are taken as they are, numbers as they are written, true and false as these words. A text may be a list of
-    strings and numbers, a session perhaps: it is taken as its JSON, ["a", 1.50], and an empty one is blank. A
+    strings and numbers, a session: its items are the text, with tabs between them, and an empty one is blank. A
     document's `row` is the number of its line.
 
     Args:
@@ -117,11 +118,10 @@ def _values(place: str, body: str, keys: list[str]) -> list[str | None]:
     return [_text(places[0], text), *map(_text, places[1:], label)]
 
 
-def _list(place: str, items: list[str]) -> str | None:
+def _list(place: str, items: list[str]) -> str:
     for item in items:
         _text(place, item)
-    written = (item if isinstance(item, Number) else json.dumps(item, ensure_ascii=False) for item in items)
-    return f"[{', '.join(written)}]" if items else None
+    return join_items(place, items)
 
 
 def _text(place: str, value: Any) -> str | None:

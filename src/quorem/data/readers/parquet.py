@@ -4,13 +4,13 @@ Guarantees: one batch of rows is in memory at a time, of the columns needed; a r
 asked for) is left out and counted; a file that is no Parquet or a damaged one is an error that names it.
 """
 
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from quorem.data.documents import Document, RowCounts
 from quorem.data.readers.lines import open_data
+from quorem.data.readers.session import join_items
 from quorem.errors import UserError, did_you_mean
 
 BATCH_ROWS = 1_024
@@ -27,7 +27,7 @@ def read_parquet(
     """The documents of a Parquet file, in file order; deterministic.
 
     Strings come as written, numbers as Python writes them, booleans as true and false; a list of strings, numbers or
-    booleans is its JSON. Rows whose text or label is null or blank are skipped and counted. A batch of BATCH_ROWS rows
+    booleans is its items with tabs between them. Rows whose text or label is null or blank are skipped and counted. A batch of BATCH_ROWS rows
     is in memory, and what pyarrow holds to decode it.
 
     Args:
@@ -126,7 +126,7 @@ def _column_text(path: Path, schema: Any, name: str) -> Callable[[Any], str]:
     if (types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)) and _is_plain(
         kind.value_type
     ):
-        return lambda value: json.dumps(value, ensure_ascii=False, default=str)
+        return lambda value: join_items(f"{path}: column {name!r}", map(_text, value))
     raise UserError(
         f"{path}: column {name!r} is of type {kind}, where strings, numbers, booleans or lists of these are needed: "
         "write it as one of them."
@@ -142,6 +142,8 @@ def _is_plain(kind: Any) -> bool:
 
 
 def _text(value: Any) -> str:
+    if value is None:  # in a list
+        return ""
     return ("true" if value else "false") if isinstance(value, bool) else str(value)
 
 
