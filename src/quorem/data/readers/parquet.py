@@ -27,8 +27,8 @@ def read_parquet(
     """The documents of a Parquet file, in file order; deterministic.
 
     Strings come as written, numbers as Python writes them, booleans as true and false; a list of strings, numbers or
-    booleans is its items with tabs between them. Rows whose text or label is null or blank are skipped and counted. A batch of BATCH_ROWS rows
-    is in memory, and what pyarrow holds to decode it.
+    booleans is its items with tabs between them. Rows whose text or label is null or blank are skipped and counted. A
+    batch of BATCH_ROWS rows is in memory, and what pyarrow holds to decode it.
 
     Args:
         path: the file.
