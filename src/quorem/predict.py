@@ -61,10 +61,11 @@ def predict(
     model, tokenizer, data = load_classifier(Path(run))
     if torch.accelerator.is_available():
         model.to(torch.accelerator.current_accelerator())
-    if choose_format(path) == "jsonl":
+    kind = choose_format(path)
+    if kind in ("jsonl", "parquet"):
         raise UserError(f"{path}: predictions are columns beside those of a CSV: write the texts as one, with a header")
-    if choose_format(path) != "csv":
-        READERS[choose_format(path)].read(path, text_column=text_column)  # says why not
+    if kind != "csv":
+        READERS[kind].read(path, text_column=text_column)  # says why not
     encoding = encoding or data.encoding
     delimiter = find_delimiter(path, [text_column], delimiter=delimiter or data.delimiter, encoding=encoding)
     read_csv(path, text_column=text_column, encoding=encoding, delimiter=delimiter)  # checks the column

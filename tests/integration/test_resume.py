@@ -94,15 +94,21 @@ def assert_bit_identical(one, other):
     assert [key for key in one if not torch.equal(one[key], other[key])] == []
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-@pytest.mark.parametrize("embedding", ["dense", "qr"])
+@pytest.mark.parametrize(
+    ("embedding", "precision", "rows"),
+    [
+        ("dense", "fp32", "packed"), ("dense", "bf16", "packed"), ("qr", "fp32", "packed"), ("qr", "bf16", "packed"),
+        ("qr", "fp32", "isolated"), ("qr", "fp32", "documents"),
+    ],
+)  # fmt: skip
 def test_an_interrupted_run_ends_bit_for_bit_like_an_uninterrupted_one(
-    tmp_path, monkeypatch, reviews, precision, embedding
+    tmp_path, monkeypatch, reviews, precision, embedding, rows
 ):
     """Trap 20, bit for bit: masks, samples, dropout and order after resuming are those there would have been."""
     config = settings(
-        reviews, f"train.precision={precision}", f"model.embedding.kind={embedding}", "model.embedding.tier=60"
-    )
+        reviews, f"train.precision={precision}", f"model.embedding.kind={embedding}", "model.embedding.tier=60",
+        f"data.rows={rows}",
+    )  # fmt: skip
     whole = pretrain(config, tmp_path / "whole")
     for step in (1, 5, 8):  # before the first checkpoint, between two, after the last
         with monkeypatch.context() as patch:
@@ -141,10 +147,11 @@ def test_a_crash_while_a_checkpoint_is_written_leaves_the_one_before(tmp_path, m
     assert [line["step"] for line in metrics(tmp_path / "cut")] == [2, 3, 4, 6, 8, 9]
 
 
-@pytest.mark.parametrize("size", [1, 3])
-def test_the_size_of_micro_batches_changes_nothing(tmp_path, reviews, size):
+@pytest.mark.parametrize(("size", "rows"), [(1, "packed"), (3, "packed"), (3, "isolated"), (3, "documents")])
+def test_the_size_of_micro_batches_changes_nothing(tmp_path, reviews, size, rows):
     """Traps 13 and 14; Adam would hide a wrong scale, so losses and gradient norms are compared too."""
     options = ("model.dropout=0", "train.max_steps=4", "train.log_every=1", "objective.recipe=google")
+    options += (f"data.rows={rows}",)
     pretrain(settings(reviews, *options), tmp_path / "whole")
     pretrain(settings(reviews, *options, f"train.micro_batch_size={size}"), tmp_path / "cut")
     for one, other in zip(metrics(tmp_path / "whole"), metrics(tmp_path / "cut"), strict=True):
