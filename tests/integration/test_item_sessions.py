@@ -103,7 +103,7 @@ def test_what_does_not_go_together_is_refused_before_anything_is_made(refused, t
     [
         (b"", "is empty"),
         (b"PK\x03\x04rest", "is a zip archive"),
-        ("1 2\n".encode("utf-16"), "UTF-16"),
+        ("1 2\n".encode("utf-16-le"), "if the file is UTF-16, set data.encoding=utf-16-le"),
         (b"1 2\n\n \n3 \xff\n", "line 4: byte 0xff at byte offset 9"),
         (b"1 2\n3\0\n", "line 2: NUL byte"),
         (b"1 2\n3\r4\n", "line 2: a carriage return"),
