@@ -3,7 +3,7 @@
 import csv
 import os
 from collections.abc import Iterator
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 
 import torch
@@ -13,6 +13,7 @@ from quorem.classifier import QuoremForSequenceClassification
 from quorem.config import load
 from quorem.data.readers import READERS, choose_format
 from quorem.data.readers.csv import delimiter_of, find_delimiter, read_csv, read_rows
+from quorem.data.readers.session import parse_items
 from quorem.errors import UserError
 from quorem.finetune import load_classifier_model
 from quorem.settings import FinetuneConfig, LabelledDataSettings
@@ -83,6 +84,9 @@ def predict(
             writer.writerow([*header, *ADDED])
             for fields in _grouped(rows):
                 texts = [row[index] for row in fields]
+                if data.lists:
+                    places = (f"{path}, row {counts['read'] + n}: column {text_column!r}" for n in count(1))
+                    texts = [parse_items(place, text) for place, text in zip(places, texts, strict=False)]
                 encoded = encode_rows(tokenizer, texts, max_length=data.max_length, truncation=data.truncation)
                 some, of = count_unknown(encoded, tokenizer)
                 unknown, tokens = unknown + some, tokens + of

@@ -26,6 +26,7 @@ from quorem.runs import whole_folder, write_text
 from quorem.settings import PrepareConfig, TokenizerSettings
 from quorem.tokenization import (
     SPECIAL_TOKENS,
+    IdReader,
     adopt_tokenizer,
     fingerprint,
     load_tokenizer,
@@ -80,14 +81,17 @@ def prepare_data(
     made_from = {"data": inputs, "text_column": source.text_column, **source.options}
     tokenizer, documents = _tokenizer(folder, source, made_from, settings, vocab_size)
     made_from["tokenizer"] = fingerprint(tokenizer)
+    if settings.ids:
+        made_from["ids"] = fingerprint(PreTrainedTokenizerFast.from_pretrained(settings.path, local_files_only=True))
     if (folder / "shards").exists():
         shards = Shards(folder / "shards")
         shards.check_made_from(json.loads(json.dumps(made_from)))
         return tokenizer, shards
     counts = RowCounts()
     meta = write_shards(
-        folder / "shards", source.documents(counts), tokenizer, made_from=made_from, counts=counts, total=documents
-    )
+        folder / "shards", source.documents(counts), tokenizer, made_from=made_from, counts=counts, total=documents,
+        read_ids=IdReader(str(settings.path), tokenizer) if settings.ids else None,
+    )  # fmt: skip
     logger.info("%s: %s", source, counts)
     report_bad_rows(counts, folder)
     if settings.kind == "items" and meta.num_tokens == 2 * meta.num_documents:  # an item and a separator each
@@ -184,7 +188,7 @@ def _tokenizer(
             documents += 1
             yield document.text
 
-    options = {name: value for name, value in to_mapping(settings).items() if name != "path"}
+    options = {name: value for name, value in to_mapping(settings).items() if name not in ("path", "ids")}
     tokenizer = train_tokenizer(texts(), vocab_size=vocab_size, **options)
     keep(tokenizer, documents)
     return tokenizer, documents

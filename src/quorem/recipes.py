@@ -114,7 +114,7 @@ def check_tokenizer(tokenizer: TokenizerSettings, vocab_size: int) -> None:
         UserError: naming the key.
     """
     if tokenizer.path is not None:
-        for name, value in asdict(replace(tokenizer, path=None)).items():
+        for name, value in asdict(replace(tokenizer, path=None, ids=False)).items():
             if value != getattr(TokenizerSettings(), name):
                 raise UserError(
                     f"tokenizer.{name}={value} is for training a tokenizer, and tokenizer.path="
@@ -122,6 +122,8 @@ def check_tokenizer(tokenizer: TokenizerSettings, vocab_size: int) -> None:
                 )
         if not (Path(tokenizer.path) / "tokenizer.json").is_file():
             raise UserError(f"tokenizer.path={tokenizer.path}: no tokenizer.json there: give a fast tokenizer's folder")
+    elif tokenizer.ids:
+        raise UserError("tokenizer.ids=true needs tokenizer.path, the folder of the tokenizer that made the ids")
     check_choice("tokenizer.kind", tokenizer.kind, TOKENIZERS)
     check_choice("tokenizer.normalization", tokenizer.normalization, NORMALIZATIONS)
     build_steps(tokenizer.kind, **{name: getattr(tokenizer, name) for name in OPTIONS})

@@ -119,7 +119,7 @@ class ReadingSettings:
 
     bad_rows: str = option(
         "error",
-        "csv, jsonl, text: a row that cannot be read is an error, or skip: counted, and listed in bad_rows.txt",
+        "csv, jsonl, text, parquet: a row that cannot be read is an error, or skip: counted and listed in bad_rows.txt",
     )
     encoding: str | None = option(
         None, "csv, jsonl, text: a Python codec such as cp949; default UTF-8, or UTF-16 if a byte order mark says so"
@@ -128,6 +128,9 @@ class ReadingSettings:
         None,
         "csv: what separates columns, such as ; or \\t; default a tab for .tsv and else a comma, or, if the columns "
         "asked for need it, one of , ; | and a tab",
+    )
+    lists: bool = option(
+        False, 'csv, text: texts are JSON lists, as ["a b", 7]: their items with tabs between (tokenizer.separator=\\t)'
     )
     documents: str = option(
         "line", "text: what a document is: a line, or a paragraph (lines between blank ones); its row is its first line"
@@ -165,6 +168,11 @@ class TokenizerSettings:
     path: str | None = option(
         None,
         "folder of a Hugging Face fast tokenizer to use instead of training one; its special tokens get ids 0 to 4",
+    )
+    ids: bool = option(
+        False,
+        "with tokenizer.path: texts are that tokenizer's ids, as lists or with spaces between; they are taken as they "
+        "are, but for its special tokens, which are left out",
     )
     kind: str = option(
         "words",

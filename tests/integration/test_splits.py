@@ -1,6 +1,9 @@
 """Fine-tuning on a folder with its own split, and all commands on rows from Python."""
 
+import csv
 import json
+
+import pytest
 
 from quorem.config import override
 from quorem.data.source import Source
@@ -21,6 +24,50 @@ def test_a_folder_is_judged_on_its_test_files(tmp_path, quorem, pretrained):
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     assert result["labels"] == ["neg", "pos"]
     assert result["held_out"] == {"splits": ["test"], "rows": 6}
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
+def test_a_column_says_which_rows_are_held_out(tmp_path, quorem, pretrained, ending):
+    rows = [{"text": f"film {i}", "label": "ab"[i % 2], "part": "train" if i < 16 else "dev"} for i in range(22)]
+    path = tmp_path / f"rows.{ending}"
+    if ending == "csv":
+        path.write_text("".join(",".join(row) + "\n" for row in [rows[0].keys(), *(row.values() for row in rows)]))
+    elif ending == "jsonl":
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    else:
+        pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+        parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+    settings = ("data.max_length=16", "train.epochs=1", "train.batch_size=8", "train.precision=fp32")
+    quorem("finetune", str(pretrained), str(path), "--out", str(tmp_path / "run"), "data.split_column=part", *settings)
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["held_out"] == {"splits": ["dev"], "rows": 6}
+
+
+def test_lists_in_a_csv_go_from_pretraining_to_predictions(tmp_path, quorem, refused):
+    with (tmp_path / "shop.csv").open("w", newline="") as file:
+        sessions = [json.dumps([f"red shirt {i % 9}", i % 7, "socks"]) for i in range(40)]
+        csv.writer(file).writerows([["text", "label"], *([s, "ab"[i % 2]] for i, s in enumerate(sessions))])
+    shop, small = str(tmp_path / "shop.csv"), ("train.max_steps=2", "train.batch_size=4", "train.precision=fp32")
+    quorem(
+        "pretrain", shop, "--text-column", "text", "--tokenizer", "items", "--out", str(tmp_path / "run"),
+        "tokenizer.separator=\\t", "data.lists=true", "data.max_length=16", "model.size=tiny", *small,
+    )  # fmt: skip
+    quorem(
+        "finetune", str(tmp_path / "run"), shop, "--out", str(tmp_path / "classes"), "data.lists=true",
+        "data.max_length=16", *small,
+    )  # fmt: skip
+    vocabulary = (tmp_path / "classes" / "model" / "vocab.txt").read_text().split("\n")
+    assert "red shirt 8" in vocabulary
+    assert "6" in vocabulary
+    out = tmp_path / "out.csv"
+    quorem("predict", str(tmp_path / "classes"), shop, "--text-column", "text", "--out", str(out))
+    with out.open(newline="") as file:
+        assert all(row["prediction"] in ("a", "b") for row in csv.DictReader(file))
+    (tmp_path / "bad.csv").write_text("text\n[1]\nno list\n")
+    message = refused(
+        "predict", str(tmp_path / "classes"), str(tmp_path / "bad.csv"), "--text-column", "text", "--out",
+        str(tmp_path / "no.csv"),
+    )  # fmt: skip
+    assert "row 2: column 'text': 'no list' is not a JSON list" in message
 
 
 def test_rows_from_python_go_everywhere(tmp_path, pretrained):

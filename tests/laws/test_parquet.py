@@ -37,6 +37,22 @@ def test_columns_become_text_and_nulls_are_counted(tmp_path):
         read_parquet(path, text_column="texd")
 
 
+def test_rows_with_odd_characters_are_named_or_skipped_and_counted(tmp_path):
+    path = write(tmp_path / "a.parquet", text=["a", "b\0", "c"], many=[["x"], ["y\tz"], ["w"]])
+    for column, words in (("text", "row 2: column 'text' has a NUL"), ("many", "row 2: column 'many' has an item")):
+        with pytest.raises(UserError, match=words):
+            list(read_parquet(path, text_column=column))
+        counts = RowCounts()
+        assert [d.row for d in read_parquet(path, text_column=column, bad_rows="skip", counts=counts)] == [1, 3]
+        assert (counts.read, counts.used, counts.skipped, counts.bad) == (3, 2, 1, 1)
+
+
+def test_large_and_viewed_strings_are_texts(tmp_path):
+    for kind in (pa.large_string(), pa.string_view()):
+        path = write(tmp_path / "a.parquet", text=pa.array(["é", None, "x"], kind))
+        assert [document.text for document in read_parquet(path, text_column="text")] == ["é", "x"]
+
+
 def test_what_is_no_text_and_damaged_files_are_named(tmp_path):
     path = write(tmp_path / "a.parquet", text=[{"a": 1}])
     with pytest.raises(UserError, match="is of type struct"):

@@ -1,6 +1,7 @@
 """What every reader must do, which reader a file gets, and what plain text adds."""
 
 import gzip
+import inspect
 import json
 
 import pytest
@@ -12,6 +13,7 @@ from quorem.data.readers import READERS, choose_format, compression
 from quorem.data.readers.jsonl import read_jsonl
 from quorem.data.readers.text import read_text
 from quorem.errors import UserError
+from quorem.settings import ReadingSettings
 
 # format -> name of a file, what stands above the texts, the columns to read it with; one text a line in all of them
 FILES = {
@@ -167,6 +169,18 @@ def test_damaged_gzip(tmp_path, kind):
 @formats
 def test_a_carriage_return_inside_is_named(tmp_path, kind):
     assert "carriage return" in failure_of(kind, write(tmp_path, kind, b"a\rb\rc\r\n"))
+
+
+# ---- all of them
+
+
+@pytest.mark.parametrize("kind", READERS)
+def test_what_a_reader_does_without_options_is_what_the_settings_say(kind):
+    parameters = inspect.signature(READERS[kind].read).parameters
+    for name in READERS[kind].options:
+        assert parameters[name].default == getattr(ReadingSettings(), name), name
+    columns = {"text_column", "label_column", "counts"} | ({"split_column"} if READERS[kind].has_splits else set())
+    assert set(parameters) - {"path"} == columns | set(READERS[kind].options)
 
 
 # ---- the choice

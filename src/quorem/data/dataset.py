@@ -8,6 +8,8 @@ from typing import Any
 
 from quorem.data.documents import Document, RowCounts
 from quorem.data.readers.session import join_items
+from quorem.data.readers.tally import Row, to_documents
+from quorem.data.readers.value import to_text
 from quorem.data.source import DEFAULT_TEXT_COLUMN, Source
 from quorem.errors import UserError, did_you_mean
 
@@ -53,63 +55,53 @@ class DatasetSource(Source):
         if first is None:
             raise UserError("dataset: it has no rows")
         self._check(first, 1)
-        return self._documents(RowCounts() if counts is None else counts)
+        return to_documents(
+            str(self),
+            self._rows(),
+            labelled=self.label_column is not None,
+            counts=counts,
+            unusable="rows have an empty text or label: check the names of the columns",
+            empty="has no rows",
+        )
 
     def fingerprint(self) -> str:
         """What the datasets library keeps as such, or the sha256 of the columns that are read."""
         known = getattr(self.rows, "_fingerprint", None)
         if known:
-            return hashlib.sha256(f"{known} {self._columns()}".encode()).hexdigest()
+            return hashlib.sha256(f"{known} {list(self._columns().values())}".encode()).hexdigest()
         digest = hashlib.sha256()
         for number, row in enumerate(self.rows, start=1):
             self._check(row, number)
-            digest.update(json.dumps([row[name] for name in self._columns()], default=str).encode() + b"\n")
+            digest.update(json.dumps([row[name] for name in self._columns().values()], default=str).encode() + b"\n")
         return digest.hexdigest()
 
     def __str__(self) -> str:
         return "dataset"
 
-    def _columns(self) -> list[str]:
-        return [name for name in (self.text_column, self.label_column, self.split_column) if name is not None]
+    def _columns(self) -> dict[str, str]:
+        """From the fields of Row to the names of their columns."""
+        asked = {"text": self.text_column, "label": self.label_column, "split": self.split_column}
+        return {field: name for field, name in asked.items() if name is not None}
 
     def _check(self, row: Mapping[str, Any], number: int) -> None:
-        for name in self._columns():
+        for name in self._columns().values():
             if name not in row:
                 raise UserError(f"dataset, row {number}: no column {name!r}.{did_you_mean(name, row)}")
 
-    def _documents(self, counts: RowCounts) -> Iterator[Document]:
+    def _rows(self) -> Iterator[Row]:
         classes = getattr((getattr(self.rows, "features", None) or {}).get(self.label_column), "names", None)
-        number, used = 0, False
         for number, row in enumerate(self.rows, start=1):
             self._check(row, number)
-            counts.read += 1
-            text = _text(row[str(self.text_column)], number, str(self.text_column))
-            label = split = None
-            if self.label_column is not None:
-                value = row[self.label_column]
-                if classes and isinstance(value, int):
+            found: dict[str, str | None] = {}
+            for field, name in self._columns().items():
+                place, value = f"dataset, row {number}: column {name!r}", row[name]
+                if field == "label" and classes and isinstance(value, int):
                     value = classes[value] if value >= 0 else None  # -1 is the library's "no label"
-                label = _text(value, number, self.label_column)
-            if self.split_column is not None:
-                split = _text(row[self.split_column], number, self.split_column)
-            if not text.strip() or (label is not None and not label.strip()):
-                counts.skipped += 1
-                continue
-            used = True
-            counts.used += 1
-            yield Document(text, label, number, split)
-        if not used:
-            raise UserError(f"dataset: all {number} rows have an empty text or label: check the names of the columns")
-
-
-def _text(value: Any, number: int, name: str) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, list | tuple) and all(isinstance(item, str | int | float) for item in value):
-        return join_items(f"dataset, row {number}: column {name!r}", (_text(item, number, name) for item in value))
-    if not isinstance(value, str | int | float):
-        kind = type(value).__name__
-        raise UserError(f"dataset, row {number}: column {name!r} is a {kind}, where text is needed: map it to text")
-    return str(value)
+                if field == "text" and isinstance(value, list | tuple):
+                    found[field] = join_items(place, (to_text(place, item) or "" for item in value))
+                elif value is None or isinstance(value, str | int | float):
+                    found[field] = to_text(place, value)
+                else:
+                    kind = type(value).__name__
+                    raise UserError(f"{place} is a {kind}, where text is needed: map it to text")
+            yield Row(number, **found)

@@ -14,9 +14,10 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -105,6 +106,7 @@ def write_shards(
     made_from: Mapping[str, Any],
     counts: RowCounts | None = None,
     total: int | None = None,
+    read_ids: Callable[[list[Document]], list[list[int]]] | None = None,
 ) -> ShardMeta:
     """Encode documents into `folder`, or go on where a write from the same was killed.
 
@@ -118,6 +120,7 @@ def write_shards(
         made_from: what to store, JSON.
         counts: the tally of what `documents` reads, to store.
         total: number of documents, for the time left.
+        read_ids: for documents that are not texts, from a group of them to their ids; None to encode texts.
 
     Raises:
         UserError: if no document has a token.
@@ -132,7 +135,7 @@ def write_shards(
         progress = tqdm(total=total, initial=done, unit=" documents", disable=None, dynamic_ncols=True)
         began, start, saved, told = time.monotonic(), end, time.monotonic(), time.monotonic()
         with (unfinished / "tokens.bin").open("ab") as tokens, (unfinished / "ends.bin").open("ab") as ends:
-            for size, rows in _encoded(stream, tokenizer):
+            for size, rows in _encoded(stream, read_ids or partial(_encode, tokenizer)):
                 kept = [row for row in rows if row]
                 flat = np.fromiter((i for row in kept for i in (*row, separator)), dtype=dtype)
                 np.add.at(ids, flat, 1)
@@ -184,16 +187,16 @@ def merge_shards(folder: Path, parts: Sequence[Path]) -> ShardMeta:
                 f"{shards.folder}: made with another tokenizer than {parts[0]}: prepare all parts with the same one "
                 "(tokenizer.path=FOLDER)"
             )
-    with whole_folder(folder) as partial:
+    with whole_folder(folder) as new:
         offset = 0
-        with (partial / "tokens.bin").open("wb") as tokens, (partial / "ends.bin").open("wb") as ends:
+        with (new / "tokens.bin").open("wb") as tokens, (new / "ends.bin").open("wb") as ends:
             for shards in opened:
                 with (shards.folder / "tokens.bin").open("rb") as file:
                     shutil.copyfileobj(file, tokens, 2**20)
                 for start in range(0, len(shards.ends), 2**20):
                     ends.write((shards.ends[start : start + 2**20] + offset).tobytes())
                 offset += shards.meta.num_tokens
-        np.sum([shards.counts for shards in opened], axis=0).tofile(partial / "counts.bin")
+        np.sum([shards.counts for shards in opened], axis=0).tofile(new / "counts.bin")
         meta = ShardMeta(
             made_from={
                 "tokenizer": first.made_from.get("tokenizer"),
@@ -208,7 +211,7 @@ def merge_shards(folder: Path, parts: Sequence[Path]) -> ShardMeta:
                 for key in dict.fromkeys(key for shards in opened for key in shards.meta.rows)
             },
         )
-        write_text(partial / "meta.json", json.dumps(asdict(meta), indent=2))
+        write_text(new / "meta.json", json.dumps(asdict(meta), indent=2))
     return meta
 
 
@@ -256,13 +259,13 @@ def _tell(documents: int, tokens: int, rate: float, total: int | None) -> None:
 
 
 def _encoded(
-    documents: Iterator[Document], tokenizer: PreTrainedTokenizerFast
+    documents: Iterator[Document], read_ids: Callable[[list[Document]], list[list[int]]]
 ) -> Iterator[tuple[int, list[list[int]]]]:
     """The ids of a group of documents at a time, with their number; the next groups are encoded meanwhile."""
     with ThreadPoolExecutor(1) as pool:  # the library uses all cores for a group
         waiting: list[tuple[int, Future[list[list[int]]]]] = []
-        for texts in _grouped(documents):
-            waiting.append((len(texts), pool.submit(encode, tokenizer, texts)))
+        for group in _grouped(documents):
+            waiting.append((len(group), pool.submit(read_ids, group)))
             if len(waiting) > AHEAD:
                 size, rows = waiting.pop(0)
                 yield size, rows.result()
@@ -270,14 +273,18 @@ def _encoded(
             yield size, rows.result()
 
 
-def _grouped(documents: Iterator[Document]) -> Iterator[list[str]]:
-    texts: list[str] = []
+def _encode(tokenizer: PreTrainedTokenizerFast, documents: list[Document]) -> list[list[int]]:
+    return encode(tokenizer, [document.text for document in documents])
+
+
+def _grouped(documents: Iterator[Document]) -> Iterator[list[Document]]:
+    group: list[Document] = []
     characters = 0
     for document in documents:
-        texts.append(document.text)
+        group.append(document)
         characters += len(document.text)
-        if len(texts) == DOCUMENTS_AT_ONCE or characters >= CHARACTERS_AT_ONCE:
-            yield texts
-            texts, characters = [], 0
-    if texts:
-        yield texts
+        if len(group) == DOCUMENTS_AT_ONCE or characters >= CHARACTERS_AT_ONCE:
+            yield group
+            group, characters = [], 0
+    if group:
+        yield group

@@ -29,7 +29,7 @@ class Source:
         format: a key of READERS.
         text_column: the column or key of text; None for formats without columns.
         label_column: that of the class names; None for unlabelled documents.
-        options: what else the reader is given.
+        options: what else the reader is given: settings other than their defaults, which are the reader's too.
         split_column: the column that says train or test; None for none.
     """
 
@@ -82,7 +82,7 @@ class Source:
             text_column = None
         if text_column is None and reader.has_columns:
             text_column = DEFAULT_TEXT_COLUMN
-        taken = {name: value for name, value in options.items() if name in reader.options}
+        taken = {name: value for name, value in options.items() if value != getattr(ReadingSettings(), name)}
         return cls(files, chosen, text_column, label_column, taken, split_column)
 
     @staticmethod

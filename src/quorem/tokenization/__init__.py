@@ -3,12 +3,14 @@
 from quorem.tokenization.adopt import adopt_tokenizer
 from quorem.tokenization.encode import encode
 from quorem.tokenization.files import fingerprint, load_tokenizer, save_tokenizer
+from quorem.tokenization.ids import IdReader
 from quorem.tokenization.special import SPECIAL_TOKENS
 from quorem.tokenization.train import TOKENIZERS, train_tokenizer
 
 __all__ = [
     "SPECIAL_TOKENS",
     "TOKENIZERS",
+    "IdReader",
     "adopt_tokenizer",
     "encode",
     "fingerprint",

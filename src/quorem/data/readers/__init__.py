@@ -39,14 +39,18 @@ class Reader(NamedTuple):
 
 READERS: dict[str, Reader] = {
     "csv": Reader(
-        read_csv, (".csv", ".tsv"), has_columns=True, has_splits=True, options=("bad_rows", "encoding", "delimiter")
+        read_csv,
+        (".csv", ".tsv"),
+        has_columns=True,
+        has_splits=True,
+        options=("bad_rows", "encoding", "delimiter", "lists"),
     ),
     "jsonl": Reader(
         read_jsonl, (".jsonl", ".ndjson"), has_columns=True, has_splits=True, options=("bad_rows", "encoding")
     ),
-    "text": Reader(read_text, (".txt",), has_columns=False, options=("bad_rows", "encoding", "documents")),
+    "text": Reader(read_text, (".txt",), has_columns=False, options=("bad_rows", "encoding", "documents", "lists")),
     "folder": Reader(read_folder, (".txt",), has_columns=False, options=("bad_rows", "encoding")),
-    "parquet": Reader(read_parquet, (".parquet",), has_columns=True, has_splits=True),
+    "parquet": Reader(read_parquet, (".parquet",), has_columns=True, has_splits=True, options=("bad_rows",)),
     "midi": Reader(read_midi, (".mid", ".midi"), has_columns=False, options=("midi",)),
 }
 FORMATS = {ending: name for name, reader in READERS.items() if name != "folder" for ending in reader.endings}

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from quorem.data.bad_rows import BadRow
 from quorem.data.documents import Document, RowCounts
 from quorem.data.readers.lines import Lines
+from quorem.data.readers.session import parse_items
 from quorem.data.readers.tally import Row, to_documents
 from quorem.errors import UserError, did_you_mean
 
@@ -48,6 +49,7 @@ def read_csv(
     bad_rows: str = "error",
     encoding: str | None = None,
     delimiter: str | None = None,
+    lists: bool = False,
 ) -> Iterator[Document]:
     """The documents of a CSV or TSV file, in file order; deterministic.
 
@@ -64,6 +66,7 @@ def read_csv(
             follows up to the next quote or the end; the message says which lines.
         encoding: a Python codec; None for UTF-8. A byte order mark goes before it.
         delimiter: what separates fields; None for `find_delimiter`.
+        lists: whether texts are JSON lists, of which the items become the text (`parse_items`).
 
     Raises:
         UserError: at the call for a missing or repeated column, and for everything `read_rows` raises at the call;
@@ -78,7 +81,7 @@ def read_csv(
     what = "text" if label_column is None else "text or label"
     return to_documents(
         path,
-        _rows(records, indices),
+        _rows(path, records, indices, lists),
         labelled=label_column is not None,
         counts=counts,
         bad_rows=bad_rows,
@@ -174,12 +177,21 @@ def _find_column(path: Path, header: list[str], name: str, delimiter: str) -> in
     return header.index(name)
 
 
-def _rows(records: Iterator[Record | BadRow], indices: dict[str, int]) -> Iterator[Row | BadRow]:
+def _rows(
+    path: Path, records: Iterator[Record | BadRow], indices: dict[str, int], lists: bool
+) -> Iterator[Row | BadRow]:
     for record in records:
         if isinstance(record, BadRow):
             yield record
+            continue
+        found = {name: record.fields[index] for name, index in indices.items()}
+        try:
+            if lists:
+                found["text"] = parse_items(f"{path}, {record.place}", found["text"])
+        except BadRow as error:
+            yield error
         else:
-            yield Row(record.row, **{name: record.fields[index] for name, index in indices.items()})
+            yield Row(record.row, **found)
 
 
 def _readable(records: Iterator[Record | BadRow]) -> Iterator[tuple[int, list[str]]]:

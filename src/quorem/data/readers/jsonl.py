@@ -14,13 +14,10 @@ from typing import Any
 from quorem.data.bad_rows import BadRow
 from quorem.data.documents import Document, RowCounts
 from quorem.data.readers.lines import numbered_lines
-from quorem.data.readers.session import join_items
+from quorem.data.readers.session import is_session, join_items
 from quorem.data.readers.tally import Row, to_documents
+from quorem.data.readers.value import Number, to_text
 from quorem.errors import UserError, did_you_mean
-
-
-class Number(str):
-    """A number as it is written."""
 
 
 def read_jsonl(
@@ -113,30 +110,5 @@ def _values(place: str, body: str, keys: list[str]) -> list[str | None]:
             raise BadRow(f"{place}: the object has no key {key!r}.{did_you_mean(key, found)}")
     text, *label = [found[key] for key in keys]
     places = [f"{place}: the value of {key!r}" for key in keys]
-    if isinstance(text, list) and all(isinstance(item, str) for item in text):
-        return [_list(places[0], text), *map(_text, places[1:], label)]
-    return [_text(places[0], text), *map(_text, places[1:], label)]
-
-
-def _list(place: str, items: list[str]) -> str:
-    for item in items:
-        _text(place, item)
-    return join_items(place, items)
-
-
-def _text(place: str, value: Any) -> str | None:
-    if value is None:
-        return None
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if not isinstance(value, str):
-        kind = "a list" if isinstance(value, list) else "an object"
-        raise BadRow(f"{place} is {kind}, where text is needed: write it as one string.")
-    if "\0" in value:
-        raise BadRow(f"{place} has a NUL character, which text has none of: remove it.")
-    try:
-        value.encode()
-    except UnicodeEncodeError as error:
-        code = ord(value[error.start])
-        raise BadRow(f"{place} has half a character (\\u{code:04x}), which is no text: remove it.") from error
-    return str(value)
+    read = join_items if is_session(text) else to_text
+    return [read(places[0], text), *map(to_text, places[1:], label)]

@@ -8,12 +8,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from quorem.data.bad_rows import BadRow
 from quorem.data.documents import Document, RowCounts
 from quorem.data.readers.lines import open_data
 from quorem.data.readers.session import join_items
+from quorem.data.readers.tally import Row, to_documents
+from quorem.data.readers.value import to_text
 from quorem.errors import UserError, did_you_mean
 
 BATCH_ROWS = 1_024
+ReadValue = Callable[[str, Any], str | None]  # from a place, for messages, and a value
 
 
 def read_parquet(
@@ -23,6 +27,7 @@ def read_parquet(
     label_column: str | None = None,
     counts: RowCounts | None = None,
     split_column: str | None = None,
+    bad_rows: str = "error",
 ) -> Iterator[Document]:
     """The documents of a Parquet file, in file order; deterministic.
 
@@ -36,11 +41,12 @@ def read_parquet(
         label_column: name of the column with the class names; None for unlabelled documents.
         counts: a tally to keep up to date while streaming.
         split_column: name of the column that says train or test; None for none.
+        bad_rows: error, or skip: a row with characters that no text has, or items with tabs, is left out and counted.
 
     Raises:
         UserError: at the call if pyarrow is not installed, the file is missing, a folder, unreadable, damaged or not
-            Parquet, or a column is missing, repeated or of a type that is no text; while streaming for damaged data,
-            and at the end if no row could be used.
+            Parquet, or a column is missing, repeated or of a type that is no text; while streaming for damaged data
+            and, unless they are skipped, for bad rows, and at the end if no row could be used.
     """
     path = Path(path)
     try:
@@ -54,63 +60,61 @@ def read_parquet(
         file = parquet.ParquetFile(path)
     except (pyarrow.ArrowException, OSError) as error:
         raise _damaged(path, error) from error
-    columns = [name for name in (text_column, label_column, split_column) if name is not None]
+    asked = {"text": text_column, "label": label_column, "split": split_column}
+    columns = {field: name for field, name in asked.items() if name is not None}
     try:
-        to_text = {name: _column_text(path, file.schema_arrow, name) for name in columns}
+        readers = {field: (name, _column_text(path, file.schema_arrow, name)) for field, name in columns.items()}
     except UserError:
         file.close()
         raise
-    rows = _rows(path, file, to_text)
+    rows = _rows(path, file, readers)
     next(rows)  # so that dropping it unread still closes the file
-    return _documents(path, rows, text_column, label_column, split_column, RowCounts() if counts is None else counts)
+    what = "text" if label_column is None else "text or label"
+    return to_documents(
+        path,
+        rows,
+        labelled=label_column is not None,
+        counts=counts,
+        bad_rows=bad_rows,
+        unusable=f"rows have an empty {what}: check the file and the column names.",
+        empty="has no rows: write some.",
+    )
 
 
-def _rows(path: Path, file: Any, to_text: dict[str, Callable[[Any], str]]) -> Iterator[dict[str, str | None]]:
-    """First an empty row, then those of the file as text, None for null."""
+def _rows(path: Path, file: Any, readers: dict[str, tuple[str, ReadValue]]) -> Iterator[Row | BadRow]:
+    """First an empty row, then those of the file.
+
+    Args:
+        path: for messages.
+        file: to read and close.
+        readers: from a field of Row to the column's name and how a value of it becomes text.
+    """
     from pyarrow import ArrowException
 
+    number = 0
     try:
-        yield {}
-        for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=list(to_text)):
-            values = {name: batch.column(name).to_pylist() for name in to_text}
+        yield Row(number)
+        for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=[name for name, _ in readers.values()]):
+            values = {field: batch.column(name).to_pylist() for field, (name, _) in readers.items()}
             for row in range(batch.num_rows):
-                found = {name: values[name][row] for name in to_text}
-                yield {name: None if value is None else to_text[name](value) for name, value in found.items()}
+                number += 1
+                try:
+                    yield Row(
+                        number,
+                        **{
+                            field: read(f"{path}, row {number}: column {name!r}", values[field][row])
+                            for field, (name, read) in readers.items()
+                        },
+                    )
+                except BadRow as error:
+                    yield error
     except (ArrowException, OSError, UnicodeDecodeError) as error:
         raise _damaged(path, error) from error
     finally:
         file.close()
 
 
-def _documents(
-    path: Path,
-    rows: Iterator[dict[str, str | None]],
-    text_column: str,
-    label_column: str | None,
-    split_column: str | None,
-    counts: RowCounts,
-) -> Iterator[Document]:
-    row, used = 0, False  # of this file: `counts` may already hold other files
-    for row, values in enumerate(rows, start=1):
-        counts.read += 1
-        text = values[text_column] or ""
-        label = values[label_column] or "" if label_column else None
-        if not text.strip() or (label is not None and not label.strip()):
-            counts.skipped += 1
-            continue
-        if "\0" in text:
-            raise UserError(f"{path}, row {row}: the text has a NUL character, which text has none of: remove it.")
-        used = True
-        counts.used += 1
-        yield Document(text, label, row, (values[split_column] or "") if split_column else None)
-    if not row:
-        raise UserError(f"{path} has no rows: write some.")
-    if not used:
-        what = "text or label" if label_column else "text"
-        raise UserError(f"{path}: all {row} rows have an empty {what}: check the file and the column names.")
-
-
-def _column_text(path: Path, schema: Any, name: str) -> Callable[[Any], str]:
+def _column_text(path: Path, schema: Any, name: str) -> ReadValue:
     """How a value of a column becomes text."""
     from pyarrow import types
 
@@ -122,11 +126,11 @@ def _column_text(path: Path, schema: Any, name: str) -> Callable[[Any], str]:
     if types.is_dictionary(kind):
         kind = kind.value_type
     if _is_plain(kind):
-        return _text
+        return to_text
     if (types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)) and _is_plain(
         kind.value_type
     ):
-        return lambda value: join_items(f"{path}: column {name!r}", map(_text, value))
+        return _session
     raise UserError(
         f"{path}: column {name!r} is of type {kind}, where strings, numbers, booleans or lists of these are needed: "
         "write it as one of them."
@@ -141,10 +145,8 @@ def _is_plain(kind: Any) -> bool:
     return any(test(kind) for test in (*strings, *numbers))
 
 
-def _text(value: Any) -> str:
-    if value is None:  # in a list
-        return ""
-    return ("true" if value else "false") if isinstance(value, bool) else str(value)
+def _session(place: str, value: Any) -> str:
+    return join_items(place, (to_text(place, item) or "" for item in value or ()))
 
 
 def _damaged(path: Path, error: Exception) -> UserError:

@@ -19,7 +19,7 @@ class Row(NamedTuple):
 
 
 def to_documents(
-    path: Path,
+    path: Path | str,
     rows: Iterator[Row | BadRow],
     *,
     labelled: bool = False,
@@ -31,7 +31,7 @@ def to_documents(
     """The documents of rows, in their order; `counts` adds up at every moment.
 
     Args:
-        path: the file.
+        path: the file, or another name of the data.
         rows: its rows, or what is wrong with them.
         labelled: whether a row needs a label.
         counts: a tally to keep up to date; it may already hold other files.
@@ -48,7 +48,7 @@ def to_documents(
 
 
 def _to_documents(
-    path: Path,
+    path: Path | str,
     rows: Iterator[Row | BadRow],
     labelled: bool,
     counts: RowCounts,

@@ -11,6 +11,7 @@ from pathlib import Path
 from quorem.data.bad_rows import BadRow
 from quorem.data.documents import Document, RowCounts
 from quorem.data.readers.lines import numbered_lines
+from quorem.data.readers.session import parse_items
 from quorem.data.readers.tally import Row, to_documents
 from quorem.errors import UserError, check_choice
 
@@ -26,6 +27,7 @@ def read_text(
     bad_rows: str = "error",
     encoding: str | None = None,
     documents: str = "line",
+    lists: bool = False,
 ) -> Iterator[Document]:
     """The documents of a text file, in file order; deterministic.
 
@@ -42,6 +44,7 @@ def read_text(
         bad_rows: error, or skip: a line that cannot be read, or the paragraph that it is in, is left out and counted.
         encoding: a Python codec; None for UTF-8. A byte order mark goes before it.
         documents: line or paragraph.
+        lists: whether documents are JSON lists, of which the items become the text (`parse_items`).
 
     Raises:
         UserError: at the call for a column or option that cannot be, and if the file is missing, a folder, unreadable,
@@ -68,9 +71,10 @@ def read_text(
     if isinstance(first_line[1], BadRow) and bad_rows == "error":
         raise first_line[1]
     lines = chain([first_line], lines)
+    rows = _line_rows(lines) if documents == "line" else _paragraph_rows(lines)
     return to_documents(
         path,
-        _line_rows(lines) if documents == "line" else _paragraph_rows(lines),
+        _sessions(path, rows) if lists else rows,
         counts=counts,
         bad_rows=bad_rows,
         unusable="lines are blank: write one document in each line.",
@@ -81,6 +85,18 @@ def read_text(
 def _line_rows(lines: Iterator[tuple[int, str | BadRow]]) -> Iterator[Row | BadRow]:
     for number, line in lines:
         yield line if isinstance(line, BadRow) else Row(number, line)
+
+
+def _sessions(path: Path, rows: Iterator[Row | BadRow]) -> Iterator[Row | BadRow]:
+    for row in rows:
+        try:
+            yield (
+                row
+                if isinstance(row, BadRow)
+                else Row(row.number, parse_items(f"{path}, line {row.number}", row.text or ""))
+            )
+        except BadRow as error:
+            yield error
 
 
 def _paragraph_rows(lines: Iterator[tuple[int, str | BadRow]]) -> Iterator[Row | BadRow]:

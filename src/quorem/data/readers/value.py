@@ -1,0 +1,46 @@
+"""A single value of a column or key as text."""
+
+from typing import Any
+
+from quorem.data.bad_rows import BadRow
+
+
+class Number(str):
+    """A number as it is written."""
+
+
+def to_text(place: str, value: Any) -> str | None:
+    """A string as it is, a number as it is written, true and false as these words, None for none.
+
+    Args:
+        place: of the value, for the message.
+        value: what a file has there.
+
+    Raises:
+        BadRow: for anything else, and for characters that no text has.
+    """
+    if value is None:
+        return None
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, list | tuple | dict):
+        kind = "an object" if isinstance(value, dict) else "a list"
+        raise BadRow(f"{place} is {kind}, where text is needed: write it as one string.")
+    text = str(value)
+    check_characters(place, text)
+    return text
+
+
+def check_characters(place: str, text: str) -> None:
+    """Accept only characters that a text can have.
+
+    Raises:
+        BadRow: for a NUL character, or half a character (a lone surrogate).
+    """
+    if "\0" in text:
+        raise BadRow(f"{place} has a NUL character, which text has none of: remove it.")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        code = ord(text[error.start])
+        raise BadRow(f"{place} has half a character (\\u{code:04x}), which is no text: remove it.") from error

@@ -1,0 +1,85 @@
+"""Lists of items, wherever they stand, are one text: their items with tabs between."""
+
+import csv
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from quorem.data.bad_rows import BadRow
+from quorem.data.documents import RowCounts
+from quorem.data.readers import READERS
+from quorem.data.readers.session import parse_items
+from quorem.data.source import Source
+from quorem.errors import UserError
+from quorem.settings import DataSettings
+from quorem.tokenization import encode, train_tokenizer
+
+SESSIONS = [
+    ["a b", "c, d", 'say "x"', "back\\slash", "[MASK]", "É", "e\u0301", "👍🏽", "a b"],
+    [12, 7, 1.50, "12"],
+    ["x\ny"],
+]
+TEXTS = ["\t".join(map(str, session)) for session in SESSIONS]
+
+
+def write_lists(folder, kind, sessions=SESSIONS):
+    path = folder / f"sessions{READERS[kind].endings[0]}"
+    if kind == "parquet":
+        pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+        pq.write_table(pa.table({"text": [[str(item) for item in session] for session in sessions]}), path)
+    elif kind == "csv":
+        with path.open("w", encoding="utf-8", newline="") as file:
+            csv.writer(file).writerows([["text"], *([json.dumps(session)] for session in sessions)])
+    elif kind == "jsonl":
+        path.write_text("".join(json.dumps({"text": session}) + "\n" for session in sessions), encoding="utf-8")
+    else:
+        path.write_text("".join(json.dumps(session, ensure_ascii=False) + "\n" for session in sessions), "utf-8")
+    return path
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet", "text"])
+def test_every_format_gives_the_same_items(tmp_path, kind):
+    path = write_lists(tmp_path, kind)
+    more = {"lists": True} if "lists" in READERS[kind].options else {}
+    found = Source.of(DataSettings(path=str(path), **more), text_column=None)
+    assert [document.text for document in found.documents()] == TEXTS
+    tokenizer = train_tokenizer(TEXTS, kind="items", separator="\\t", vocab_size=99)
+    assert tokenizer.batch_decode(encode(tokenizer, TEXTS)) == TEXTS
+
+
+def test_rows_of_a_dataset_do_too():
+    source = Source.of_dataset([{"text": session} for session in SESSIONS])
+    assert [document.text for document in source.documents()] == TEXTS
+
+
+@given(st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\t"), min_size=1), max_size=9))
+def test_any_items_come_back(items):
+    assert parse_items("here", json.dumps(items)).split("\t") == (items or [""])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("a b", '["a"', '["a",]', "{}", '"a"', "12", "[null]", "[true]", "[[1]]", "[NaN]", "[" * 9999),
+        *(r'["a\tb"]', r'["\ud800"]', r'["\u0000"]'),
+    ],
+)
+def test_what_is_no_list_is_named_or_skipped(tmp_path, text):
+    with pytest.raises(BadRow, match=r"^here"):
+        parse_items("here", text)
+    path = tmp_path / "a.csv"
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([["text"], ['["a"]'], [text]])
+    read = READERS["csv"].read
+    with pytest.raises(UserError, match=r"row 2 \(line 3\)"):
+        list(read(path, text_column="text", lists=True))
+    counts = RowCounts()
+    assert len(list(read(path, text_column="text", lists=True, counts=counts, bad_rows="skip"))) == 1
+    assert (counts.read, counts.used, counts.skipped, counts.bad) == (2, 1, 1, 1)
+
+
+@pytest.mark.parametrize("blank", ["", " ", "[]", '[""]'])
+def test_an_empty_list_is_a_blank_text(blank):
+    assert not parse_items("here", blank)
