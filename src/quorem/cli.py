@@ -4,6 +4,7 @@ import argparse
 import errno
 import logging
 import re
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -17,6 +18,7 @@ from quorem.config import leaves, load, override
 from quorem.describe import describe, described
 from quorem.errors import UserError
 from quorem.finetune import finetune
+from quorem.interrupt import Stopped
 from quorem.origin import finetune_original, pretrain_original
 from quorem.predict import predict
 from quorem.prepare import load_prepared, merge, prepare, summary
@@ -48,11 +50,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if settings and not hasattr(options, "config"):
         parser.error(f"this command takes no settings such as {settings[0]}")
     options.settings = settings
-    return guarded(lambda: options.run(options))
+    return guarded(lambda: options.run(options), again=["quorem", *words])
 
 
-def guarded(command: Callable[[], None]) -> int:
-    """Run a command with its log on standard error, and turn errors a user can fix into one line and exit code 2."""
+def guarded(command: Callable[[], None], *, again: Sequence[str]) -> int:
+    """Run a command with its log on standard error, and turn errors a user can fix into one line and exit code 2.
+
+    Args:
+        command: what to run.
+        again: the words that run it again, for one who stopped it.
+    """
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
     for name in ("transformers", "accelerate", "httpx"):
         logging.getLogger(name).setLevel(logging.ERROR)
@@ -63,6 +70,8 @@ def guarded(command: Callable[[], None]) -> int:
     except UserError as error:
         print(f"quorem: {' '.join(str(error).split())}", file=sys.stderr)  # a parser's message may have several lines
         return 2
+    except Stopped as stopped:
+        print(f"{stopped}; go on with: {shlex.join(again)}")
     except KeyboardInterrupt:
         print(
             "quorem: interrupted; the same command goes on from the last checkpoint, if there was one", file=sys.stderr
@@ -165,13 +174,19 @@ def pretraining_script(arguments: Sequence[str] | None = None) -> int:
     parser = _original_parser("Pre-train an ELECTRA model on a column of a CSV.")
     parser.add_argument("--col_name", help="name of the text column (default: review)")
     options = parser.parse_args(arguments)
-    return guarded(lambda: _show_verdict(pretrain_original(**vars(options))))
+    return guarded(
+        lambda: _show_verdict(pretrain_original(**vars(options))), again=_script("pretraining.py", arguments)
+    )
 
 
 def finetuning_script(arguments: Sequence[str] | None = None) -> int:
     """`FineTuning.py`, with the original repository's arguments."""
     options = _original_parser("Fine-tune the pre-trained model for sentiment classification.").parse_args(arguments)
-    return guarded(lambda: _show_scores(finetune_original(**vars(options))))
+    return guarded(lambda: _show_scores(finetune_original(**vars(options))), again=_script("FineTuning.py", arguments))
+
+
+def _script(name: str, arguments: Sequence[str] | None) -> list[str]:
+    return ["python", name, *(sys.argv[1:] if arguments is None else arguments)]
 
 
 def _original_parser(description: str) -> argparse.ArgumentParser:

@@ -29,6 +29,7 @@ from quorem.train import fit, hardware
 logger = logging.getLogger(__name__)
 
 ORDER, ATTRIBUTES = "data/order.bin", "data/attributes.npy"  # of a run, once they are known
+FEW_REPLACED = 0.05  # of all tokens; a generator that is right more often is too good
 VERDICT_STEPS = 20  # that a verdict is about, at least: the loss of one step is too noisy
 
 
@@ -113,7 +114,13 @@ def pretrain(config: PretrainConfig, out: Path, *, source: Source | None = None)
             save_tokenizer(tokenizer, folder)
 
         run.save_model(name, save)
-    result = {**program.last, "parameters": sizes, "vocab_size": len(tokenizer), "verdict": verdict(run.records())}
+    records = run.records()
+    result = {**program.last, "parameters": sizes, "vocab_size": len(tokenizer), "verdict": verdict(records)}
+    if (share := records[-1].get("share_replaced", 1)) < FEW_REPLACED:
+        logger.warning(
+            "only %.1f %% of tokens were replaced at the end, so the discriminator had little to learn from: a smaller "
+            "generator (model.generator.hidden_size) or a higher objective.mask_rate leaves it more", 100 * share,
+        )  # fmt: skip
     run.finish(result)
     return result
 
@@ -179,14 +186,20 @@ def verdict(records: list[dict[str, Any]]) -> str:
     """Say plainly whether the networks learned more than frequencies, from the last VERDICT_STEPS steps or a few more.
 
     Args:
-        records: the lines of metrics.jsonl, each with means since the one before.
+        records: the lines of metrics.jsonl, each with means since the one before, or without where its steps were
+            skipped.
     """
     ends = [0, *(record["step"] for record in records)]
-    first = max(i for i in range(len(records)) if i == 0 or ends[-1] - ends[i] >= VERDICT_STEPS)
-    steps = [end - start for start, end in pairwise(ends[first:])]
+    steps, last = list[int](), list[dict[str, Any]]()
+    for (start, end), record in zip(reversed(list(pairwise(ends))), reversed(records), strict=True):
+        if sum(steps) < VERDICT_STEPS and "mlm_loss" in record:
+            steps.append(end - start)
+            last.append(record)
+    if not last:
+        return "no step could be used, for no loss was finite"
 
     def mean(key: str) -> float:
-        return sum(n * record[key] for n, record in zip(steps, records[first:], strict=True)) / sum(steps)
+        return sum(n * record[key] for n, record in zip(steps, last, strict=True)) / sum(steps)
 
     mlm, unigram = mean("mlm_loss"), mean("unigram_entropy")
     rtd, base_rate = mean("rtd_loss"), mean("base_rate_entropy")

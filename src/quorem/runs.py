@@ -6,7 +6,7 @@
     result.json        written last: a run that has it is finished
     discriminator/, generator/ or model/    config.json, model.safetensors, tokenizer.json, vocab.txt
     data/              tokenizer, token shards, order and attributes of the tokens, made once
-    state/step-NNNNNN/ weights, optimizer and counters, for resuming only
+    state/step-NNNNNN/ weights, optimizer and counters, for resuming only, with their checksum
 
 Every file but metrics.jsonl, which grows line by line, appears under a temporary name and is renamed when it is
 complete and on the disc. Nothing a user loads is a pickle; checkpoints are read with weights_only.
@@ -33,6 +33,8 @@ logger = logging.getLogger(__name__)
 
 NOT_PART_OF_A_RUN = ("train.log_every", "train.checkpoint_every", "train.keep_checkpoints")
 """Settings that may differ when a run is continued."""
+
+CHECKSUM = "sha256"  # of state.pt, beside it
 
 
 class Run:
@@ -139,7 +141,7 @@ class Run:
         ):
             torch.save({**state, "step": step}, file)
             file.flush()
-            os.fsync(file.fileno())
+            write_text(partial / CHECKSUM, fingerprint_files(partial / "state.pt"))
         for old in self._states()[:-keep]:
             shutil.rmtree(old)
 
@@ -152,6 +154,8 @@ class Run:
         states = self._states()
         for path in reversed(states):
             try:
+                if (path / CHECKSUM).read_text(encoding="utf-8") != fingerprint_files(path / "state.pt"):
+                    raise ValueError(f"its bytes are not those of {CHECKSUM}")
                 return torch.load(path / "state.pt", map_location="cpu", weights_only=True)
             except Exception as error:  # a damaged file can fail in any way
                 logger.warning("%s: damaged, the one before is used (%s)", path, " ".join(str(error).split())[:200])

@@ -5,8 +5,10 @@ an uninterrupted one, on the CPU bit for bit.
 """
 
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
@@ -16,6 +18,7 @@ from tqdm import tqdm
 
 from quorem.data.batches import DROPOUT, step_seed
 from quorem.errors import UserError, check_choice
+from quorem.interrupt import Interrupts, Stopped
 from quorem.optim import learning_rate_scale
 from quorem.runs import Run
 from quorem.settings import TrainSettings
@@ -23,6 +26,8 @@ from quorem.settings import TrainSettings
 logger = logging.getLogger(__name__)
 
 PRECISIONS = ("auto", "bf16", "fp32")
+SKIPS_IN_A_ROW = 10
+"""Steps whose loss or gradient is not finite are skipped; after so many in a row the run stops."""
 
 
 class Program(Protocol):
@@ -40,6 +45,15 @@ class Program(Protocol):
 
     def record(self) -> dict[str, Any]:
         """Metrics since the last call, with `tokens`, the number of real tokens seen."""
+
+    def reset(self) -> None:
+        """Forget what was seen since the last record."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What was seen since the last record: tensors and plain values."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up what `state_dict` gave."""
 
 
 def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
@@ -83,6 +97,10 @@ def fit(
 ) -> None:
     """Train from the run's last checkpoint, or from the start, to `total_steps`.
 
+    A step whose loss or gradient is not finite changes no weight; records count these as `skipped_steps`, and their
+    windows begin anew after it. SIGINT or SIGTERM ends the run after the step at hand, with a checkpoint; a second one
+    at once.
+
     Args:
         program: batches, loss and metrics; its module is moved to the device.
         optimizer: over the module's parameters; every group has a `base_lr`.
@@ -95,7 +113,8 @@ def fit(
         restore: called with what `state` gave when the run is resumed.
 
     Raises:
-        UserError: if a loss is not finite.
+        UserError: if SKIPS_IN_A_ROW steps in a row had to be skipped.
+        Stopped: if a signal asked for it.
     """
     accelerator = Accelerator(cpu=not torch.cuda.is_available())
     if accelerator.num_processes > 1:
@@ -105,55 +124,120 @@ def fit(
     device, dtype = accelerator.device, autocast_dtype(settings.precision, accelerator.device)
     module, optimizer = accelerator.prepare(program.module, optimizer)
     warmup = round(settings.warmup * total_steps if settings.warmup < 1 else settings.warmup)
-    start = logged = _resume(module, optimizer, run, restore)
+    window = _Window(torch.zeros((), device=device))
+    start = _resume(module, optimizer, run, program, window, restore)
     progress = tqdm(total=total_steps, initial=start, unit="step", disable=None, dynamic_ncols=True)
-    clock, loss_sum = time.perf_counter(), torch.zeros((), device=device)
+    clock = time.perf_counter()
     module.train()
-    for step in range(start, total_steps):
-        torch.manual_seed(step_seed(settings.seed, DROPOUT, step))
-        scale = learning_rate_scale(step, total_steps=total_steps, warmup_steps=warmup, schedule=schedule)
-        for group in optimizer.param_groups:
-            group["lr"] = group["base_lr"] * scale
-        for micro_batch in program.micro_batches(step, rank=0, num_processes=1):
-            with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
-                loss = program.loss(module, micro_batch, device)
-            accelerator.backward(loss)
-            loss_sum += loss.detach()
-        norm = accelerator.clip_grad_norm_(module.parameters(), settings.clip_norm)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        done = step + 1
-        progress.update()
-        keep = done % settings.checkpoint_every == 0 and done < total_steps
-        # A window of metrics ends where a checkpoint does, so that a resumed run logs what an uninterrupted one logs.
-        if keep or done % settings.log_every == 0 or done == total_steps:
-            elapsed, clock = time.perf_counter() - clock, time.perf_counter()
-            steps, logged = done - logged, done
-            record = {"step": done, "loss": float(loss_sum) / steps, "gradient_norm": float(norm)}
-            _check_finite(record)
-            record |= {"learning_rate_scale": scale, **program.record()}
-            record["tokens_per_second"] = round(record.pop("tokens") / elapsed, 1)
-            record["seconds_left"] = round((total_steps - done) * elapsed / steps, 1)
-            loss_sum.zero_()
-            run.log(record)
-            _show(record, total_steps, progress)
-        paused = time.perf_counter()
-        if after_step:
-            after_step(done)
-            module.train()
-        if keep:
-            saved = {
-                "model": module.state_dict(),
-                "optimizer": optimizer.state_dict(),
-                "extra": state() if state else {},
-            }
-            run.save_state(done, saved, keep=settings.keep_checkpoints)
-        clock += time.perf_counter() - paused  # evaluations and checkpoints are not counted in tokens a second
+    with Interrupts() as interrupts:
+        for step in range(start, total_steps):
+            torch.manual_seed(step_seed(settings.seed, DROPOUT, step))
+            scale = learning_rate_scale(step, total_steps=total_steps, warmup_steps=warmup, schedule=schedule)
+            for group in optimizer.param_groups:
+                group["lr"] = group["base_lr"] * scale
+            for micro_batch in program.micro_batches(step, rank=0, num_processes=1):
+                with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
+                    loss = program.loss(module, micro_batch, device)
+                accelerator.backward(loss)
+                window.loss += loss.detach()
+            norm = accelerator.clip_grad_norm_(module.parameters(), settings.clip_norm)
+            done = step + 1
+            if torch.isfinite(norm + window.loss):
+                optimizer.step()
+                window.steps, window.skipped_in_a_row = window.steps + 1, 0
+            else:
+                _skip(done, float(norm), window, program)
+            optimizer.zero_grad(set_to_none=True)
+            progress.update()
+            if done % settings.log_every == 0 or done == total_steps:
+                elapsed, clock = window.seconds + time.perf_counter() - clock, time.perf_counter()
+                record = {"step": done, **window.record(float(norm)), "learning_rate_scale": scale}
+                if window.steps:
+                    record |= program.record()
+                    record["tokens_per_second"] = round(record.pop("tokens") / elapsed, 1)
+                    record["seconds_left"] = round((total_steps - done) * elapsed / window.steps, 1)
+                window.begin()
+                run.log(record)
+                _show(record, total_steps, progress)
+            paused = time.perf_counter()
+            if after_step:
+                after_step(done)
+                module.train()
+            if done < total_steps and (interrupts.asked or done % settings.checkpoint_every == 0):
+                saved = {
+                    "model": module.state_dict(),
+                    "optimizer": optimizer.state_dict(),
+                    "window": window.state_dict(paused - clock),
+                    "program": program.state_dict(),
+                    "extra": state() if state else {},
+                }
+                run.save_state(done, saved, keep=settings.keep_checkpoints)
+            if interrupts.asked and done < total_steps:
+                progress.close()
+                raise Stopped(f"{run.folder}: stopped after step {done:,} of {total_steps:,}, with a checkpoint")
+            clock += time.perf_counter() - paused  # evaluations and checkpoints are not counted in tokens a second
     progress.close()
 
 
+@dataclass
+class _Window:
+    """What the loop has seen since the last record; `skipped` since the run began.
+
+    Attributes:
+        loss: sum over `steps` steps, float32 (), on the model's device.
+        seconds: that a run before this one has spent on it.
+    """
+
+    loss: Tensor
+    steps: int = 0
+    seconds: float = 0.0
+    skipped: int = 0
+    skipped_in_a_row: int = 0
+
+    def record(self, norm: float) -> dict[str, Any]:
+        found = {"loss": float(self.loss) / self.steps, "gradient_norm": norm} if self.steps else {}
+        if not math.isfinite(norm):
+            found.pop("gradient_norm", None)
+        return found | ({"skipped_steps": self.skipped} if self.skipped else {})
+
+    def begin(self) -> None:
+        self.loss.zero_()
+        self.steps, self.seconds = 0, 0.0
+
+    def state_dict(self, seconds: float) -> dict[str, Any]:
+        found = {"loss": self.loss.cpu(), "steps": self.steps, "seconds": self.seconds + seconds}
+        return found | {"skipped": self.skipped, "skipped_in_a_row": self.skipped_in_a_row}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.loss.copy_(state["loss"])
+        for name in ("steps", "seconds", "skipped", "skipped_in_a_row"):
+            setattr(self, name, state[name])
+
+
+def _skip(step: int, norm: float, window: _Window, program: Program) -> None:
+    """Count a step that changes nothing, and forget the numbers it has spoilt.
+
+    Raises:
+        UserError: if there were too many in a row.
+    """
+    window.skipped, window.skipped_in_a_row = window.skipped + 1, window.skipped_in_a_row + 1
+    logger.warning("step %d: loss or gradient is not finite (norm %s): skipped", step, norm)
+    if window.skipped_in_a_row == SKIPS_IN_A_ROW:
+        raise UserError(
+            f"step {step}: {SKIPS_IN_A_ROW} steps in a row had a loss or gradient that is not finite: training has "
+            "diverged. Lower train.learning_rate, raise train.warmup or set train.precision=fp32, with another --out"
+        )
+    window.begin()
+    program.reset()
+
+
 def _resume(
-    module: nn.Module, optimizer: torch.optim.Optimizer, run: Run, restore: Callable[[dict[str, Any]], None] | None
+    module: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    run: Run,
+    program: Program,
+    window: _Window,
+    restore: Callable[[dict[str, Any]], None] | None,
 ) -> int:
     """Load the last checkpoint, if there is one; the number of steps it had done."""
     saved = run.load_state()
@@ -162,19 +246,13 @@ def _resume(
         return 0
     module.load_state_dict(saved["model"])
     optimizer.load_state_dict(saved["optimizer"])
+    window.load_state_dict(saved["window"])
+    program.load_state_dict(saved["program"])
     run.forget_after(saved["step"])
     if restore:
         restore(saved["extra"])
     logger.info("%s: resumed after step %d", run.folder, saved["step"])
     return saved["step"]
-
-
-def _check_finite(record: dict[str, Any]) -> None:
-    if not (abs(record["loss"]) < float("inf") and record["gradient_norm"] < float("inf")):
-        raise UserError(
-            f"step {record['step']}: loss {record['loss']}, gradient norm {record['gradient_norm']}: training has "
-            "diverged. Lower train.learning_rate or raise train.warmup; the last checkpoint is intact"
-        )
 
 
 def _show(record: dict[str, Any], total_steps: int, progress: tqdm) -> None:
@@ -189,5 +267,5 @@ def _show(record: dict[str, Any], total_steps: int, progress: tqdm) -> None:
     numbers = "  ".join(f"{key} {value:.4f}" for key, value in shown.items())
     logger.info(
         "step %d/%d  %s  %.0f tokens/s  %.0f s left",
-        record["step"], total_steps, numbers, record["tokens_per_second"], record["seconds_left"],
+        record["step"], total_steps, numbers, record.get("tokens_per_second", 0), record.get("seconds_left", math.nan),
     )  # fmt: skip

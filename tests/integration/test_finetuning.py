@@ -63,7 +63,7 @@ def test_attention_has_dropout_where_asked_or_where_the_preset_has_it(tmp_path, 
 
 
 class Diverging:
-    """A program whose loss stops being a number at its fourth step."""
+    """A program whose loss is no number from its fourth step on."""
 
     def __init__(self):
         self.module = torch.nn.Linear(1, 1)
@@ -72,20 +72,28 @@ class Diverging:
         yield step
 
     def loss(self, module, micro_batch, device):
-        return module(torch.ones(1, 1, device=device)).sum() * (math.nan if micro_batch == 3 else 1.0)
+        return module(torch.ones(1, 1, device=device)).sum() * (math.nan if micro_batch >= 3 else 1.0)
 
     def record(self):
         return {"tokens": 1}
 
+    def reset(self):
+        pass
 
-def test_a_loss_that_is_not_finite_ends_the_run_before_it_is_saved(tmp_path):
+    def state_dict(self):
+        return {}
+
+
+def test_losses_that_are_not_finite_end_the_run_and_change_no_weight(tmp_path):
     program, run = Diverging(), Run(tmp_path / "run", {})
     optimizer = torch.optim.SGD([{"params": list(program.module.parameters()), "base_lr": 0.1}], lr=0.1)
     settings = TrainSettings(checkpoint_every=2, log_every=100)
-    with pytest.raises(UserError, match=r"step 4: loss nan.*Lower train\.learning_rate"):
-        fit(program, optimizer, settings=settings, total_steps=10, schedule="constant", run=run)
-    assert run.load_state()["step"] == 2
-    assert [json.loads(line)["step"] for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()] == [2]
+    with pytest.raises(UserError, match=r"step 13: 10 steps in a row .*Lower train\.learning_rate"):
+        fit(program, optimizer, settings=settings, total_steps=20, schedule="constant", run=run)
+    states = run.load_state(), torch.load(tmp_path / "run" / "state" / "step-000010" / "state.pt")
+    assert [state["step"] for state in states] == [12, 10]
+    assert all(torch.equal(state["model"]["weight"], program.module.weight) for state in states)
+    assert program.module.weight.isfinite().all()
 
 
 def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path, caplog):

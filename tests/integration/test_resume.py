@@ -121,7 +121,7 @@ def test_an_interrupted_run_ends_bit_for_bit_like_an_uninterrupted_one(
     torch.rand(3)  # the global generator's state is of no account
     cut = pretrain(config, tmp_path / "cut")
     assert_bit_identical(weights(tmp_path / "whole"), weights(tmp_path / "cut"))
-    assert [line["step"] for line in metrics(tmp_path / "cut")] == [2, 3, 4, 6, 8, 9]  # logged, or a checkpoint
+    assert [line["step"] for line in metrics(tmp_path / "cut")] == [3, 6, 9]
     assert curve(tmp_path / "cut") == curve(tmp_path / "whole")
     assert cut["parameters"] == whole["parameters"]
     assert not (tmp_path / "cut" / "state").exists()
@@ -144,7 +144,7 @@ def test_a_crash_while_a_checkpoint_is_written_leaves_the_one_before(tmp_path, m
     assert [path.name for path in (tmp_path / "cut" / "state").iterdir()] == ["step-000002"]
     pretrain(config, tmp_path / "cut")
     assert_bit_identical(weights(tmp_path / "whole"), weights(tmp_path / "cut"))
-    assert [line["step"] for line in metrics(tmp_path / "cut")] == [2, 3, 4, 6, 8, 9]
+    assert [line["step"] for line in metrics(tmp_path / "cut")] == [3, 6, 9]
 
 
 @pytest.mark.parametrize(("size", "rows"), [(1, "packed"), (3, "packed"), (3, "isolated"), (3, "documents")])

@@ -10,3 +10,5 @@ def test_a_verdict_is_not_about_one_lucky_step():
     assert "more than the base rate: rtd loss 0.386" in told
     assert "last 21 steps" in told
     assert "mlm loss 9.000" in verdict(records[:1])
+    assert verdict([*records, {"step": 43, "skipped_steps": 2}]) == told
+    assert "no step could be used" in verdict([{"step": 43, "skipped_steps": 43}])

@@ -161,9 +161,21 @@ class ClassificationProgram:
     def record(self) -> dict[str, Any]:
         """Training accuracy since the last record."""
         found = {"accuracy": float(self._correct) / max(1, self._rows), "tokens": self._tokens}
+        self.reset()
+        return found
+
+    def reset(self) -> None:
+        """Forget what was seen since the last record."""
         self._tokens = self._rows = 0
         self._correct = 0
-        return found
+
+    def state_dict(self) -> dict[str, Any]:
+        """What was seen since the last record."""
+        return {"correct": int(self._correct), "rows": self._rows, "tokens": self._tokens}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up what `state_dict` gave."""
+        self._correct, self._rows, self._tokens = state["correct"], state["rows"], state["tokens"]
 
 
 @torch.no_grad()

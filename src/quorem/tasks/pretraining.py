@@ -91,7 +91,7 @@ class PretrainProgram:
         )
         self.detected.update(outcome.scores, outcome.is_replaced, outcome.real)
         sums = torch.stack([outcome.mlm_sum.detach(), outcome.rtd_sum.detach()]).double()
-        self._sums = sums if self._sums is None else self._sums + sums
+        self._sums = sums if self._sums is None else self._sums.to(sums.device) + sums
         self._chosen, self._tokens = self._chosen + len(positions), self._tokens + masked.num_tokens
         self._outcome = outcome
         return total_loss(
@@ -122,6 +122,16 @@ class PretrainProgram:
         self.detected.reset()
         self._sums = None
         self._chosen = self._tokens = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """What was seen since the last record."""
+        sums = None if self._sums is None else self._sums.cpu()
+        return {"detected": self.detected.counts.cpu(), "sums": sums, "chosen": self._chosen, "tokens": self._tokens}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up what `state_dict` gave."""
+        self.detected.counts, self._sums = state["detected"], state["sums"]
+        self._chosen, self._tokens = state["chosen"], state["tokens"]
 
 
 def build_electra(

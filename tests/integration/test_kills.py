@@ -1,0 +1,248 @@
+"""Runs that are killed, told to stop, cut short by a full disc or find a damaged checkpoint end as if nothing had been.
+
+Every run is a process of its own, forked from a server that has imported the library.
+"""
+
+import json
+import multiprocessing
+import os
+import random
+import resource
+import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from quorem.cli import main
+from quorem.config import override
+from quorem.interrupt import Interrupts
+from quorem.pretrain import pretrain
+from quorem.samples import write_reviews
+from quorem.settings import PretrainConfig
+
+KILLS = 50
+STEPS = 24
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(["quorem.cli"])
+
+
+@pytest.fixture(scope="module")
+def reviews(tmp_path_factory):
+    path = tmp_path_factory.mktemp("data") / "reviews.csv"
+    write_reviews(path, rows=200)
+    return path
+
+
+def words(reviews, *settings):
+    return (
+        f"data.path={reviews}", "data.text_column=review", "data.max_length=32", "model.size=tiny",
+        "model.vocab_size=400", "model.embedding.kind=qr", "model.embedding.tier=60", "model.dropout=0.1",
+        "train.batch_size=4", f"train.max_steps={STEPS}", "train.checkpoint_every=2", "train.log_every=3", *settings,
+    )  # fmt: skip
+
+
+def train(settings, folder, largest_file=None):
+    """What a run's process does; ends with the command's code."""
+    torch.set_num_threads(1)
+    if largest_file:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, resource.RLIM_INFINITY))
+    with (folder.parent / f"{folder.name}.log").open("a") as log:
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
+        raise SystemExit(main(["pretrain", *settings, "--out", str(folder)]))
+
+
+def start(settings, folder, **more):
+    process = PROCESSES.Process(target=train, args=(settings, folder), kwargs=more)
+    process.start()
+    return process
+
+
+def finished(settings, folder, **more):
+    process = start(settings, folder, **more)
+    process.join()
+    return process.exitcode
+
+
+def said(folder):
+    return (folder.parent / f"{folder.name}.log").read_text()
+
+
+def wait_for(folder, pattern):
+    while not list(folder.glob(pattern)):
+        time.sleep(0.01)
+
+
+def outcome(folder):
+    """Weights and curve of a run, without what depends on the clock."""
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [step for step in range(1, STEPS + 1) if step % 3 == 0]
+    timed = ("tokens_per_second", "seconds_left")
+    curve = [{key: value for key, value in line.items() if key not in timed} for line in lines]
+    names = ("discriminator", "generator")
+    return curve, {name: load_file(folder / name / "model.safetensors") for name in names}
+
+
+def assert_same(folder, whole):
+    (curve, weights), (expected_curve, expected) = outcome(folder), outcome(whole)
+    assert curve == expected_curve
+    assert [
+        (name, key)
+        for name in expected
+        for key in expected[name]
+        if not torch.equal(weights[name][key], expected[name][key])
+    ] == []
+    assert not (folder / "state").exists()
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, reviews):
+    """Uninterrupted runs, by precision, with the seconds they took."""
+    found = {}
+    assert finished(words(reviews, "train.max_steps=1"), tmp_path_factory.mktemp("warm") / "run") == 0  # the server
+    for precision in ("fp32", "bf16"):
+        folder = tmp_path_factory.mktemp("whole") / precision
+        began = time.monotonic()
+        assert finished(words(reviews, f"train.precision={precision}"), folder) == 0
+        found[precision] = folder, time.monotonic() - began
+    return found
+
+
+def test_fifty_kills_change_nothing(tmp_path, reviews, whole):
+    """At any moment: while data is prepared, in steps, while checkpoints and models are written."""
+    moments, kills, ends = random.Random(0), 0, 0
+    while kills < KILLS:
+        precision = ("fp32", "bf16")[ends % 2]
+        expected, seconds = whole[precision]
+        settings, folder = words(reviews, f"train.precision={precision}"), tmp_path / f"run-{ends}"
+        process = start(settings, folder)
+        process.join(moments.uniform(0, seconds))
+        if process.exitcode is None:
+            kills += 1
+            os.kill(process.pid, signal.SIGKILL)
+            process.join()
+        if process.exitcode == 0:
+            ends += 1
+            assert_same(folder, expected)
+        else:
+            assert process.exitcode == -signal.SIGKILL, said(folder)
+    assert finished(settings, folder) == 0, said(folder)
+    assert_same(folder, expected)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_run_with_a_checkpoint_and_the_command_that_goes_on(tmp_path, reviews, whole, number):
+    settings = words(reviews, "train.precision=fp32", "train.checkpoint_every=1000")
+    process = start(settings, tmp_path / "run")
+    wait_for(tmp_path, "run/metrics.jsonl")
+    os.kill(process.pid, number)
+    process.join()
+    assert process.exitcode == 0
+    assert f"{number.name}: stopping with a checkpoint after this step" in said(tmp_path / "run")
+    (state,) = (tmp_path / "run" / "state").iterdir()
+    step = int(state.name.removeprefix("step-"))
+    assert 3 <= step < STEPS
+    assert f"stopped after step {step} of {STEPS}, with a checkpoint; go on with: quorem pretrain" in said(
+        tmp_path / "run"
+    )
+    assert not (tmp_path / "run" / "result.json").exists()
+    assert finished(settings, tmp_path / "run") == 0
+    assert f"resumed after step {step}" in said(tmp_path / "run")
+    assert_same(tmp_path / "run", whole["fp32"][0])
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_signal_does_what_it_did_before(number):
+    def noticed(*_):
+        raise KeyboardInterrupt
+
+    before = signal.signal(number, noticed)
+    try:
+        with Interrupts() as interrupts:
+            os.kill(os.getpid(), number)
+            assert interrupts.asked
+            with pytest.raises(KeyboardInterrupt):
+                os.kill(os.getpid(), number)
+        assert signal.getsignal(number) is noticed
+        with Interrupts():
+            pass
+        assert signal.getsignal(number) is noticed
+    finally:
+        signal.signal(number, before)
+
+
+def test_training_in_a_thread_leaves_signals_alone():
+    with ThreadPoolExecutor(1) as pool:
+        assert not pool.submit(lambda: Interrupts().__enter__().asked).result()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.parametrize("harm", ["cut", "a byte", "no checksum"])
+def test_a_damaged_checkpoint_is_noticed_and_the_one_before_is_used(tmp_path, reviews, whole, harm):
+    settings, folder = words(reviews, "train.precision=fp32"), tmp_path / "run"
+    process = start(settings, folder)
+    wait_for(folder, "state/step-000008")
+    process.kill()
+    process.join()
+    *_, before, last = sorted(path for path in (folder / "state").iterdir() if path.suffix != ".partial")
+    content = bytearray((last / "state.pt").read_bytes())
+    if harm == "cut":
+        (last / "state.pt").write_bytes(content[:-1000])
+    elif harm == "a byte":
+        content[len(content) // 2] ^= 1
+        (last / "state.pt").write_bytes(content)
+    else:
+        (last / "sha256").unlink()
+    assert finished(settings, folder) == 0
+    assert f"{last}: damaged, the one before is used" in said(folder)
+    assert f"resumed after step {int(before.name[5:])}" in said(folder)
+    assert_same(folder, whole["fp32"][0])
+
+
+def test_a_full_disc_ends_a_run_cleanly_and_it_goes_on_with_more_room(tmp_path, reviews, whole):
+    settings, folder = words(reviews, "train.precision=fp32"), tmp_path / "run"
+    process = start(settings, folder)
+    wait_for(folder, "state/step-000004")
+    process.kill()
+    process.join()
+    size = min(path.stat().st_size for path in folder.glob("state/*/state.pt"))
+    states = sorted(path.name for path in (folder / "state").iterdir() if path.suffix != ".partial")
+    assert finished(settings, folder, largest_file=size // 2) == 2
+    assert "the disc is full" in said(folder)
+    assert "Traceback" not in said(folder)
+    assert sorted(path.name for path in (folder / "state").iterdir()) == states
+    assert finished(settings, folder) == 0
+    assert_same(folder, whole["fp32"][0])
+
+
+def test_steps_that_are_not_finite_are_skipped_counted_and_limited(tmp_path, reviews, monkeypatch):
+    from quorem import train as loop
+    from quorem.errors import UserError
+    from quorem.tasks.pretraining import PretrainProgram
+
+    loss = PretrainProgram.loss
+    bad = {4, 5, 9}
+
+    def spoilt(self, module, micro_batch, device):
+        self.seen = getattr(self, "seen", 0) + 1
+        return loss(self, module, micro_batch, device) * (float("nan") if self.seen in bad else 1.0)
+
+    monkeypatch.setattr(PretrainProgram, "loss", spoilt)
+    config = override(PretrainConfig(), [*words(reviews, "train.precision=fp32")])
+    result = pretrain(config, tmp_path / "run")
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [line.get("skipped_steps") for line in lines] == [None, 2, 3, 3, 3, 3, 3, 3]
+    assert all(torch.isfinite(torch.tensor(line["loss"])) for line in lines if "loss" in line)
+    assert "loss" not in lines[2]  # its last step was skipped
+    assert result["mlm_loss"] > 0
+    for name in ("discriminator", "generator"):
+        assert all(
+            value.isfinite().all() for value in load_file(tmp_path / "run" / name / "model.safetensors").values()
+        )
+
+    bad.update(range(1, 100))
+    with pytest.raises(UserError, match=rf"step {loop.SKIPS_IN_A_ROW}: {loop.SKIPS_IN_A_ROW} steps in a row"):
+        pretrain(config, tmp_path / "other")
