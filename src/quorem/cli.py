@@ -2,11 +2,14 @@
 
 import argparse
 import errno
+import io
 import logging
+import os
 import re
 import shlex
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -60,18 +63,22 @@ def guarded(command: Callable[[], None], *, again: Sequence[str]) -> int:
         command: what to run.
         again: the words that run it again, for one who stopped it.
     """
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
+    others = os.environ.get("RANK", "0") != "0"  # of a launcher's processes, the first one speaks for all
+    level = logging.ERROR if others else logging.INFO
+    logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr, force=True)
     for name in ("transformers", "accelerate", "httpx"):
         logging.getLogger(name).setLevel(logging.ERROR)
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     try:
-        command()
+        with redirect_stdout(io.StringIO()) if others else nullcontext():
+            command()
     except UserError as error:
         print(f"quorem: {' '.join(str(error).split())}", file=sys.stderr)  # a parser's message may have several lines
         return 2
     except Stopped as stopped:
-        print(f"{stopped}; go on with: {shlex.join(again)}")
+        if not others:
+            print(f"{stopped}; go on with: {shlex.join(again)}")
     except KeyboardInterrupt:
         print(
             "quorem: interrupted; the same command goes on from the last checkpoint, if there was one", file=sys.stderr

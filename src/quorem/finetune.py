@@ -10,6 +10,7 @@ import torch
 from safetensors import SafetensorError
 from transformers import PreTrainedTokenizerFast
 
+from quorem import processes
 from quorem.classifier import CLASSIFIER_HEADS, QuoremForSequenceClassification
 from quorem.config import load, to_mapping
 from quorem.configuration import POOLED_LAYERS, POOLINGS, QuoremConfig
@@ -116,8 +117,10 @@ def finetune(config: FinetuneConfig, out: Path, *, source: Source | None = None)
     limit = model.config.max_position_embeddings
     if model.config.positions == "absolute" and config.data.max_length > limit:
         raise UserError(f"data.max_length={config.data.max_length}: {encoder} has absolute positions up to {limit}")
-    run = Run(out, to_mapping(config))
-    report_bad_rows(counts, out)
+    with processes.first():
+        run = Run(out, to_mapping(config))
+    if run.writes:
+        report_bad_rows(counts, out)
     weights = fingerprint_files(encoder / "model.safetensors", encoder / "tokenizer.json")
     inputs = {"data": source.fingerprint(), "pretrained": weights}
     run.write_environment(inputs=inputs, seed=config.train.seed, **hardware(config.train.precision))

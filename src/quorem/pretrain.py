@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
+from quorem import processes
 from quorem.attributes import read_attributes, store_attributes, stored_attributes
 from quorem.config import leaves, to_mapping
 from quorem.data.shards import Shards
@@ -62,7 +63,8 @@ def pretrain(config: PretrainConfig, out: Path, *, source: Source | None = None)
     check_order(str(table.assignment), table.assignment_file)
     if table.attributes_file and not (out / ATTRIBUTES).exists():
         read_attributes(table.attributes_file)
-    run = Run(out, to_mapping(config))
+    with processes.first():
+        run = Run(out, to_mapping(config))
     files = {"assignment_file": table.assignment_file, "attributes_file": table.attributes_file}
     made = {"assignment_file": ORDER, "attributes_file": ATTRIBUTES}
     inputs = {"data": source.fingerprint() if source else fingerprint_files(*facts_of(str(config.data.path)))}
@@ -73,14 +75,16 @@ def pretrain(config: PretrainConfig, out: Path, *, source: Source | None = None)
     if run.result is not None:
         logger.info("%s: this run is finished; nothing to do", out)
         return run.result
-    if source:
-        tokenizer, shards = prepare_data(
-            run.folder / "data", source, inputs=inputs["data"], settings=config.tokenizer,
-            vocab_size=config.model.vocab_size,
-        )  # fmt: skip
-    else:
-        tokenizer, shards = load_prepared(str(config.data.path))
-    program = PretrainProgram(config, tokenizer, shards, *arrange(config, run, tokenizer, shards))
+    with processes.first():
+        if source:
+            tokenizer, shards = prepare_data(
+                run.folder / "data", source, inputs=inputs["data"], settings=config.tokenizer,
+                vocab_size=config.model.vocab_size,
+            )  # fmt: skip
+        else:
+            tokenizer, shards = load_prepared(str(config.data.path))
+        arranged = arrange(config, run, tokenizer, shards)
+    program = PretrainProgram(config, tokenizer, shards, *arranged)
     optimizer = build_pretraining_optimizer(program.module, config)
     kind = program.module.discriminator.config.embedding["kind"]
     if kind != config.model.embedding.kind:

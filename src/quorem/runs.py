@@ -27,6 +27,7 @@ from typing import Any, TextIO
 import torch
 import yaml
 
+from quorem import processes
 from quorem.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -38,7 +39,7 @@ CHECKSUM = "sha256"  # of state.pt, beside it
 
 
 class Run:
-    """A run folder, opened for writing.
+    """A run folder, opened for writing; of several processes only the first writes, the others' calls do nothing.
 
     Args:
         folder: the folder; made if need be.
@@ -50,6 +51,9 @@ class Run:
 
     def __init__(self, folder: Path, config: Mapping[str, Any]) -> None:
         self.folder = folder
+        self.writes = processes.rank() == 0
+        if not self.writes:
+            return
         if folder.exists() and not folder.is_dir():
             raise UserError(f"{folder}: is a file, but a folder is needed: choose another --out")
         present = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
@@ -85,6 +89,8 @@ class Run:
         Raises:
             UserError: if the run was begun with other inputs.
         """
+        if not self.writes:
+            return
         path = self.folder / "environment.json"
         if path.exists():
             there = read_settings(path).get("inputs")
@@ -108,6 +114,8 @@ class Run:
 
     def log(self, record: Mapping[str, Any]) -> None:
         """Append one line to metrics.jsonl."""
+        if not self.writes:
+            return
         with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(dict(record)) + "\n")
 
@@ -119,22 +127,27 @@ class Run:
     def forget_after(self, step: int) -> None:
         """Drop the lines of metrics.jsonl beyond `step`, which a resumed run will write again."""
         path = self.folder / "metrics.jsonl"
-        if path.exists():
+        if self.writes and path.exists():
             lines = [line for line in path.read_text(encoding="utf-8").splitlines() if _step_of(line) <= step]
             write_text(path, "".join(line + "\n" for line in lines))
 
     def finish(self, result: Mapping[str, Any]) -> None:
         """Write result.json, and drop what only resuming needs."""
-        write_text(self.folder / "result.json", json.dumps(dict(result), indent=2) + "\n")
-        shutil.rmtree(self.folder / "state", ignore_errors=True)
+        if self.writes:
+            write_text(self.folder / "result.json", json.dumps(dict(result), indent=2) + "\n")
+            shutil.rmtree(self.folder / "state", ignore_errors=True)
+        processes.wait()
 
     def save_model(self, name: str, save: Callable[[Path], None]) -> None:
         """Let `save` fill the sub-folder `name`; an older one is replaced when the new one is complete."""
-        with whole_folder(self.folder / name) as partial:
-            save(partial)
+        if self.writes:
+            with whole_folder(self.folder / name) as partial:
+                save(partial)
 
     def save_state(self, step: int, state: Mapping[str, Any], *, keep: int) -> None:
         """Write a checkpoint to resume from after `step` steps; keep the last `keep`."""
+        if not self.writes:
+            return
         with (
             whole_folder(self.folder / "state" / f"step-{step:06d}") as partial,
             (partial / "state.pt").open("wb") as file,

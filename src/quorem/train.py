@@ -1,7 +1,8 @@
-"""The training loop, for pre-training and fine-tuning alike; the only file that imports Accelerate.
+"""The training loop, for pre-training and fine-tuning alike, on Accelerate.
 
 Everything random in a step is drawn from generators seeded by (seed, step), dropout included, so a resumed run repeats
-an uninterrupted one, on the CPU bit for bit.
+an uninterrupted one, on the CPU bit for bit. Several processes share the rows of a step and take the same step as one
+would; a run may be resumed by another number of them.
 """
 
 import logging
@@ -16,6 +17,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from quorem import processes
 from quorem.data.batches import DROPOUT, step_seed
 from quorem.errors import UserError, check_choice
 from quorem.interrupt import Interrupts, Stopped
@@ -49,10 +51,10 @@ class Program(Protocol):
     def reset(self) -> None:
         """Forget what was seen since the last record."""
 
-    def state_dict(self) -> dict[str, Any]:
-        """What was seen since the last record: tensors and plain values."""
+    def state_dict(self) -> dict[str, Tensor]:
+        """What was seen since the last record, as sums, which may be added to those of another process."""
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Take up what `state_dict` gave."""
 
 
@@ -117,32 +119,32 @@ def fit(
         Stopped: if a signal asked for it.
     """
     accelerator = Accelerator(cpu=not torch.cuda.is_available())
-    if accelerator.num_processes > 1:
-        raise UserError(
-            f"{accelerator.num_processes} processes: training runs in one process for now: start it without a launcher"
-        )
     device, dtype = accelerator.device, autocast_dtype(settings.precision, accelerator.device)
-    module, optimizer = accelerator.prepare(program.module, optimizer)
+    module, num_processes, rank = program.module.to(device), processes.count(), processes.rank()
     warmup = round(settings.warmup * total_steps if settings.warmup < 1 else settings.warmup)
     window = _Window(torch.zeros((), device=device))
     start = _resume(module, optimizer, run, program, window, restore)
-    progress = tqdm(total=total_steps, initial=start, unit="step", disable=None, dynamic_ncols=True)
+    silent = True if rank else None  # None: where nobody looks on
+    progress = tqdm(total=total_steps, initial=start, unit="step", disable=silent, dynamic_ncols=True)
     clock = time.perf_counter()
     module.train()
     with Interrupts() as interrupts:
         for step in range(start, total_steps):
-            torch.manual_seed(step_seed(settings.seed, DROPOUT, step))
+            torch.manual_seed(step_seed(settings.seed, DROPOUT, step, *([rank] if rank else [])))
             scale = learning_rate_scale(step, total_steps=total_steps, warmup_steps=warmup, schedule=schedule)
             for group in optimizer.param_groups:
                 group["lr"] = group["base_lr"] * scale
-            for micro_batch in program.micro_batches(step, rank=0, num_processes=1):
+            for micro_batch in program.micro_batches(step, rank=rank, num_processes=num_processes):
                 with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
                     loss = program.loss(module, micro_batch, device)
                 accelerator.backward(loss)
                 window.loss += loss.detach()
+            asked, spoilt = processes.add_gradients(
+                module.parameters(), [interrupts.asked, not torch.isfinite(window.loss)]
+            )
             norm = accelerator.clip_grad_norm_(module.parameters(), settings.clip_norm)
             done = step + 1
-            if torch.isfinite(norm + window.loss):
+            if torch.isfinite(norm) and not spoilt:
                 optimizer.step()
                 window.steps, window.skipped_in_a_row = window.steps + 1, 0
             else:
@@ -151,8 +153,10 @@ def fit(
             progress.update()
             if done % settings.log_every == 0 or done == total_steps:
                 elapsed, clock = window.seconds + time.perf_counter() - clock, time.perf_counter()
+                window.loss = processes.total({"loss": window.loss})["loss"]
                 record = {"step": done, **window.record(float(norm)), "learning_rate_scale": scale}
                 if window.steps:
+                    program.load_state_dict(processes.total(program.state_dict()))
                     record |= program.record()
                     record["tokens_per_second"] = round(record.pop("tokens") / elapsed, 1)
                     record["seconds_left"] = round((total_steps - done) * elapsed / window.steps, 1)
@@ -163,20 +167,21 @@ def fit(
             if after_step:
                 after_step(done)
                 module.train()
-            if done < total_steps and (interrupts.asked or done % settings.checkpoint_every == 0):
+            if done < total_steps and (asked or done % settings.checkpoint_every == 0):
                 saved = {
                     "model": module.state_dict(),
                     "optimizer": optimizer.state_dict(),
                     "window": window.state_dict(paused - clock),
-                    "program": program.state_dict(),
+                    "program": processes.total(program.state_dict()),
                     "extra": state() if state else {},
                 }
                 run.save_state(done, saved, keep=settings.keep_checkpoints)
-            if interrupts.asked and done < total_steps:
+            if asked and done < total_steps:
                 progress.close()
                 raise Stopped(f"{run.folder}: stopped after step {done:,} of {total_steps:,}, with a checkpoint")
             clock += time.perf_counter() - paused  # evaluations and checkpoints are not counted in tokens a second
     progress.close()
+    processes.wait()
 
 
 @dataclass
@@ -205,11 +210,13 @@ class _Window:
         self.steps, self.seconds = 0, 0.0
 
     def state_dict(self, seconds: float) -> dict[str, Any]:
-        found = {"loss": self.loss.cpu(), "steps": self.steps, "seconds": self.seconds + seconds}
+        loss = processes.total({"loss": self.loss})["loss"].cpu()
+        found = {"loss": loss, "steps": self.steps, "seconds": self.seconds + seconds}
         return found | {"skipped": self.skipped, "skipped_in_a_row": self.skipped_in_a_row}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.loss.copy_(state["loss"])
+        if processes.rank() == 0:  # what the others saw is in it
+            self.loss.copy_(state["loss"])
         for name in ("steps", "seconds", "skipped", "skipped_in_a_row"):
             setattr(self, name, state[name])
 
@@ -247,7 +254,8 @@ def _resume(
     module.load_state_dict(saved["model"])
     optimizer.load_state_dict(saved["optimizer"])
     window.load_state_dict(saved["window"])
-    program.load_state_dict(saved["program"])
+    if processes.rank() == 0:  # what the others saw is in it
+        program.load_state_dict(saved["program"])
     run.forget_after(saved["step"])
     if restore:
         restore(saved["extra"])

@@ -32,9 +32,9 @@ def test_the_objective_imports_neither_hugging_face_nor_data():
     assert not [name for name in names if name.startswith(("transformers", "tokenizers", "accelerate", "quorem.data"))]
 
 
-def test_only_the_loop_imports_accelerate():
+def test_only_the_loop_and_its_processes_import_accelerate():
     users = [path.name for path in FILES if any(name.startswith("accelerate") for name in imported(path))]
-    assert users == ["train.py"]
+    assert users == ["processes.py", "train.py"]
 
 
 def test_only_the_command_line_prints():

@@ -169,13 +169,13 @@ class ClassificationProgram:
         self._tokens = self._rows = 0
         self._correct = 0
 
-    def state_dict(self) -> dict[str, Any]:
-        """What was seen since the last record."""
-        return {"correct": int(self._correct), "rows": self._rows, "tokens": self._tokens}
+    def state_dict(self) -> dict[str, Tensor]:
+        """What was seen since the last record, as sums."""
+        return {"counted": torch.tensor([int(self._correct), self._rows, self._tokens])}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Take up what `state_dict` gave."""
-        self._correct, self._rows, self._tokens = state["correct"], state["rows"], state["tokens"]
+        self._correct, self._rows, self._tokens = state["counted"].tolist()
 
 
 @torch.no_grad()

@@ -55,8 +55,9 @@ class PretrainProgram:
         self.module = build_electra(config, counts, order, attributes)
         self.detected = BinaryMetrics()
         self.last: dict[str, Any] = {}
-        self._sums: Tensor | None = None  # of both losses, (2,) float64, on the model's device
+        self._sums = torch.zeros(2, dtype=torch.float64)  # of both losses, on the model's device
         self._chosen = self._tokens = 0
+        self._outcome: Outcome | None = None
 
     def micro_batches(self, step: int, *, rank: int, num_processes: int) -> Iterator[tuple[Masked, int, int]]:
         """The step's rows, masked as one batch and then cut: neither cut changes a mask or a sample."""
@@ -91,7 +92,7 @@ class PretrainProgram:
         )
         self.detected.update(outcome.scores, outcome.is_replaced, outcome.real)
         sums = torch.stack([outcome.mlm_sum.detach(), outcome.rtd_sum.detach()]).double()
-        self._sums = sums if self._sums is None else self._sums.to(sums.device) + sums
+        self._sums = self._sums.to(sums.device) + sums
         self._chosen, self._tokens = self._chosen + len(positions), self._tokens + masked.num_tokens
         self._outcome = outcome
         return total_loss(
@@ -99,15 +100,13 @@ class PretrainProgram:
         )
 
     def record(self) -> dict[str, Any]:
-        """Means since the last record; mlm_accuracy is that of the last micro-batch."""
-        mlm_sum, rtd_sum = (0.0, 0.0) if self._sums is None else self._sums.tolist()
+        """Means since the last record; mlm_accuracy is that of the last micro-batch, of this process."""
+        mlm_sum, rtd_sum = self._sums.tolist()
         found = self.detected.compute()
-        head = self.module.generator.generator_lm_head
-        _, best = head.topk(self._outcome.hidden, 1)
         self.last = {
             "mlm_loss": mlm_sum / max(1, self._chosen),
             "unigram_entropy": self.unigram_entropy,
-            "mlm_accuracy": float((best.squeeze(-1) == self._outcome.targets).float().mean()) if len(best) else None,
+            "mlm_accuracy": self._mlm_accuracy(),
             "share_replaced": found.pop("positive_share"),
             "rtd_loss": rtd_sum / max(1, self._tokens),
             "base_rate_entropy": found.pop("base_rate_entropy"),
@@ -120,18 +119,24 @@ class PretrainProgram:
     def reset(self) -> None:
         """Forget what was seen since the last record."""
         self.detected.reset()
-        self._sums = None
+        self._sums = torch.zeros_like(self._sums)
         self._chosen = self._tokens = 0
 
-    def state_dict(self) -> dict[str, Any]:
-        """What was seen since the last record."""
-        sums = None if self._sums is None else self._sums.cpu()
-        return {"detected": self.detected.counts.cpu(), "sums": sums, "chosen": self._chosen, "tokens": self._tokens}
+    def state_dict(self) -> dict[str, Tensor]:
+        """What was seen since the last record, as sums."""
+        counted = torch.tensor([self._chosen, self._tokens])
+        return {"detected": self.detected.counts.cpu(), "losses": self._sums.cpu(), "counted": counted}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Take up what `state_dict` gave."""
-        self.detected.counts, self._sums = state["detected"], state["sums"]
-        self._chosen, self._tokens = state["chosen"], state["tokens"]
+        self.detected.counts, self._sums = state["detected"], state["losses"]
+        self._chosen, self._tokens = state["counted"].tolist()
+
+    def _mlm_accuracy(self) -> float | None:
+        if self._outcome is None or not len(self._outcome.targets):
+            return None
+        _, best = self.module.generator.generator_lm_head.topk(self._outcome.hidden, 1)
+        return float((best.squeeze(-1) == self._outcome.targets).float().mean())
 
 
 def build_electra(

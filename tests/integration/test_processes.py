@@ -1,0 +1,102 @@
+"""Two processes, started by a launcher, do what one does; and one goes on where two were stopped."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from quorem.samples import write_reviews
+
+STEPS = 12
+TWO = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "quorem")
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+@pytest.fixture(scope="module")
+def reviews(tmp_path_factory):
+    path = tmp_path_factory.mktemp("data") / "reviews.csv"
+    write_reviews(path, rows=150)
+    return path
+
+
+def words(reviews, out, *settings):
+    return (
+        "pretrain", str(reviews), "--text-column", "review", "--out", str(out), "data.max_length=32", "model.size=tiny",
+        "model.vocab_size=400", "model.embedding.kind=qr", "model.embedding.tier=60", "model.dropout=0",
+        "train.batch_size=5", f"train.max_steps={STEPS}", "train.checkpoint_every=2", "train.log_every=3",
+        "train.precision=fp32", *settings,
+    )  # fmt: skip
+
+
+def run(*command):
+    return subprocess.run(
+        [sys.executable, *command], env=ENVIRONMENT, capture_output=True, text=True, check=False, timeout=200
+    )
+
+
+def metrics(folder):
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def assert_close(folder, other):
+    for name in ("discriminator", "generator"):
+        weights = load_file(other / name / "model.safetensors")
+        for key, value in load_file(folder / name / "model.safetensors").items():
+            assert (value - weights[key]).abs().max() < 1e-5, (name, key)
+    for line, expected in zip(metrics(folder), metrics(other), strict=True):
+        assert line["step"] == expected["step"]
+        for key in ("loss", "gradient_norm", "mlm_loss", "rtd_loss", "share_replaced", "rtd_auc"):
+            assert line[key] == pytest.approx(expected[key], rel=1e-4), key
+
+
+@pytest.mark.parametrize("settings", [(), ("train.batch_size=1", "data.rows=isolated"), ("train.micro_batch_size=2",)])
+def test_two_processes_take_the_steps_of_one(tmp_path, reviews, settings):
+    """Rows of a step cannot be halved: shares are uneven, or empty."""
+    done = run("-m", "quorem", *words(reviews, tmp_path / "one", *settings))
+    assert done.returncode == 0, done.stderr
+    both = run(*TWO, *words(reviews, tmp_path / "two", *settings))
+    assert both.returncode == 0, both.stderr
+    assert both.stdout == done.stdout  # said once
+    assert_close(tmp_path / "two", tmp_path / "one")
+
+
+def test_a_process_that_dies_ends_the_run_and_one_alone_goes_on(tmp_path, reviews):
+    assert run("-m", "quorem", *words(reviews, tmp_path / "one")).returncode == 0
+    launcher = subprocess.Popen(
+        [sys.executable, *TWO, *words(reviews, tmp_path / "two")],
+        env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    while not list((tmp_path / "two").glob("state/step-000004*")):
+        time.sleep(0.01)
+        assert launcher.poll() is None
+    children = Path(f"/proc/{launcher.pid}/task/{launcher.pid}/children").read_text().split()
+    os.kill(int(children[-1]), signal.SIGKILL)
+    _, told = launcher.communicate()
+    assert launcher.returncode != 0
+    assert "Signal 9 (SIGKILL)" in told
+    assert not (tmp_path / "two" / "result.json").exists()
+    again = run("-m", "quorem", *words(reviews, tmp_path / "two"))
+    assert again.returncode == 0
+    assert "resumed after step" in again.stderr
+    assert_close(tmp_path / "two", tmp_path / "one")
+
+
+def test_two_processes_fine_tune_as_one_does(tmp_path, reviews):
+    assert run("-m", "quorem", *words(reviews, tmp_path / "run")).returncode == 0
+    settings = ("--text-column", "review", "--label-column", "sentiment", "data.max_length=32", "train.epochs=2",
+                "train.batch_size=7", "train.precision=fp32", "classifier.dropout=0")  # fmt: skip
+    for launcher, name in ((("-m", "quorem"), "one"), (TWO, "two")):
+        command = ("finetune", str(tmp_path / "run"), str(reviews), "--out", str(tmp_path / name), *settings)
+        assert run(*launcher, *command).returncode == 0
+    one, two = (json.loads((tmp_path / name / "result.json").read_text()) for name in ("one", "two"))
+    assert two["confusion"] == one["confusion"]
+    assert two["loss"] == pytest.approx(one["loss"], rel=1e-4)
+    expected = load_file(tmp_path / "one" / "model" / "model.safetensors")
+    for key, value in load_file(tmp_path / "two" / "model" / "model.safetensors").items():
+        assert (value - expected[key]).abs().max() < 1e-5, key
