@@ -9,7 +9,7 @@ A prepared folder, which a pre-training run's data/ is too:
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerFast
 
 from quorem.config import to_mapping
 from quorem.data.bad_rows import report_bad_rows
-from quorem.data.documents import RowCounts
+from quorem.data.documents import Document, RowCounts
 from quorem.data.shards import ShardMeta, Shards, merge_shards, write_shards
 from quorem.data.source import Source
 from quorem.errors import UserError
@@ -88,12 +88,12 @@ def prepare_data(
         shards.check_made_from(json.loads(json.dumps(made_from)))
         return tokenizer, shards
     counts = RowCounts()
+    read = _listed(source.documents(counts), counts, folder)
     meta = write_shards(
-        folder / "shards", source.documents(counts), tokenizer, made_from=made_from, counts=counts, total=documents,
+        folder / "shards", read, tokenizer, made_from=made_from, counts=counts, total=documents,
         read_ids=IdReader(str(settings.path), tokenizer) if settings.ids else None,
     )  # fmt: skip
     logger.info("%s: %s", source, counts)
-    report_bad_rows(counts, folder)
     if settings.kind == "items" and meta.num_tokens == 2 * meta.num_documents:  # an item and a separator each
         logger.warning("%s: every row is one item: is tokenizer.separator what stands between items?", source)
     return tokenizer, Shards(folder / "shards")
@@ -148,6 +148,12 @@ def summary(shards: Shards) -> str:
         f"{meta.num_documents:,} documents, {meta.num_tokens:,} tokens, vocabulary {meta.vocab_size:,}, "
         f"{100 * unknown:.2f} % unknown"
     )
+
+
+def _listed(documents: Iterator[Document], counts: RowCounts, folder: Path) -> Iterator[Document]:
+    """The documents, and then the list of bad rows: it stands before the shards do, so that no kill can lose it."""
+    yield from documents
+    report_bad_rows(counts, folder)
 
 
 def _tokenizer(

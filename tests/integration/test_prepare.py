@@ -5,8 +5,11 @@ import shutil
 
 import pytest
 
+from quorem.data import shards
 from quorem.data.shards import Shards
+from quorem.prepare import prepare
 from quorem.samples import write_reviews
+from quorem.settings import PrepareConfig, TextDataSettings
 from quorem.tokenization import load_tokenizer
 
 WORDS = ["--text-column", "review", "model.vocab_size=3000"]
@@ -129,3 +132,20 @@ def test_merged_parts_are_the_whole(quorem, refused, parts, prepared, tmp_path):
     line = refused("merge", tmp_path / "a", tmp_path / "c", "--out", tmp_path / "no")
     assert "another tokenizer" in line
     assert not (tmp_path / "no").exists()
+
+
+def test_the_list_of_bad_rows_survives_a_kill_at_the_end(tmp_path, monkeypatch):
+    (tmp_path / "a.csv").write_text("text\na film\ntwo,fields\nanother film\n")
+    finish_folder = shards.finish_folder
+
+    def killed(*folders):
+        finish_folder(*folders)
+        raise KeyboardInterrupt
+
+    config = PrepareConfig(data=TextDataSettings(path=str(tmp_path / "a.csv"), bad_rows="skip"))
+    with monkeypatch.context() as patch:
+        patch.setattr(shards, "finish_folder", killed)
+        with pytest.raises(KeyboardInterrupt):
+            prepare(config, tmp_path / "out")
+    assert prepare(config, tmp_path / "out").rows == {"read": 3, "used": 2, "skipped": 1, "bad": 1}
+    assert "row 2 (line 3): found 2 fields" in (tmp_path / "out" / "bad_rows.txt").read_text()
