@@ -25,7 +25,7 @@ from quorem.interrupt import Stopped
 from quorem.origin import finetune_original, pretrain_original
 from quorem.predict import predict
 from quorem.prepare import load_prepared, merge, prepare, summary
-from quorem.pretrain import pretrain
+from quorem.pretrain import dry_run, pretrain
 from quorem.samples import entropies, write_reviews, write_sessions
 from quorem.settings import FinetuneConfig, PrepareConfig, PretrainConfig
 
@@ -126,6 +126,11 @@ def build_parser() -> argparse.ArgumentParser:
         help="words, wordpiece, bpe, unigram, characters, items or item_bpe (tokenizer.kind)",
     )
     command.add_argument("--out", required=True, type=Path, help="the run folder to write")
+    command.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="prepare, build, take a few steps and say what the run will take; keep nothing",
+    )
 
     command = _add(commands, "prepare", "make a tokenizer and token shards, to pre-train on", _prepare, PrepareConfig())
     command.add_argument("data", nargs="*", help="as for pretrain")
@@ -243,7 +248,11 @@ def _configured(options: argparse.Namespace, base: Any) -> Any:
 
 
 def _pretrain(options: argparse.Namespace) -> None:
-    _show_verdict(pretrain(_configured(options, PretrainConfig()), options.out))
+    config = _configured(options, PretrainConfig())
+    if options.dry_run:
+        print(dry_run(config))
+    else:
+        _show_verdict(pretrain(config, options.out))
 
 
 def _prepare(options: argparse.Namespace) -> None:

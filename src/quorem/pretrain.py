@@ -4,6 +4,7 @@ import logging
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ from quorem.order import check_order, frequency_order, store_order, stored_order
 from quorem.prepare import facts_of, is_prepared, load_prepared, prepare_data
 from quorem.presets import network_configs
 from quorem.recipes import resolve
+from quorem.rehearsal import Rehearsal, check_memory, rehearse
 from quorem.runs import Run, fingerprint_files
 from quorem.settings import PretrainConfig
 from quorem.tasks.pretraining import PretrainProgram, build_pretraining_optimizer
@@ -49,8 +51,29 @@ def pretrain(config: PretrainConfig, out: Path, *, source: Source | None = None)
         frequencies.
 
     Raises:
-        UserError: for settings, data or a folder that cannot be used.
+        UserError: for settings, data or a folder that cannot be used, or a model that does not fit in memory.
     """
+    config, source = _opened(config, source, out)
+    with processes.first():
+        run = Run(out, to_mapping(config))
+    return _pretrain(config, run, source)
+
+
+def dry_run(config: PretrainConfig, *, source: Source | None = None) -> Rehearsal:
+    """Do all that `pretrain` does up to a few steps in a folder that is thrown away, and say what the run would take.
+
+    Raises:
+        UserError: what `pretrain` would raise.
+    """
+    with TemporaryDirectory() as folder:
+        config, source = _opened(config, source, Path(folder))
+        run = Run(Path(folder) / "run", to_mapping(config))
+        program, optimizer, _, _ = _built(config, run, source, _noted(config, run, source))
+        return rehearse(program, optimizer, config, total_steps=program.total_steps, run=run)
+
+
+def _opened(config: PretrainConfig, source: Source | None, out: Path) -> tuple[PretrainConfig, Source | None]:
+    """Settings and data of a run, checked; no source for data that is prepared."""
     config = resolve(config)
     if source is None and is_prepared(config.data.path):
         check_nothing_is_left_to_prepare(config)
@@ -63,18 +86,26 @@ def pretrain(config: PretrainConfig, out: Path, *, source: Source | None = None)
     check_order(str(table.assignment), table.assignment_file)
     if table.attributes_file and not (out / ATTRIBUTES).exists():
         read_attributes(table.attributes_file)
-    with processes.first():
-        run = Run(out, to_mapping(config))
+    return config, source
+
+
+def _noted(config: PretrainConfig, run: Run, source: Source | None) -> dict[str, str]:
+    """Fingerprints of what the run reads, noted in its folder, or refused if they are others than noted there."""
+    table = config.model.embedding
     files = {"assignment_file": table.assignment_file, "attributes_file": table.attributes_file}
     made = {"assignment_file": ORDER, "attributes_file": ATTRIBUTES}
     inputs = {"data": source.fingerprint() if source else fingerprint_files(*facts_of(str(config.data.path)))}
     inputs |= {name: fingerprint_files(Path(file)) for name, file in files.items() if file}
     # A file that was refused can be mended, and the run goes on with the shards it has.
-    unread = [name for name in made if not (out / made[name]).exists()]
+    unread = [name for name in made if not (run.folder / made[name]).exists()]
     run.write_environment(inputs=inputs, may_differ=unread, seed=config.train.seed, **hardware(config.train.precision))
-    if run.result is not None:
-        logger.info("%s: this run is finished; nothing to do", out)
-        return run.result
+    return inputs
+
+
+def _built(
+    config: PretrainConfig, run: Run, source: Source | None, inputs: dict[str, str]
+) -> tuple[PretrainProgram, torch.optim.Optimizer, PreTrainedTokenizerFast, dict[str, int]]:
+    """From an opened run to what trains: program, optimizer, tokenizer and parameters by network."""
     with processes.first():
         if source:
             tokenizer, shards = prepare_data(
@@ -84,6 +115,7 @@ def pretrain(config: PretrainConfig, out: Path, *, source: Source | None = None)
         else:
             tokenizer, shards = load_prepared(str(config.data.path))
         arranged = arrange(config, run, tokenizer, shards)
+    check_memory(config, len(tokenizer))
     program = PretrainProgram(config, tokenizer, shards, *arranged)
     optimizer = build_pretraining_optimizer(program.module, config)
     kind = program.module.discriminator.config.embedding["kind"]
@@ -98,6 +130,15 @@ def pretrain(config: PretrainConfig, out: Path, *, source: Source | None = None)
         program.total_steps, config.train.batch_size, config.data.max_length, kind,
         described(program.module.generator.config.head),
     )  # fmt: skip
+    return program, optimizer, tokenizer, sizes
+
+
+def _pretrain(config: PretrainConfig, run: Run, source: Source | None) -> dict[str, Any]:
+    inputs = _noted(config, run, source)
+    if run.result is not None:
+        logger.info("%s: this run is finished; nothing to do", run.folder)
+        return run.result
+    program, optimizer, tokenizer, sizes = _built(config, run, source, inputs)
     fit(
         program,
         optimizer,

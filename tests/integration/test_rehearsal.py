@@ -1,0 +1,47 @@
+"""A dry run says what a run will take and keeps nothing; a model that cannot fit in memory is refused at once."""
+
+import re
+
+import pytest
+
+from quorem import rehearsal
+from quorem.rehearsal import Rehearsal
+
+DATA = ["--text-column", "review", "--out"]
+
+
+def test_a_dry_run_keeps_nothing_and_says_what_the_run_takes(quorem, tmp_path, sample_csv, pretrain_settings):
+    before = sorted(path.name for path in tmp_path.iterdir())
+    found = quorem(
+        "pretrain", sample_csv, *DATA, tmp_path / "run", "--dry-run", *pretrain_settings, "train.max_steps=5000"
+    )
+    assert found.code == 0, found.err
+    assert re.match(r"dry run: \S+ s a step, 5,000 steps in about .*; [\d,]+ MB of memory at the peak", found.out)
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+    assert quorem("pretrain", sample_csv, *DATA, tmp_path / "run", *pretrain_settings).code == 0
+
+
+@pytest.mark.parametrize(
+    ("seconds", "steps", "words"),
+    [(0.5, 100, "in about 50 s"), (1.0, 1800, "in about 30 min"), (2.0, 9000, "in about 5 h 0 min")],
+)
+def test_times_are_told_in_units_for_people(seconds, steps, words):
+    assert words in str(Rehearsal(seconds, steps, 10**9, 2 * 10**9))
+
+
+def test_a_model_larger_than_memory_is_refused_with_what_to_change(
+    refused, tmp_path, monkeypatch, sample_csv, pretrain_settings
+):
+    monkeypatch.setattr(rehearsal, "free_bytes", lambda: 100_000)
+    message = refused(
+        "pretrain",
+        sample_csv,
+        *DATA,
+        tmp_path / "run",
+        *pretrain_settings,
+        "model.embedding.kind=dense",
+        after_log=True,
+    )
+    assert re.search(
+        r"need 0\.0 GB for [\d,]+ tokens, and 0\.0 GB of memory are free: use model.embedding.kind=qr", message
+    )
