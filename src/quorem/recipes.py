@@ -16,7 +16,7 @@ from quorem.presets import network_configs, preset
 from quorem.settings import PretrainConfig, TokenizerSettings, TrainSettings
 from quorem.tokenization.special import SPECIAL_IDS
 from quorem.tokenization.train import NORMALIZATIONS, OPTIONS, TOKENIZERS, build_steps
-from quorem.train import PRECISIONS
+from quorem.train import PRECISIONS, check_tracker
 
 T = TypeVar("T")
 
@@ -145,6 +145,8 @@ def check_train(train: TrainSettings) -> None:
         check_number(f"train.{key}", getattr(train, key), at_least=0)
     check_choice("train.schedule", train.schedule, SCHEDULES)
     check_choice("train.precision", train.precision, PRECISIONS)
+    if train.tracker is not None:
+        check_tracker(train.tracker)
 
 
 def check_number(key: str, value: float | None, **bounds: float) -> None:

@@ -65,7 +65,7 @@ def rehearse(
         total_steps: of the run.
         run: a folder to throw away.
     """
-    settings = replace(config.train, checkpoint_every=STEPS + 1)
+    settings = replace(config.train, checkpoint_every=STEPS + 1, tracker=None)
     times = [time.perf_counter()]
     fit(
         program,

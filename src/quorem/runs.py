@@ -32,7 +32,7 @@ from quorem.errors import UserError
 
 logger = logging.getLogger(__name__)
 
-NOT_PART_OF_A_RUN = ("train.log_every", "train.checkpoint_every", "train.keep_checkpoints")
+NOT_PART_OF_A_RUN = ("train.log_every", "train.checkpoint_every", "train.keep_checkpoints", "train.tracker")
 """Settings that may differ when a run is continued."""
 
 CHECKSUM = "sha256"  # of state.pt, beside it
@@ -52,6 +52,7 @@ class Run:
     def __init__(self, folder: Path, config: Mapping[str, Any]) -> None:
         self.folder = folder
         self.writes = processes.rank() == 0
+        self.listener: Callable[[Any, dict[str, float]], None] | None = None
         if not self.writes:
             return
         if folder.exists() and not folder.is_dir():
@@ -113,9 +114,12 @@ class Run:
         write_text(path, json.dumps(found | {"inputs": dict(inputs)} | facts, indent=2) + "\n")
 
     def log(self, record: Mapping[str, Any]) -> None:
-        """Append one line to metrics.jsonl."""
+        """Append one line to metrics.jsonl, and tell `listener` its step and its numbers, such as held_out.accuracy."""
         if not self.writes:
             return
+        if self.listener is not None:
+            numbers = {name: value for name, value in _flat(record) if isinstance(value, int | float)}
+            self.listener(numbers.pop("step"), numbers)
         with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(dict(record)) + "\n")
 

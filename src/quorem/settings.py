@@ -221,6 +221,9 @@ class TrainSettings:
     keep_checkpoints: int = option(2, "how many of them to keep")
     log_every: int = option(20, "steps between lines of metrics.jsonl")
     seed: int = option(0, "seed of everything random")
+    tracker: str | None = option(
+        None, "tensorboard, wandb or mlflow: metrics go there too (extra quorem[trackers]); else metrics.jsonl alone"
+    )
 
 
 @dataclass(frozen=True)

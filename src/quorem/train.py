@@ -5,15 +5,18 @@ an uninterrupted one, on the CPU bit for bit. Several processes share the rows o
 would; a run may be resumed by another number of them.
 """
 
+import hashlib
 import logging
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 from accelerate import Accelerator
+from accelerate.tracking import get_available_trackers
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -28,6 +31,7 @@ from quorem.settings import TrainSettings
 logger = logging.getLogger(__name__)
 
 PRECISIONS = ("auto", "bf16", "fp32")
+TRACKERS = {"tensorboard": "tensorboard", "wandb": "wandb", "mlflow": "mlflow"}  # and their packages
 SKIPS_IN_A_ROW = 10
 """Steps whose loss or gradient is not finite are skipped; after so many in a row the run stops."""
 
@@ -56,6 +60,17 @@ class Program(Protocol):
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Take up what `state_dict` gave."""
+
+
+def check_tracker(name: str) -> None:
+    """Accept only a tracker that is known and installed.
+
+    Raises:
+        UserError: naming it and its package.
+    """
+    check_choice("train.tracker", name, TRACKERS)
+    if name not in {str(getattr(known, "value", known)) for known in get_available_trackers()}:
+        raise UserError(f"train.tracker={name}: its package is not installed: pip install {TRACKERS[name]}")
 
 
 def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
@@ -118,7 +133,7 @@ def fit(
         UserError: if SKIPS_IN_A_ROW steps in a row had to be skipped.
         Stopped: if a signal asked for it.
     """
-    accelerator = Accelerator(cpu=not torch.cuda.is_available())
+    accelerator = Accelerator(cpu=not torch.cuda.is_available(), log_with=settings.tracker, project_dir=run.folder)
     device, dtype = accelerator.device, autocast_dtype(settings.precision, accelerator.device)
     module, num_processes, rank = program.module.to(device), processes.count(), processes.rank()
     warmup = round(settings.warmup * total_steps if settings.warmup < 1 else settings.warmup)
@@ -128,7 +143,7 @@ def fit(
     progress = tqdm(total=total_steps, initial=start, unit="step", disable=silent, dynamic_ncols=True)
     clock = time.perf_counter()
     module.train()
-    with Interrupts() as interrupts:
+    with Interrupts() as interrupts, _tracked(accelerator, run):
         for step in range(start, total_steps):
             torch.manual_seed(step_seed(settings.seed, DROPOUT, step, *([rank] if rank else [])))
             scale = learning_rate_scale(step, total_steps=total_steps, warmup_steps=warmup, schedule=schedule)
@@ -182,6 +197,25 @@ def fit(
             clock += time.perf_counter() - paused  # evaluations and checkpoints are not counted in tokens a second
     progress.close()
     processes.wait()
+
+
+@contextmanager
+def _tracked(accelerator: Accelerator, run: Run) -> Iterator[None]:
+    """Send what the run logs to the tracker that the accelerator was given, if any; its files are in the run folder."""
+    if not accelerator.log_with:
+        yield
+        return
+    # A run that goes on is the same one to wandb, which gives runs without an id a new one each time.
+    name = hashlib.sha256(str(run.folder.absolute()).encode()).hexdigest()[:16]
+    options = {"wandb": {"dir": str(run.folder), "id": name, "name": run.folder.name, "resume": "allow"}}
+    accelerator.init_trackers("quorem", init_kwargs=options)
+    run.listener = lambda step, numbers: accelerator.log(numbers, step=step)
+    try:
+        yield
+    finally:
+        run.listener = None
+        for tracker in accelerator.trackers:
+            tracker.finish()
 
 
 @dataclass
