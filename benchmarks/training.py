@@ -27,7 +27,6 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import torch
 from memory import peak_mb
 from torch import Tensor, nn
-from torch.nn import functional
 from transformers import ElectraConfig, ElectraForMaskedLM, ElectraForPreTraining
 
 from quorem.config import from_mapping
@@ -91,14 +90,11 @@ def plain_step(size: str, vocab_size: int, length: int, dropout: float) -> tuple
         torch.manual_seed(number)
         chosen = torch.rand(ids.shape) < 0.15
         labels = ids.masked_fill(~chosen, -100)
-        logits = generator(ids.masked_fill(chosen, MASK_ID)).logits
-        mlm = functional.cross_entropy(logits.transpose(1, 2).float(), labels)
+        mlm, logits = generator(ids.masked_fill(chosen, MASK_ID), labels=labels)[:2]
         with torch.no_grad():
             drawn = torch.multinomial(torch.softmax(logits[chosen].float(), -1), 1).squeeze(-1)
         replaced = ids.masked_scatter(chosen, drawn)
-        scores = discriminator(replaced).logits
-        rtd = functional.binary_cross_entropy_with_logits(scores.float(), (replaced != ids).float())
-        return mlm + 50 * rtd
+        return mlm + 50 * discriminator(replaced, labels=(replaced != ids).long()).loss
 
     return nn.ModuleList([generator, discriminator]).train(), step
 

@@ -13,7 +13,7 @@ import torch
 from quorem.describe import describe
 from quorem.errors import UserError
 from quorem.runs import Run
-from quorem.settings import PretrainConfig
+from quorem.settings import DataSettings, PretrainConfig
 from quorem.train import Program, fit
 
 STEPS = 5
@@ -95,7 +95,8 @@ def check_memory(config: PretrainConfig, vocab_size: int) -> None:
     Raises:
         UserError: with both sizes and what to change.
     """
-    needed = describe(replace(config, model=replace(config.model, vocab_size=vocab_size)))["training_bytes"]
+    model, data = replace(config.model, vocab_size=vocab_size), DataSettings(max_length=config.data.max_length)
+    needed = describe(replace(config, model=model, data=data))["training_bytes"]  # where texts come from is all one
     free = free_bytes()
     if needed > free:
         table = config.model.embedding.kind
