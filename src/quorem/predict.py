@@ -3,7 +3,7 @@
 import csv
 import os
 from collections.abc import Iterator
-from itertools import count, islice
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -85,8 +85,10 @@ def predict(
             for fields in _grouped(rows):
                 texts = [row[index] for row in fields]
                 if data.lists:
-                    places = (f"{path}, row {counts['read'] + n}: column {text_column!r}" for n in count(1))
-                    texts = [parse_items(place, text) for place, text in zip(places, texts, strict=False)]
+                    texts = [
+                        parse_items(f"{path}, row {number}: column {text_column!r}", text)
+                        for number, text in enumerate(texts, start=counts["read"] + 1)
+                    ]
                 encoded = encode_rows(tokenizer, texts, max_length=data.max_length, truncation=data.truncation)
                 some, of = count_unknown(encoded, tokenizer)
                 unknown, tokens = unknown + some, tokens + of

@@ -22,7 +22,7 @@ from quorem.data.shards import ShardMeta, Shards, merge_shards, write_shards
 from quorem.data.source import Source
 from quorem.errors import UserError
 from quorem.recipes import check_tokenizer
-from quorem.runs import whole_folder, write_text
+from quorem.runs import fingerprint_files, whole_folder, write_text
 from quorem.settings import PrepareConfig, TokenizerSettings
 from quorem.tokenization import (
     SPECIAL_TOKENS,
@@ -82,7 +82,7 @@ def prepare_data(
     tokenizer, documents = _tokenizer(folder, source, made_from, settings, vocab_size)
     made_from["tokenizer"] = fingerprint(tokenizer)
     if settings.ids:
-        made_from["ids"] = fingerprint(PreTrainedTokenizerFast.from_pretrained(settings.path, local_files_only=True))
+        made_from["ids"] = fingerprint_files(Path(str(settings.path)) / "tokenizer.json")
     if (folder / "shards").exists():
         shards = Shards(folder / "shards")
         shards.check_made_from(json.loads(json.dumps(made_from)))

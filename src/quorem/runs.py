@@ -7,6 +7,7 @@
     discriminator/, generator/ or model/    config.json, model.safetensors, tokenizer.json, vocab.txt
     data/              tokenizer, token shards, order and attributes of the tokens, made once
     state/step-NNNNNN/ weights, optimizer and counters, for resuming only, with their checksum
+    quorem/ or wandb/  what TensorBoard or Weights & Biases wrote, where train.tracker asks for it
 
 Every file but metrics.jsonl, which grows line by line, appears under a temporary name and is renamed when it is
 complete and on the disc. Nothing a user loads is a pickle; checkpoints are read with weights_only.
@@ -117,11 +118,11 @@ class Run:
         """Append one line to metrics.jsonl, and tell `listener` its step and its numbers, such as held_out.accuracy."""
         if not self.writes:
             return
+        with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(dict(record)) + "\n")
         if self.listener is not None:
             numbers = {name: value for name, value in _flat(record) if isinstance(value, int | float)}
             self.listener(numbers.pop("step"), numbers)
-        with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(dict(record)) + "\n")
 
     def records(self) -> list[dict[str, Any]]:
         """The objects of metrics.jsonl."""

@@ -31,7 +31,7 @@ from quorem.settings import TrainSettings
 logger = logging.getLogger(__name__)
 
 PRECISIONS = ("auto", "bf16", "fp32")
-TRACKERS = {"tensorboard": "tensorboard", "wandb": "wandb", "mlflow": "mlflow"}  # and their packages
+TRACKERS = ("tensorboard", "wandb", "mlflow")
 SKIPS_IN_A_ROW = 10
 """Steps whose loss or gradient is not finite are skipped; after so many in a row the run stops."""
 
@@ -66,11 +66,11 @@ def check_tracker(name: str) -> None:
     """Accept only a tracker that is known and installed.
 
     Raises:
-        UserError: naming it and its package.
+        UserError: naming it.
     """
     check_choice("train.tracker", name, TRACKERS)
     if name not in {str(getattr(known, "value", known)) for known in get_available_trackers()}:
-        raise UserError(f"train.tracker={name}: its package is not installed: pip install {TRACKERS[name]}")
+        raise UserError(f"train.tracker={name}: its package is not installed: pip install 'quorem[trackers]'")
 
 
 def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:

@@ -15,6 +15,10 @@ from quorem.samples import write_reviews
 
 STEPS = 12
 TWO = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "quorem")
+ACCELERATE = (
+    "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes=2", "--num_machines=1", "--mixed_precision=no",
+    "--dynamo_backend=no", "--main_process_port=0", "-m", "quorem",
+)  # fmt: skip
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
@@ -64,6 +68,15 @@ def test_two_processes_take_the_steps_of_one(tmp_path, reviews, settings):
     assert both.returncode == 0, both.stderr
     assert both.stdout == done.stdout  # said once
     assert_close(tmp_path / "two", tmp_path / "one")
+
+
+def test_accelerate_launches_two_processes_that_do_the_same(tmp_path, reviews):
+    for launcher, name in ((("-m", "quorem"), "one"), (ACCELERATE, "two")):
+        done = run(*launcher, *words(reviews, tmp_path / name))
+        assert done.returncode == 0, done.stderr
+    assert_close(tmp_path / "two", tmp_path / "one")
+    found = [load_file(tmp_path / name / "generator" / "model.safetensors") for name in ("one", "two")]
+    assert any((found[1][key] != value).any() for key, value in found[0].items())  # rounding: there were two
 
 
 def test_a_process_that_dies_ends_the_run_and_one_alone_goes_on(tmp_path, reviews):

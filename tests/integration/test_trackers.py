@@ -58,4 +58,4 @@ def test_a_tracker_that_is_unknown_or_missing_is_named(refused, tmp_path, monkey
     assert "train.tracker=wandbb: unknown. Did you mean wandb?" in refused(*words, "train.tracker=wandbb")
     monkeypatch.setattr("quorem.train.get_available_trackers", lambda: [])
     message = refused(*words, "train.tracker=mlflow")
-    assert "its package is not installed: pip install mlflow" in message
+    assert "its package is not installed: pip install 'quorem[trackers]'" in message
