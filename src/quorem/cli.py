@@ -292,15 +292,16 @@ def _describe(options: argparse.Namespace) -> None:
     print(f"{'part':<62}{'shape':>18}{'parameters':>16}{'MB':>12}")
     for part in found["parts"]:
         shape = " x ".join(f"{size:,}" for size in part.shape) if part.shape is not None else ""
-        note = "" if part.trained else "  (index, not trained)"
+        note = "" if part.trained else "  (not trained)"
         print(f"{part.name:<62}{shape:>18}{part.parameters:>16,}{part.parameters * 4 / 1e6:>12,.3f}{note}")
     trained = found["parameters"] * 4 / 1e6
     print(f"{'in all, trained':<80}{found['parameters']:>16,}{trained:>12,.3f}")
-    print(f"{'with the index':<96}{found['weight_bytes'] / 1e6:>12,.3f}")
+    print(f"{'with what is not trained':<96}{found['weight_bytes'] / 1e6:>12,.3f}")
     print(f"{'in training: gradients and the optimizer too':<96}{found['training_bytes'] / 1e6:>12,.3f}")
     vocab_size = found["discriminator"].vocab_size
     table = found["table"]
-    print(f"softmax of the generator: {described(found['generator'].head)}")
+    if found["generator"]:
+        print(f"softmax of the generator: {described(found['generator'].head)}")
     print(f"rows of their own: {table['own_rows']:,} tokens; others to a row: about {table['ids_per_row']:,}")
     print(f"room for {table['room']:,} more tokens without another row")
     print(f"no two tokens share all they read: {table['uniqueness'] or 'NOT SO, hashed ids can meet'}")

@@ -10,6 +10,7 @@ from torch import nn
 from quorem.attributes import read_attributes
 from quorem.embeddings import DenseEmbedding, TokenEmbedding
 from quorem.embeddings.disentangled import DisentangledEmbedding
+from quorem.fixed_generator import DISTRIBUTIONS
 from quorem.modeling import QuoremForMaskedLM, QuoremForPreTraining
 from quorem.objective import Electra
 from quorem.presets import network_configs
@@ -28,7 +29,7 @@ class Part:
         name: the table or sub-network.
         shape: of a table; None for a sum over a sub-network.
         parameters: how many numbers.
-        trained: whether the optimizer changes them; index tables it does not.
+        trained: whether the optimizer changes them; index tables and a generator that stays as it is it does not.
     """
 
     name: str
@@ -46,7 +47,7 @@ def describe(config: PretrainConfig) -> dict[str, Any]:
     Returns:
         `parts` (list of Part), `parameters` in all, `weight_bytes` (float32), `training_bytes` (weights, gradients and
         Adam's moments), `table` (`table_facts`), `table_ratio` (bytes of a dense table over bytes of this one, index
-        included), and both networks' configs.
+        included), and the configs of `discriminator` and `generator`, None if there is none.
 
     Raises:
         UserError: for settings that cannot be used.
@@ -67,7 +68,8 @@ def describe(config: PretrainConfig) -> dict[str, Any]:
             shared_embeddings=model.shared_embeddings,
             disentangled=bool(model.disentangled_embeddings),
         )
-    parts = list(_parts(module, shared=model.shared_embeddings and not model.disentangled_embeddings))
+    whole = model.shared_embeddings and not model.disentangled_embeddings
+    parts = list(_parts(module, shared=whole, generator=config.objective.generator))
     parameters = sum(part.parameters for part in parts if part.trained)
     index_bytes = sum(part.parameters * BYTES for part in parts if not part.trained)
     table = module.discriminator.get_input_embeddings()
@@ -80,7 +82,7 @@ def describe(config: PretrainConfig) -> dict[str, Any]:
         "training_bytes": parameters * TRAINED_BYTES + index_bytes,
         "table_ratio": model.vocab_size * discriminator.embedding_size * BYTES / table_bytes,
         "table": table_facts(table),
-        "generator": generator,
+        "generator": None if config.objective.generator in DISTRIBUTIONS else generator,
         "discriminator": discriminator,
     }
 
@@ -109,15 +111,20 @@ def described(head: dict[str, Any]) -> str:
     return f"{head['kind']} ({options})" if options else str(head["kind"])
 
 
-def _parts(module: Electra, *, shared: bool) -> Iterator[Part]:
+def _parts(module: Electra, *, shared: bool, generator: str) -> Iterator[Part]:
     listed: set[int] = set()
-    networks: list[tuple[str, Any]] = [("discriminator", module.discriminator), ("generator", module.generator)]
+    networks: list[tuple[str, Any]] = [("discriminator", module.discriminator)]
+    if generator not in DISTRIBUTIONS:
+        networks.append(("generator", module.generator))
+        module.generator.requires_grad_(generator == "trained")
     for name, network in networks:
         if name == "discriminator" or not shared:
             owner = "shared" if shared else name
             yield from _tables(f"{owner} embeddings", network.electra.embeddings, listed)
         inner = [child for label, child in network.electra.named_children() if label != "embeddings"]
-        yield Part(f"{name} encoder", None, sum(p.numel() for child in inner for p in child.parameters()))
+        encoder = [parameter for child in inner for parameter in child.parameters()]
+        trained = all(parameter.requires_grad for parameter in encoder)
+        yield Part(f"{name} encoder", None, sum(parameter.numel() for parameter in encoder), trained=trained)
         heads = [(label, child) for label, child in network.named_children() if label != "electra"]
         for label, child in heads:
             yield from _tables(f"{name} {label.removeprefix(name + '_')}", child, listed)
@@ -125,7 +132,8 @@ def _parts(module: Electra, *, shared: bool) -> Iterator[Part]:
 
 def _tables(name: str, module: nn.Module, listed: set[int]) -> Iterator[Part]:
     for label, parameter in module.named_parameters():
-        yield Part(f"{name}: {label}", tuple(parameter.shape), parameter.numel())
+        trained = parameter.requires_grad
+        yield Part(f"{name}: {label}", tuple(parameter.shape), parameter.numel(), trained=trained)
     for label, buffer in module.named_buffers():  # an index that two tables share is listed with the first
         if id(buffer) in listed:
             continue

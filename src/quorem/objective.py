@@ -69,6 +69,7 @@ def mask_tokens(
     mask_id: int,
     rate: float,
     keep: float = 0.0,
+    continues: Tensor | None = None,
     rng: torch.Generator | None = None,
 ) -> Masked:
     """Choose positions for the generator to fill and show it the mask token there.
@@ -77,6 +78,9 @@ def mask_tokens(
     (google-research/electra draws with replacement, so that fewer are masked than asked). A chosen token stays visible
     with probability keep: 0 in the paper (sec. 2), 0.15 in Google's code (pretrain/pretrain_helpers.py).
 
+    With `continues` whole words are chosen (BERT's later models, google-research/bert): in random order, each if at
+    least half of it fits into the number, so that a row's count is off by half a word at most; always at least one.
+
     Args:
         input_ids: int64 (batch, time), on the CPU.
         attention_mask: as in `Masked`.
@@ -84,6 +88,7 @@ def mask_tokens(
         mask_id: id of [MASK].
         rate: share of ordinary tokens to choose, in (0, 1].
         keep: in [0, 1).
+        continues: bool (V,), ids that continue the word of the token before; None if tokens are chosen one by one.
         rng: source of randomness; torch's global one if None.
 
     Raises:
@@ -98,11 +103,26 @@ def mask_tokens(
         ordinary &= real_tokens(attention_mask)
     count = ordinary.sum(1)
     number = (count.double() * rate).round().long().clamp(min=1).minimum(count)  # float32 would be off by one at halves
-    order = torch.rand(input_ids.shape, generator=rng).masked_fill(~ordinary, 2.0).argsort(1).argsort(1)
-    chosen = order < number.unsqueeze(1)
+    chance = torch.rand(input_ids.shape, generator=rng)
+    if continues is None:
+        order = chance.masked_fill(~ordinary, 2.0).argsort(1).argsort(1)
+        chosen = order < number.unsqueeze(1)
+    else:
+        chosen = _whole_words(ordinary, continues[input_ids], chance, number)
     hidden = chosen & (torch.rand(input_ids.shape, generator=rng) >= keep) if keep else chosen
     uniforms = torch.rand(input_ids.shape, generator=rng, dtype=torch.float64)
     return Masked(input_ids, attention_mask, input_ids.masked_fill(hidden, mask_id), chosen, uniforms)
+
+
+def _whole_words(ordinary: Tensor, continues: Tensor, chance: Tensor, number: Tensor) -> Tensor:
+    """Which tokens to choose, bool (batch, time): all or none of a word, about number (batch,) in each row."""
+    inside = continues & ordinary & F.pad(ordinary[:, :-1], (1, 0))  # nothing ordinary before it: a word cut off
+    word = (~inside).cumsum(1) - 1
+    chance = chance.gather(1, word).masked_fill(~ordinary, 2.0)  # a word's tokens follow each other in the order
+    order = torch.argsort(chance, dim=1, stable=True).argsort(1)
+    first = torch.full_like(order, order.shape[1]).scatter_reduce(1, word, order, "amin").gather(1, word)
+    length = torch.zeros_like(order).scatter_add(1, word, torch.ones_like(order)).gather(1, word)
+    return ordinary & ((2 * (number.unsqueeze(1) - first) >= length) | (first == 0))
 
 
 def real_tokens(attention_mask: Tensor) -> Tensor:
@@ -153,8 +173,11 @@ class Outcome:
 class Electra(nn.Module):
     """Generator and discriminator, trained together.
 
+    A generator without a parameter that learns stays in evaluation mode, and its loss is only measured.
+
     Args:
-        generator: has `hidden_at(input_ids, attention_mask, positions)`, `generator_lm_head` and `electra.embeddings`.
+        generator: has `hidden_at(input_ids, attention_mask, positions)` and `generator_lm_head`; to share embeddings,
+            also `electra.embeddings`.
         discriminator: called with (input_ids, attention_mask), returns `.logits` (batch, time).
         shared_embeddings: whether both read the same embeddings: token, position and type vectors and their LayerNorm,
             as in google-research/electra. Each keeps its own projection.
@@ -175,6 +198,7 @@ class Electra(nn.Module):
     ) -> None:
         super().__init__()
         self.generator, self.discriminator = generator, discriminator
+        self.learns = any(parameter.requires_grad for parameter in generator.parameters())
         if shared_embeddings and disentangled:
             vectors = self.generator.electra.embeddings.word_embeddings
             self.discriminator.electra.embeddings.word_embeddings = DisentangledEmbedding(vectors)
@@ -182,6 +206,12 @@ class Electra(nn.Module):
             embeddings = self.discriminator.electra.embeddings
             self.generator.electra.embeddings = embeddings
             self.generator.generator_lm_head.tie(embeddings.word_embeddings)
+
+    def train(self, mode: bool = True) -> "Electra":
+        """Training or evaluation mode."""
+        super().train(mode)
+        self.generator.train(mode and self.learns)
+        return self
 
     def merge_embeddings(self) -> None:
         """Give the discriminator token vectors of its own, equal to those it has, where they are disentangled."""
@@ -196,6 +226,7 @@ class Electra(nn.Module):
         masked_ids: Tensor,
         positions: Tensor,
         uniforms: Tensor,
+        temperature: float = 1.0,
     ) -> Outcome:
         """One pass of both networks.
 
@@ -205,12 +236,14 @@ class Electra(nn.Module):
             masked_ids: int64 (batch, time), the generator's input.
             positions: int64 (n,), flat positions chosen; n may be 0.
             uniforms: float64 (n,), the noise of the draws.
+            temperature: of the draws.
         """
         head = self.generator.generator_lm_head
         targets = input_ids.reshape(-1)[positions]
-        hidden = self.generator.hidden_at(masked_ids, attention_mask, positions)
-        mlm_sum = head.nll(hidden, targets).sum()
-        samples = head.sample(hidden.detach(), uniforms)
+        with torch.set_grad_enabled(self.learns and torch.is_grad_enabled()):
+            hidden = self.generator.hidden_at(masked_ids, attention_mask, positions)
+            mlm_sum = head.nll(hidden, targets).sum()
+        samples = head.sample(hidden.detach(), uniforms, temperature=temperature)
         corrupted, is_replaced = corrupt(input_ids, positions, samples)
         scores = self.discriminator(corrupted, attention_mask).logits.float()
         real = torch.ones_like(is_replaced) if attention_mask is None else real_tokens(attention_mask)

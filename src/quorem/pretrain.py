@@ -93,6 +93,8 @@ def _noted(config: PretrainConfig, run: Run, source: Source | None) -> dict[str,
     """Fingerprints of what the run reads, noted in its folder, or refused if they are others than noted there."""
     table = config.model.embedding
     files = {"assignment_file": table.assignment_file, "attributes_file": table.attributes_file}
+    generator = Path(config.objective.generator) / "model.safetensors"
+    files["generator"] = str(generator) if generator.is_file() else None
     made = {"assignment_file": ORDER, "attributes_file": ATTRIBUTES}
     inputs = {"data": source.fingerprint() if source else fingerprint_files(*facts_of(str(config.data.path)))}
     inputs |= {name: fingerprint_files(Path(file)) for name, file in files.items() if file}
@@ -128,7 +130,7 @@ def _built(
         "%s steps of %s x %s; token table %s, softmax %s",
         *(f"{n:,}" for n in (shards.meta.num_tokens, len(program.rows), len(tokenizer), vocab_size, *sizes.values())),
         program.total_steps, config.train.batch_size, config.data.max_length, kind,
-        described(program.module.generator.config.head),
+        described(program.module.generator.config.head) if sizes["generator"] else "none",
     )  # fmt: skip
     return program, optimizer, tokenizer, sizes
 
@@ -149,8 +151,8 @@ def _pretrain(config: PretrainConfig, run: Run, source: Source | None) -> dict[s
     )
     program.module.merge_embeddings()
     ids_from = fingerprint(tokenizer)
-    for name in ("discriminator", "generator"):
-        model = getattr(program.module, name)
+    networks: dict[str, Any] = {name: network for name, network in program.module.named_children() if sizes[name]}
+    for name, model in networks.items():
         tokenizer.model_max_length = model.config.max_position_embeddings
         model.config.tokenizer_fingerprint = ids_from
 

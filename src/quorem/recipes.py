@@ -10,6 +10,7 @@ from typing import TypeVar
 from quorem.data.readers import READERS
 from quorem.data.rows import ROWS
 from quorem.errors import UserError, check_choice
+from quorem.fixed_generator import DISTRIBUTIONS, check_generator
 from quorem.layout import filled
 from quorem.optim import SCHEDULES
 from quorem.presets import network_configs, preset
@@ -54,6 +55,9 @@ def resolve(config: PretrainConfig) -> PretrainConfig:
     learning_rate = _given(train.learning_rate, named.learning_rate)
     check_choice("data.format", data.format, ("auto", *READERS))
     check_choice("data.rows", data.rows, ROWS)
+    alone = objective.generator in DISTRIBUTIONS  # then there are no embeddings to share
+    shared = config.model.shared_embeddings and not alone
+    frozen = objective.generator != "trained" and not alone  # whose embeddings may be read, not changed
     generator_rate = named.generator_learning_rate if train.learning_rate is None else None  # a rate given is for both
     config = replace(
         config,
@@ -64,8 +68,10 @@ def resolve(config: PretrainConfig) -> PretrainConfig:
             initializer=_given(config.model.initializer, named.initializer),
             dropout=_given(config.model.dropout, named.dropout),
             embedding_size=_given(config.model.embedding_size, named.embedding_size),
+            shared_embeddings=shared,
             disentangled_embeddings=_given(
-                config.model.disentangled_embeddings, named.disentangled_embeddings and config.model.shared_embeddings
+                None if frozen or alone else config.model.disentangled_embeddings,
+                shared and (frozen or named.disentangled_embeddings),
             ),
         ),
         objective=replace(
@@ -101,6 +107,11 @@ def check_pretraining(config: PretrainConfig) -> None:
     check_number("model.generator.dropout", config.model.generator.dropout, at_least=0, below=1)
     check_number("data.max_length", config.data.max_length, at_least=8)
     check_number("objective.mask_rate", config.objective.mask_rate, above=0, at_most=1)
+    check_number("objective.mask_rate_end", config.objective.mask_rate_end, above=0, at_most=1)
+    check_number("objective.temperature", config.objective.temperature, above=0)
+    check_number("objective.temperature_end", config.objective.temperature_end, above=0)
+    if config.objective.generator not in ("trained", *DISTRIBUTIONS):
+        check_generator(config.objective.generator)
     check_number("objective.keep_rate", config.objective.keep_rate, at_least=0, below=1)
     check_number("objective.rtd_weight", config.objective.rtd_weight, at_least=0)
     check_number("train.generator_learning_rate", config.train.generator_learning_rate, above=0)

@@ -152,6 +152,42 @@ def test_samples_follow_the_probabilities(head):
     assert abs(counts[~common].sum() - expected[~common].sum()) <= 5 * expected[~common].sum().sqrt() + 5
 
 
+def tempered(head, log_probs, temperature):
+    """p^(1/temperature) at every level: of a token given its prefix, and of the prefix in turn. Brute force."""
+    grid, moduli = head.embedding.assignment, getattr(head, "moduli", ())
+    codes = [int(rank) - grid.own_rows for rank in grid.ranks(torch.arange(VOCAB))]
+    paths = [(("own", token),) if code < 0 else tuple(digits_of(code, moduli)) for token, code in enumerate(codes)]
+    if not moduli:
+        paths = [(token,) for token in range(VOCAB)]
+
+    def share(prefix):
+        return sum(float(log_probs[t].exp()) for t, path in enumerate(paths) if path[: len(prefix)] == prefix)
+
+    found = torch.zeros(VOCAB, dtype=torch.float64)
+    for token, path in enumerate(paths):
+        found[token] = 1.0
+        for depth in range(len(path)):
+            siblings = {other[: depth + 1] for other in paths if other[:depth] == path[:depth] and len(other) > depth}
+            total = sum(share(each) ** (1 / temperature) for each in siblings)
+            found[token] *= share(path[: depth + 1]) ** (1 / temperature) / total
+    return found
+
+
+@pytest.mark.parametrize("temperature", [0.5, 2.0])
+@every_head
+def test_a_temperature_is_that_of_every_level(head, temperature):
+    steps, hidden = 20_000, hidden_vectors(1)
+    uniforms = (torch.arange(steps, dtype=torch.float64) + 0.5) / steps
+    expected = tempered(head, all_log_probs(head, hidden)[0].double(), temperature)
+    for exclude in (None, int(expected.argmax())):
+        excluded = None if exclude is None else torch.full((steps,), exclude)
+        drawn = head.sample(hidden.expand(steps, -1), uniforms, excluded, temperature=temperature)
+        if exclude is not None:
+            expected[exclude] = 0
+        share = drawn.bincount(minlength=VOCAB) / steps
+        torch.testing.assert_close(share, (expected / expected.sum()).float(), atol=30 / steps, rtol=0)
+
+
 @every_head
 def test_an_excluded_id_is_never_drawn_and_the_rest_keep_their_proportions(head):
     """A fine grid of uniforms measures the probability of each id to within some grid steps."""

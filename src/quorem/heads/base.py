@@ -62,13 +62,16 @@ class GeneratorHead(nn.Module):
         """Exact -log p (nats), float32 (n,), of targets int64 (n,) for hidden (n, D)."""
         raise NotImplementedError
 
-    def sample(self, hidden: Tensor, uniforms: Tensor, exclude: Tensor | None = None) -> Tensor:
+    def sample(
+        self, hidden: Tensor, uniforms: Tensor, exclude: Tensor | None = None, *, temperature: float = 1.0
+    ) -> Tensor:
         """Exact draws int64 (n,), one for each row of hidden (n, D); no gradient.
 
         Args:
             hidden: (n, D).
             uniforms: float64 (n,) in [0, 1), the only source of randomness.
             exclude: int64 (n,), an id never to be drawn in that row; the others keep their proportions.
+            temperature: above 0; the scores of every level are divided by it, so that above 1 draws are more even.
         """
         raise NotImplementedError
 

@@ -117,7 +117,9 @@ class DigitsHead(GeneratorHead):
             return -chosen
 
     @torch.no_grad()
-    def sample(self, hidden: Tensor, uniforms: Tensor, exclude: Tensor | None = None) -> Tensor:
+    def sample(
+        self, hidden: Tensor, uniforms: Tensor, exclude: Tensor | None = None, *, temperature: float = 1.0
+    ) -> Tensor:
         """Exact draws, a level at a time.
 
         Excluding v leaves its digit at every level, after its own prefix, the mass of the other ids below it.
@@ -125,10 +127,10 @@ class DigitsHead(GeneratorHead):
         grid = self.embedding.assignment
         with without_autocast(hidden):
             hidden = hidden.to(self.bias.dtype)
-            first = self._first(hidden)
+            first = self._first(hidden) / temperature
             if exclude is not None:
                 ranks = grid.ranks(exclude)
-                excluded, left = ranks - grid.own_rows, self._left_without(hidden, ranks)
+                excluded, left = ranks - grid.own_rows, self._left_without(hidden, ranks, temperature)
                 rows = torch.arange(len(hidden), device=hidden.device)
                 first = first.index_put((rows, self._classes(ranks)), first[rows, self._classes(ranks)] + left[0])
             classes, uniforms = draw(first, uniforms)
@@ -137,7 +139,7 @@ class DigitsHead(GeneratorHead):
             digit = prefix
             for level in range(1, len(self.sizes)):
                 state = self.conditions[level - 1](state, digit)
-                scores = self._scores(state, level, prefix)
+                scores = self._scores(state, level, prefix) / temperature
                 if exclude is not None:
                     same = (prefix == excluded[tail] // self.spans[level - 1]) & (excluded[tail] >= 0)
                     hit = same.nonzero().squeeze(-1)
@@ -209,23 +211,24 @@ class DigitsHead(GeneratorHead):
         least = (prefix.unsqueeze(-1) * self.bases[level] + digits) * self.spans[level]
         return scores.masked_fill(least >= self.embedding.assignment.tail, -torch.inf).float()
 
-    def _levels(self, hidden: Tensor, codes: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    def _levels(self, hidden: Tensor, codes: Tensor, temperature: float = 1.0) -> Iterator[tuple[Tensor, Tensor]]:
         """After each digit of codes int64 (n,) but the last: log p (n, size) of the next, and which it is, (n, 1)."""
         state, digit = hidden, torch.div(codes, self.spans[0], rounding_mode="floor")
         for level in range(1, len(self.sizes)):
             state = self.conditions[level - 1](state, digit)
             prefix = torch.div(codes, self.spans[level - 1], rounding_mode="floor")
             digit = self._digit(codes, level)
-            yield torch.log_softmax(self._scores(state, level, prefix), dim=-1), digit.unsqueeze(-1)
+            scores = self._scores(state, level, prefix) / temperature
+            yield torch.log_softmax(scores, dim=-1), digit.unsqueeze(-1)
 
-    def _left_without(self, hidden: Tensor, ranks: Tensor) -> Tensor:
+    def _left_without(self, hidden: Tensor, ranks: Tensor, temperature: float) -> Tensor:
         """log(1 - p(what follows a rank's digit)), the share its class keeps if it is excluded: (levels, n).
 
         Summed over what is left rather than subtracted from 1, which would lose it where the excluded is likely.
         """
         left = torch.full((len(self.sizes), len(ranks)), -torch.inf, dtype=torch.float32, device=hidden.device)
         tail = (ranks >= self.embedding.assignment.own_rows).nonzero().squeeze(-1)
-        levels = list(self._levels(hidden[tail], ranks[tail] - self.embedding.assignment.own_rows))
+        levels = list(self._levels(hidden[tail], ranks[tail] - self.embedding.assignment.own_rows, temperature))
         for level, (log_probs, digit) in reversed(list(enumerate(levels))):
             others = log_probs.scatter(-1, digit, -torch.inf).logsumexp(-1)
             left[level, tail] = torch.logaddexp(others, log_probs.gather(-1, digit).squeeze(-1) + left[level + 1, tail])

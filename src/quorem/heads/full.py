@@ -64,13 +64,15 @@ class FullHead(GeneratorHead):
         return torch.logsumexp(torch.stack(sums, dim=-1), dim=-1) - picked
 
     @torch.no_grad()
-    def sample(self, hidden: Tensor, uniforms: Tensor, exclude: Tensor | None = None) -> Tensor:
+    def sample(
+        self, hidden: Tensor, uniforms: Tensor, exclude: Tensor | None = None, *, temperature: float = 1.0
+    ) -> Tensor:
         """Exact draws: first the chunk by its mass, then the id inside it."""
         size = self._chunk_size(len(hidden))
         pieces = list(zip(self.embedding.chunks(size), self._masked_bias().split(size), strict=True))
 
         def scores(index: int, rows: Tensor | slice) -> Tensor:
-            found = self._exact_scores(hidden[rows], *pieces[index])
+            found = self._exact_scores(hidden[rows], *pieces[index]) / temperature
             if exclude is not None:
                 local = exclude[rows] - index * size
                 inside = ((local >= 0) & (local < found.shape[-1])).nonzero().squeeze(-1)

@@ -7,18 +7,23 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 
+from quorem.configuration import QuoremConfig
 from quorem.data.batches import MASKING, WEIGHTS, step_seed
 from quorem.data.rows import ROWS
 from quorem.data.shards import Shards
+from quorem.embeddings import TokenEmbedding
 from quorem.embeddings.attributes import AttributesEmbedding
+from quorem.errors import UserError
+from quorem.fixed_generator import DISTRIBUTIONS, FixedGenerator, frozen_generator
 from quorem.metrics import BinaryMetrics, entropy
 from quorem.modeling import QuoremForMaskedLM, QuoremForPreTraining
 from quorem.objective import Electra, Masked, Outcome, mask_tokens, total_loss
 from quorem.optim import build_optimizer, parameter_groups
 from quorem.order import frequency_order
-from quorem.presets import network_configs
+from quorem.presets import NEVER_TARGETS, network_configs
 from quorem.recipes import RECIPES
 from quorem.settings import PretrainConfig
+from quorem.tokenization import continuing, fingerprint
 
 
 class PretrainProgram:
@@ -52,7 +57,13 @@ class PretrainProgram:
         self.mask_id = tokenizer.mask_token_id
         counts = torch.from_numpy(shards.counts)
         self.unigram_entropy = entropy(shards.counts)
-        self.module = build_electra(config, counts, order, attributes)
+        source, generator = config.objective.generator, None
+        if source in DISTRIBUTIONS:
+            generator = FixedGenerator(source, counts, never=NEVER_TARGETS)
+        elif source != "trained":
+            generator = frozen_generator(source, tokenizer_fingerprint=fingerprint(tokenizer))
+        self.continues = continuing(tokenizer) if config.objective.whole_words else None
+        self.module = build_electra(config, counts, order, attributes, generator=generator)
         self.detected = BinaryMetrics()
         self.last: dict[str, Any] = {}
         self._sums = torch.zeros(2, dtype=torch.float64)  # of both losses, on the model's device
@@ -61,20 +72,22 @@ class PretrainProgram:
 
     def micro_batches(self, step: int, *, rank: int, num_processes: int) -> Iterator[tuple[Masked, int, int]]:
         """The step's rows, masked as one batch and then cut: neither cut changes a mask or a sample."""
-        train = self.config.train
+        train, objective = self.config.train, self.config.objective
         input_ids, attention_mask = self.rows.batch(self.order.indices(step))
         masked = mask_tokens(
             input_ids,
             attention_mask,
             special=self.special,
             mask_id=self.mask_id,
-            rate=float(self.config.objective.mask_rate or 0),
-            keep=float(self.config.objective.keep_rate or 0),
+            rate=self._between(objective.mask_rate, objective.mask_rate_end, step),
+            keep=float(objective.keep_rate or 0),
+            continues=self.continues,
             rng=torch.Generator().manual_seed(step_seed(train.seed, MASKING, step)),
         )
         num_chosen, num_tokens, num_rows = masked.num_chosen, masked.num_tokens, len(input_ids)
         first, end = (num_rows * i // num_processes for i in (rank, rank + 1))
         size = train.micro_batch_size or num_rows
+        self.temperature = self._between(objective.temperature, objective.temperature_end, step)
         for start in range(first, end, size):
             yield masked.rows(start, min(start + size, end)), num_chosen, num_tokens
 
@@ -89,6 +102,7 @@ class PretrainProgram:
             masked.masked_ids.to(device),
             positions.to(device),
             masked.uniforms.flatten()[positions].to(device),
+            self.temperature,
         )
         self.detected.update(outcome.scores, outcome.is_replaced, outcome.real)
         sums = torch.stack([outcome.mlm_sum.detach(), outcome.rtd_sum.detach()]).double()
@@ -132,6 +146,11 @@ class PretrainProgram:
         self.detected.counts, self._sums = state["detected"], state["losses"]
         self._chosen, self._tokens = state["counted"].tolist()
 
+    def _between(self, start: float | None, end: float | None, step: int) -> float:
+        """A number on its straight way from the first step to the last."""
+        start = float(start or 0)
+        return start if end is None else start + (end - start) * step / max(1, self.total_steps - 1)
+
     def _mlm_accuracy(self) -> float | None:
         if self._outcome is None or not len(self._outcome.targets):
             return None
@@ -140,7 +159,12 @@ class PretrainProgram:
 
 
 def build_electra(
-    config: PretrainConfig, counts: Tensor, order: Tensor | None = None, attributes: Tensor | None = None
+    config: PretrainConfig,
+    counts: Tensor,
+    order: Tensor | None = None,
+    attributes: Tensor | None = None,
+    *,
+    generator: nn.Module | None = None,
 ) -> Electra:
     """Both networks, initialised from the seed, the frequencies and nothing else.
 
@@ -150,6 +174,10 @@ def build_electra(
         order: ids in the order in which tables lay them out; by frequency if None.
         attributes: for kind attributes, which it needs: int32 (V - K, k), numbers of the values of the tokens after the
             tier, in that order, each number from 0 in use.
+        generator: one that learns no more, to use instead of a new one.
+
+    Raises:
+        UserError: if its token vectors are to be shared, and are not of the kind asked for.
     """
     torch.manual_seed(step_seed(config.train.seed, WEIGHTS))
     generator_config, discriminator_config = network_configs(
@@ -158,23 +186,36 @@ def build_electra(
         max_length=config.data.max_length or 2,
         attributes=None if attributes is None else [len(column.unique()) for column in attributes.T],
     )
-    generator, discriminator = QuoremForMaskedLM(generator_config), QuoremForPreTraining(discriminator_config)
+    if isinstance(generator, QuoremForMaskedLM) and config.model.shared_embeddings:
+        _check_shareable(generator.config, discriminator_config, str(config.objective.generator))
     module = Electra(
-        generator,
-        discriminator,
+        generator or QuoremForMaskedLM(generator_config),
+        QuoremForPreTraining(discriminator_config),
         shared_embeddings=config.model.shared_embeddings,
         disentangled=bool(config.model.disentangled_embeddings),
     )
-    tables = [network.get_input_embeddings().assignment for network in (generator, discriminator)]
-    for assignment in {id(table): table for table in tables if table.rank is not None}.values():  # one, if shared
-        order = frequency_order(counts) if order is None else order
-        assignment.set_order(order)
-    for table in module.modules():
+    made = {id(each) for each in generator.modules()} if generator else set()  # and to be left as it is
+    tables = [each for each in module.modules() if isinstance(each, TokenEmbedding) and id(each) not in made]
+    assignments = {id(table.assignment): table.assignment for table in tables if id(table.assignment) not in made}
+    for assignment in assignments.values():  # one, if shared
+        if assignment.rank is not None:
+            order = frequency_order(counts) if order is None else order
+            assignment.set_order(order)
+    for table in tables:
         if isinstance(table, AttributesEmbedding) and attributes is not None:
             table.set_attributes(attributes)
-    if RECIPES[config.objective.recipe].start_at_unigram:
-        generator.generator_lm_head.start_at_unigram(counts)
+    if generator is None and RECIPES[config.objective.recipe].start_at_unigram:
+        module.generator.generator_lm_head.start_at_unigram(counts)
     return module
+
+
+def _check_shareable(there: QuoremConfig, here: QuoremConfig, folder: str) -> None:
+    for name in ("embedding_size", "embedding"):
+        if getattr(there, name) != getattr(here, name):
+            raise UserError(
+                f"objective.generator={folder}: its {name} is {getattr(there, name)}, and {getattr(here, name)} is "
+                "asked for: give the settings of its run, or model.shared_embeddings=false"
+            )
 
 
 def build_pretraining_optimizer(module: Electra, config: PretrainConfig) -> torch.optim.Optimizer:
@@ -194,7 +235,7 @@ def build_pretraining_optimizer(module: Electra, config: PretrainConfig) -> torc
         return float((config.train.generator_learning_rate if own else config.train.learning_rate) or 0)
 
     groups = parameter_groups(
-        module.named_parameters(remove_duplicate=False),
+        ((name, each) for name, each in module.named_parameters(remove_duplicate=False) if each.requires_grad),
         lr=lr,
         weight_decay=config.train.weight_decay,
         decay_embeddings=recipe.decay_embeddings,

@@ -4,6 +4,7 @@ from quorem.tokenization.adopt import adopt_tokenizer
 from quorem.tokenization.encode import encode
 from quorem.tokenization.files import fingerprint, load_tokenizer, save_tokenizer
 from quorem.tokenization.ids import IdReader
+from quorem.tokenization.pieces import continuing
 from quorem.tokenization.special import SPECIAL_TOKENS
 from quorem.tokenization.train import TOKENIZERS, train_tokenizer
 
@@ -12,6 +13,7 @@ __all__ = [
     "TOKENIZERS",
     "IdReader",
     "adopt_tokenizer",
+    "continuing",
     "encode",
     "fingerprint",
     "load_tokenizer",
