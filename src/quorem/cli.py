@@ -26,6 +26,7 @@ from quorem.origin import finetune_original, pretrain_original
 from quorem.predict import predict
 from quorem.prepare import load_prepared, merge, prepare, summary
 from quorem.pretrain import dry_run, pretrain
+from quorem.report import report
 from quorem.samples import entropies, write_reviews, write_sessions
 from quorem.settings import FinetuneConfig, PrepareConfig, PretrainConfig
 
@@ -170,6 +171,10 @@ def build_parser() -> argparse.ArgumentParser:
         commands, "describe", "parameters and bytes, table by table, before building", _describe, PretrainConfig()
     )
 
+    command = _add(commands, "report", "write a page about one run or several: curves, sizes, examples", _report)
+    command.add_argument("run_folders", nargs="+", type=Path, metavar="RUN", help="a run, finished or not")
+    command.add_argument("--out", type=Path, help="the HTML file to write (default: report.html in the first run)")
+
     command = _add(commands, "sample", "write a built-in synthetic sample", _sample)
     command.add_argument(
         "kind", choices=["reviews", "items"], help="reviews: columns review,sentiment; items: sessions, one a line"
@@ -284,6 +289,10 @@ def _predict(options: argparse.Namespace) -> None:
     )
     found = f"{counts['read']} rows, {counts['predicted']} predicted, {counts['empty']} left blank (empty text)"
     print(f"{options.out}: {found}")
+
+
+def _report(options: argparse.Namespace) -> None:
+    print(report(options.run_folders, options.out))
 
 
 def _describe(options: argparse.Namespace) -> None:

@@ -37,6 +37,7 @@ NOT_PART_OF_A_RUN = ("train.log_every", "train.checkpoint_every", "train.keep_ch
 """Settings that may differ when a run is continued."""
 
 CHECKSUM = "sha256"  # of state.pt, beside it
+CUT_SHORT = 2**62  # the step of a line that a crash has cut short
 
 
 class Run:
@@ -126,8 +127,7 @@ class Run:
 
     def records(self) -> list[dict[str, Any]]:
         """The objects of metrics.jsonl."""
-        lines = (self.folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-        return [json.loads(line) for line in lines]
+        return read_records(self.folder)
 
     def forget_after(self, step: int) -> None:
         """Drop the lines of metrics.jsonl beyond `step`, which a resumed run will write again."""
@@ -217,6 +217,13 @@ def read_settings(path: Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise UserError(f"{path}: is damaged, it holds no mapping: restore or delete the run")
     return found
+
+
+def read_records(folder: Path) -> list[dict[str, Any]]:
+    """The objects of a run's metrics.jsonl, but for a last line that is not yet complete; none if there is no file."""
+    path = folder / "metrics.jsonl"
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    return [json.loads(line) for line in lines if _step_of(line) < CUT_SHORT]
 
 
 def fingerprint_files(*paths: Path) -> str:
@@ -321,4 +328,4 @@ def _step_of(line: str) -> int:
     try:
         return int(json.loads(line).get("step", 0))
     except ValueError:
-        return 2**62  # a line cut short by a crash
+        return CUT_SHORT

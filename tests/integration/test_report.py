@@ -1,0 +1,172 @@
+"""quorem report: a page that stands by itself, for runs of every kind, finished or not."""
+
+import json
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+
+import matplotlib.image
+import pytest
+
+from quorem.config import load
+from quorem.examples import examples
+from quorem.settings import PretrainConfig
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+QUIET = (
+    "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+)  # fmt: skip
+
+
+class Page(HTMLParser):
+    """What a page is made of."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.tags, self.tokens, self.words, self.links, self.open = [], [], [], [], []
+        self.feed(path.read_text(encoding="utf-8"))
+        assert self.open == []
+
+    def handle_starttag(self, tag, attributes):
+        given = dict(attributes)
+        self.tags.append(tag)
+        self.links += [value for name, value in attributes if name in ("src", "href", "xlink:href")]
+        if tag == "span" and "title" in given:
+            self.tokens.append(given["class"].split())
+        if tag not in ("meta", "path", "use", "rect", "br"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.tags.append(tag)
+        self.links += [value for name, value in attributes if name in ("src", "href", "xlink:href")]
+
+    def handle_endtag(self, tag):
+        if tag in self.open:
+            assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+    @property
+    def text(self):
+        return " ".join(" ".join(self.words).split())
+
+
+def test_a_pretraining_run_has_curves_sizes_and_examples(tmp_path, quorem, pretrained):
+    shutil.copytree(pretrained, tmp_path / "run")
+    outcome = quorem("report", tmp_path / "run")
+    assert (outcome.code, outcome.out) == (0, f"{tmp_path}/run/report.html\n")
+    page = Page(tmp_path / "run" / "report.html")
+    result = json.loads((pretrained / "result.json").read_text())
+    assert result["verdict"] in page.text
+    assert f"{result['parameters']['generator']:,}" in page.text
+    for title in ("Generator's loss", "Discriminator's loss", "Discriminator's AUC", "Throughput"):
+        assert title in page.text
+    assert page.tags.count("svg") == 7
+    shown = examples(pretrained, load(PretrainConfig, pretrained / "config.yaml"))
+    tokens = [token for row in shown for token in row]
+    assert len(page.tokens) == len(tokens) > 50
+    assert sum("replaced" in each for each in page.tokens) == sum(token.replaced for token in tokens) > 5
+
+
+def test_the_page_needs_nothing_from_elsewhere(tmp_path, quorem, pretrained):
+    assert quorem("report", pretrained, "--out", tmp_path / "page.html").code == 0
+    page = Page(tmp_path / "page.html")
+    assert not {"script", "link", "img", "iframe"} & set(page.tags)
+    assert all(link.startswith("#") for link in page.links)
+    assert not re.search(r"url\((?!#)", (tmp_path / "page.html").read_text())
+    again = tmp_path / "again.html"
+    assert quorem("report", pretrained, "--out", again).code == 0
+    assert again.read_bytes() == (tmp_path / "page.html").read_bytes()
+
+
+def test_examples_are_masked_at_the_runs_rate_and_only_masked_tokens_differ(pretrained):
+    config = load(PretrainConfig, pretrained / "config.yaml")
+    for row in examples(pretrained, config):
+        assert all(token.masked or not token.replaced for token in row)
+        assert all(0 <= token.probability <= 1 for token in row)
+        assert row[0].original == "[CLS]"
+        assert sum(token.masked for token in row) in range(3, 7)  # 15 % of 31
+
+
+def test_several_runs_share_charts_and_what_differs_is_marked(tmp_path, quorem, pretrained, classifier):
+    other = tmp_path / "other"
+    shutil.copytree(pretrained, other)
+    settings = (other / "config.yaml").read_text().replace("rtd_weight: 50.0", "rtd_weight: 25.0")
+    (other / "config.yaml").write_text(settings)
+    assert quorem("report", pretrained, other, classifier, "--out", tmp_path / "page.html").code == 0
+    page = Page(tmp_path / "page.html")
+    assert "objective.rtd_weight" in page.text
+    assert "pretrained: mlm" in page.text
+    assert "other: mlm" in page.text
+    assert "Confusion, classifier" in page.text
+    assert "held-out accuracy" in page.text
+    assert page.tags.count("svg") == 8
+
+
+def test_a_run_at_work_has_its_curves(tmp_path, quorem, pretrained):
+    run = tmp_path / "run"
+    shutil.copytree(pretrained, run)
+    for name in ("result.json", "generator/config.json"):
+        (run / name).unlink()
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 8, "mlm_lo')
+    assert quorem("report", run).code == 0
+    text = Page(run / "report.html").text
+    assert "not finished, 6 steps" in text
+    assert "Examples follow when the run is finished." in text
+
+
+def test_tokens_are_text_not_markup(tmp_path, quorem, pretrain_settings):
+    path = tmp_path / "tags.txt"
+    path.write_text('<script>alert(1)</script> &amp; "quotes" <b>\n' * 60)
+    given = [setting for setting in pretrain_settings if not setting.startswith("model.embedding.kind")]
+    assert quorem("pretrain", path, "--out", tmp_path / "run", "--tokenizer", "items", *given).code == 0
+    assert quorem("report", tmp_path / "run").code == 0
+    page = Page(tmp_path / "run" / "report.html")
+    assert "script" not in page.tags
+    assert "<script>alert(1)</script>" in page.text
+
+
+@pytest.mark.parametrize("generator", ["unigram", "frozen"])
+def test_runs_whose_generator_did_not_learn(tmp_path, quorem, pretrained, pretrain_settings, sample_csv, generator):
+    source = generator if generator == "unigram" else pretrained / "generator"
+    words = ["pretrain", sample_csv, "--text-column", "review", "--out", tmp_path / "run", *pretrain_settings]
+    assert quorem(*words, f"objective.generator={source}").code == 0
+    assert quorem("report", tmp_path / "run").code == 0
+    assert len(Page(tmp_path / "run" / "report.html").tokens) > 50
+
+
+def test_what_is_no_run_is_refused(tmp_path, refused, pretrained):
+    assert "holds no run" in refused("report", tmp_path)
+    shutil.copytree(pretrained, tmp_path / "run")
+    (tmp_path / "run" / "metrics.jsonl").unlink()
+    assert "has logged nothing yet" in refused("report", tmp_path / "run")
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium to look at the page with")
+@pytest.mark.parametrize("width", [400, 1250])
+def test_a_browser_shows_it(tmp_path, quorem, pretrained, classifier, width):
+    page = tmp_path / "page.html"
+    assert quorem("report", pretrained, classifier, "--out", page).code == 0
+    # The page measures itself, for a browser without a driver can only be asked for its document.
+    measured = "document.title = [document.documentElement.scrollWidth, innerWidth, " + ", ".join(
+        f"document.querySelectorAll('{what}').length" for what in ("svg", ".row .token")
+    ) + "].join(' ')"  # fmt: skip
+    (tmp_path / "measured.html").write_text(page.read_text() + f"<script>{measured}</script>")
+    options = [*QUIET, f"--user-data-dir={tmp_path}/profile", f"--window-size={width},2000"]
+
+    def browse(*what):
+        command = [CHROMIUM, *options, *what]
+        return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+
+    document = browse("--dump-dom", f"file://{tmp_path}/measured.html")
+    wide, inner, charts, tokens = map(int, re.search(r"<title>([\d ]+)</title>", document)[1].split())
+    assert wide <= inner, "it has to be scrolled sideways"
+    assert charts == 8
+    assert tokens == len(Page(page).tokens)
+    browse(f"--screenshot={tmp_path}/page.png", f"file://{page}")
+    ink = (matplotlib.image.imread(tmp_path / "page.png")[..., :3].min(-1) < 0.9).mean()
+    assert 0.01 < ink < 0.5
