@@ -21,6 +21,7 @@ from quorem.config import leaves, load, override
 from quorem.describe import describe, described
 from quorem.errors import UserError
 from quorem.finetune import finetune
+from quorem.init_from import settings_of
 from quorem.interrupt import Stopped
 from quorem.origin import finetune_original, pretrain_original
 from quorem.predict import predict
@@ -127,6 +128,9 @@ def build_parser() -> argparse.ArgumentParser:
         help="words, wordpiece, bpe, unigram, characters, items or item_bpe (tokenizer.kind)",
     )
     command.add_argument("--out", required=True, type=Path, help="the run folder to write")
+    command.add_argument(
+        "--init-from", metavar="RUN", help="go on from its networks, with its sizes and tokenizer (model.init_from)"
+    )
     command.add_argument(
         "--dry-run",
         action="store_true",
@@ -236,7 +240,9 @@ def _add(
 
 def _configured(options: argparse.Namespace, base: Any) -> Any:
     """Settings from --config, then the command's own options, then section.key=value."""
-    config = load(type(base), options.config) if options.config else base
+    if getattr(options, "init_from", None) is not None:
+        base = settings_of(options.init_from)
+    config = load(type(base), options.config, base=base) if options.config else base
     given = {
         "path": options.data[0] if len(options.data) == 1 else options.data or None,
         "text_column": options.text_column,

@@ -66,8 +66,13 @@ def override(settings: Settings, assignments: Iterable[str]) -> Settings:
     return from_mapping(type(settings), values)
 
 
-def load(kind: type[Settings], path: str | Path) -> Settings:
+def load(kind: type[Settings], path: str | Path, *, base: Settings | None = None) -> Settings:
     """Settings from a YAML (or JSON) file.
+
+    Args:
+        kind: the dataclass.
+        path: the file.
+        base: where missing keys come from; the defaults if None.
 
     Raises:
         UserError: if the file is missing or malformed, or has unknown keys.
@@ -78,7 +83,7 @@ def load(kind: type[Settings], path: str | Path) -> Settings:
         raise UserError(f"{path}: cannot be read ({error})") from error
     except yaml.YAMLError as error:
         raise UserError(f"{path}: not valid YAML ({error})") from error
-    return from_mapping(kind, values or {}, source=str(path))
+    return from_mapping(kind, values or {}, base=base, source=str(path))
 
 
 def dump(settings: Any) -> str:

@@ -141,7 +141,7 @@ def finetune(config: FinetuneConfig, out: Path, *, source: Source | None = None)
     result = _train(config, run, model, tokenizer, examples.take(training), examples.take(held_out))
     result |= {"labels": names, "held_out": {"splits": judged_on, "rows": len(held_out)}}
     result |= {"frozen_accuracy": frozen["accuracy"]} if frozen else {}
-    run.finish(result)
+    run.finish(result, keep_state=config.train.keep_state)
     return result
 
 

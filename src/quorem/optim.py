@@ -176,6 +176,12 @@ def parameter_groups(
     return list(groups.values())
 
 
+def parameter_names(module: nn.Module, optimizer: torch.optim.Optimizer) -> list[str]:
+    """Names of an optimizer's parameters in the order in which its state numbers them."""
+    names = {parameter: name for name, parameter in module.named_parameters()}
+    return [names[parameter] for group in optimizer.param_groups for parameter in group["params"]]
+
+
 def build_optimizer(
     groups: list[dict[str, Any]], *, kind: str, betas: tuple[float, float], eps: float
 ) -> torch.optim.Optimizer:

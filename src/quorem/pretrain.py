@@ -18,6 +18,7 @@ from quorem.data.shards import Shards
 from quorem.data.source import Source
 from quorem.describe import described
 from quorem.errors import UserError
+from quorem.init_from import places, settled, take_over_optimizer
 from quorem.order import check_order, frequency_order, store_order, stored_order, token_order
 from quorem.prepare import facts_of, is_prepared, load_prepared, prepare_data
 from quorem.presets import network_configs
@@ -33,6 +34,15 @@ logger = logging.getLogger(__name__)
 
 ORDER, ATTRIBUTES = "data/order.bin", "data/attributes.npy"  # of a run, once they are known
 FEW_REPLACED = 0.05  # of all tokens; a generator that is right more often is too good
+OF_THE_LOOP = (
+    "step",
+    "loss",
+    "gradient_norm",
+    "learning_rate_scale",
+    "tokens_per_second",
+    "seconds_left",
+    "skipped_steps",
+)
 VERDICT_STEPS = 20  # that a verdict is about, at least: the loss of one step is too noisy
 
 
@@ -74,7 +84,7 @@ def dry_run(config: PretrainConfig, *, source: Source | None = None) -> Rehearsa
 
 def _opened(config: PretrainConfig, source: Source | None, out: Path) -> tuple[PretrainConfig, Source | None]:
     """Settings and data of a run, checked; no source for data that is prepared."""
-    config = resolve(config)
+    config = resolve(settled(config))
     if source is None and is_prepared(config.data.path):
         check_nothing_is_left_to_prepare(config)
     elif source is None:
@@ -95,6 +105,9 @@ def _noted(config: PretrainConfig, run: Run, source: Source | None) -> dict[str,
     files = {"assignment_file": table.assignment_file, "attributes_file": table.attributes_file}
     generator = Path(config.objective.generator) / "model.safetensors"
     files["generator"] = str(generator) if generator.is_file() else None
+    if config.model.init_from is not None:
+        for name, place in places(config.model.init_from).items():
+            files[f"init_from {name}"] = str(next(iter(sorted(place.glob("*.safetensors"))), place / "config.json"))
     made = {"assignment_file": ORDER, "attributes_file": ATTRIBUTES}
     inputs = {"data": source.fingerprint() if source else fingerprint_files(*facts_of(str(config.data.path)))}
     inputs |= {name: fingerprint_files(Path(file)) for name, file in files.items() if file}
@@ -120,6 +133,8 @@ def _built(
     check_memory(config, len(tokenizer))
     program = PretrainProgram(config, tokenizer, shards, *arranged)
     optimizer = build_pretraining_optimizer(program.module, config)
+    if config.model.init_optimizer == "kept":
+        take_over_optimizer(optimizer, program.module, str(config.model.init_from))
     kind = program.module.discriminator.config.embedding["kind"]
     if kind != config.model.embedding.kind:
         logger.info("the table stays %s: %s tokens are too few for shared rows to save any", kind, len(tokenizer))
@@ -162,13 +177,14 @@ def _pretrain(config: PretrainConfig, run: Run, source: Source | None) -> dict[s
 
         run.save_model(name, save)
     records = run.records()
-    result = {**program.last, "parameters": sizes, "vocab_size": len(tokenizer), "verdict": verdict(records)}
+    last = program.last or {key: value for key, value in records[-1].items() if key not in OF_THE_LOOP}
+    result = {**last, "parameters": sizes, "vocab_size": len(tokenizer), "verdict": verdict(records)}
     if (share := records[-1].get("share_replaced", 1)) < FEW_REPLACED:
         logger.warning(
             "only %.1f %% of tokens were replaced at the end, so the discriminator had little to learn from: a smaller "
             "generator (model.generator.hidden_size) or a higher objective.mask_rate leaves it more", 100 * share,
         )  # fmt: skip
-    run.finish(result)
+    run.finish(result, keep_state=config.train.keep_state)
     return result
 
 

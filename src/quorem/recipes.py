@@ -107,6 +107,9 @@ def check_pretraining(config: PretrainConfig) -> None:
     check_number("model.generator.dropout", config.model.generator.dropout, at_least=0, below=1)
     check_number("data.max_length", config.data.max_length, at_least=8)
     check_number("objective.mask_rate", config.objective.mask_rate, above=0, at_most=1)
+    check_choice("model.init_optimizer", config.model.init_optimizer, ("fresh", "kept"))
+    if config.model.init_optimizer == "kept" and config.model.init_from is None:
+        raise UserError("model.init_optimizer=kept needs model.init_from, a run with train.keep_state=true")
     check_number("objective.mask_rate_end", config.objective.mask_rate_end, above=0, at_most=1)
     check_number("objective.temperature", config.objective.temperature, above=0)
     check_number("objective.temperature_end", config.objective.temperature_end, above=0)

@@ -33,7 +33,9 @@ from quorem.errors import UserError
 
 logger = logging.getLogger(__name__)
 
-NOT_PART_OF_A_RUN = ("train.log_every", "train.checkpoint_every", "train.keep_checkpoints", "train.tracker")
+NOT_PART_OF_A_RUN = (
+    "train.log_every", "train.checkpoint_every", "train.keep_checkpoints", "train.keep_state", "train.tracker",
+)  # fmt: skip
 """Settings that may differ when a run is continued."""
 
 CHECKSUM = "sha256"  # of state.pt, beside it
@@ -136,11 +138,12 @@ class Run:
             lines = [line for line in path.read_text(encoding="utf-8").splitlines() if _step_of(line) <= step]
             write_text(path, "".join(line + "\n" for line in lines))
 
-    def finish(self, result: Mapping[str, Any]) -> None:
-        """Write result.json, and drop what only resuming needs."""
+    def finish(self, result: Mapping[str, Any], *, keep_state: bool = False) -> None:
+        """Write result.json, and drop what only resuming needs, unless the state is to be kept."""
         if self.writes:
             write_text(self.folder / "result.json", json.dumps(dict(result), indent=2) + "\n")
-            shutil.rmtree(self.folder / "state", ignore_errors=True)
+            if not keep_state:
+                shutil.rmtree(self.folder / "state", ignore_errors=True)
         processes.wait()
 
     def save_model(self, name: str, save: Callable[[Path], None]) -> None:
@@ -160,32 +163,12 @@ class Run:
             torch.save({**state, "step": step}, file)
             file.flush()
             write_text(partial / CHECKSUM, fingerprint_files(partial / "state.pt"))
-        for old in self._states()[:-keep]:
+        for old in _states(self.folder)[:-keep]:
             shutil.rmtree(old)
 
     def load_state(self) -> dict[str, Any] | None:
-        """The latest checkpoint that can be read; None if there is none.
-
-        Raises:
-            UserError: if there are some and none can be read.
-        """
-        states = self._states()
-        for path in reversed(states):
-            try:
-                if (path / CHECKSUM).read_text(encoding="utf-8") != fingerprint_files(path / "state.pt"):
-                    raise ValueError(f"its bytes are not those of {CHECKSUM}")
-                return torch.load(path / "state.pt", map_location="cpu", weights_only=True)
-            except Exception as error:  # a damaged file can fail in any way
-                logger.warning("%s: damaged, the one before is used (%s)", path, " ".join(str(error).split())[:200])
-        if states:
-            raise UserError(f"{self.folder / 'state'}: every checkpoint is damaged: delete the folder to start again")
-        return None
-
-    def _states(self) -> list[Path]:
-        found = (self.folder / "state").glob("step-*") if (self.folder / "state").is_dir() else []
-        return sorted(
-            (path for path in found if path.suffix != ".partial"), key=lambda path: int(path.name.split("-")[1])
-        )
+        """As `read_state`, of this run."""
+        return read_state(self.folder)
 
     def _check_same(self, there: Any, config: Mapping[str, Any]) -> None:
         old, new = dict(_flat(there or {})), dict(_flat(config))
@@ -217,6 +200,30 @@ def read_settings(path: Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise UserError(f"{path}: is damaged, it holds no mapping: restore or delete the run")
     return found
+
+
+def read_state(folder: Path) -> dict[str, Any] | None:
+    """A run's latest checkpoint that can be read; None if there is none.
+
+    Raises:
+        UserError: if there are some and none can be read.
+    """
+    states = _states(folder)
+    for path in reversed(states):
+        try:
+            if (path / CHECKSUM).read_text(encoding="utf-8") != fingerprint_files(path / "state.pt"):
+                raise ValueError(f"its bytes are not those of {CHECKSUM}")
+            return torch.load(path / "state.pt", map_location="cpu", weights_only=True)
+        except Exception as error:  # a damaged file can fail in any way
+            logger.warning("%s: damaged, the one before is used (%s)", path, " ".join(str(error).split())[:200])
+    if states:
+        raise UserError(f"{folder / 'state'}: every checkpoint is damaged: delete the folder to start again")
+    return None
+
+
+def _states(folder: Path) -> list[Path]:
+    found = (folder / "state").glob("step-*") if (folder / "state").is_dir() else []
+    return sorted((path for path in found if path.suffix != ".partial"), key=lambda path: int(path.name.split("-")[1]))
 
 
 def read_records(folder: Path) -> list[dict[str, Any]]:

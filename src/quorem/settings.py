@@ -94,6 +94,14 @@ class ModelSettings:
     initializer: str | None = option(None, "bert (0.02) or width (scaled by width); the preset's if not given")
     dropout: float | None = option(None, "dropout in pre-training; the preset's if not given")
     shared_embeddings: bool = option(True, "generator and discriminator share their embeddings")
+    init_from: str | None = option(
+        None,
+        "networks to go on from: the folder of a run, or one with discriminator/ and generator/ of transformers' "
+        "ELECTRA; give it as --init-from, which takes their sizes and tokenizer over too",
+    )
+    init_optimizer: str = option(
+        "fresh", "with init_from: fresh, or kept (the optimizer's state of a run with train.keep_state)"
+    )
     disentangled_embeddings: bool | None = option(
         None, "shared token vectors feel the generator's loss only (DeBERTaV3); the preset's if not given"
     )
@@ -228,6 +236,7 @@ class TrainSettings:
     precision: str = option("auto", "bf16, fp32, or auto: bf16 where the processor is fast at it")
     checkpoint_every: int = option(500, "steps between checkpoints to resume from")
     keep_checkpoints: int = option(2, "how many of them to keep")
+    keep_state: bool = option(False, "keep the last checkpoint of a finished run, optimizer and all, to go on from")
     log_every: int = option(20, "steps between lines of metrics.jsonl")
     seed: int = option(0, "seed of everything random")
     tracker: str | None = option(

@@ -24,7 +24,7 @@ from quorem import processes
 from quorem.data.batches import DROPOUT, step_seed
 from quorem.errors import UserError, check_choice
 from quorem.interrupt import Interrupts, Stopped
-from quorem.optim import learning_rate_scale
+from quorem.optim import learning_rate_scale, parameter_names
 from quorem.runs import Run
 from quorem.settings import TrainSettings
 
@@ -182,16 +182,18 @@ def fit(
             if after_step:
                 after_step(done)
                 module.train()
-            if done < total_steps and (asked or done % settings.checkpoint_every == 0):
+            last = done == total_steps
+            if settings.keep_state if last else asked or done % settings.checkpoint_every == 0:
                 saved = {
                     "model": module.state_dict(),
                     "optimizer": optimizer.state_dict(),
+                    "parameters": parameter_names(module, optimizer),
                     "window": window.state_dict(paused - clock),
                     "program": processes.total(program.state_dict()),
                     "extra": state() if state else {},
                 }
-                run.save_state(done, saved, keep=settings.keep_checkpoints)
-            if asked and done < total_steps:
+                run.save_state(done, saved, keep=1 if last else settings.keep_checkpoints)
+            if asked and not last:
                 progress.close()
                 raise Stopped(f"{run.folder}: stopped after step {done:,} of {total_steps:,}, with a checkpoint")
             clock += time.perf_counter() - paused  # evaluations and checkpoints are not counted in tokens a second

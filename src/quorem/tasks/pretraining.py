@@ -15,6 +15,7 @@ from quorem.embeddings import TokenEmbedding
 from quorem.embeddings.attributes import AttributesEmbedding
 from quorem.errors import UserError
 from quorem.fixed_generator import DISTRIBUTIONS, FixedGenerator, frozen_generator
+from quorem.init_from import initialise, load_networks
 from quorem.metrics import BinaryMetrics, entropy
 from quorem.modeling import QuoremForMaskedLM, QuoremForPreTraining
 from quorem.objective import Electra, Masked, Outcome, mask_tokens, total_loss
@@ -64,6 +65,8 @@ class PretrainProgram:
             generator = frozen_generator(source, tokenizer_fingerprint=fingerprint(tokenizer))
         self.continues = continuing(tokenizer) if config.objective.whole_words else None
         self.module = build_electra(config, counts, order, attributes, generator=generator)
+        if config.model.init_from is not None:
+            initialise(self.module, load_networks(config.model.init_from, tokenizer))
         self.detected = BinaryMetrics()
         self.last: dict[str, Any] = {}
         self._sums = torch.zeros(2, dtype=torch.float64)  # of both losses, on the model's device

@@ -1,0 +1,225 @@
+"""Going on from trained networks, a run's or those of transformers."""
+
+import shutil
+from types import SimpleNamespace
+
+import pytest
+import torch
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+from transformers import (
+    ElectraConfig,
+    ElectraForMaskedLM,
+    ElectraForPreTraining,
+    PreTrainedTokenizerFast,
+)
+
+from quorem import QuoremForMaskedLM, QuoremForPreTraining
+from quorem.config import load
+from quorem.optim import parameter_names
+from quorem.prepare import load_prepared
+from quorem.pretrain import arrange
+from quorem.runs import read_state
+from quorem.settings import PretrainConfig
+from quorem.tasks.pretraining import PretrainProgram
+
+SHARING = {
+    "disentangled": ["model.disentangled_embeddings=true"],
+    "shared whole": ["model.disentangled_embeddings=false"],
+    "apart": ["model.shared_embeddings=false", "model.embedding.kind=dense"],
+}
+WORDS = [f"word{number}" for number in range(400)]
+
+
+@pytest.fixture
+def pretrain(quorem, sample_csv, pretrain_settings):
+    """A short run; its folder is the last word."""
+
+    def command(out, *words, settings=pretrain_settings):
+        return quorem("pretrain", sample_csv, "--text-column", "review", "--out", out, *settings, *words)
+
+    return command
+
+
+@pytest.fixture
+def short(pretrain_settings):
+    """The settings of a run that takes its sizes from another."""
+    return [setting for setting in pretrain_settings if not setting.startswith("model.")]
+
+
+def program(run):
+    """A run's networks before its first step."""
+    config, (tokenizer, shards) = load(PretrainConfig, run / "config.yaml"), load_prepared(run / "data")
+    arranged = arrange(config, SimpleNamespace(folder=run), tokenizer, shards)
+    return PretrainProgram(config, tokenizer, shards, *arranged).module.eval()
+
+
+def outputs(discriminator, generator, ids):
+    with torch.no_grad():
+        return discriminator(ids).logits, generator(ids).logits
+
+
+@pytest.fixture
+def electra(tmp_path):
+    """A folder with both networks of transformers and their tokenizer, whose special tokens stand where BERT's do."""
+    vocabulary = {"[PAD]": 0, **{word: number + 1 for number, word in enumerate(WORDS[:99])}}
+    vocabulary |= {token: 100 + number for number, token in enumerate(("[UNK]", "[CLS]", "[SEP]", "[MASK]"))}
+    vocabulary |= {word: 104 + number for number, word in enumerate(WORDS[99:])}
+    backend = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    backend.normalizer, backend.pre_tokenizer = normalizers.Lowercase(), pre_tokenizers.Whitespace()
+    roles = {f"{role}_token": f"[{role.upper()}]" for role in ("pad", "unk", "cls", "sep", "mask")}
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, **roles)
+    sizes = {"vocab_size": len(vocabulary) + 3, "embedding_size": 16, "num_hidden_layers": 2, "hidden_size": 32}
+    sizes |= {"num_attention_heads": 2, "intermediate_size": 48, "hidden_dropout_prob": 0.0}
+    torch.manual_seed(3)
+    networks = {
+        "discriminator": ElectraForPreTraining(ElectraConfig(**sizes)),
+        "generator": ElectraForMaskedLM(ElectraConfig(**{**sizes, "hidden_size": 16, "intermediate_size": 24})),
+    }
+    table = networks["discriminator"].electra.embeddings
+    networks["generator"].electra.embeddings.load_state_dict(table.state_dict())
+    with torch.no_grad():
+        networks["generator"].generator_lm_head.bias.normal_()
+    for name, network in networks.items():
+        network.eval().save_pretrained(tmp_path / "electra" / name)
+        tokenizer.save_pretrained(tmp_path / "electra" / name)
+    text = tmp_path / "words.txt"
+    generator = torch.Generator().manual_seed(0)
+    lines = [" ".join(WORDS[i] for i in torch.randint(0, 400, (30,), generator=generator)) for _ in range(100)]
+    text.write_text("\n".join(lines))
+    return networks, tokenizer, tmp_path / "electra", text
+
+
+@pytest.mark.parametrize("sharing", SHARING)
+def test_a_runs_networks_are_taken_over_as_they_are(tmp_path, pretrain, short, sharing):
+    assert pretrain(tmp_path / "old", *SHARING[sharing]).code == 0
+    assert pretrain(tmp_path / "new", "--init-from", tmp_path / "old", settings=short).code == 0
+    module = program(tmp_path / "new")
+    old = tmp_path / "old"
+    expected = (
+        QuoremForPreTraining.from_pretrained(old / "discriminator").eval(),
+        QuoremForMaskedLM.from_pretrained(old / "generator").eval(),
+    )
+    ids = torch.randint(5, len(load_prepared(old / "data")[0]), (2, 20), generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(
+        outputs(module.discriminator, module.generator, ids), outputs(*expected, ids), atol=1e-5, rtol=1e-5
+    )
+    after = QuoremForPreTraining.from_pretrained(tmp_path / "new" / "discriminator").eval()
+    assert not torch.equal(after(ids).logits, expected[0](ids).logits)  # and then it learns
+
+
+def test_an_interrupted_run_goes_on_and_other_weights_are_another_input(tmp_path, monkeypatch, refused, pretrain, short,
+                                                                       pretrained, sample_csv):  # fmt: skip
+    shutil.copytree(pretrained, tmp_path / "old")
+    words = ("--init-from", tmp_path / "old")
+    asked = PretrainProgram.micro_batches
+
+    def stop(self, at, **share):
+        if at == 3:
+            raise KeyboardInterrupt
+        return asked(self, at, **share)
+
+    assert pretrain(tmp_path / "whole", *words, settings=short).code == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(PretrainProgram, "micro_batches", stop)
+        assert pretrain(tmp_path / "cut", *words, settings=short).code == 130
+    weights = "discriminator/model.safetensors"
+    shutil.copytree(tmp_path / "cut", tmp_path / "other")
+    assert pretrain(tmp_path / "cut", *words, settings=short).code == 0
+    assert (tmp_path / "cut" / weights).read_bytes() == (tmp_path / "whole" / weights).read_bytes()
+    shutil.copy(tmp_path / "whole" / weights, tmp_path / "old" / weights)
+    command = ("pretrain", sample_csv, "--text-column", "review", "--out", tmp_path / "other", *words, *short)
+    assert "init_from discriminator" in refused(*command)
+
+
+def test_networks_of_transformers_give_the_same_under_the_new_numbers(tmp_path, quorem, short, electra):
+    networks, tokenizer, folder, text = electra
+    assert quorem("pretrain", text, "--init-from", folder, "--out", tmp_path / "run", *short).code == 0
+    module, (ours, _) = program(tmp_path / "run"), load_prepared(tmp_path / "run" / "data")
+    words = "word7 word399 [MASK] word0 nothing word98 word99"
+    theirs = torch.tensor([tokenizer.encode(words, add_special_tokens=False)])
+    here = torch.tensor([ours.encode(words, add_special_tokens=False)])
+    assert not torch.equal(theirs, here)
+    expected = outputs(networks["discriminator"], networks["generator"], theirs)
+    found = outputs(module.discriminator, module.generator, here)
+    tokens = ours.convert_ids_to_tokens(range(len(ours)))
+    order = tokenizer.convert_tokens_to_ids(tokens)
+    torch.testing.assert_close(found[0], expected[0], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(found[1], expected[1][..., order], atol=1e-5, rtol=1e-5)
+    assert quorem("pretrain", text, "--init-from", folder / "discriminator", "--out", tmp_path / "r", *short).code == 0
+
+
+def test_a_dense_table_is_compressed_and_what_is_lost_is_said(tmp_path, quorem, short, electra):
+    networks, tokenizer, folder, text = electra
+    given = [*short, "model.embedding.kind=qr", "model.embedding.tier=100"]
+    outcome = quorem("pretrain", text, "--init-from", folder, "--out", tmp_path / "run", *given)
+    assert outcome.code == 0
+    module, (ours, _) = program(tmp_path / "run"), load_prepared(tmp_path / "run" / "data")
+    table = module.discriminator.get_input_embeddings()
+    assert type(table).__name__ == "QuotientRemainderEmbedding"
+    rows = tokenizer.convert_tokens_to_ids(ours.convert_ids_to_tokens(range(len(ours))))
+    dense = networks["discriminator"].electra.embeddings.word_embeddings.weight[rows].detach()
+    error = (table.to_dense() - dense).square().sum() / (dense - dense.mean(0)).square().sum()
+    assert 0.05 < error < 0.95
+    assert f"{100 * (1 - error):.1f} % of their variance explained" in outcome.err
+    assert "its softmax starts anew" in outcome.err
+    state, there = module.generator.state_dict(), networks["generator"].state_dict()
+    for key in ("electra.encoder.layer.0.attention.self.query.weight", "generator_predictions.dense.weight"):
+        assert torch.equal(state[key], there[key])
+
+
+def test_a_kept_optimizer_goes_on(tmp_path, monkeypatch, refused, pretrain, short, pretrained, sample_csv):
+    old = tmp_path / "old"
+    assert pretrain(old, "train.keep_state=true").code == 0
+    kept = read_state(old)
+    assert kept["step"] == 6
+    seen = []
+
+    def look(program, optimizer, **_):
+        seen.extend([program.module, optimizer])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("quorem.pretrain.fit", look)
+    words = ("--init-from", old, "model.init_optimizer=kept", "train.learning_rate=7e-5")
+    assert pretrain(tmp_path / "new", *words, settings=short).code == 130
+    found, expected = seen[1].state_dict(), kept["optimizer"]
+    here = parameter_names(seen[0], seen[1])
+    assert len(here) == len(found["state"]) > 50
+    for number, name in enumerate(here):
+        there = expected["state"][kept["parameters"].index(name)]
+        assert all(torch.equal(value, there[key]) for key, value in found["state"][number].items()), name
+    assert {group["base_lr"] for group in found["param_groups"]} == {7e-5}
+    command = ("pretrain", sample_csv, "--text-column", "review", *short, "model.init_optimizer=kept")
+    line = refused(*command, "--init-from", pretrained, "--out", tmp_path / "a", after_log=True)
+    assert "has kept no state: begin it with train.keep_state=true" in line
+    words = ("--init-from", old, "model.shared_embeddings=false", "model.disentangled_embeddings=false")
+    other = refused(*command, *words, "--out", tmp_path / "b", after_log=True)
+    assert "is for other parameters" in other
+
+
+def test_what_cannot_be_gone_on_from_is_refused(tmp_path, refused, quorem, short, pretrained, classifier, sample_csv):
+    command = ("pretrain", sample_csv, "--text-column", "review", *short)
+
+    def line(start, *words, after_log=True):
+        out = tmp_path / f"out{len(list(tmp_path.iterdir()))}"
+        return refused(*command, "--init-from", start, "--out", out, *words, after_log=after_log)
+
+    assert "a discriminator's own" in line(tmp_path / "nothing", after_log=False)
+    assert "a discriminator's own" in line(classifier, after_log=False)
+    assert "tokenizer.path" in line(pretrained, "--tokenizer", "bpe", after_log=False)
+    sizes = line(pretrained, "model.discriminator.hidden_size=64")
+    assert " there and (64," in sizes
+    assert "--init-from, which takes them over" in sizes
+    shutil.copytree(pretrained, tmp_path / "broken")
+    (tmp_path / "broken" / "discriminator" / "model.safetensors").write_bytes(b"no weights")
+    assert "cannot be read" in line(tmp_path / "broken")
+    assert "needs model.init_from" in refused(*command, "--out", tmp_path / "x", "model.init_optimizer=kept")
+
+
+def test_prepared_data_needs_the_same_tokens(tmp_path, refused, quorem, short, pretrained, sample_csv):
+    words = ("prepare", sample_csv, "--text-column", "review")
+    assert quorem(*words, f"tokenizer.path={pretrained}/discriminator", "--out", tmp_path / "same").code == 0
+    assert quorem(*words, "model.vocab_size=200", "--out", tmp_path / "other").code == 0
+    given = ("--init-from", pretrained, *short)
+    assert quorem("pretrain", tmp_path / "same", *given, "--out", tmp_path / "a").code == 0
+    line = refused("pretrain", tmp_path / "other", *given, "--out", tmp_path / "b", after_log=True)
+    assert "its tokenizer is another than the data's" in line
