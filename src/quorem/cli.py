@@ -27,6 +27,7 @@ from quorem.origin import finetune_original, pretrain_original
 from quorem.predict import predict
 from quorem.prepare import load_prepared, merge, prepare, summary
 from quorem.pretrain import dry_run, pretrain
+from quorem.recipes import resolve
 from quorem.report import report
 from quorem.samples import entropies, write_reviews, write_sessions
 from quorem.settings import FinetuneConfig, PrepareConfig, PretrainConfig
@@ -313,6 +314,10 @@ def _describe(options: argparse.Namespace) -> None:
     print(f"{'in all, trained':<80}{found['parameters']:>16,}{trained:>12,.3f}")
     print(f"{'with what is not trained':<96}{found['weight_bytes'] / 1e6:>12,.3f}")
     print(f"{'in training: gradients and the optimizer too':<96}{found['training_bytes'] / 1e6:>12,.3f}")
+    config = resolve(config)
+    rows, length = config.train.micro_batch_size or config.train.batch_size, config.data.max_length
+    activations = f"kept for the backward pass of {rows} x {length} tokens, about (train.micro_batch_size)"
+    print(f"{activations:<96}{found['activation_bytes'] / 1e6:>12,.3f}")
     vocab_size = found["discriminator"].vocab_size
     table = found["table"]
     if found["generator"]:

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from quorem.activations import encoder_bytes, head_bytes
 from quorem.attributes import read_attributes
 from quorem.embeddings import DenseEmbedding, TokenEmbedding
 from quorem.embeddings.disentangled import DisentangledEmbedding
@@ -16,6 +17,7 @@ from quorem.objective import Electra
 from quorem.presets import network_configs
 from quorem.recipes import resolve
 from quorem.settings import PretrainConfig
+from quorem.train import autocast_dtype
 
 BYTES = 4  # float32
 TRAINED_BYTES = 4 * BYTES  # weight, gradient and Adam's two moments
@@ -46,8 +48,9 @@ def describe(config: PretrainConfig) -> dict[str, Any]:
 
     Returns:
         `parts` (list of Part), `parameters` in all, `weight_bytes` (float32), `training_bytes` (weights, gradients and
-        Adam's moments), `table` (`table_facts`), `table_ratio` (bytes of a dense table over bytes of this one, index
-        included), and the configs of `discriminator` and `generator`, None if there is none.
+        Adam's moments), `activation_bytes` (`activations`), `table` (`table_facts`), `table_ratio` (bytes of a dense
+        table over bytes of this one, index included), and the configs of `discriminator` and `generator`, None if there
+        is none.
 
     Raises:
         UserError: for settings that cannot be used.
@@ -80,11 +83,35 @@ def describe(config: PretrainConfig) -> dict[str, Any]:
         "parameters": parameters,
         "weight_bytes": parameters * BYTES + index_bytes,
         "training_bytes": parameters * TRAINED_BYTES + index_bytes,
+        "activation_bytes": activations(config, module),
         "table_ratio": model.vocab_size * discriminator.embedding_size * BYTES / table_bytes,
         "table": table_facts(table),
         "generator": None if config.objective.generator in DISTRIBUTIONS else generator,
         "discriminator": discriminator,
     }
+
+
+def activations(config: PretrainConfig, module: Electra) -> int:
+    """Bytes that a micro-batch keeps for the backward pass on the CPU: encoders, embeddings and softmax.
+
+    Args:
+        config: resolved settings.
+        module: both networks as `describe` builds them, on any device.
+    """
+    rows, length = config.train.micro_batch_size or config.train.batch_size, config.data.max_length or 2
+    dtype = autocast_dtype(config.train.precision, torch.device("cpu"))
+    networks = [module.discriminator, *([module.generator] if config.objective.generator == "trained" else [])]
+    found = 0
+    for network in networks:
+        found += encoder_bytes(network.config, rows=rows, length=length, dtype=dtype)
+        before = 3 * network.config.embedding_size * BYTES  # the layers, for each token, and then after them
+        after = 4 * network.config.hidden_size * (BYTES if dtype is None else dtype.itemsize)
+        found += rows * length * (before + after)
+    if len(networks) == 2:
+        head = module.generator.generator_lm_head
+        masked = round(rows * length * float(config.objective.mask_rate or 0))
+        found += head_bytes(module.generator.config, masked=masked, classes=len(getattr(head, "bias", ())))
+    return found
 
 
 def table_facts(table: TokenEmbedding) -> dict[str, Any]:

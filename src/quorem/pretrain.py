@@ -43,6 +43,7 @@ OF_THE_LOOP = (
     "seconds_left",
     "skipped_steps",
 )
+LEARNED = 0.005  # nats below the base rate's entropy that count as more than nothing
 VERDICT_STEPS = 20  # that a verdict is about, at least: the loss of one step is too noisy
 
 
@@ -130,7 +131,7 @@ def _built(
         else:
             tokenizer, shards = load_prepared(str(config.data.path))
         arranged = arrange(config, run, tokenizer, shards)
-    check_memory(config, len(tokenizer))
+    needed, activations = check_memory(config, len(tokenizer))
     program = PretrainProgram(config, tokenizer, shards, *arranged)
     optimizer = build_pretraining_optimizer(program.module, config)
     if config.model.init_optimizer == "kept":
@@ -147,6 +148,10 @@ def _built(
         program.total_steps, config.train.batch_size, config.data.max_length, kind,
         described(program.module.generator.config.head) if sizes["generator"] else "none",
     )  # fmt: skip
+    logger.info(
+        "memory: %s MB of weights, gradients and optimizer, about %s MB of activations",
+        *(f"{size / 1e6:,.0f}" for size in (needed, activations)),
+    )
     return program, optimizer, tokenizer, sizes
 
 
@@ -183,6 +188,12 @@ def _pretrain(config: PretrainConfig, run: Run, source: Source | None) -> dict[s
         logger.warning(
             "only %.1f %% of tokens were replaced at the end, so the discriminator had little to learn from: a smaller "
             "generator (model.generator.hidden_size) or a higher objective.mask_rate leaves it more", 100 * share,
+        )  # fmt: skip
+    if last["base_rate_entropy"] - last["rtd_loss"] < LEARNED:
+        logger.warning(
+            "at the end the discriminator was at the base rate (rtd loss %.3f, its entropy %.3f), no better than not "
+            "looking: train longer (train.max_steps, train.epochs) or with another train.learning_rate before using it",
+            last["rtd_loss"], last["base_rate_entropy"],
         )  # fmt: skip
     run.finish(result, keep_state=config.train.keep_state)
     return result
@@ -267,7 +278,7 @@ def verdict(records: list[dict[str, Any]]) -> str:
     mlm, unigram = mean("mlm_loss"), mean("unigram_entropy")
     rtd, base_rate = mean("rtd_loss"), mean("base_rate_entropy")
     generator = "more than" if unigram - mlm >= 0.05 else "nothing beyond"
-    discriminator = "more than" if base_rate - rtd >= 0.005 else "nothing beyond"
+    discriminator = "more than" if base_rate - rtd >= LEARNED else "nothing beyond"
     return (
         f"the generator has learned {generator} word frequencies: mlm loss {mlm:.3f}, unigram entropy {unigram:.3f}; "
         f"the discriminator has learned {discriminator} the base rate: rtd loss {rtd:.3f}, its entropy {base_rate:.3f} "

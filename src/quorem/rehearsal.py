@@ -85,19 +85,22 @@ def rehearse(
     return Rehearsal(statistics.median(taken), total_steps, peak, free_bytes())
 
 
-def check_memory(config: PretrainConfig, vocab_size: int) -> None:
-    """Refuse a model whose weights, gradients and optimizer alone are more than the memory that is free.
+def check_memory(config: PretrainConfig, vocab_size: int) -> tuple[int, int]:
+    """Refuse a run whose weights, gradients, optimizer and activations are more than the memory that is free.
 
     Args:
         config: resolved settings.
         vocab_size: the tokens there are.
 
+    Returns:
+        What weights, gradients and optimizer need, and what activations do, in bytes.
+
     Raises:
         UserError: with both sizes and what to change.
     """
     model, data = replace(config.model, vocab_size=vocab_size), DataSettings(max_length=config.data.max_length)
-    needed = describe(replace(config, model=model, data=data))["training_bytes"]  # where texts come from is all one
-    free = free_bytes()
+    sizes = describe(replace(config, model=model, data=data))  # where texts come from is all one
+    needed, activations, free = sizes["training_bytes"], sizes["activation_bytes"], free_bytes()
     if needed > free:
         table = config.model.embedding.kind
         advice = "model.embedding.kind=qr" if table == "dense" else "a smaller model.embedding.budget"
@@ -106,6 +109,14 @@ def check_memory(config: PretrainConfig, vocab_size: int) -> None:
             f"{free / 1e9:,.1f} GB of memory are free: use {advice}, a smaller model.vocab_size or model.size "
             "(quorem describe lists the tables)"
         )
+    if needed + activations > free:
+        rows = config.train.micro_batch_size or config.train.batch_size
+        raise UserError(
+            f"weights, gradients, the optimizer and what {rows} rows of {config.data.max_length} tokens keep for the "
+            f"backward pass need {(needed + activations) / 1e9:,.1f} GB, and {free / 1e9:,.1f} GB of memory are free: "
+            "use a smaller train.micro_batch_size, which changes nothing but memory, or a smaller data.max_length"
+        )
+    return needed, activations
 
 
 def free_bytes() -> int:

@@ -90,6 +90,14 @@ def test_pretrain_logs_the_promised_metrics(pretrained):
     assert json.loads((pretrained / "result.json").read_text())["verdict"].startswith("the generator has learned ")
 
 
+def test_a_discriminator_at_the_base_rate_is_warned_of(quorem, tmp_path, sample_csv, pretrain_settings):
+    words = ["pretrain", sample_csv, "--text-column", "review", *pretrain_settings, "train.max_steps=2"]
+    warned = "at the end the discriminator was at the base rate"
+    assert warned in quorem(*words, "--out", tmp_path / "short").err
+    easy = ["objective.generator=random", "train.max_steps=150", "train.learning_rate=3e-3"]
+    assert warned not in quorem(*words, *easy, "--out", tmp_path / "easy").err
+
+
 def test_a_finished_run_is_left_as_it_is(quorem, pretrained, sample_csv, pretrain_settings):
     before = {path: path.stat().st_mtime_ns for path in pretrained.rglob("*") if path.name != "config.yaml"}
     outcome = quorem("pretrain", sample_csv, "--text-column", "review", "--out", pretrained, *pretrain_settings)

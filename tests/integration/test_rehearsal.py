@@ -45,3 +45,14 @@ def test_a_model_larger_than_memory_is_refused_with_what_to_change(
     assert re.search(
         r"need 0\.0 GB for [\d,]+ tokens, and 0\.0 GB of memory are free: use model.embedding.kind=qr", message
     )
+
+
+def test_a_batch_larger_than_memory_is_refused_with_what_to_change(
+    refused, tmp_path, monkeypatch, sample_csv, pretrain_settings
+):
+    monkeypatch.setattr(rehearsal, "free_bytes", lambda: 30_000_000)
+    words = ["pretrain", sample_csv, *DATA, tmp_path / "run", *pretrain_settings, "train.batch_size=4000"]
+    line = refused(*words, after_log=True)
+    assert "4000 rows of 32 tokens" in line
+    assert "train.micro_batch_size, which changes nothing but memory" in line
+    monkeypatch.setattr(rehearsal, "free_bytes", lambda: 10**12)
