@@ -5,10 +5,11 @@
 A step is ELECTRA's: mask, generator, draw, discriminator, backward, clipping, AdamW, on the same batches of Zipf ids,
 all real tokens. `plain` is the usual script on transformers' ElectraForMaskedLM and ElectraForPreTraining (embeddings
 tied, scores for every position, loss at the masked ones), `electra-pytorch` 0.1.2 is that package around the same two
-networks (`pip install --no-deps electra-pytorch==0.1.2`). Dropout is what each has by default: 0.1 in these, that of
-the preset in quorem's; `no dropout` arms have none. transformers divides hidden_size among its heads, so at size origin
-its attention is half as wide as quorem's (128, not 256). Figures are medians over rounds of tokens a second of wall
-time and ratios to `plain fp32` in the same round; `matrix` is the machine's rate for square products of 2,048.
+networks, `simpletransformers` 0.70.8 and `txtai` 9.14.0 their models for ELECTRA around them (`pip install --no-deps
+electra-pytorch==0.1.2 simpletransformers==0.70.8 txtai==9.14.0`). Dropout is what each has by default: 0.1 in these,
+that of the preset in quorem's; `no dropout` arms have none. transformers divides hidden_size among its heads, so at
+size origin its attention is half as wide as quorem's (128, not 256). Figures are medians over rounds of tokens a second
+of wall time and ratios to `plain fp32` in the same round; `matrix` is the machine's rate for square products of 2,048.
 """
 
 import argparse
@@ -41,7 +42,11 @@ BATCHES = {"tiny": (8, 128), "origin": (8, 256), "small": (8, 128), "base": (4, 
 ARMS = (
     *(f"quorem {table} {precision}" for table in ("dense", "qr") for precision in ("fp32", "bf16")),
     *(f"plain {precision}{more}" for precision in ("fp32", "bf16") for more in ("", " no dropout")),
-    *(f"electra-pytorch {precision}" for precision in ("fp32", "bf16")),
+    *(
+        f"{peer} {precision}"
+        for peer in ("electra-pytorch", "simpletransformers", "txtai")
+        for precision in ("fp32", "bf16")
+    ),
 )
 BASELINE = "plain fp32"
 MASK_ID, MATRIX = 4, 2048
@@ -88,9 +93,9 @@ def plain_step(size: str, vocab_size: int, length: int, dropout: float) -> tuple
 
     def step(number: int, ids: Tensor) -> Tensor:
         torch.manual_seed(number)
-        chosen = torch.rand(ids.shape) < 0.15
-        labels = ids.masked_fill(~chosen, -100)
-        mlm, logits = generator(ids.masked_fill(chosen, MASK_ID), labels=labels)[:2]
+        masked, labels = masked_at_random(ids)
+        chosen = labels != -100
+        mlm, logits = generator(masked, labels=labels)[:2]
         with torch.no_grad():
             drawn = torch.multinomial(torch.softmax(logits[chosen].float(), -1), 1).squeeze(-1)
         replaced = ids.masked_scatter(chosen, drawn)
@@ -125,13 +130,51 @@ def electra_pytorch_step(size: str, vocab_size: int, length: int) -> tuple[nn.Mo
     return trainer, step
 
 
+def simpletransformers_step(size: str, vocab_size: int, length: int) -> tuple[nn.Module, Step]:
+    """Its model for ELECTRA, around the same networks; its trainer masks beforehand and adds the losses so."""
+    from simpletransformers.custom_models.models import ElectraForLanguageModelingModel
+
+    generator, discriminator = transformers_networks(size, vocab_size, length, dropout=0.1)
+    module = ElectraForLanguageModelingModel(
+        discriminator.config, generator_config=generator.config, discriminator_config=discriminator.config
+    ).train()
+
+    def step(number: int, ids: Tensor) -> Tensor:
+        torch.manual_seed(number)
+        masked, labels = masked_at_random(ids)
+        mlm, rtd = module(masked, labels)[:2]
+        return mlm + 50 * rtd
+
+    return module, step
+
+
+def txtai_step(size: str, vocab_size: int, length: int) -> tuple[nn.Module, Step]:
+    """Its model for token detection, around the same networks."""
+    from txtai.models.tokendetection import TokenDetection
+
+    module = TokenDetection(*transformers_networks(size, vocab_size, length, dropout=0.1), tokenizer=None).train()
+
+    def step(number: int, ids: Tensor) -> Tensor:
+        torch.manual_seed(number)
+        return module(*masked_at_random(ids))[0]
+
+    return module, step
+
+
+def masked_at_random(ids: Tensor) -> tuple[Tensor, Tensor]:
+    """Ids with [MASK] at 15 % of their places, and labels there."""
+    chosen = torch.rand(ids.shape) < 0.15
+    return ids.masked_fill(chosen, MASK_ID), ids.masked_fill(~chosen, -100)
+
+
 def build(arm: str, size: str, vocab_size: int, length: int) -> tuple[nn.Module, Step]:
     """The networks of an arm, and from a step's number and ids int64 (batch, time) to its loss."""
     if arm.startswith("quorem"):
         return quorem_step(size, vocab_size, arm.split()[1], length)
     if arm.startswith("plain"):
         return plain_step(size, vocab_size, length, 0.0 if "no dropout" in arm else 0.1)
-    return electra_pytorch_step(size, vocab_size, length)
+    peers = {"simpletransformers": simpletransformers_step, "txtai": txtai_step}
+    return peers.get(arm.split()[0], electra_pytorch_step)(size, vocab_size, length)
 
 
 def measure(arm: str, size: str, vocab_size: int, steps: int) -> dict[str, float]:
