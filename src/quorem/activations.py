@@ -45,7 +45,9 @@ class Kept:
         return tensor
 
 
-def encoder_bytes(config: QuoremConfig, *, rows: int, length: int, dtype: torch.dtype | None) -> int:
+def encoder_bytes(
+    config: QuoremConfig, *, rows: int, length: int, dtype: torch.dtype | None, checkpointing: bool = False
+) -> int:
     """What the layers of one network keep of a micro-batch, in training on the CPU.
 
     Args:
@@ -53,6 +55,7 @@ def encoder_bytes(config: QuoremConfig, *, rows: int, length: int, dtype: torch.
         rows: in the micro-batch.
         length: tokens in a row.
         dtype: of autocast; None for float32.
+        checkpointing: whether a layer's input alone is kept, and one layer at a time computed again.
     """
     layer = Layer(config).train()
 
@@ -68,7 +71,11 @@ def encoder_bytes(config: QuoremConfig, *, rows: int, length: int, dtype: torch.
         return found.bytes
 
     one, two = kept(1), kept(2)
-    return (one + (two - one) * (rows - 1)) * config.num_hidden_layers  # weights that were cast do not grow with rows
+    layer_bytes = one + (two - one) * (rows - 1)  # weights that were cast do not grow with rows
+    if not checkpointing:
+        return layer_bytes * config.num_hidden_layers
+    inputs = rows * length * config.hidden_size * (dtype or torch.float32).itemsize
+    return layer_bytes + inputs * config.num_hidden_layers
 
 
 def head_bytes(config: QuoremConfig, *, masked: int, classes: int) -> int:

@@ -103,7 +103,9 @@ def activations(config: PretrainConfig, module: Electra) -> int:
     networks = [module.discriminator, *([module.generator] if config.objective.generator == "trained" else [])]
     found = 0
     for network in networks:
-        found += encoder_bytes(network.config, rows=rows, length=length, dtype=dtype)
+        found += encoder_bytes(
+            network.config, rows=rows, length=length, dtype=dtype, checkpointing=config.train.gradient_checkpointing
+        )
         before = 3 * network.config.embedding_size * BYTES  # the layers, for each token, and then after them
         after = 4 * network.config.hidden_size * (BYTES if dtype is None else dtype.itemsize)
         found += rows * length * (before + after)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 from transformers.activations import ACT2FN
+from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import BaseModelOutput, MaskedLMOutput, TokenClassifierOutput
 
 from quorem.configuration import QuoremConfig
@@ -146,8 +147,8 @@ class Intermediate(nn.Module):
         return self.activation(self.dense(hidden))
 
 
-class Layer(nn.Module):
-    """One transformer layer."""
+class Layer(GradientCheckpointingLayer):
+    """One transformer layer; with gradient checkpointing it keeps its input only and is computed again."""
 
     def __init__(self, config: QuoremConfig) -> None:
         super().__init__()
@@ -199,6 +200,7 @@ class QuoremPreTrainedModel(PreTrainedModel):
     config_class = QuoremConfig
     base_model_prefix = "electra"
     _supports_sdpa = True
+    supports_gradient_checkpointing = True
     # A folder holds one network with its head; the encoder alone, or with another head, leaves that head's weights out.
     _keys_to_ignore_on_load_unexpected: ClassVar = [
         r"^(discriminator|generator)_predictions\.",

@@ -114,7 +114,8 @@ def check_memory(config: PretrainConfig, vocab_size: int) -> tuple[int, int]:
         raise UserError(
             f"weights, gradients, the optimizer and what {rows} rows of {config.data.max_length} tokens keep for the "
             f"backward pass need {(needed + activations) / 1e9:,.1f} GB, and {free / 1e9:,.1f} GB of memory are free: "
-            "use a smaller train.micro_batch_size, which changes nothing but memory, or a smaller data.max_length"
+            "use a smaller train.micro_batch_size, which changes nothing but memory, train.gradient_checkpointing=true "
+            "or a smaller data.max_length"
         )
     return needed, activations
 

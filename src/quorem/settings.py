@@ -225,6 +225,9 @@ class TrainSettings:
     epochs: float = option(1.0, "passes over the data")
     batch_size: int = option(32, "rows in a step, over all processes and micro-batches")
     micro_batch_size: int | None = option(None, "rows in memory at once; batch_size if not given")
+    gradient_checkpointing: bool = option(
+        False, "keep each layer's input only and compute the layer again in the backward pass: less memory, more time"
+    )
     learning_rate: float | None = option(None, "peak learning rate; the recipe's and preset's if not given")
     generator_learning_rate: float | None = option(
         None, "peak rate of the generator's own weights; as above if not given"

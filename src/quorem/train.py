@@ -12,13 +12,16 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import torch
 from accelerate import Accelerator
 from accelerate.tracking import get_available_trackers
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 from tqdm import tqdm
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from quorem import processes
 from quorem.data.batches import DROPOUT, step_seed
@@ -136,6 +139,10 @@ def fit(
     accelerator = Accelerator(cpu=not torch.cuda.is_available(), log_with=settings.tracker, project_dir=run.folder)
     device, dtype = accelerator.device, autocast_dtype(settings.precision, accelerator.device)
     module, num_processes, rank = program.module.to(device), processes.count(), processes.rank()
+    for part in module.modules():  # what PreTrainedModel has for it goes by another name from release to release
+        if settings.gradient_checkpointing and isinstance(part, GradientCheckpointingLayer):
+            part.gradient_checkpointing = True
+            part._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False)
     warmup = round(settings.warmup * total_steps if settings.warmup < 1 else settings.warmup)
     window = _Window(torch.zeros((), device=device))
     start = _resume(module, optimizer, run, program, window, restore)

@@ -251,3 +251,11 @@ def test_shards_of_another_tokenizer_are_refused(tmp_path, monkeypatch):
     shutil.copytree(folders[0] / "data" / "tokenizer", folders[1] / "data" / "tokenizer")
     with pytest.raises(UserError, match=r"tokenizer: was made from something else \(it differs in data\): delete"):
         pretrain(settings(path), folders[1])
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_gradient_checkpointing_changes_memory_alone(tmp_path, reviews, precision):
+    given = (reviews, f"train.precision={precision}", "model.dropout=0.1")
+    pretrain(settings(*given), tmp_path / "kept")
+    pretrain(settings(*given, "train.gradient_checkpointing=true"), tmp_path / "again")
+    assert_bit_identical(weights(tmp_path / "kept"), weights(tmp_path / "again"))

@@ -45,6 +45,13 @@ def test_the_estimate_is_near_what_is_kept(settings, precision):
     assert describe(config)["activation_bytes"] == pytest.approx(kept(config, vocab_size), rel=0.12)
 
 
+def test_gradient_checkpointing_keeps_less_and_the_estimate_says_so():
+    given = ["model.size=small", "model.vocab_size=3000", "train.batch_size=6", "train.precision=fp32"]
+    plain = override(PretrainConfig(), given)
+    less = override(plain, ["train.gradient_checkpointing=true"])
+    assert describe(less)["activation_bytes"] < 0.35 * describe(plain)["activation_bytes"]
+
+
 def test_it_is_linear_in_the_rows_and_independent_of_the_batch_behind_a_micro_batch():
     def estimate(*given):
         return describe(override(PretrainConfig(), ["model.size=tiny", *given]))["activation_bytes"]
