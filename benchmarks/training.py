@@ -135,6 +135,8 @@ def simpletransformers_step(size: str, vocab_size: int, length: int) -> tuple[nn
     from simpletransformers.custom_models.models import ElectraForLanguageModelingModel
 
     generator, discriminator = transformers_networks(size, vocab_size, length, dropout=0.1)
+    for network in (generator, discriminator):
+        network.config._attn_implementation = "eager"  # its class does not declare the other
     module = ElectraForLanguageModelingModel(
         discriminator.config, generator_config=generator.config, discriminator_config=discriminator.config
     ).train()
@@ -152,7 +154,10 @@ def txtai_step(size: str, vocab_size: int, length: int) -> tuple[nn.Module, Step
     """Its model for token detection, around the same networks."""
     from txtai.models.tokendetection import TokenDetection
 
-    module = TokenDetection(*transformers_networks(size, vocab_size, length, dropout=0.1), tokenizer=None).train()
+    networks = transformers_networks(size, vocab_size, length, dropout=0.1)
+    for network in networks:
+        network.config._attn_implementation = "eager"  # its class does not declare the other
+    module = TokenDetection(*networks, tokenizer=None).train()
 
     def step(number: int, ids: Tensor) -> Tensor:
         torch.manual_seed(number)

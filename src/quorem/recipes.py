@@ -17,7 +17,7 @@ from quorem.presets import network_configs, preset
 from quorem.settings import PretrainConfig, TokenizerSettings, TrainSettings
 from quorem.tokenization.special import SPECIAL_IDS
 from quorem.tokenization.train import NORMALIZATIONS, OPTIONS, TOKENIZERS, build_steps
-from quorem.train import PRECISIONS, check_tracker
+from quorem.train import PRECISIONS, check_compiler, check_tracker
 
 T = TypeVar("T")
 
@@ -159,6 +159,8 @@ def check_train(train: TrainSettings) -> None:
         check_number(f"train.{key}", getattr(train, key), at_least=0)
     check_choice("train.schedule", train.schedule, SCHEDULES)
     check_choice("train.precision", train.precision, PRECISIONS)
+    if train.compile:
+        check_compiler()
     if train.tracker is not None:
         check_tracker(train.tracker)
 

@@ -228,6 +228,10 @@ class TrainSettings:
     gradient_checkpointing: bool = option(
         False, "keep each layer's input only and compute the layer again in the backward pass: less memory, more time"
     )
+    compile: bool = option(
+        False,
+        "compile the layers first (torch.compile): pays where there is no dropout; on a CPU it needs a C++ compiler",
+    )
     learning_rate: float | None = option(None, "peak learning rate; the recipe's and preset's if not given")
     generator_learning_rate: float | None = option(
         None, "peak rate of the generator's own weights; as above if not given"

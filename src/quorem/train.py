@@ -8,6 +8,8 @@ would; a run may be resumed by another number of them.
 import hashlib
 import logging
 import math
+import os
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -139,10 +141,7 @@ def fit(
     accelerator = Accelerator(cpu=not torch.cuda.is_available(), log_with=settings.tracker, project_dir=run.folder)
     device, dtype = accelerator.device, autocast_dtype(settings.precision, accelerator.device)
     module, num_processes, rank = program.module.to(device), processes.count(), processes.rank()
-    for part in module.modules():  # what PreTrainedModel has for it goes by another name from release to release
-        if settings.gradient_checkpointing and isinstance(part, GradientCheckpointingLayer):
-            part.gradient_checkpointing = True
-            part._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False)
+    _set_up_layers(module, settings)
     warmup = round(settings.warmup * total_steps if settings.warmup < 1 else settings.warmup)
     window = _Window(torch.zeros((), device=device))
     start = _resume(module, optimizer, run, program, window, restore)
@@ -206,6 +205,29 @@ def fit(
             clock += time.perf_counter() - paused  # evaluations and checkpoints are not counted in tokens a second
     progress.close()
     processes.wait()
+
+
+def check_compiler() -> None:
+    """Refuse to compile for the CPU without a compiler.
+
+    Raises:
+        UserError: if there is none.
+    """
+    if not torch.cuda.is_available() and not any(map(shutil.which, (os.environ.get("CXX", "g++"), "clang++"))):
+        raise UserError(
+            "train.compile=true: no C++ compiler is installed (g++ or clang++): install one, or leave it out"
+        )
+
+
+def _set_up_layers(module: nn.Module, settings: TrainSettings) -> None:
+    for layer in module.modules():
+        if not isinstance(layer, GradientCheckpointingLayer):
+            continue
+        if settings.gradient_checkpointing:  # PreTrainedModel's own switch has another name from release to release
+            layer.gradient_checkpointing = True
+            layer._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False)
+        if settings.compile:
+            layer.compile()
 
 
 @contextmanager

@@ -259,3 +259,30 @@ def test_gradient_checkpointing_changes_memory_alone(tmp_path, reviews, precisio
     pretrain(settings(*given), tmp_path / "kept")
     pretrain(settings(*given, "train.gradient_checkpointing=true"), tmp_path / "again")
     assert_bit_identical(weights(tmp_path / "kept"), weights(tmp_path / "again"))
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="no compiler")
+@pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
+def test_compiled_layers_learn_the_same_and_resume_bit_for_bit(tmp_path, monkeypatch, reviews):
+    given = (reviews, "train.max_steps=6", "train.compile=true")
+    pretrain(settings(reviews, "train.max_steps=6", "model.dropout=0"), tmp_path / "plain")
+    pretrain(settings(*given, "model.dropout=0"), tmp_path / "close")
+    one, other = weights(tmp_path / "plain"), weights(tmp_path / "close")
+    assert max((one[key] - other[key]).abs().max() for key in one) < 1e-4
+    assert one.keys() == other.keys()
+    pretrain(settings(*given), tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, 3)
+        with pytest.raises(KeyboardInterrupt):
+            pretrain(settings(*given), tmp_path / "cut")
+    torch.compiler.reset()
+    pretrain(settings(*given), tmp_path / "cut")
+    assert_bit_identical(weights(tmp_path / "whole"), weights(tmp_path / "cut"))
+
+
+def test_without_a_compiler_compiling_is_refused(monkeypatch, reviews):
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(UserError, match=r"no C\+\+ compiler is installed"):
+        resolve(settings(reviews, "train.compile=true"))
