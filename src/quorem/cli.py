@@ -81,7 +81,10 @@ def guarded(command: Callable[[], None], *, again: Sequence[str]) -> int:
         return 2
     except Stopped as stopped:
         if not others:
-            print(f"{stopped}; go on with: {shlex.join(again)}")
+            launched = "RANK" in os.environ  # by torchrun or accelerate, whose own words are not known here
+            print(
+                f"{stopped}; " + ("start the same again to go on" if launched else f"go on with: {shlex.join(again)}")
+            )
     except KeyboardInterrupt:
         print(
             "quorem: interrupted; the same command goes on from the last checkpoint, if there was one", file=sys.stderr

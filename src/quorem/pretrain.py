@@ -19,6 +19,7 @@ from quorem.data.source import Source
 from quorem.describe import described
 from quorem.errors import UserError
 from quorem.init_from import places, settled, take_over_optimizer
+from quorem.interrupt import Stopped
 from quorem.order import check_order, frequency_order, store_order, stored_order, token_order
 from quorem.prepare import facts_of, is_prepared, load_prepared, prepare_data
 from quorem.presets import network_configs
@@ -80,7 +81,10 @@ def dry_run(config: PretrainConfig, *, source: Source | None = None) -> Rehearsa
         config, source = _opened(config, source, Path(folder))
         run = Run(Path(folder) / "run", to_mapping(config))
         program, optimizer, _, _ = _built(config, run, source, _noted(config, run, source))
-        return rehearse(program, optimizer, config, total_steps=program.total_steps, run=run)
+        try:
+            return rehearse(program, optimizer, config, total_steps=program.total_steps, run=run)
+        except Stopped as stopped:
+            raise KeyboardInterrupt from stopped  # there is no checkpoint to go on from
 
 
 def _opened(config: PretrainConfig, source: Source | None, out: Path) -> tuple[PretrainConfig, Source | None]:

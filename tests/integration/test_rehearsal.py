@@ -1,11 +1,14 @@
 """A dry run says what a run will take and keeps nothing; a model that cannot fit in memory is refused at once."""
 
+import os
 import re
+import signal
 
 import pytest
 
 from quorem import rehearsal
 from quorem.rehearsal import Rehearsal
+from quorem.tasks.pretraining import PretrainProgram
 
 DATA = ["--text-column", "review", "--out"]
 
@@ -56,3 +59,18 @@ def test_a_batch_larger_than_memory_is_refused_with_what_to_change(
     assert "4000 rows of 32 tokens" in line
     assert "train.micro_batch_size, which changes nothing but memory" in line
     monkeypatch.setattr(rehearsal, "free_bytes", lambda: 10**12)
+
+
+def test_a_dry_run_that_is_stopped_promises_nothing(quorem, tmp_path, monkeypatch, sample_csv, pretrain_settings):
+    asked = PretrainProgram.micro_batches
+
+    def interrupt(self, step, **share):
+        os.kill(os.getpid(), signal.SIGINT)
+        return asked(self, step, **share)
+
+    monkeypatch.setattr(PretrainProgram, "micro_batches", interrupt)
+    words = ["pretrain", sample_csv, *DATA, tmp_path / "run", "--dry-run", *pretrain_settings]
+    found = quorem(*words)
+    assert found.code == 130
+    assert "go on with" not in found.out
+    assert not (tmp_path / "run").exists()
