@@ -21,7 +21,7 @@ from quorem.config import leaves, load, override
 from quorem.describe import describe, described
 from quorem.errors import UserError
 from quorem.finetune import finetune
-from quorem.init_from import settings_of
+from quorem.init_from import settings_of, with_another_table
 from quorem.interrupt import Stopped
 from quorem.origin import finetune_original, pretrain_original
 from quorem.predict import predict
@@ -257,6 +257,8 @@ def _configured(options: argparse.Namespace, base: Any) -> Any:
     if getattr(options, "tokenizer", None) is not None:
         config = replace(config, tokenizer=replace(config.tokenizer, kind=options.tokenizer))
     config = override(config, options.settings)
+    if getattr(options, "init_from", None) is not None:
+        config = with_another_table(config, base)
     if not config.data.path:
         raise UserError("no data: name a file after the command, or set data.path")
     return config

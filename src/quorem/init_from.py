@@ -4,7 +4,7 @@ import copy
 import json
 import logging
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from quorem.optim import parameter_names
 from quorem.prepare import is_prepared
 from quorem.presets import PRESETS
 from quorem.runs import read_settings, read_state
-from quorem.settings import ModelSettings, PretrainConfig, TokenizerSettings
+from quorem.settings import EmbeddingSettings, HeadSettings, ModelSettings, PretrainConfig, TokenizerSettings
 from quorem.tokenization import adopt_tokenizer, fingerprint
 
 logger = logging.getLogger(__name__)
@@ -85,6 +85,22 @@ def settings_of(folder: str | Path) -> PretrainConfig:
         model = _described({name: _config(place) for name, place in found.items()}, folder)
     model = replace(model, init_from=str(folder), init_optimizer="fresh")
     return PretrainConfig(model=model, tokenizer=TokenizerSettings(path=str(found["discriminator"])))
+
+
+def with_another_table(config: PretrainConfig, start: PretrainConfig) -> PretrainConfig:
+    """The settings without what only the table of the start had, if another kind of table is asked for.
+
+    Args:
+        config: `settings_of` a folder, changed.
+        start: as it was before.
+    """
+    table, before, default = config.model.embedding, start.model.embedding, EmbeddingSettings()
+    if table.kind == before.kind:
+        return config
+    kept = {item.name: getattr(default, item.name) for item in fields(table)
+            if item.name != "kind" and getattr(table, item.name) == getattr(before, item.name)}  # fmt: skip
+    head = config.model.head if config.model.head != start.model.head else HeadSettings()
+    return replace(config, model=replace(config.model, embedding=replace(table, **kept), head=head))
 
 
 def settled(config: PretrainConfig) -> PretrainConfig:

@@ -143,12 +143,13 @@ def _built(
     kind = program.module.discriminator.config.embedding["kind"]
     if kind != config.model.embedding.kind:
         logger.info("the table stays %s: %s tokens are too few for shared rows to save any", kind, len(tokenizer))
-    vocab_size = config.model.vocab_size
+    vocab_size, trained = config.model.vocab_size, source is not None and config.tokenizer.path is None
     sizes = {name: sum(p.numel() for p in part.parameters()) for name, part in program.module.named_children()}
     logger.info(
-        "%s tokens in %s rows, vocabulary %s of at most %s; %s parameters in the generator, %s in the discriminator; "
+        "%s tokens in %s rows, vocabulary %s; %s parameters in the generator, %s in the discriminator; "
         "%s steps of %s x %s; token table %s, softmax %s",
-        *(f"{n:,}" for n in (shards.meta.num_tokens, len(program.rows), len(tokenizer), vocab_size, *sizes.values())),
+        *(f"{n:,}" for n in (shards.meta.num_tokens, len(program.rows))),
+        f"{len(tokenizer):,}{f' of at most {vocab_size:,}' if trained else ''}", *(f"{n:,}" for n in sizes.values()),
         program.total_steps, config.train.batch_size, config.data.max_length, kind,
         described(program.module.generator.config.head) if sizes["generator"] else "none",
     )  # fmt: skip

@@ -167,6 +167,20 @@ def test_a_dense_table_is_compressed_and_what_is_lost_is_said(tmp_path, quorem, 
         assert torch.equal(state[key], there[key])
 
 
+@pytest.mark.parametrize("kind", ["dense", "hashing"])
+def test_another_table_may_be_asked_for_without_undoing_what_the_first_had(tmp_path, pretrain, short, pretrained, kind):
+    words = ("--init-from", pretrained, f"model.embedding.kind={kind}")
+    outcome = pretrain(tmp_path / "run", *words, settings=short)
+    assert outcome.code == 0
+    assert "of their variance explained" in outcome.err
+    if kind == "dense":
+        module, (tokenizer, _) = program(tmp_path / "run"), load_prepared(tmp_path / "run" / "data")
+        ids = torch.randint(5, len(tokenizer), (2, 20), generator=torch.Generator().manual_seed(1))
+        before = QuoremForPreTraining.from_pretrained(pretrained / "discriminator").eval()
+        with torch.no_grad():
+            torch.testing.assert_close(module.discriminator(ids).logits, before(ids).logits, atol=1e-5, rtol=1e-5)
+
+
 def test_a_kept_optimizer_goes_on(tmp_path, monkeypatch, refused, pretrain, short, pretrained, sample_csv):
     old = tmp_path / "old"
     assert pretrain(old, "train.keep_state=true").code == 0
