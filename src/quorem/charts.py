@@ -56,7 +56,10 @@ def chart(title: str, lines: Sequence[Line], *, unit: str = "") -> str:
         for line in lines:
             steps, values = _thinned(line.steps), _thinned(line.values)
             style, marker = ("--" if line.dashed else "-"), ("." if len(steps) < 12 else "")
-            axes.plot(steps, values, style, marker=marker, label=line.label, color=f"C{line.color}", linewidth=1.3)
+            label = f" {line.label}".replace(
+                "$", r"\$"
+            )  # matplotlib hides labels that begin with _, and $ is for formulas
+            axes.plot(steps, values, style, marker=marker, label=label, color=f"C{line.color}", linewidth=1.3)
         axes.set(title=title, xlabel="step", ylabel=unit)
         axes.grid(alpha=0.25)
         axes.legend(fontsize=8)

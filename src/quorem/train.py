@@ -213,7 +213,9 @@ def check_compiler() -> None:
     Raises:
         UserError: if there is none.
     """
-    if not torch.cuda.is_available() and not any(map(shutil.which, (os.environ.get("CXX", "g++"), "clang++"))):
+    if not torch.cuda.is_available() and not any(
+        map(shutil.which, (os.environ.get("CXX", "g++").split()[0], "clang++"))
+    ):
         raise UserError(
             "train.compile=true: no C++ compiler is installed (g++ or clang++): install one, or leave it out"
         )

@@ -106,6 +106,15 @@ def test_several_runs_share_charts_and_what_differs_is_marked(tmp_path, quorem, 
     assert page.tags.count("svg") == 8
 
 
+def test_names_that_matplotlib_would_read_otherwise_are_shown(tmp_path, quorem, pretrained):
+    for name in ("_first", "a$b$c"):
+        shutil.copytree(pretrained, tmp_path / name)
+    assert quorem("report", tmp_path / "_first", tmp_path / "a$b$c", "--out", tmp_path / "page.html").code == 0
+    text = Page(tmp_path / "page.html").text
+    assert "_first: mlm" in text
+    assert "a$b$c: mlm" in text
+
+
 def test_a_run_at_work_has_its_curves(tmp_path, quorem, pretrained):
     run = tmp_path / "run"
     shutil.copytree(pretrained, run)

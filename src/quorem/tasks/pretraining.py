@@ -67,6 +67,7 @@ class PretrainProgram:
         self.module = build_electra(config, counts, order, attributes, generator=generator)
         if config.model.init_from is not None:
             initialise(self.module, load_networks(config.model.init_from, tokenizer))
+        self.temperature = config.objective.temperature  # of the step at hand
         self.detected = BinaryMetrics()
         self.last: dict[str, Any] = {}
         self._sums = torch.zeros(2, dtype=torch.float64)  # of both losses, on the model's device
