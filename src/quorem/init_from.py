@@ -37,6 +37,7 @@ EMBEDDINGS = "electra.embeddings."
 TABLE = f"{EMBEDDINGS}word_embeddings."
 POSITIONS = f"{EMBEDDINGS}position_embeddings.weight"
 HEAD = "generator_lm_head."
+FIXED = ("hidden_act", "layer_norm_eps", "type_vocab_size")  # that no setting of a run changes
 TIED = "generator_lm_head.weight"  # transformers' second name of the table
 
 
@@ -230,6 +231,12 @@ def _described(configs: Mapping[str, dict[str, Any]], folder: str | Path) -> Mod
 def _adopted(ours: type, model: nn.Module, place: Path, tokenizer: PreTrainedTokenizerFast) -> nn.Module:
     """A network of transformers as one of ours, its rows in the order of tokenizer's ids."""
     there: Any = model.config
+    for name in FIXED:
+        if getattr(there, name) != getattr(QuoremConfig(), name):
+            raise UserError(
+                f"{place / 'config.json'}: {name} is {getattr(there, name)}, but networks that quorem trains have "
+                f"{getattr(QuoremConfig(), name)}: it cannot be gone on from"
+            )
     names = ("vocab_size", "embedding_size", *SIZES, "hidden_act", "max_position_embeddings", "type_vocab_size",
              "layer_norm_eps")  # fmt: skip
     converted = ours(QuoremConfig(**{name: getattr(there, name) for name in names}))

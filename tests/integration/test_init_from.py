@@ -167,6 +167,14 @@ def test_a_dense_table_is_compressed_and_what_is_lost_is_said(tmp_path, quorem, 
         assert torch.equal(state[key], there[key])
 
 
+def test_what_quorem_would_compute_otherwise_is_refused(tmp_path, refused, short, electra):
+    _, _, folder, text = electra
+    config = folder / "discriminator" / "config.json"
+    config.write_text(config.read_text().replace('"hidden_act": "gelu"', '"hidden_act": "relu"'))
+    line = refused("pretrain", text, "--init-from", folder, "--out", tmp_path / "run", *short, after_log=True)
+    assert "hidden_act is relu, but networks that quorem trains have gelu" in line
+
+
 @pytest.mark.parametrize("kind", ["dense", "hashing"])
 def test_another_table_may_be_asked_for_without_undoing_what_the_first_had(tmp_path, pretrain, short, pretrained, kind):
     words = ("--init-from", pretrained, f"model.embedding.kind={kind}")
