@@ -176,8 +176,10 @@ def _pretrain(config: PretrainConfig, run: Run, source: Source | None) -> dict[s
     )
     program.module.merge_embeddings()
     ids_from = fingerprint(tokenizer)
-    networks: dict[str, Any] = {name: network for name, network in program.module.named_children() if sizes[name]}
-    for name, model in networks.items():
+    for name in ("discriminator", "generator"):
+        model: Any = getattr(program.module, name)
+        if not sizes[name]:  # a distribution
+            continue
         tokenizer.model_max_length = model.config.max_position_embeddings
         model.config.tokenizer_fingerprint = ids_from
 
