@@ -125,6 +125,7 @@ def finetune(config: FinetuneConfig, out: Path, *, source: Source | None = None)
     inputs = {"data": source.fingerprint(), "pretrained": weights}
     run.write_environment(inputs=inputs, seed=config.train.seed, **hardware(config.train.precision))
     if run.result is not None:
+        run.clean(keep_state=config.train.keep_state)
         logger.info("%s: this run is finished; nothing to do", out)
         return run.result
     frozen = None

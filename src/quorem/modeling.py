@@ -148,7 +148,7 @@ class Intermediate(nn.Module):
 
 
 class Layer(GradientCheckpointingLayer):
-    """One transformer layer; with gradient checkpointing it keeps its input only and is computed again."""
+    """One transformer layer."""
 
     def __init__(self, config: QuoremConfig) -> None:
         super().__init__()
@@ -284,11 +284,9 @@ class QuoremModel(QuoremPreTrainedModel):
         if torch.is_autocast_enabled(device_type):  # a residual stream that is cast once, not before every product
             hidden = hidden.to(torch.get_autocast_dtype(device_type))
         bias = alibi_bias(config.num_attention_heads, time, input_ids.device) if config.positions == "alibi" else None
-        rotation = (
-            rotation_angles(time, config.attention_head_size, input_ids.device)
-            if config.positions == "rotary"
-            else None
-        )
+        rotation = None
+        if config.positions == "rotary":
+            rotation = rotation_angles(time, config.attention_head_size, input_ids.device)
         if attention_mask is not None:
             seen = attention_mask[:, None] if attention_mask.ndim == 3 else attention_mask[:, None, None]
             unseen = torch.zeros(seen.shape, device=input_ids.device)

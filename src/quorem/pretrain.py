@@ -163,6 +163,7 @@ def _built(
 def _pretrain(config: PretrainConfig, run: Run, source: Source | None) -> dict[str, Any]:
     inputs = _noted(config, run, source)
     if run.result is not None:
+        run.clean(keep_state=config.train.keep_state)
         logger.info("%s: this run is finished; nothing to do", run.folder)
         return run.result
     program, optimizer, tokenizer, sizes = _built(config, run, source, inputs)

@@ -142,9 +142,13 @@ class Run:
         """Write result.json, and drop what only resuming needs, unless the state is to be kept."""
         if self.writes:
             write_text(self.folder / "result.json", json.dumps(dict(result), indent=2) + "\n")
-            if not keep_state:
-                shutil.rmtree(self.folder / "state", ignore_errors=True)
+        self.clean(keep_state=keep_state)
         processes.wait()
+
+    def clean(self, *, keep_state: bool) -> None:
+        """Drop what a finished run needs no more: again, for one that was killed on the way out."""
+        if self.writes and not keep_state:
+            shutil.rmtree(self.folder / "state", ignore_errors=True)
 
     def save_model(self, name: str, save: Callable[[Path], None]) -> None:
         """Let `save` fill the sub-folder `name`; an older one is replaced when the new one is complete."""

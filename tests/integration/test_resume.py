@@ -127,6 +127,21 @@ def test_an_interrupted_run_ends_bit_for_bit_like_an_uninterrupted_one(
     assert not (tmp_path / "cut" / "state").exists()
 
 
+def test_a_run_killed_after_its_result_leaves_no_state_when_it_is_called_again(tmp_path, monkeypatch, reviews):
+    def dropped(folder, **_):
+        if folder.name == "state":
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", dropped)
+        with pytest.raises(KeyboardInterrupt):
+            pretrain(settings(reviews), tmp_path / "run")
+    assert (tmp_path / "run" / "result.json").exists()
+    assert (tmp_path / "run" / "state").exists()
+    pretrain(settings(reviews), tmp_path / "run")
+    assert not (tmp_path / "run" / "state").exists()
+
+
 def test_a_crash_while_a_checkpoint_is_written_leaves_the_one_before(tmp_path, monkeypatch, reviews):
     config = settings(reviews)
     pretrain(config, tmp_path / "whole")
