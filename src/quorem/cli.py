@@ -16,7 +16,7 @@ from typing import Any
 
 from transformers.utils import logging as transformers_logging
 
-from quorem import __version__
+from quorem import __version__, processes
 from quorem.config import leaves, load, override
 from quorem.describe import describe, described
 from quorem.errors import UserError
@@ -99,6 +99,8 @@ def guarded(command: Callable[[], None], *, again: Sequence[str]) -> int:
         else:
             raise
         return 2
+    finally:
+        processes.leave()
     return 0
 
 

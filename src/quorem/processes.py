@@ -40,6 +40,12 @@ def wait() -> None:
     state().wait_for_everyone()
 
 
+def leave() -> None:
+    """Part from the others, at the very end: a process that exits with its threads of talk alive may be aborted."""
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()
+
+
 def total(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The sums over all processes of tensors of the same shapes; new ones, where the others are."""
     found = {}
