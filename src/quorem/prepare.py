@@ -18,6 +18,7 @@ from transformers import PreTrainedTokenizerFast
 from quorem.config import to_mapping
 from quorem.data.bad_rows import report_bad_rows
 from quorem.data.documents import Document, RowCounts
+from quorem.data.progress import Progress
 from quorem.data.shards import ShardMeta, Shards, merge_shards, write_shards
 from quorem.data.source import Source
 from quorem.errors import UserError
@@ -37,6 +38,7 @@ from quorem.tokenization import (
 logger = logging.getLogger(__name__)
 
 MADE_FROM = "made_from.json"  # of a tokenizer
+SHOWN_EVERY = 1_000  # documents
 
 
 def prepare(config: PrepareConfig, out: Path, *, source: Source | None = None) -> ShardMeta:
@@ -79,7 +81,7 @@ def prepare_data(
         UserError: if what is there was made from something else.
     """
     made_from = {"data": inputs, "text_column": source.text_column, **source.options}
-    tokenizer, documents = _tokenizer(folder, source, made_from, settings, vocab_size)
+    tokenizer = _tokenizer(folder, source, made_from, settings, vocab_size)
     made_from["tokenizer"] = fingerprint(tokenizer)
     if settings.ids:
         made_from["ids"] = fingerprint_files(Path(str(settings.path)) / "tokenizer.json")
@@ -90,7 +92,8 @@ def prepare_data(
     counts = RowCounts()
     read = _listed(source.documents(counts), counts, folder)
     meta = write_shards(
-        folder / "shards", read, tokenizer, made_from=made_from, counts=counts, total=documents,
+        folder / "shards", read, tokenizer, made_from=made_from, counts=counts,
+        share_read=lambda: source.share_read(counts),
         read_ids=IdReader(str(settings.path), tokenizer) if settings.ids else None,
     )  # fmt: skip
     logger.info("%s: %s", source, counts)
@@ -156,10 +159,21 @@ def _listed(documents: Iterator[Document], counts: RowCounts, folder: Path) -> I
     report_bad_rows(counts, folder)
 
 
+def _texts(source: Source) -> Iterator[str]:
+    """What the tokenizer learns from, with its progress shown."""
+    counts = RowCounts()
+    progress = Progress("for the tokenizer", lambda: source.share_read(counts))
+    for number, document in enumerate(source.documents(counts), start=1):
+        yield document.text
+        if number % SHOWN_EVERY == 0:
+            progress.show(number)
+    progress.close()
+
+
 def _tokenizer(
     folder: Path, source: Source, made_from: dict[str, Any], settings: TokenizerSettings, vocab_size: int
-) -> tuple[PreTrainedTokenizerFast, int | None]:
-    """The tokenizer of a prepared folder, made if need be, and of how many documents, if that is known."""
+) -> PreTrainedTokenizerFast:
+    """The tokenizer of a prepared folder, made if need be."""
     place = folder / "tokenizer"
     adopted = adopt_tokenizer(settings.path) if settings.path is not None else None
     if adopted is None:
@@ -167,7 +181,6 @@ def _tokenizer(
     else:
         facts = {"tokenizer": fingerprint(adopted)}  # the data did not make it
     if place.exists():
-        tokenizer, found = load_tokenizer(place), {}
         if (place / MADE_FROM).exists():
             found = json.loads((place / MADE_FROM).read_text(encoding="utf-8"))
             differs = [key for key in facts if found.get("made_from", {}).get(key) != facts[key]]
@@ -176,25 +189,10 @@ def _tokenizer(
                     f"{place}: was made from something else (it differs in {', '.join(differs)}): delete {folder} to "
                     "prepare the data again, or choose another --out"
                 )
-        return tokenizer, found.get("documents")
-    documents = 0
-
-    def keep(tokenizer: PreTrainedTokenizerFast, documents: int | None) -> None:
-        with whole_folder(place) as partial:
-            save_tokenizer(tokenizer, partial)
-            write_text(partial / MADE_FROM, json.dumps({"made_from": facts, "documents": documents}, indent=2))
-
-    if adopted is not None:
-        keep(adopted, None)
-        return adopted, None
-
-    def texts() -> Any:
-        nonlocal documents
-        for document in source.documents():
-            documents += 1
-            yield document.text
-
+        return load_tokenizer(place)
     options = {name: value for name, value in to_mapping(settings).items() if name not in ("path", "ids")}
-    tokenizer = train_tokenizer(texts(), vocab_size=vocab_size, **options)
-    keep(tokenizer, documents)
-    return tokenizer, documents
+    tokenizer = adopted if adopted is not None else train_tokenizer(_texts(source), vocab_size=vocab_size, **options)
+    with whole_folder(place) as partial:
+        save_tokenizer(tokenizer, partial)
+        write_text(partial / MADE_FROM, json.dumps({"made_from": facts}, indent=2))
+    return tokenizer

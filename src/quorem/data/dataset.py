@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,6 +63,10 @@ class DatasetSource(Source):
             unusable="rows have an empty text or label: check the names of the columns",
             empty="has no rows",
         )
+
+    def share_read(self, counts: RowCounts) -> float | None:
+        """How much of the data is read, 0 to 1, by rows; None for a collection that does not know its length."""
+        return counts.read / max(1, len(self.rows)) if isinstance(self.rows, Sized) else None
 
     def fingerprint(self) -> str:
         """What the datasets library keeps as such, or the sha256 of the columns that are read."""

@@ -1,11 +1,16 @@
 """What every reader yields, and the tally of what it read."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 MOST_MESSAGES = 1_000
 HELD_OUT = ("test", "valid", "validation", "dev")
 SPLITS = ("train", *HELD_OUT)
 """What a split may be called: train, or one of those that are held out."""
+
+
+def _whole() -> float:
+    return 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +40,8 @@ class RowCounts:
         skipped: rows left out: their text, or the label asked for, was empty, or they were bad.
         bad: of the skipped, those that could not be read, where bad rows are skipped instead of being an error.
         messages: what was wrong with each of the first bad rows, at most MOST_MESSAGES of them.
+        files: begun so far.
+        share: of the file begun last, how much is read, 0 to 1; readers that stream one set it.
     """
 
     read: int = 0
@@ -42,6 +49,13 @@ class RowCounts:
     skipped: int = 0
     bad: int = 0
     messages: list[str] = field(default_factory=list, repr=False)
+    files: int = field(default=0, repr=False, compare=False)
+    share: Callable[[], float] = field(default=_whole, repr=False, compare=False)
+
+    def begin_file(self) -> None:
+        """Count a file; a reader that does not read it whole at once sets share."""
+        self.files += 1
+        self.share = _whole
 
     def skip_bad(self, message: str) -> None:
         """Count a row that could not be read."""

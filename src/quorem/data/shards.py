@@ -23,10 +23,10 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-from tqdm import tqdm
 from transformers import PreTrainedTokenizerFast
 
 from quorem.data.documents import Document, RowCounts
+from quorem.data.progress import Progress
 from quorem.errors import UserError
 from quorem.runs import finish_folder, whole_folder, write_text
 from quorem.tokenization import encode
@@ -36,7 +36,6 @@ logger = logging.getLogger(__name__)
 DOCUMENTS_AT_ONCE, CHARACTERS_AT_ONCE = 1_000, 2_000_000
 AHEAD = 2  # groups being encoded while one is written
 SECONDS_TO_LOSE = 10  # of work, at most, if a write is killed
-SECONDS_TO_LOG = 30
 
 
 @dataclass(frozen=True)
@@ -105,7 +104,7 @@ def write_shards(
     *,
     made_from: Mapping[str, Any],
     counts: RowCounts | None = None,
-    total: int | None = None,
+    share_read: Callable[[], float | None] = lambda: None,
     read_ids: Callable[[list[Document]], list[list[int]]] | None = None,
 ) -> ShardMeta:
     """Encode documents into `folder`, or go on where a write from the same was killed.
@@ -119,7 +118,7 @@ def write_shards(
         tokenizer: its ids are written as they are; documents without a token are left out.
         made_from: what to store, JSON.
         counts: the tally of what `documents` reads, to store.
-        total: number of documents, for the time left.
+        share_read: how much of the data is read, 0 to 1, for the time left; None where that cannot be known.
         read_ids: for documents that are not texts, from a group of them to their ids; None to encode texts.
 
     Raises:
@@ -132,8 +131,7 @@ def write_shards(
         read, number, end = _resume(unfinished, dict(made_from), dtype)
         ids, stream = _counted(unfinished / "tokens.bin", dtype, vocab_size), iter(documents)
         done = sum(1 for _ in islice(stream, read))
-        progress = tqdm(total=total, initial=done, unit=" documents", disable=None, dynamic_ncols=True)
-        began, start, saved, told = time.monotonic(), end, time.monotonic(), time.monotonic()
+        progress, saved = Progress("to shards", share_read, tokens=end), time.monotonic()
         with (unfinished / "tokens.bin").open("ab") as tokens, (unfinished / "ends.bin").open("ab") as ends:
             for size, rows in _encoded(stream, read_ids or partial(_encode, tokenizer)):
                 kept = [row for row in rows if row]
@@ -143,14 +141,10 @@ def write_shards(
                 tokens.write(flat.tobytes())
                 ends.write(places.tobytes())
                 done, number, end = done + size, number + len(kept), end + len(flat)
-                progress.update(size)
-                now = time.monotonic()
-                if now - saved > SECONDS_TO_LOSE:
-                    saved = now
+                progress.show(done, tokens=end)
+                if time.monotonic() - saved > SECONDS_TO_LOSE:
+                    saved = time.monotonic()
                     _save(unfinished, (tokens, ends), made_from=made_from, read=done, documents=number, tokens=end)
-                if progress.disable and now - told > SECONDS_TO_LOG:
-                    told = now
-                    _tell(done, end, (end - start) / (now - began), total)
         progress.close()
         if not number:
             raise UserError("no token in any document: there is nothing to train on")
@@ -251,11 +245,6 @@ def _save(unfinished: Path, files: Sequence[BinaryIO], **facts: Any) -> None:
         file.flush()
         os.fsync(file.fileno())
     write_text(unfinished / "progress.json", json.dumps(facts))
-
-
-def _tell(documents: int, tokens: int, rate: float, total: int | None) -> None:
-    left = f", {(total - documents) * tokens / documents / max(rate, 1):.0f} s left" if total else ""
-    logger.info("%s documents, %s tokens, %.0f tokens/s%s", f"{documents:,}", f"{tokens:,}", rate, left)
 
 
 def _encoded(

@@ -4,7 +4,8 @@ import glob
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import chain
+from functools import cached_property
+from itertools import accumulate, chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -117,6 +118,17 @@ class Source:
         begun = self._read(first, counts)  # here, so that a missing file or column is found at the call
         return chain(begun, (document for file in others for document in self._read(file, counts)))
 
+    def share_read(self, counts: RowCounts) -> float | None:
+        """How much of the data is read, 0 to 1, by bytes of the files; None where that cannot be known.
+
+        Args:
+            counts: the tally given to `documents`.
+        """
+        if not counts.files:
+            return 0.0
+        before, after = self._bytes[counts.files - 1 : counts.files + 1]
+        return (before + counts.share() * (after - before)) / max(1, self._bytes[-1])
+
     def fingerprint(self) -> str:
         """sha256 over the bytes of the files, and where their folders are labels over the names of these too."""
         single = [fingerprint_files(file) for file in self.files]
@@ -127,7 +139,14 @@ class Source:
     def __str__(self) -> str:
         return str(self.files[0]) + (f" and {len(self.files) - 1} more" if len(self.files) > 1 else "")
 
+    @cached_property
+    def _bytes(self) -> list[int]:
+        """Where each file starts if they lie end to end, and where the last one ends."""
+        return list(accumulate((file.stat().st_size for file in self.files), initial=0))
+
     def _read(self, file: Path, counts: RowCounts | None) -> Iterator[Document]:
+        if counts is not None:
+            counts.begin_file()
         columns = {"text_column": self.text_column, "label_column": self.label_column}
         if self.split_column is not None:
             columns["split_column"] = self.split_column

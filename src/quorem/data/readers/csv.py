@@ -76,7 +76,7 @@ def read_csv(
     asked = {"text": text_column, "label": label_column, "split": split_column}
     columns = {name: column for name, column in asked.items() if column is not None}
     delimiter = find_delimiter(path, list(columns.values()), delimiter=delimiter, encoding=encoding)
-    header, records = _read_records(path, delimiter, encoding)
+    header, records = _read_records(path, delimiter, encoding, counts)
     indices = {name: _find_column(path, header, column, delimiter) for name, column in columns.items()}
     what = "text" if label_column is None else "text or label"
     return to_documents(
@@ -201,10 +201,12 @@ def _readable(records: Iterator[Record | BadRow]) -> Iterator[tuple[int, list[st
         yield record.row, record.fields
 
 
-def _read_records(path: Path, delimiter: str, encoding: str | None) -> tuple[list[str], Iterator[Record | BadRow]]:
+def _read_records(
+    path: Path, delimiter: str, encoding: str | None, counts: RowCounts | None = None
+) -> tuple[list[str], Iterator[Record | BadRow]]:
     """The header, and the records below it, each as wide as it is, or what is wrong with them."""
     csv.field_size_limit(FIELD_LIMIT)
-    records = _parse_records(path, delimiter, encoding)  # started here, so dropping it unread still closes the file
+    records = _parse_records(path, delimiter, encoding, counts)  # started, so that dropping it unread closes the file
     header = next(records, None)
     if header is None:
         raise UserError(f"{path} is empty: its first line must name the columns, with the data rows below it.")
@@ -238,8 +240,10 @@ def _is_blank(fields: list[str], width: int) -> bool:
     return not fields or (width > 1 and len(fields) == 1 and not fields[0].strip())
 
 
-def _parse_records(path: Path, delimiter: str, encoding: str | None) -> Iterator[Record | BadRow]:
-    lines = Lines(path, encoding)
+def _parse_records(
+    path: Path, delimiter: str, encoding: str | None, counts: RowCounts | None
+) -> Iterator[Record | BadRow]:
+    lines = Lines(path, encoding, counts)
     reader = csv.reader(lines, delimiter=delimiter, strict=True)  # begins anew after an error
     row = 0
     while True:

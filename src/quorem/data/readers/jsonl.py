@@ -54,7 +54,7 @@ def read_jsonl(
     path = Path(path)
     asked = {"text": text_column, "label": label_column, "split": split_column}
     keys = {name: key for name, key in asked.items() if key is not None}
-    rows = _rows(path, numbered_lines(path, encoding), keys)
+    rows = _rows(path, numbered_lines(path, encoding, counts), keys)
     first = next(rows, None)
     if first is None:
         raise UserError(f"{path} is empty: write an object in each line.")

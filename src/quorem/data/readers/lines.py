@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from quorem.data.bad_rows import BadRow
+from quorem.data.documents import RowCounts
 from quorem.data.readers.compression import open_data
 from quorem.data.readers.encoding import Encoding, find_encoding
 from quorem.errors import UserError
@@ -29,12 +30,13 @@ class Lines(Iterator[str]):
         number: of the line read last, 1-based; 0 before the first.
     """
 
-    def __init__(self, path: Path, encoding: str | None = None) -> None:
+    def __init__(self, path: Path, encoding: str | None = None, counts: RowCounts | None = None) -> None:
         """Find the encoding of a file.
 
         Args:
             path: the file, packed if its name ends in a key of COMPRESSIONS.
             encoding: a Python codec; None for UTF-8. A byte order mark goes before it.
+            counts: a tally that is to know how much of the file is read.
 
         Raises:
             UserError: if the file is missing, a folder, unreadable or of another format, or the codec unknown.
@@ -42,7 +44,7 @@ class Lines(Iterator[str]):
         self.number = 0
         self._offset = 0  # byte at which the next line starts, after unpacking
         self._encoding = find_encoding(path, encoding)
-        self._raw = _raw_lines(self._encoding)  # a generator, so that dropping it closes the file
+        self._raw = _raw_lines(self._encoding, counts)  # a generator, so that dropping it closes the file
 
     def __next__(self) -> str:
         """The next line.
@@ -58,13 +60,15 @@ class Lines(Iterator[str]):
         return self._encoding.decode(raw[mark:], self.number, start + mark)
 
 
-def numbered_lines(path: Path, encoding: str | None = None) -> Iterator[tuple[int, str | BadRow]]:
+def numbered_lines(
+    path: Path, encoding: str | None = None, counts: RowCounts | None = None
+) -> Iterator[tuple[int, str | BadRow]]:
     """The lines without their LF or CRLF, each with its number, or what is wrong with one.
 
     Raises:
         UserError: at the first line or while streaming, whatever `Lines` raises besides BadRow.
     """
-    lines = Lines(path, encoding)
+    lines = Lines(path, encoding, counts)
     for number in count(1):
         try:
             yield number, _without_line_end(path, number, next(lines))
@@ -85,8 +89,8 @@ def _without_line_end(path: Path, number: int, line: str) -> str:
     return text
 
 
-def _raw_lines(encoding: Encoding) -> Iterator[bytes]:
-    with open_data(encoding.path) as stream:
+def _raw_lines(encoding: Encoding, counts: RowCounts | None) -> Iterator[bytes]:
+    with open_data(encoding.path, counts) as stream:
         for number, line in enumerate(stream if len(encoding.newline) == 1 else _wide_lines(stream, encoding.newline)):
             for signature, advice in FOREIGN_FORMATS.items() if number == 0 else ():
                 if line.startswith(signature):

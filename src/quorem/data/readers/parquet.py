@@ -67,7 +67,7 @@ def read_parquet(
     except UserError:
         file.close()
         raise
-    rows = _rows(path, file, readers)
+    rows = _rows(path, file, readers, RowCounts() if counts is None else counts)
     next(rows)  # so that dropping it unread still closes the file
     what = "text" if label_column is None else "text or label"
     return to_documents(
@@ -81,17 +81,21 @@ def read_parquet(
     )
 
 
-def _rows(path: Path, file: Any, readers: dict[str, tuple[str, ReadValue]]) -> Iterator[Row | BadRow]:
+def _rows(
+    path: Path, file: Any, readers: dict[str, tuple[str, ReadValue]], counts: RowCounts
+) -> Iterator[Row | BadRow]:
     """First an empty row, then those of the file.
 
     Args:
         path: for messages.
         file: to read and close.
         readers: from a field of Row to the column's name and how a value of it becomes text.
+        counts: the tally that is to know how much is read.
     """
     from pyarrow import ArrowException
 
-    number = 0
+    number, of = 0, file.metadata.num_rows
+    counts.share = lambda: number / max(1, of)
     try:
         yield Row(number)
         for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=[name for name, _ in readers.values()]):

@@ -64,7 +64,7 @@ def read_text(
                 "leave the column out."
             )
         )
-    lines = numbered_lines(path, encoding)
+    lines = numbered_lines(path, encoding, counts)
     first_line = next(lines, None)
     if first_line is None:
         raise UserError(f"{path} is empty: write one document in each {documents}.")
