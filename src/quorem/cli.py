@@ -152,6 +152,9 @@ def build_parser() -> argparse.ArgumentParser:
         help="words, wordpiece, bpe, unigram, characters, items or item_bpe (tokenizer.kind)",
     )
     command.add_argument("--out", required=True, type=Path, help="the folder to write; pretrain takes it as its data")
+    command.add_argument(
+        "--processes", type=int, default=1, metavar="N", help="that write shards, each of some of the files (default 1)"
+    )
 
     command = _add(commands, "merge", "join folders that quorem prepare made with one tokenizer", _merge)
     command.add_argument("parts", nargs="+", type=Path, metavar="PART", help="a folder of quorem prepare")
@@ -275,7 +278,9 @@ def _pretrain(options: argparse.Namespace) -> None:
 
 
 def _prepare(options: argparse.Namespace) -> None:
-    prepare(_configured(options, PrepareConfig()), options.out)
+    if options.processes < 1:
+        raise UserError(f"--processes {options.processes}: 1 or more is needed")
+    prepare(_configured(options, PrepareConfig()), options.out, processes=options.processes)
     print(f"{options.out}: {summary(load_prepared(options.out)[1])}")
 
 

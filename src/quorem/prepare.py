@@ -9,6 +9,7 @@ A prepared folder, which a pre-training run's data/ is too:
 
 import json
 import logging
+import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from quorem.data.progress import Progress
 from quorem.data.shards import ShardMeta, Shards, merge_shards, write_shards
 from quorem.data.source import Source
 from quorem.errors import UserError
+from quorem.parts import parts_of, write_in_parts
 from quorem.recipes import check_tokenizer
 from quorem.runs import fingerprint_files, whole_folder, write_text
 from quorem.settings import PrepareConfig, TokenizerSettings
@@ -41,7 +43,7 @@ MADE_FROM = "made_from.json"  # of a tokenizer
 SHOWN_EVERY = 1_000  # documents
 
 
-def prepare(config: PrepareConfig, out: Path, *, source: Source | None = None) -> ShardMeta:
+def prepare(config: PrepareConfig, out: Path, *, source: Source | None = None, processes: int = 1) -> ShardMeta:
     """Train a tokenizer on data and write its token shards into the folder `out`.
 
     Killed and started again it goes on where it was; a finished folder is left as it is.
@@ -50,6 +52,7 @@ def prepare(config: PrepareConfig, out: Path, *, source: Source | None = None) -
         config: the settings.
         out: the folder.
         source: what to read instead of data.path, such as Source.of_dataset(...).
+        processes: that write shards, each of some of the files.
 
     Raises:
         UserError: for settings or data that cannot be used, or a folder that holds something else.
@@ -60,13 +63,14 @@ def prepare(config: PrepareConfig, out: Path, *, source: Source | None = None) -
     if out.exists() and (not out.is_dir() or any(out.iterdir())) and not (out / "tokenizer").is_dir():
         raise UserError(f"{out}: is not empty and holds no prepared data: choose another --out or empty it")
     _, shards = prepare_data(
-        out, source, inputs=source.fingerprint(), settings=config.tokenizer, vocab_size=config.model.vocab_size
-    )
+        out, source, inputs=source.fingerprint(), settings=config.tokenizer, vocab_size=config.model.vocab_size,
+        processes=processes,
+    )  # fmt: skip
     return shards.meta
 
 
 def prepare_data(
-    folder: Path, source: Source, *, inputs: str, settings: TokenizerSettings, vocab_size: int
+    folder: Path, source: Source, *, inputs: str, settings: TokenizerSettings, vocab_size: int, processes: int = 1
 ) -> tuple[PreTrainedTokenizerFast, Shards]:
     """The tokenizer and shards of a prepared folder; what is there already is used again.
 
@@ -76,6 +80,7 @@ def prepare_data(
         inputs: its fingerprint.
         settings: of the tokenizer.
         vocab_size: most tokens to have.
+        processes: that write shards.
 
     Raises:
         UserError: if what is there was made from something else.
@@ -89,13 +94,21 @@ def prepare_data(
         shards = Shards(folder / "shards")
         shards.check_made_from(json.loads(json.dumps(made_from)))
         return tokenizer, shards
-    counts = RowCounts()
-    read = _listed(source.documents(counts), counts, folder)
-    meta = write_shards(
-        folder / "shards", read, tokenizer, made_from=made_from, counts=counts,
-        share_read=lambda: source.share_read(counts),
-        read_ids=IdReader(str(settings.path), tokenizer) if settings.ids else None,
-    )  # fmt: skip
+    counts, ids_of = RowCounts(), settings.path if settings.ids else None
+    if processes > 1 and len(source.files) > 1:
+        meta = write_in_parts(
+            folder / "shards", source, folder / "tokenizer", made_from=made_from, counts=counts, processes=processes,
+            ids_of=ids_of, before_joining=lambda: report_bad_rows(counts, folder),
+        )  # fmt: skip
+    else:
+        if processes > 1:
+            logger.warning("%s: is one file, which one process reads: several files can be shared out", source)
+        meta = write_shards(
+            folder / "shards", _listed(source.documents(counts), counts, folder), tokenizer, made_from=made_from,
+            counts=counts, share_read=lambda: source.share_read(counts),
+            read_ids=IdReader(ids_of, tokenizer) if ids_of else None,
+        )  # fmt: skip
+    shutil.rmtree(parts_of(folder / "shards"), ignore_errors=True)
     logger.info("%s: %s", source, counts)
     if settings.kind == "items" and meta.num_tokens == 2 * meta.num_documents:  # an item and a separator each
         logger.warning("%s: every row is one item: is tokenizer.separator what stands between items?", source)

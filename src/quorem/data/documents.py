@@ -57,6 +57,10 @@ class RowCounts:
         self.files += 1
         self.share = _whole
 
+    def totals(self) -> dict[str, int]:
+        """The numbers of rows by name: read, used, skipped, bad."""
+        return {name: getattr(self, name) for name in ("read", "used", "skipped", "bad")}
+
     def skip_bad(self, message: str) -> None:
         """Count a row that could not be read."""
         self.read += 1

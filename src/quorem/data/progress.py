@@ -18,17 +18,20 @@ class Progress:
         name: of what is done.
         share_read: 0 to 1, or None where that cannot be known.
         tokens: that were there before.
+        quiet: whether nothing is shown.
     """
 
-    def __init__(self, name: str, share_read: Callable[[], float | None], *, tokens: int = 0) -> None:
-        self.name, self.share_read, self.tokens_before = name, share_read, tokens
+    def __init__(
+        self, name: str, share_read: Callable[[], float | None], *, tokens: int = 0, quiet: bool = False
+    ) -> None:
+        self.name, self.share_read, self.tokens_before, self.quiet = name, share_read, tokens, quiet
         self.began = self.told = time.monotonic()
         self.share_before = share_read()
         known = self.share_before is not None
         self.bar = tqdm(
             total=1.0 if known else None,
             initial=self.share_before or 0.0,
-            disable=None,  # where there is no terminal
+            disable=True if quiet else None,  # None: where there is no terminal
             dynamic_ncols=True,
             bar_format="{percentage:3.0f}%|{bar}| {desc} [{elapsed}<{remaining}]" if known else "{desc} [{elapsed}]",
         )
@@ -48,7 +51,7 @@ class Progress:
         if not self.bar.disable:
             self.bar.set_description_str(line, refresh=False)
             self.bar.update(max(0.0, (share or 0.0) - self.bar.n))
-        elif now - self.told > SECONDS_TO_LOG:
+        elif now - self.told > SECONDS_TO_LOG and not self.quiet:
             self.told = now
             logger.info("%s%s", line, self._left(now, share))
 

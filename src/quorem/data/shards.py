@@ -38,6 +38,13 @@ AHEAD = 2  # groups being encoded while one is written
 SECONDS_TO_LOSE = 10  # of work, at most, if a write is killed
 
 
+class NoTokens(UserError):
+    """Data without a single token."""
+
+    def __init__(self) -> None:
+        super().__init__("no token in any document: there is nothing to train on")
+
+
 @dataclass(frozen=True)
 class ShardMeta:
     """What meta.json holds.
@@ -106,6 +113,7 @@ def write_shards(
     counts: RowCounts | None = None,
     share_read: Callable[[], float | None] = lambda: None,
     read_ids: Callable[[list[Document]], list[list[int]]] | None = None,
+    quiet: bool = False,
 ) -> ShardMeta:
     """Encode documents into `folder`, or go on where a write from the same was killed.
 
@@ -120,9 +128,10 @@ def write_shards(
         counts: the tally of what `documents` reads, to store.
         share_read: how much of the data is read, 0 to 1, for the time left; None where that cannot be known.
         read_ids: for documents that are not texts, from a group of them to their ids; None to encode texts.
+        quiet: whether its progress is shown by somebody else.
 
     Raises:
-        UserError: if no document has a token.
+        UserError: if no document has a token (NoTokens).
     """
     unfinished = folder.with_name(folder.name + ".unfinished")
     vocab_size, separator = len(tokenizer), tokenizer.sep_token_id
@@ -131,7 +140,7 @@ def write_shards(
         read, number, end = _resume(unfinished, dict(made_from), dtype)
         ids, stream = _counted(unfinished / "tokens.bin", dtype, vocab_size), iter(documents)
         done = sum(1 for _ in islice(stream, read))
-        progress, saved = Progress("to shards", share_read, tokens=end), time.monotonic()
+        progress, saved = Progress("to shards", share_read, tokens=end, quiet=quiet), time.monotonic()
         with (unfinished / "tokens.bin").open("ab") as tokens, (unfinished / "ends.bin").open("ab") as ends:
             for size, rows in _encoded(stream, read_ids or partial(_encode, tokenizer)):
                 kept = [row for row in rows if row]
@@ -147,21 +156,26 @@ def write_shards(
                     _save(unfinished, (tokens, ends), made_from=made_from, read=done, documents=number, tokens=end)
         progress.close()
         if not number:
-            raise UserError("no token in any document: there is nothing to train on")
+            raise NoTokens()
     except UserError:
         shutil.rmtree(unfinished, ignore_errors=True)  # the data must change, and then this is of no use
         raise
     ids[separator] = 0
     ids.tofile(unfinished / "counts.bin")
-    rows_read = {} if counts is None else {name: getattr(counts, name) for name in ("read", "used", "skipped", "bad")}
-    meta = ShardMeta(dict(made_from), dtype.name, vocab_size, number, end, rows_read)
+    meta = ShardMeta(dict(made_from), dtype.name, vocab_size, number, end, {} if counts is None else counts.totals())
     (unfinished / "progress.json").unlink(missing_ok=True)
     write_text(unfinished / "meta.json", json.dumps(asdict(meta), indent=2))
     finish_folder(unfinished, folder)
     return meta
 
 
-def merge_shards(folder: Path, parts: Sequence[Path]) -> ShardMeta:
+def merge_shards(
+    folder: Path,
+    parts: Sequence[Path],
+    *,
+    made_from: Mapping[str, Any] | None = None,
+    counts: RowCounts | None = None,
+) -> ShardMeta:
     """One folder of shards from several made with the same tokenizer, as if their data had been read one after another.
 
     Files are copied piece by piece: no part is held in memory.
@@ -169,6 +183,8 @@ def merge_shards(folder: Path, parts: Sequence[Path]) -> ShardMeta:
     Args:
         folder: where; what stands there is replaced when the new one is whole.
         parts: folders of shards, in order; at least one.
+        made_from: what to store; None for what each part was made from.
+        counts: the tally of all rows; None for the sums of what the parts store.
 
     Raises:
         UserError: if one is not readable, or is of another tokenizer.
@@ -195,7 +211,9 @@ def merge_shards(folder: Path, parts: Sequence[Path]) -> ShardMeta:
             made_from={
                 "tokenizer": first.made_from.get("tokenizer"),
                 "merged": [shards.meta.made_from for shards in opened],
-            },
+            }
+            if made_from is None
+            else dict(made_from),
             dtype=first.dtype,
             vocab_size=first.vocab_size,
             num_documents=sum(shards.meta.num_documents for shards in opened),
@@ -203,7 +221,9 @@ def merge_shards(folder: Path, parts: Sequence[Path]) -> ShardMeta:
             rows={
                 key: sum(shards.meta.rows.get(key, 0) for shards in opened)
                 for key in dict.fromkeys(key for shards in opened for key in shards.meta.rows)
-            },
+            }
+            if counts is None
+            else counts.totals(),
         )
         write_text(new / "meta.json", json.dumps(asdict(meta), indent=2))
     return meta
