@@ -31,7 +31,7 @@ from quorem.pretrain import prepare
 from quorem.recipes import resolve
 from quorem.runs import Run
 from quorem.settings import PretrainConfig
-from quorem.tasks.pretraining import PretrainProgram, build_pretraining_optimizer
+from quorem.tasks.pretraining import MicroBatch, PretrainProgram, build_pretraining_optimizer
 from quorem.tokenization import load_tokenizer
 from quorem.train import autocast_dtype, fit
 
@@ -49,7 +49,7 @@ def evaluate(program: PretrainProgram, shards: Shards, *, max_rows: int) -> dict
         for start in range(0, min(max_rows, len(rows) - 1), 32):
             ids, mask = rows.batch(torch.arange(start, min(start + 32, len(rows) - 1)).numpy())
             masked = mask_tokens(ids, mask, special=program.special, mask_id=program.mask_id, rate=0.15, rng=rng)
-            program.loss(program.module, (masked, masked.num_chosen, masked.num_tokens), device)
+            program.loss(program.module, MicroBatch(masked, masked.num_chosen, masked.num_tokens, 1.0), device)
     record = program.record()
     record.pop("tokens")
     return record

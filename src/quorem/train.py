@@ -12,7 +12,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
@@ -26,6 +26,7 @@ from tqdm import tqdm
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from quorem import processes
+from quorem.data.ahead import ahead
 from quorem.data.batches import DROPOUT, step_seed
 from quorem.errors import UserError, check_choice
 from quorem.interrupt import Interrupts, Stopped
@@ -49,7 +50,7 @@ class Program(Protocol):
         """What is trained."""
 
     def micro_batches(self, step: int, *, rank: int, num_processes: int) -> Iterator[Any]:
-        """This process's share of a step, in pieces that fit in memory."""
+        """This process's share of a step, in pieces that fit in memory; called in another thread, a step ahead."""
 
     def loss(self, module: nn.Module, micro_batch: Any, device: torch.device) -> Tensor:
         """A micro-batch's part of the step's loss: the parts of all processes add up to it."""
@@ -149,13 +150,18 @@ def fit(
     progress = tqdm(total=total_steps, initial=start, unit="step", disable=silent, dynamic_ncols=True)
     clock = time.perf_counter()
     module.train()
-    with Interrupts() as interrupts, _tracked(accelerator, run):
-        for step in range(start, total_steps):
+
+    def share(step: int) -> list[Any]:
+        return list(program.micro_batches(step, rank=rank, num_processes=num_processes))
+
+    steps = ahead(share, range(start, total_steps))
+    with Interrupts() as interrupts, _tracked(accelerator, run), closing(steps):
+        for step, micro_batches in steps:
             torch.manual_seed(step_seed(settings.seed, DROPOUT, step, *([rank] if rank else [])))
             scale = learning_rate_scale(step, total_steps=total_steps, warmup_steps=warmup, schedule=schedule)
             for group in optimizer.param_groups:
                 group["lr"] = group["base_lr"] * scale
-            for micro_batch in program.micro_batches(step, rank=rank, num_processes=num_processes):
+            for micro_batch in micro_batches:
                 with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
                     loss = program.loss(module, micro_batch, device)
                 accelerator.backward(loss)

@@ -1,7 +1,7 @@
 """Pre-training's steps: both networks, their batches, their loss and their metrics."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,15 @@ from quorem.presets import NEVER_TARGETS, network_configs
 from quorem.recipes import RECIPES
 from quorem.settings import PretrainConfig
 from quorem.tokenization import continuing, fingerprint
+
+
+class MicroBatch(NamedTuple):
+    """Some rows of a step, with what the whole step has chosen and real, and the temperature of its samples."""
+
+    masked: Masked
+    num_chosen: int
+    num_tokens: int
+    temperature: float
 
 
 class PretrainProgram:
@@ -67,14 +76,13 @@ class PretrainProgram:
         self.module = build_electra(config, counts, order, attributes, generator=generator)
         if config.model.init_from is not None:
             initialise(self.module, load_networks(config.model.init_from, tokenizer))
-        self.temperature = config.objective.temperature  # of the step at hand
         self.detected = BinaryMetrics()
         self.last: dict[str, Any] = {}
         self._sums = torch.zeros(2, dtype=torch.float64)  # of both losses, on the model's device
         self._chosen = self._tokens = 0
         self._outcome: Outcome | None = None
 
-    def micro_batches(self, step: int, *, rank: int, num_processes: int) -> Iterator[tuple[Masked, int, int]]:
+    def micro_batches(self, step: int, *, rank: int, num_processes: int) -> Iterator[MicroBatch]:
         """The step's rows, masked as one batch and then cut: neither cut changes a mask or a sample."""
         train, objective = self.config.train, self.config.objective
         input_ids, attention_mask = self.rows.batch(self.order.indices(step))
@@ -91,13 +99,13 @@ class PretrainProgram:
         num_chosen, num_tokens, num_rows = masked.num_chosen, masked.num_tokens, len(input_ids)
         first, end = (num_rows * i // num_processes for i in (rank, rank + 1))
         size = train.micro_batch_size or num_rows
-        self.temperature = self._between(objective.temperature, objective.temperature_end, step)
+        temperature = self._between(objective.temperature, objective.temperature_end, step)
         for start in range(first, end, size):
-            yield masked.rows(start, min(start + size, end)), num_chosen, num_tokens
+            yield MicroBatch(masked.rows(start, min(start + size, end)), num_chosen, num_tokens, temperature)
 
-    def loss(self, module: nn.Module, micro_batch: tuple[Masked, int, int], device: torch.device) -> Tensor:
+    def loss(self, module: nn.Module, micro_batch: MicroBatch, device: torch.device) -> Tensor:
         """The micro-batch's share of mlm + rtd_weight * rtd."""
-        masked, num_chosen, num_tokens = micro_batch
+        masked, num_chosen, num_tokens, temperature = micro_batch
         positions = masked.chosen.flatten().nonzero().squeeze(-1)
         mask = None if masked.attention_mask is None else masked.attention_mask.to(device)
         outcome: Outcome = module(
@@ -106,7 +114,7 @@ class PretrainProgram:
             masked.masked_ids.to(device),
             positions.to(device),
             masked.uniforms.flatten()[positions].to(device),
-            self.temperature,
+            temperature,
         )
         self.detected.update(outcome.scores, outcome.is_replaced, outcome.real)
         sums = torch.stack([outcome.mlm_sum.detach(), outcome.rtd_sum.detach()]).double()
