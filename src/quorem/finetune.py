@@ -107,6 +107,8 @@ def finetune(config: FinetuneConfig, out: Path, *, source: Source | None = None)
         UserError: for settings, data or folders that cannot be used.
     """
     config = resolve(config)
+    if config.train.shard_layers:
+        raise UserError("train.shard_layers=true: is for pre-training; fine-tuning keeps all weights: leave it out")
     encoder = model_folder(config.pretrained)
     tokenizer = load_tokenizer(encoder)
     # Before the folder is made: settings and data that cannot be used leave nothing behind.

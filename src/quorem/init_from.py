@@ -19,7 +19,7 @@ from quorem.embeddings.disentangled import DisentangledEmbedding
 from quorem.errors import UserError
 from quorem.modeling import QuoremForMaskedLM, QuoremForPreTraining
 from quorem.objective import Electra
-from quorem.optim import parameter_names
+from quorem.optim import load_moments, parameter_names
 from quorem.prepare import is_prepared
 from quorem.presets import PRESETS
 from quorem.runs import read_settings, read_state
@@ -180,7 +180,7 @@ def take_over_optimizer(optimizer: torch.optim.Optimizer, module: nn.Module, fol
             f"model.init_optimizer=kept: {folder} has kept no state: begin it with train.keep_state=true, or leave "
             "init_optimizer out"
         )
-    saved, fresh = state["optimizer"]["state"], optimizer.state_dict()["param_groups"]
+    saved = state["optimizer"]["state"]
     there, here = state["parameters"], parameter_names(module, optimizer)
     shapes = {name: parameter.shape for name, parameter in module.named_parameters()}
     other = [name for name in there if name not in here]
@@ -191,8 +191,7 @@ def take_over_optimizer(optimizer: torch.optim.Optimizer, module: nn.Module, fol
             f"model.init_optimizer=kept: the optimizer of {folder} is for other parameters"
             f"{f' ({other[0]})' if other else ''}: give the settings of that run, or leave init_optimizer out"
         )
-    moments = {here.index(name): saved[number] for number, name in enumerate(there) if number in saved}
-    optimizer.load_state_dict({"state": moments, "param_groups": fresh})
+    load_moments(optimizer, module, saved=saved, names=there)
 
 
 def _described(configs: Mapping[str, dict[str, Any]], folder: str | Path) -> ModelSettings:

@@ -7,8 +7,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from quorem.errors import UserError, did_you_mean
+from quorem.sharding import like
 
 SCHEDULES = ("google", "linear", "cosine", "constant")
 OPTIMIZERS = ("google", "adamw")
@@ -167,12 +169,13 @@ def parameter_groups(
     names_of: dict[nn.Parameter, list[str]] = {}
     for name, parameter in named_parameters:
         names_of.setdefault(parameter, []).append(name)
-    groups: dict[tuple[float, float], dict[str, Any]] = {}
+    groups: dict[tuple[float, float, bool], dict[str, Any]] = {}
     for parameter, names in names_of.items():
         base_lr = lr(names[0]) if callable(lr) else lr
         decay = weight_decay if all(_is_decayed(name, parameter, decay_embeddings) for name in names) else 0.0
         empty = {"params": [], "lr": base_lr, "base_lr": base_lr, "weight_decay": decay}
-        groups.setdefault((base_lr, decay), empty)["params"].append(parameter)
+        cut = isinstance(parameter, DTensor)  # (quorem.sharding): a kernel takes the one kind or the other
+        groups.setdefault((base_lr, decay, cut), empty)["params"].append(parameter)
     return list(groups.values())
 
 
@@ -180,6 +183,29 @@ def parameter_names(module: nn.Module, optimizer: torch.optim.Optimizer) -> list
     """Names of an optimizer's parameters in the order in which its state numbers them."""
     names = {parameter: name for name, parameter in module.named_parameters()}
     return [names[parameter] for group in optimizer.param_groups for parameter in group["params"]]
+
+
+def load_moments(
+    optimizer: torch.optim.Optimizer, module: nn.Module, *, saved: dict[int, dict[str, Tensor]], names: list[str]
+) -> None:
+    """Give an optimizer the state of another one over the same parameters; its groups and rates stay as they are.
+
+    Args:
+        optimizer: over the module's parameters, which may be cut (quorem.sharding).
+        module: they are its.
+        saved: of whole parameters, as in the other's state_dict.
+        names: of the other's parameters, as `parameter_names` gives them.
+    """
+    here, parameters = parameter_names(module, optimizer), dict(module.named_parameters())
+    moments = {
+        here.index(name): {
+            key: like(parameters[name], value) if value.shape == parameters[name].shape else value
+            for key, value in saved[number].items()
+        }
+        for number, name in enumerate(names)
+        if number in saved
+    }
+    optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
 def build_optimizer(

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from quorem import processes
+from quorem import processes, sharding
 from quorem.attributes import read_attributes, store_attributes, stored_attributes
 from quorem.config import leaves, to_mapping
 from quorem.data.shards import Shards
@@ -137,6 +137,8 @@ def _built(
         arranged = arrange(config, run, tokenizer, shards)
     needed, activations = check_memory(config, len(tokenizer))
     program = PretrainProgram(config, tokenizer, shards, *arranged)
+    if config.train.shard_layers or sharding.asked_by_launcher():
+        sharding.shard(program.module)
     optimizer = build_pretraining_optimizer(program.module, config)
     if config.model.init_optimizer == "kept":
         take_over_optimizer(optimizer, program.module, str(config.model.init_from))

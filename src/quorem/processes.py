@@ -11,6 +11,7 @@ import torch
 from accelerate import PartialState
 from torch import Tensor, distributed, nn
 from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
+from torch.distributed.tensor import DTensor
 
 
 def state() -> PartialState:
@@ -57,10 +58,18 @@ def total(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return found
 
 
+def most(number: int) -> int:
+    """The largest of the processes' numbers."""
+    found = torch.tensor(number, device=state().device)
+    if count() > 1:
+        distributed.all_reduce(found, distributed.ReduceOp.MAX)
+    return int(found)
+
+
 def add_gradients(parameters: Iterable[nn.Parameter], flags: Sequence[bool]) -> list[bool]:
     """Replace the gradients of each process by their sum over all, and say which flags any process has set.
 
-    A gradient that no process has stays None.
+    A gradient that no process has stays None. One that is cut (quorem.sharding) is a mean already.
 
     Args:
         parameters: the same ones in every process.
@@ -68,7 +77,13 @@ def add_gradients(parameters: Iterable[nn.Parameter], flags: Sequence[bool]) -> 
     """
     if count() == 1:
         return list(flags)
-    every = [parameter for parameter in parameters if parameter.requires_grad]
+    every = []
+    for parameter in parameters:
+        if isinstance(parameter, DTensor):
+            if parameter.grad is not None:
+                parameter.grad.mul_(count())
+        elif parameter.requires_grad:
+            every.append(parameter)
     there = torch.tensor([*(p.grad is not None for p in every), *flags], dtype=torch.int32, device=state().device)
     distributed.all_reduce(there, distributed.ReduceOp.MAX)
     anywhere = [bool(value) for value in there.tolist()]

@@ -232,6 +232,9 @@ class TrainSettings:
         False,
         "compile the layers first (torch.compile): pays where there is no dropout; on a CPU it needs a C++ compiler",
     )
+    shard_layers: bool = option(
+        False, "pre-training by several processes: each keeps a part of the layers' weights and optimizer state (FSDP)"
+    )
     learning_rate: float | None = option(None, "peak learning rate; the recipe's and preset's if not given")
     generator_learning_rate: float | None = option(
         None, "peak rate of the generator's own weights; as above if not given"

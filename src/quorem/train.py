@@ -20,17 +20,18 @@ from typing import Any, Protocol
 import torch
 from accelerate import Accelerator
 from accelerate.tracking import get_available_trackers
+from accelerate.utils import patch_environment
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from tqdm import tqdm
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from quorem import processes
+from quorem import processes, sharding
 from quorem.data.ahead import ahead
 from quorem.data.batches import DROPOUT, step_seed
 from quorem.errors import UserError, check_choice
 from quorem.interrupt import Interrupts, Stopped
-from quorem.optim import learning_rate_scale, parameter_names
+from quorem.optim import learning_rate_scale, load_moments, parameter_names
 from quorem.runs import Run
 from quorem.settings import TrainSettings
 
@@ -139,9 +140,11 @@ def fit(
         UserError: if SKIPS_IN_A_ROW steps in a row had to be skipped.
         Stopped: if a signal asked for it.
     """
-    accelerator = Accelerator(cpu=not torch.cuda.is_available(), log_with=settings.tracker, project_dir=run.folder)
+    with patch_environment(ACCELERATE_USE_FSDP="false"):  # layers are shared out already, where that is asked for
+        accelerator = Accelerator(cpu=not torch.cuda.is_available(), log_with=settings.tracker, project_dir=run.folder)
     device, dtype = accelerator.device, autocast_dtype(settings.precision, accelerator.device)
     module, num_processes, rank = program.module.to(device), processes.count(), processes.rank()
+    cut = sharding.is_sharded(module)
     _set_up_layers(module, settings)
     warmup = round(settings.warmup * total_steps if settings.warmup < 1 else settings.warmup)
     window = _Window(torch.zeros((), device=device))
@@ -151,25 +154,35 @@ def fit(
     clock = time.perf_counter()
     module.train()
 
-    def share(step: int) -> list[Any]:
-        return list(program.micro_batches(step, rank=rank, num_processes=num_processes))
+    def share(step: int) -> tuple[list[Any], Any]:
+        own = list(program.micro_batches(step, rank=rank, num_processes=num_processes))
+        others = program.micro_batches(step, rank=num_processes - 1, num_processes=num_processes)  # never empty
+        return own, own[0] if own else next(iter(others))
 
     steps = ahead(share, range(start, total_steps))
     with Interrupts() as interrupts, _tracked(accelerator, run), closing(steps):
-        for step, micro_batches in steps:
+        for step, (micro_batches, any_of_them) in steps:
             torch.manual_seed(step_seed(settings.seed, DROPOUT, step, *([rank] if rank else [])))
             scale = learning_rate_scale(step, total_steps=total_steps, warmup_steps=warmup, schedule=schedule)
             for group in optimizer.param_groups:
                 group["lr"] = group["base_lr"] * scale
+            idle = processes.most(len(micro_batches)) - len(micro_batches) if cut else 0
             for micro_batch in micro_batches:
                 with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
                     loss = program.loss(module, micro_batch, device)
                 accelerator.backward(loss)
                 window.loss += loss.detach()
+            for _ in range(idle):  # all take part whenever a layer is made whole
+                with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
+                    loss = _idle_loss(program, module, any_of_them, device)
+                accelerator.backward(loss)
             asked, spoilt = processes.add_gradients(
                 module.parameters(), [interrupts.asked, not torch.isfinite(window.loss)]
             )
-            norm = accelerator.clip_grad_norm_(module.parameters(), settings.clip_norm)
+            if cut:
+                norm = sharding.clip(module.parameters(), settings.clip_norm)
+            else:
+                norm = accelerator.clip_grad_norm_(module.parameters(), settings.clip_norm)
             done = step + 1
             if torch.isfinite(norm) and not spoilt:
                 optimizer.step()
@@ -197,8 +210,8 @@ def fit(
             last = done == total_steps
             if settings.keep_state if last else asked or done % settings.checkpoint_every == 0:
                 saved = {
-                    "model": module.state_dict(),
-                    "optimizer": optimizer.state_dict(),
+                    "model": sharding.whole(module.state_dict()),
+                    "optimizer": sharding.whole(optimizer.state_dict()),
                     "parameters": parameter_names(module, optimizer),
                     "window": window.state_dict(paused - clock),
                     "program": processes.total(program.state_dict()),
@@ -210,6 +223,8 @@ def fit(
                 raise Stopped(f"{run.folder}: stopped after step {done:,} of {total_steps:,}, with a checkpoint")
             clock += time.perf_counter() - paused  # evaluations and checkpoints are not counted in tokens a second
     progress.close()
+    if cut:
+        sharding.join(module)
     processes.wait()
 
 
@@ -236,6 +251,14 @@ def _set_up_layers(module: nn.Module, settings: TrainSettings) -> None:
             layer._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False)
         if settings.compile:
             layer.compile()
+
+
+def _idle_loss(program: Program, module: nn.Module, micro_batch: Any, device: torch.device) -> Tensor:
+    """Nothing, by way of all layers: for a process that has fewer micro-batches than another."""
+    seen = {name: value.clone() for name, value in program.state_dict().items()}
+    loss = 0.0 * program.loss(module, micro_batch, device)
+    program.load_state_dict(seen)
+    return loss
 
 
 @contextmanager
@@ -324,8 +347,8 @@ def _resume(
     if saved is None:
         run.forget_after(0)
         return 0
-    module.load_state_dict(saved["model"])
-    optimizer.load_state_dict(saved["optimizer"])
+    sharding.load(module, saved["model"])
+    load_moments(optimizer, module, saved=saved["optimizer"]["state"], names=saved["parameters"])
     window.load_state_dict(saved["window"])
     if processes.rank() == 0:  # what the others saw is in it
         program.load_state_dict(saved["program"])

@@ -74,6 +74,7 @@ BAD_PRETRAINING = [
     ("train.seed=-1", "train.seed=-1"),
 ]
 BAD_FINE_TUNING = [
+    ("train.shard_layers=true", "fine-tuning keeps all weights"),
     ("classifier.recipe=papr", "Did you mean paper?"),
     ("classifier.head=x", "classifier.head=x"),
     ("classifier.pooling=x", "classifier.pooling=x"),

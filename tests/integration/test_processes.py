@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -70,31 +71,59 @@ def test_two_processes_take_the_steps_of_one(tmp_path, reviews, settings):
     assert_close(tmp_path / "two", tmp_path / "one")
 
 
-def test_accelerate_launches_two_processes_that_do_the_same(tmp_path, reviews):
-    for launcher, name in ((("-m", "quorem"), "one"), (ACCELERATE, "two")):
+@pytest.mark.parametrize(
+    "settings",
+    [
+        (),
+        ("train.batch_size=1", "objective.recipe=google"),
+        ("train.micro_batch_size=2", "train.gradient_checkpointing=true"),
+    ],
+)
+def test_layers_that_are_shared_out_take_the_same_steps(tmp_path, reviews, settings):
+    done = run("-m", "quorem", *words(reviews, tmp_path / "one", *settings))
+    assert done.returncode == 0, done.stderr
+    both = run(*TWO, *words(reviews, tmp_path / "two", *settings, "train.shard_layers=true"))
+    assert both.returncode == 0, both.stderr
+    assert both.stdout == done.stdout
+    assert_close(tmp_path / "two", tmp_path / "one")
+    parts = re.search(r"keeps ([\d,]+) of ([\d,]+) parameters", both.stderr)
+    mine, all_of_them = (int(number.replace(",", "")) for number in parts.groups())
+    assert 0.5 < mine / all_of_them < 0.65  # what is not a layer's is everywhere
+
+
+@pytest.mark.parametrize("kind", ["--multi_gpu", "--use_fsdp"])
+def test_accelerate_launches_two_processes_that_do_the_same(tmp_path, reviews, kind):
+    launchers = {"one": ("-m", "quorem"), "two": [kind if word == "--multi_gpu" else word for word in ACCELERATE]}
+    for name, launcher in launchers.items():
         done = run(*launcher, *words(reviews, tmp_path / name))
         assert done.returncode == 0, done.stderr
+    assert ("this process keeps" in done.stderr) == (kind == "--use_fsdp")
     assert_close(tmp_path / "two", tmp_path / "one")
     found = [load_file(tmp_path / name / "generator" / "model.safetensors") for name in ("one", "two")]
     assert any((found[1][key] != value).any() for key, value in found[0].items())  # rounding: there were two
 
 
-def test_a_process_that_dies_ends_the_run_and_one_alone_goes_on(tmp_path, reviews):
+@pytest.mark.parametrize(
+    ("settings", "launcher"),
+    [((), ()), (("train.shard_layers=true",), ()), (("train.shard_layers=true",), TWO)],
+    ids=["one", "one, whole layers", "two"],
+)
+def test_a_process_that_dies_ends_the_run_and_others_go_on(tmp_path, reviews, settings, launcher):
     assert run("-m", "quorem", *words(reviews, tmp_path / "one")).returncode == 0
-    launcher = subprocess.Popen(
-        [sys.executable, *TWO, *words(reviews, tmp_path / "two")],
+    begun = subprocess.Popen(
+        [sys.executable, *TWO, *words(reviews, tmp_path / "two", *settings)],
         env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     while not list((tmp_path / "two").glob("state/step-000004*")):
         time.sleep(0.01)
-        assert launcher.poll() is None
-    children = Path(f"/proc/{launcher.pid}/task/{launcher.pid}/children").read_text().split()
+        assert begun.poll() is None
+    children = Path(f"/proc/{begun.pid}/task/{begun.pid}/children").read_text().split()
     os.kill(int(children[-1]), signal.SIGKILL)
-    _, told = launcher.communicate()
-    assert launcher.returncode != 0
+    _, told = begun.communicate()
+    assert begun.returncode != 0
     assert "Signal 9 (SIGKILL)" in told
     assert not (tmp_path / "two" / "result.json").exists()
-    again = run("-m", "quorem", *words(reviews, tmp_path / "two"))
+    again = run(*(launcher or ("-m", "quorem")), *words(reviews, tmp_path / "two", *(settings if launcher else ())))
     assert again.returncode == 0
     assert "resumed after step" in again.stderr
     assert_close(tmp_path / "two", tmp_path / "one")
