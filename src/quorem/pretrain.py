@@ -1,5 +1,6 @@
 """Pre-training, from a data file to a run folder."""
 
+import copy
 import logging
 from dataclasses import replace
 from itertools import pairwise
@@ -9,7 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedTokenizerFast
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from quorem import processes, sharding
 from quorem.attributes import read_attributes, store_attributes, stored_attributes
@@ -20,6 +21,7 @@ from quorem.describe import described
 from quorem.errors import UserError
 from quorem.init_from import places, settled, take_over_optimizer
 from quorem.interrupt import Stopped
+from quorem.objective import Electra
 from quorem.order import check_order, frequency_order, store_order, stored_order, token_order
 from quorem.prepare import facts_of, is_prepared, load_prepared, prepare_data
 from quorem.presets import network_configs
@@ -27,6 +29,7 @@ from quorem.recipes import resolve
 from quorem.rehearsal import Rehearsal, check_memory, rehearse
 from quorem.runs import Run, fingerprint_files
 from quorem.settings import PretrainConfig
+from quorem.tasks.held_out import HeldOut
 from quorem.tasks.pretraining import PretrainProgram, build_pretraining_optimizer
 from quorem.tokenization import fingerprint, save_tokenizer
 from quorem.train import fit, hardware
@@ -169,6 +172,7 @@ def _pretrain(config: PretrainConfig, run: Run, source: Source | None) -> dict[s
         logger.info("%s: this run is finished; nothing to do", run.folder)
         return run.result
     program, optimizer, tokenizer, sizes = _built(config, run, source, inputs)
+    judge = HeldOut(program, config, run) if program.held_out else None
     fit(
         program,
         optimizer,
@@ -176,24 +180,21 @@ def _pretrain(config: PretrainConfig, run: Run, source: Source | None) -> dict[s
         total_steps=program.total_steps,
         schedule=str(config.train.schedule),
         run=run,
+        after_step=judge.after_step if judge else None,
+        state=judge.state if judge else None,
+        restore=judge.restore if judge else None,
     )
-    program.module.merge_embeddings()
-    ids_from = fingerprint(tokenizer)
-    for name in ("discriminator", "generator"):
-        model: Any = getattr(program.module, name)
-        if not sizes[name]:  # a distribution
-            continue
-        tokenizer.model_max_length = model.config.max_position_embeddings
-        model.config.tokenizer_fingerprint = ids_from
-
-        def save(folder: Path, model: Any = model) -> None:
-            model.save_pretrained(folder)
-            save_tokenizer(tokenizer, folder)
-
-        run.save_model(name, save)
-    records = run.records()
+    if judge and judge.best_step != program.total_steps and (best := run.load_best(judge.best_step)):
+        module = copy.deepcopy(program.module)
+        module.load_state_dict(best["model"])
+        _save_networks(module, run, tokenizer, "best/")
+        logger.info("%s: step %s was best on held-out rows: best/ has its networks", run.folder, f"{judge.best_step:,}")
+    _save_networks(program.module, run, tokenizer)
+    records = [record for record in run.records() if "held_out" not in record]
     last = program.last or {key: value for key, value in records[-1].items() if key not in OF_THE_LOOP}
     result = {**last, "parameters": sizes, "vocab_size": len(tokenizer), "verdict": verdict(records)}
+    if judge:
+        result |= {"held_out": judge.last, "best_step": judge.best_step}
     if (share := records[-1].get("share_replaced", 1)) < FEW_REPLACED:
         logger.warning(
             "only %.1f %% of tokens were replaced at the end, so the discriminator had little to learn from: a smaller "
@@ -209,13 +210,30 @@ def _pretrain(config: PretrainConfig, run: Run, source: Source | None) -> dict[s
     return result
 
 
+def _save_networks(module: Electra, run: Run, tokenizer: PreTrainedTokenizerFast, place: str = "") -> None:
+    """Write both networks, as far as they are networks, into folders of the run; the module is of no use afterwards."""
+    module.merge_embeddings()
+    for name in ("discriminator", "generator"):
+        model: Any = getattr(module, name)
+        if not isinstance(model, PreTrainedModel):  # a distribution
+            continue
+        tokenizer.model_max_length = model.config.max_position_embeddings
+        model.config.tokenizer_fingerprint = fingerprint(tokenizer)
+
+        def save(folder: Path, model: PreTrainedModel = model) -> None:
+            model.save_pretrained(folder)
+            save_tokenizer(tokenizer, folder)
+
+        run.save_model(place + name, save)
+
+
 def check_nothing_is_left_to_prepare(config: PretrainConfig) -> None:
     """Refuse settings that prepared data has no use for: they would be passed over in silence.
 
     Raises:
         UserError: naming the first.
     """
-    used = ("data.path", "data.max_length", "data.rows")
+    used = ("data.path", "data.max_length", "data.rows", "data.held_out")
     default = {name: value for name, value, _ in leaves(PretrainConfig())}
     for name, value, _ in leaves(config):
         if name.startswith(("data.", "tokenizer.")) and name not in used and value != default[name]:

@@ -35,10 +35,11 @@ class Chart:
 
 
 CHARTS = (
-    Chart("Generator's loss", {"mlm_loss": "mlm", "unigram_entropy": "unigram"}, "nats", ("unigram_entropy",)),
-    Chart("Discriminator's loss", {"rtd_loss": "rtd", "base_rate_entropy": "base rate"}, "nats",
-          ("base_rate_entropy",)),
-    Chart("Discriminator's AUC", {"rtd_auc": "AUC"}),
+    Chart("Generator's loss", {"mlm_loss": "mlm", "unigram_entropy": "unigram", "held_out.mlm_loss": "held out"},
+          "nats", ("unigram_entropy",)),
+    Chart("Discriminator's loss", {"rtd_loss": "rtd", "base_rate_entropy": "base rate", "held_out.rtd_loss": "held out"},
+          "nats", ("base_rate_entropy",)),
+    Chart("Discriminator's AUC", {"rtd_auc": "AUC", "held_out.rtd_auc": "held out"}),
     Chart("Accuracies and share replaced", {
         "rtd_accuracy": "discriminator", "mlm_accuracy": "generator", "share_replaced": "tokens replaced",
     }),

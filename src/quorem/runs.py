@@ -157,8 +157,8 @@ class Run:
             with whole_folder(self.folder / name) as partial:
                 save(partial)
 
-    def save_state(self, step: int, state: Mapping[str, Any], *, keep: int) -> None:
-        """Write a checkpoint to resume from after `step` steps; keep the last `keep`."""
+    def save_state(self, step: int, state: Mapping[str, Any], *, keep: int, best: int | None = None) -> None:
+        """Write a checkpoint to resume from after `step` steps; keep the last `keep`, and that of step `best`."""
         if not self.writes:
             return
         with (
@@ -169,11 +169,16 @@ class Run:
             file.flush()
             write_text(partial / CHECKSUM, fingerprint_files(partial / "state.pt"))
         for old in _states(self.folder)[:-keep]:
-            shutil.rmtree(old)
+            if old != self.folder / "state" / f"step-{best or 0:06d}":
+                shutil.rmtree(old)
 
     def load_state(self) -> dict[str, Any] | None:
         """As `read_state`, of this run."""
         return read_state(self.folder)
+
+    def load_best(self, step: int) -> dict[str, Any] | None:
+        """The checkpoint of one step; None if it is not there, or damaged."""
+        return _read(self.folder / "state" / f"step-{step:06d}", otherwise="it is not used")
 
     def _check_same(self, there: Any, config: Mapping[str, Any]) -> None:
         old, new = dict(_flat(there or {})), dict(_flat(config))
@@ -215,15 +220,22 @@ def read_state(folder: Path) -> dict[str, Any] | None:
     """
     states = _states(folder)
     for path in reversed(states):
-        try:
-            if (path / CHECKSUM).read_text(encoding="utf-8") != fingerprint_files(path / "state.pt"):
-                raise ValueError(f"its bytes are not those of {CHECKSUM}")
-            return torch.load(path / "state.pt", map_location="cpu", weights_only=True)
-        except Exception as error:  # a damaged file can fail in any way
-            logger.warning("%s: damaged, the one before is used (%s)", path, " ".join(str(error).split())[:200])
+        if (found := _read(path, otherwise="the one before is used")) is not None:
+            return found
     if states:
         raise UserError(f"{folder / 'state'}: every checkpoint is damaged: delete the folder to start again")
     return None
+
+
+def _read(path: Path, *, otherwise: str) -> dict[str, Any] | None:
+    try:
+        if (path / CHECKSUM).read_text(encoding="utf-8") != fingerprint_files(path / "state.pt"):
+            raise ValueError(f"its bytes are not those of {CHECKSUM}")
+        found: dict[str, Any] = torch.load(path / "state.pt", map_location="cpu", weights_only=True)
+        return found
+    except Exception as error:  # a damaged file can fail in any way
+        logger.warning("%s: damaged, %s (%s)", path, otherwise, " ".join(str(error).split())[:200])
+        return None
 
 
 def _states(folder: Path) -> list[Path]:

@@ -167,6 +167,10 @@ class DataSettings(TextDataSettings):
         "packed (documents end to end, no padding), isolated (whole documents side by side that do not see each other) "
         "or documents (a row each; a batch has batch_size rows of max_length tokens, or as many shorter ones)",
     )
+    held_out: float = option(
+        0.0,
+        "share of rows not to learn from: both networks are judged on them at every checkpoint, and the best is kept",
+    )
 
 
 @dataclass(frozen=True)

@@ -133,7 +133,7 @@ def fit(
         schedule: of the learning rate, see `quorem.optim.learning_rate_scale`.
         run: where metrics and checkpoints go.
         after_step: called with the number of steps done, after each; for evaluation.
-        state: more to keep in a checkpoint.
+        state: more to keep in a checkpoint; if it has `best_step`, the checkpoint of that step is kept too.
         restore: called with what `state` gave when the run is resumed.
 
     Raises:
@@ -217,7 +217,8 @@ def fit(
                     "program": processes.total(program.state_dict()),
                     "extra": state() if state else {},
                 }
-                run.save_state(done, saved, keep=1 if last else settings.keep_checkpoints)
+                keep = 1 if last else settings.keep_checkpoints
+                run.save_state(done, saved, keep=keep, best=saved["extra"].get("best_step"))
             if asked and not last:
                 progress.close()
                 raise Stopped(f"{run.folder}: stopped after step {done:,} of {total_steps:,}, with a checkpoint")

@@ -11,8 +11,9 @@ token is real and sees every other: bool (batch, time), real tokens, or bool (ba
 import numpy as np
 from torch import Tensor
 
-from quorem.data.batches import EpochOrder, VariedOrder, collate
+from quorem.data.batches import HELD_OUT, EpochOrder, VariedOrder, collate, step_seed
 from quorem.data.shards import Shards
+from quorem.errors import UserError
 
 LENGTH_MULTIPLE = 4  # of padded batches: the CPU's matrix library keeps memory for every shape it meets
 
@@ -36,9 +37,9 @@ class PackedRows:
     def __len__(self) -> int:
         return -(-len(self.tokens) // self.width)
 
-    def order(self, *, batch_size: int, seed: int) -> EpochOrder:
-        """Batches of `batch_size` rows."""
-        return EpochOrder(len(self), batch_size=batch_size, seed=seed)
+    def order(self, *, batch_size: int, seed: int, among: np.ndarray | None = None) -> EpochOrder:
+        """Batches of `batch_size` rows: of all, or of those `among`."""
+        return EpochOrder(len(self) if among is None else len(among), batch_size=batch_size, seed=seed)
 
     def batch(self, indices: np.ndarray) -> tuple[Tensor, Tensor | None]:
         """input_ids int64 (batch, time), and attention_mask bool (batch, time) or None if nothing is padding."""
@@ -69,9 +70,10 @@ class DocumentRows:
     def __len__(self) -> int:
         return len(self.starts)
 
-    def order(self, *, batch_size: int, seed: int) -> EpochOrder:
-        """Batches of at most batch_size * max_length tokens, padding included."""
-        return VariedOrder(self.lengths + 1, budget=batch_size * self.max_length, multiple=self.multiple, seed=seed)
+    def order(self, *, batch_size: int, seed: int, among: np.ndarray | None = None) -> EpochOrder:
+        """Batches of at most batch_size * max_length tokens, padding included: of all rows, or of those `among`."""
+        lengths = (self.lengths if among is None else self.lengths[among]) + 1
+        return VariedOrder(lengths, budget=batch_size * self.max_length, multiple=self.multiple, seed=seed)
 
     def batch(self, indices: np.ndarray) -> tuple[Tensor, Tensor | None]:
         """input_ids int64 (batch, time), and attention_mask bool (batch, time) or None if nothing is padding."""
@@ -99,9 +101,9 @@ class IsolatedRows(DocumentRows):
     def __len__(self) -> int:
         return len(self.first) - 1
 
-    def order(self, *, batch_size: int, seed: int) -> EpochOrder:
-        """Batches of `batch_size` rows."""
-        return EpochOrder(len(self), batch_size=batch_size, seed=seed)
+    def order(self, *, batch_size: int, seed: int, among: np.ndarray | None = None) -> EpochOrder:
+        """Batches of `batch_size` rows: of all, or of those `among`."""
+        return EpochOrder(len(self) if among is None else len(among), batch_size=batch_size, seed=seed)
 
     def batch(self, indices: np.ndarray) -> tuple[Tensor, Tensor | None]:
         """input_ids int64 (batch, time), and attention_mask bool (batch, time, time): who sees whom."""
@@ -122,6 +124,44 @@ ROWS: dict[str, type[PackedRows] | type[DocumentRows]] = {
     "isolated": IsolatedRows,
     "documents": DocumentRows,
 }
+
+
+class SomeRows:
+    """Some of the rows of another class; the same methods.
+
+    Args:
+        rows: all.
+        chosen: int64 (n,), numbers of the rows that are meant.
+    """
+
+    def __init__(self, rows: PackedRows | DocumentRows, chosen: np.ndarray) -> None:
+        self.rows, self.chosen = rows, chosen
+
+    def __len__(self) -> int:
+        return len(self.chosen)
+
+    def order(self, *, batch_size: int, seed: int) -> EpochOrder:
+        """Batches of these rows, numbered from 0."""
+        return self.rows.order(batch_size=batch_size, seed=seed, among=self.chosen)
+
+    def batch(self, indices: np.ndarray) -> tuple[Tensor, Tensor | None]:
+        """What the rows of these numbers are."""
+        return self.rows.batch(self.chosen[indices])
+
+
+def hold_out(rows: PackedRows | DocumentRows, share: float, *, seed: int) -> tuple[SomeRows, SomeRows]:
+    """The rows to train on and those to judge on, drawn at random: a share of all, rounded, at least one of each.
+
+    Rows, not documents: what a window of a long document is judged on may have its neighbours trained on.
+
+    Raises:
+        UserError: if there is one row only.
+    """
+    if len(rows) < 2:
+        raise UserError(f"data.held_out={share}: there is one row only: leave it out, or give more data")
+    number = min(max(1, round(share * len(rows))), len(rows) - 1)
+    order = np.random.default_rng(step_seed(seed, HELD_OUT)).permutation(len(rows))
+    return SomeRows(rows, np.sort(order[number:])), SomeRows(rows, np.sort(order[:number]))
 
 
 def windows(ends: np.ndarray, *, width: int) -> tuple[np.ndarray, np.ndarray]:

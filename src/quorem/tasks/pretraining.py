@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerFast
 
 from quorem.configuration import QuoremConfig
 from quorem.data.batches import MASKING, WEIGHTS, step_seed
-from quorem.data.rows import ROWS
+from quorem.data.rows import ROWS, DocumentRows, PackedRows, SomeRows, hold_out
 from quorem.data.shards import Shards
 from quorem.embeddings import TokenEmbedding
 from quorem.embeddings.attributes import AttributesEmbedding
@@ -57,10 +57,14 @@ class PretrainProgram:
     ) -> None:
         self.config = config
         max_length = config.data.max_length or 2
-        self.rows = ROWS[config.data.rows](
+        self.held_out: SomeRows | None
+        self.rows: PackedRows | DocumentRows | SomeRows
+        self.rows = rows = ROWS[config.data.rows](
             shards, max_length=max_length, cls_id=tokenizer.cls_token_id, pad_id=tokenizer.pad_token_id
         )
-        train = config.train
+        train, self.held_out = config.train, None
+        if config.data.held_out:
+            self.rows, self.held_out = hold_out(rows, config.data.held_out, seed=train.seed)
         self.order = self.rows.order(batch_size=train.batch_size, seed=train.seed)
         self.total_steps = train.max_steps or max(1, round(train.epochs * self.order.steps_per_epoch))
         self.special = torch.tensor([i for i in tokenizer.all_special_ids if i != tokenizer.unk_token_id])
@@ -85,30 +89,36 @@ class PretrainProgram:
     def micro_batches(self, step: int, *, rank: int, num_processes: int) -> Iterator[MicroBatch]:
         """The step's rows, masked as one batch and then cut: neither cut changes a mask or a sample."""
         train, objective = self.config.train, self.config.objective
-        input_ids, attention_mask = self.rows.batch(self.order.indices(step))
-        masked = mask_tokens(
-            input_ids,
-            attention_mask,
-            special=self.special,
-            mask_id=self.mask_id,
+        masked = self.masked(
+            *self.rows.batch(self.order.indices(step)),
             rate=self._between(objective.mask_rate, objective.mask_rate_end, step),
-            keep=float(objective.keep_rate or 0),
-            continues=self.continues,
             rng=torch.Generator().manual_seed(step_seed(train.seed, MASKING, step)),
         )
-        num_chosen, num_tokens, num_rows = masked.num_chosen, masked.num_tokens, len(input_ids)
+        num_chosen, num_tokens, num_rows = masked.num_chosen, masked.num_tokens, len(masked.input_ids)
         first, end = (num_rows * i // num_processes for i in (rank, rank + 1))
         size = train.micro_batch_size or num_rows
         temperature = self._between(objective.temperature, objective.temperature_end, step)
         for start in range(first, end, size):
             yield MicroBatch(masked.rows(start, min(start + size, end)), num_chosen, num_tokens, temperature)
 
-    def loss(self, module: nn.Module, micro_batch: MicroBatch, device: torch.device) -> Tensor:
-        """The micro-batch's share of mlm + rtd_weight * rtd."""
-        masked, num_chosen, num_tokens, temperature = micro_batch
+    def masked(self, input_ids: Tensor, attention_mask: Tensor | None, *, rate: float, rng: torch.Generator) -> Masked:
+        """Rows with tokens chosen as the settings say, at this rate."""
+        return mask_tokens(
+            input_ids,
+            attention_mask,
+            special=self.special,
+            mask_id=self.mask_id,
+            rate=rate,
+            keep=float(self.config.objective.keep_rate or 0),
+            continues=self.continues,
+            rng=rng,
+        )
+
+    def outcome(self, module: nn.Module, masked: Masked, temperature: float, device: torch.device) -> Outcome:
+        """What both networks make of rows."""
         positions = masked.chosen.flatten().nonzero().squeeze(-1)
         mask = None if masked.attention_mask is None else masked.attention_mask.to(device)
-        outcome: Outcome = module(
+        found: Outcome = module(
             masked.input_ids.to(device),
             mask,
             masked.masked_ids.to(device),
@@ -116,10 +126,16 @@ class PretrainProgram:
             masked.uniforms.flatten()[positions].to(device),
             temperature,
         )
+        return found
+
+    def loss(self, module: nn.Module, micro_batch: MicroBatch, device: torch.device) -> Tensor:
+        """The micro-batch's share of mlm + rtd_weight * rtd."""
+        masked, num_chosen, num_tokens, temperature = micro_batch
+        outcome = self.outcome(module, masked, temperature, device)
         self.detected.update(outcome.scores, outcome.is_replaced, outcome.real)
         sums = torch.stack([outcome.mlm_sum.detach(), outcome.rtd_sum.detach()]).double()
         self._sums = self._sums.to(sums.device) + sums
-        self._chosen, self._tokens = self._chosen + len(positions), self._tokens + masked.num_tokens
+        self._chosen, self._tokens = self._chosen + len(outcome.targets), self._tokens + masked.num_tokens
         self._outcome = outcome
         return total_loss(
             outcome, num_chosen=num_chosen, num_tokens=num_tokens, rtd_weight=self.config.objective.rtd_weight

@@ -1,0 +1,83 @@
+"""Rows that pre-training does not learn from: both networks judged on them, and the best checkpoint remembered."""
+
+import logging
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from quorem.data.batches import HELD_OUT, step_seed
+from quorem.metrics import BinaryMetrics
+from quorem.runs import Run
+from quorem.settings import PretrainConfig
+from quorem.tasks.pretraining import PretrainProgram
+from quorem.train import autocast_dtype
+
+logger = logging.getLogger(__name__)
+
+
+class HeldOut:
+    """Judges a run's networks at every checkpoint and at the end; for `quorem.train.fit`.
+
+    Args:
+        program: the run's, with rows held out.
+        config: resolved settings.
+        run: where scores are logged.
+    """
+
+    def __init__(self, program: PretrainProgram, config: PretrainConfig, run: Run) -> None:
+        self.program, self.config, self.run = program, config, run
+        self.last: dict[str, float] | None = None
+        self.best_step, self.best_loss = 0, float("inf")
+
+    def after_step(self, step: int) -> None:
+        """Judge if a checkpoint is due."""
+        if step % self.config.train.checkpoint_every and step != self.program.total_steps:
+            return
+        self.last = self.judge()
+        self.run.log({"step": step, "held_out": self.last})
+        logger.info("step %d: held-out %s", step, "  ".join(f"{key} {value:.4f}" for key, value in self.last.items()))
+        if self.last["loss"] < self.best_loss:
+            self.best_step, self.best_loss = step, self.last["loss"]
+
+    @torch.no_grad()
+    def judge(self) -> dict[str, float]:
+        """Losses and AUC on all held-out rows: the same masks and noise each time, at the last step's settings.
+
+        Every process judges all rows: those of cut layers take part in all they do.
+        """
+        program, settings = self.program, self.config.objective
+        rows, module = program.held_out, program.module
+        if rows is None:
+            raise ValueError("no rows are held out")
+        device = next(module.parameters()).device
+        dtype = autocast_dtype(self.config.train.precision, device)
+        order = rows.order(batch_size=self.config.train.micro_batch_size or self.config.train.batch_size, seed=0)
+        sums, counted = torch.zeros(2, dtype=torch.float64, device=device), torch.zeros(2)
+        detected = BinaryMetrics()
+        was_training = module.training
+        module.eval()
+        for step in range(order.steps_per_epoch):
+            masked = program.masked(
+                *rows.batch(order.indices(step)),
+                rate=settings.mask_rate_end or settings.mask_rate or 0,
+                rng=torch.Generator().manual_seed(step_seed(self.config.train.seed, HELD_OUT, step)),
+            )
+            with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
+                outcome = program.outcome(module, masked, settings.temperature_end or settings.temperature, device)
+            detected.update(outcome.scores, outcome.is_replaced, outcome.real)
+            sums += torch.stack([outcome.mlm_sum, outcome.rtd_sum]).double()
+            counted += Tensor([masked.num_chosen, masked.num_tokens])
+        module.train(was_training)
+        mlm, rtd = (sums.cpu() / counted.clamp(min=1)).tolist()
+        auc = detected.compute()["auc"]
+        found = {"loss": mlm + settings.rtd_weight * rtd, "mlm_loss": mlm, "rtd_loss": rtd}
+        return found if auc is None else {**found, "rtd_auc": auc}
+
+    def state(self) -> dict[str, Any]:
+        """For a checkpoint; the one of `best_step` is kept."""
+        return {"best_step": self.best_step, "best_loss": self.best_loss, "last": self.last}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take up what `state` gave."""
+        self.best_step, self.best_loss, self.last = (state[key] for key in ("best_step", "best_loss", "last"))
