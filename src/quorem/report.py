@@ -37,7 +37,8 @@ class Chart:
 CHARTS = (
     Chart("Generator's loss", {"mlm_loss": "mlm", "unigram_entropy": "unigram", "held_out.mlm_loss": "held out"},
           "nats", ("unigram_entropy",)),
-    Chart("Discriminator's loss", {"rtd_loss": "rtd", "base_rate_entropy": "base rate", "held_out.rtd_loss": "held out"},
+    Chart("Discriminator's loss",
+          {"rtd_loss": "rtd", "base_rate_entropy": "base rate", "held_out.rtd_loss": "held out"},
           "nats", ("base_rate_entropy",)),
     Chart("Discriminator's AUC", {"rtd_auc": "AUC", "held_out.rtd_auc": "held out"}),
     Chart("Accuracies and share replaced", {
