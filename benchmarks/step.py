@@ -179,6 +179,7 @@ def main() -> None:
     parser.add_argument("--table", default="qr")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--compile", action="store_true", help="with layers compiled, as train.compile has them")
     parser.add_argument("--choices", action="store_true", help="also whole steps with one thing done otherwise")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
@@ -191,6 +192,10 @@ def main() -> None:
         with FlopCounterMode(display=False) as counter:
             parts.named[name]()
         operations[name] = counter.get_total_flops()
+    if options.compile:
+        chosen_otherwise(parts, "layers compiled")
+        for part in parts.named.values():
+            part()  # compiles
     seconds: dict[str, list[float]] = {name: [] for name in parts.named}
     shares: dict[str, list[float]] = {name: [] for name in encoders}
     rates = []
@@ -208,6 +213,7 @@ def main() -> None:
         "table": options.table,
         "batch": BATCHES[options.size],
         "threads": options.threads,
+        "compiled": options.compile,
         "torch": torch.__version__,
         "matrix_gflops": round(statistics.median(rates), 1),
         "milliseconds": {name: round(1000 * statistics.median(times), 2) for name, times in seconds.items()},
