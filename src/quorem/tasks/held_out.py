@@ -52,7 +52,8 @@ class HeldOut:
             raise ValueError("no rows are held out")
         device = next(module.parameters()).device
         dtype = autocast_dtype(self.config.train.precision, device)
-        order = rows.order(batch_size=self.config.train.micro_batch_size or self.config.train.batch_size, seed=0)
+        train, temperature = self.config.train, settings.temperature_end or settings.temperature
+        order = rows.order(batch_size=train.batch_size, seed=0)
         sums, counted = torch.zeros(2, dtype=torch.float64, device=device), torch.zeros(2)
         detected = BinaryMetrics()
         was_training = module.training
@@ -61,13 +62,17 @@ class HeldOut:
             masked = program.masked(
                 *rows.batch(order.indices(step)),
                 rate=settings.mask_rate_end or settings.mask_rate or 0,
-                rng=torch.Generator().manual_seed(step_seed(self.config.train.seed, HELD_OUT, step)),
+                rng=torch.Generator().manual_seed(step_seed(train.seed, HELD_OUT, step)),
             )
-            with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
-                outcome = program.outcome(module, masked, settings.temperature_end or settings.temperature, device)
-            detected.update(outcome.scores, outcome.is_replaced, outcome.real)
-            sums += torch.stack([outcome.mlm_sum, outcome.rtd_sum]).double()
             counted += Tensor([masked.num_chosen, masked.num_tokens])
+            number = len(masked.input_ids)
+            size = train.micro_batch_size or number
+            for start in range(0, number, size):
+                part = masked.rows(start, min(start + size, number))
+                with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
+                    outcome = program.outcome(module, part, temperature, device)
+                detected.update(outcome.scores, outcome.is_replaced, outcome.real)
+                sums += torch.stack([outcome.mlm_sum, outcome.rtd_sum]).double()
         module.train(was_training)
         mlm, rtd = (sums.cpu() / counted.clamp(min=1)).tolist()
         auc = detected.compute()["auc"]
