@@ -75,8 +75,8 @@ def test_a_run_resumes_with_the_attributes_it_began_with_and_its_folder_loads(
     command[command.index(out)] = again
     saved = Run.save_state
 
-    def save_and_stop(run, step, state, *, keep):
-        saved(run, step, state, keep=keep)
+    def save_and_stop(run, step, state, **kept):
+        saved(run, step, state, **kept)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
