@@ -114,10 +114,11 @@ def test_value_and_gradients_equal_the_plain_twins(head):
     torch.testing.assert_close(gradients(head, slope), gradients(head, expected_slope), atol=5e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("scores_at_once", [1, 300, 1000])
+@pytest.mark.parametrize(("block", "scores_at_once"), [(1, 1), (1, 300), (1, 1000), (2, 1), (4, 600), (7, 1000)])
 @pytest.mark.parametrize(("table", "options"), [("dense", {}), ("qr", {"operation": "multiply"})])
-def test_chunks_of_the_full_head_change_nothing(monkeypatch, table, options, scores_at_once):
-    """Chunks of one id, five and seventeen: some hold only ids that are never targets, the last is incomplete."""
+def test_chunks_of_the_full_head_change_nothing(monkeypatch, table, options, block, scores_at_once):
+    """Chunks of one id, five and seventeen, and of blocks: some hold only ids that are never targets, the last block
+    and the last chunk are incomplete."""
     head = make_head("full", {}, table, options, 17, True)
     targets = targets_of(head)
     hidden = hidden_vectors(len(targets)).requires_grad_()
@@ -132,6 +133,7 @@ def test_chunks_of_the_full_head_change_nothing(monkeypatch, table, options, sco
 
     once = everything()
     monkeypatch.setattr(quorem.heads.full, "SCORES_AT_ONCE", {"cpu": scores_at_once})
+    monkeypatch.setattr(quorem.heads.full, "BLOCK", block)
     assert len(head.embedding.chunks(head._chunk_size(len(hidden)))) > 3
     torch.testing.assert_close(everything(), once, atol=2e-5, rtol=1e-4)
 

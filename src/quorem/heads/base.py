@@ -1,5 +1,7 @@
 """The contract of every generator head, and the exact draw they share.
 
+Losses and draws never wait for the device: no shape depends on a value, and no number is taken to the host.
+
 Every draw inverts a cumulative distribution with one float64 uniform a position. So the noise of a step is (n,) numbers
 whatever the vocabulary, can be drawn for a whole global batch and then sliced, and has none of the faults of Gumbel
 noise in low precision or of torch.multinomial beyond 2**24 categories.
@@ -25,12 +27,11 @@ class GeneratorHead(nn.Module):
         never: ids that are never targets (padding and other special tokens).
     """
 
-    never: Tensor
-
     def __init__(self, embedding: TokenEmbedding, *, never: Iterable[int] = ()) -> None:
         super().__init__()
         self.tie(embedding)
         self.never_ids = tuple(sorted(set(never)))
+        self._never: Tensor | None = None  # the same on the parameters' device, made when first asked for
 
     @property
     def embedding(self) -> TokenEmbedding:
@@ -45,6 +46,12 @@ class GeneratorHead(nn.Module):
     def num_targets(self) -> int:
         """How many ids can be targets."""
         return self.embedding.assignment.vocab_size - len(self.never_ids)
+
+    def never(self, device: torch.device) -> Tensor:
+        """The ids that are never targets, int64 (k,); copied to a device once, since a copy makes the host wait."""
+        if self._never is None or self._never.device != device:
+            self._never = torch.tensor(self.never_ids, dtype=torch.int64, device=device)
+        return self._never
 
     def reset_parameters(self, std: float) -> None:
         """Draw parameters anew; `std` is that of the embedding's composed vectors."""
@@ -124,7 +131,7 @@ def _invert(shares: Tensor, uniforms: Tensor) -> tuple[Tensor, Tensor]:
     index = torch.searchsorted(cumulative, level.unsqueeze(-1), right=True).squeeze(-1)
     index = index.clamp(max=shares.shape[-1] - 1)  # scores that are not numbers are reported with the loss, not here
     upper = cumulative.gather(-1, index.unsqueeze(-1)).squeeze(-1)
-    lower = cumulative.gather(-1, (index - 1).clamp(min=0).unsqueeze(-1)).squeeze(-1).where(index > 0, 0.0)
+    lower = cumulative.gather(-1, (index - 1).clamp(min=0).unsqueeze(-1)).squeeze(-1).masked_fill(index == 0, 0.0)
     return index, ((level - lower) / (upper - lower)).clamp(0.0, 1.0 - 2**-53)
 
 

@@ -111,9 +111,10 @@ class DigitsHead(GeneratorHead):
             ranks = grid.ranks(targets)
             first = torch.log_softmax(self._first(hidden, dtype), dim=-1)
             chosen = first.gather(-1, self._classes(ranks).unsqueeze(-1)).squeeze(-1)
-            tail = (ranks >= grid.own_rows).nonzero().squeeze(-1)
-            for log_probs, digit in self._levels(hidden[tail], ranks[tail] - grid.own_rows):
-                chosen = chosen.index_add(0, tail, log_probs.gather(-1, digit).squeeze(-1))
+            # Also for the tier's tokens, where it counts for nothing: to leave them out, the host had to wait.
+            in_tier = ranks < grid.own_rows
+            for log_probs, digit in self._levels(hidden, (ranks - grid.own_rows).clamp(min=0)):
+                chosen = chosen + log_probs.gather(-1, digit).squeeze(-1).masked_fill(in_tier, 0.0)
             return -chosen
 
     @torch.no_grad()
@@ -131,23 +132,20 @@ class DigitsHead(GeneratorHead):
             if exclude is not None:
                 ranks = grid.ranks(exclude)
                 excluded, left = ranks - grid.own_rows, self._left_without(hidden, ranks, temperature)
-                rows = torch.arange(len(hidden), device=hidden.device)
-                first = first.index_put((rows, self._classes(ranks)), first[rows, self._classes(ranks)] + left[0])
+                first = first.scatter_add(-1, self._classes(ranks).unsqueeze(-1), left[0].unsqueeze(-1))
             classes, uniforms = draw(first, uniforms)
-            tail = (classes >= grid.own_rows).nonzero().squeeze(-1)
-            state, prefix, uniforms = hidden[tail], classes[tail] - grid.own_rows, uniforms[tail]
-            digit = prefix
+            digit = prefix = (classes - grid.own_rows).clamp(min=0)  # of a tier's token: drawn on, and not used
+            state = hidden
             for level in range(1, len(self.sizes)):
                 state = self.conditions[level - 1](state, digit)
                 scores = self._scores(state, level, prefix) / temperature
                 if exclude is not None:
-                    same = (prefix == excluded[tail] // self.spans[level - 1]) & (excluded[tail] >= 0)
-                    hit = same.nonzero().squeeze(-1)
-                    scores[hit, self._digit(excluded[tail][hit], level)] += left[level][tail][hit]
+                    same = (prefix == excluded // self.spans[level - 1]) & (excluded >= 0)
+                    gone = left[level].masked_fill(~same, 0.0).unsqueeze(-1)
+                    scores = scores.scatter_add(-1, self._digit(excluded.clamp(min=0), level).unsqueeze(-1), gone)
                 digit, uniforms = draw(scores, uniforms)
                 prefix = prefix * self.bases[level] + digit
-            ranks = classes.clone()
-            ranks[tail] = grid.own_rows + prefix
+            ranks = torch.where(classes < grid.own_rows, classes, grid.own_rows + prefix)
             return grid.ids(ranks.clamp(max=grid.vocab_size - 1))  # beyond it only for scores that are not numbers
 
     @torch.no_grad()
@@ -198,7 +196,7 @@ class DigitsHead(GeneratorHead):
         rows = torch.cat([self.embedding.tier_rows(), self.bucket]).to(dtype or hidden.dtype)
         scores = F.linear(hidden.to(rows.dtype), rows).float() + self.bias
         if self.never_ids:
-            never = self.embedding.assignment.ranks(torch.tensor(self.never_ids, device=hidden.device))
+            never = self.embedding.assignment.ranks(self.never(hidden.device))
             scores = scores.index_fill(-1, never, -torch.inf)
         return scores
 
@@ -227,12 +225,12 @@ class DigitsHead(GeneratorHead):
         Summed over what is left rather than subtracted from 1, which would lose it where the excluded is likely.
         """
         left = torch.full((len(self.sizes), len(ranks)), -torch.inf, dtype=torch.float32, device=hidden.device)
-        tail = (ranks >= self.embedding.assignment.own_rows).nonzero().squeeze(-1)
-        levels = list(self._levels(hidden[tail], ranks[tail] - self.embedding.assignment.own_rows, temperature))
+        own_rows = self.embedding.assignment.own_rows
+        levels = list(self._levels(hidden, (ranks - own_rows).clamp(min=0), temperature))
         for level, (log_probs, digit) in reversed(list(enumerate(levels))):
             others = log_probs.scatter(-1, digit, -torch.inf).logsumexp(-1)
-            left[level, tail] = torch.logaddexp(others, log_probs.gather(-1, digit).squeeze(-1) + left[level + 1, tail])
-        return left
+            left[level] = torch.logaddexp(others, log_probs.gather(-1, digit).squeeze(-1) + left[level + 1])
+        return left.masked_fill(ranks < own_rows, -torch.inf)
 
     def _search(
         self, values: Tensor, ranks: Tensor, rows: Tensor, state: Tensor, prefix: Tensor, mass: Tensor, *, level: int

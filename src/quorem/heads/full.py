@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from quorem.embeddings import TokenEmbedding
-from quorem.heads.base import GeneratorHead, draw, without_autocast
+from quorem.heads.base import BLOCK, GeneratorHead, draw, without_autocast
 
 SCORES_AT_ONCE = {"cpu": 2**22, "cuda": 2**24}
 """Largest number of scores, or of entries of token vectors, in memory at once: about what a core's cache holds (16 MiB
@@ -67,26 +67,31 @@ class FullHead(GeneratorHead):
     def sample(
         self, hidden: Tensor, uniforms: Tensor, exclude: Tensor | None = None, *, temperature: float = 1.0
     ) -> Tensor:
-        """Exact draws: first the chunk by its mass, then the id inside it."""
-        size = self._chunk_size(len(hidden))
-        pieces = list(zip(self.embedding.chunks(size), self._masked_bias().split(size), strict=True))
-
-        def scores(index: int, rows: Tensor | slice) -> Tensor:
-            found = self._exact_scores(hidden[rows], *pieces[index]) / temperature
+        """Exact draws: first a block of ids by its mass, then the id inside it."""
+        size, bias, vocab_size = self._chunk_size(len(hidden)), self._masked_bias(), self.embedding.assignment.vocab_size
+        masses = []
+        for index, (table, part) in enumerate(zip(self.embedding.chunks(size), bias.split(size), strict=True)):
+            scores = self._exact_scores(hidden, table, part) / temperature
             if exclude is not None:
-                local = exclude[rows] - index * size
-                inside = ((local >= 0) & (local < found.shape[-1])).nonzero().squeeze(-1)
-                found[inside, local[inside]] = -torch.inf
-            return found
-
-        masses = torch.stack([torch.logsumexp(scores(i, slice(None)), dim=-1) for i in range(len(pieces))], dim=-1)
-        chunk, uniforms = draw(masses, uniforms)
-        drawn = torch.empty_like(chunk)
-        for index in range(len(pieces)):
-            rows = (chunk == index).nonzero().squeeze(-1)
-            if len(rows):
-                drawn[rows] = draw(scores(index, rows), uniforms[rows])[0] + index * size
-        return drawn
+                local = (exclude - index * size).unsqueeze(-1)
+                here = torch.arange(scores.shape[-1], device=scores.device) == local
+                scores = scores.masked_fill(here, -torch.inf)
+            blocks = F.pad(scores, (0, -scores.shape[-1] % BLOCK), value=-torch.inf).unflatten(-1, (-1, BLOCK))
+            masses.append(torch.logsumexp(blocks, dim=-1))
+        block, uniforms = draw(torch.cat(masses, dim=-1), uniforms)
+        rows = max(1, SCORES_AT_ONCE[self._place] // (BLOCK * self.embedding.dim))
+        drawn = []
+        for start in range(0, len(hidden), rows):  # each position reads the vectors of its own block
+            here = slice(start, start + rows)
+            ids = block[here].unsqueeze(-1) * BLOCK + torch.arange(BLOCK, device=hidden.device)  # (rows, BLOCK)
+            known = ids.clamp(max=vocab_size - 1)
+            with without_autocast(hidden):
+                vectors = self.embedding(known)
+                scores = (vectors @ hidden[here].to(vectors.dtype).unsqueeze(-1)).squeeze(-1).float() + bias[known]
+            gone = ids >= vocab_size if exclude is None else (ids >= vocab_size) | (ids == exclude[here].unsqueeze(-1))
+            index, _ = draw((scores / temperature).masked_fill(gone, -torch.inf), uniforms[here])
+            drawn.append(known.gather(-1, index.unsqueeze(-1)).squeeze(-1))
+        return torch.cat(drawn) if drawn else block
 
     @torch.no_grad()
     def topk(self, hidden: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -116,7 +121,7 @@ class FullHead(GeneratorHead):
         scores = self._scores(hidden, table, bias)
         inside = (targets >= 0) & (targets < scores.shape[-1])
         chosen = scores.gather(-1, targets.clamp(0, scores.shape[-1] - 1).unsqueeze(-1)).squeeze(-1)
-        return torch.logsumexp(scores, dim=-1), chosen.where(inside, 0.0)
+        return torch.logsumexp(scores, dim=-1), chosen.masked_fill(~inside, 0.0)
 
     def _scores(self, hidden: Tensor, table: Tensor, bias: Tensor) -> Tensor:
         rows = self.embedding.chunk_rows(table)
@@ -130,8 +135,13 @@ class FullHead(GeneratorHead):
     def _masked_bias(self) -> Tensor:
         if not self.never_ids:
             return self.bias
-        return self.bias.index_fill(0, torch.tensor(self.never_ids, device=self.bias.device), -torch.inf)
+        return self.bias.index_fill(0, self.never(self.bias.device), -torch.inf)
+
+    @property
+    def _place(self) -> str:
+        return "cpu" if self.bias.device.type == "cpu" else "cuda"
 
     def _chunk_size(self, num_rows: int) -> int:
-        at_once = SCORES_AT_ONCE["cpu" if self.bias.device.type == "cpu" else "cuda"]
-        return max(1, min(self.embedding.assignment.vocab_size, at_once // max(num_rows, self.embedding.dim)))
+        """Ids at once, whole blocks of them."""
+        blocks = SCORES_AT_ONCE[self._place] // max(num_rows, self.embedding.dim) // BLOCK
+        return max(1, blocks) * BLOCK
