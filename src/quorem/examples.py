@@ -9,12 +9,13 @@ import torch
 from quorem.data.batches import MASKING, step_seed
 from quorem.data.rows import ROWS
 from quorem.errors import UserError
-from quorem.fixed_generator import DISTRIBUTIONS, FixedGenerator
+from quorem.fixed_generator import UNIGRAM, UnigramGenerator
 from quorem.modeling import QuoremForMaskedLM, QuoremForPreTraining
 from quorem.objective import corrupt, mask_tokens
 from quorem.prepare import is_prepared, load_prepared
 from quorem.presets import NEVER_TARGETS
 from quorem.settings import PretrainConfig
+from quorem.tokenization import continuing
 
 ROWS_SHOWN, TOKENS_SHOWN = 6, 64
 
@@ -57,9 +58,9 @@ def examples(run: Path, config: PretrainConfig) -> list[list[Token]]:
     objective, source = config.objective, config.objective.generator
     try:
         discriminator = QuoremForPreTraining.from_pretrained(run / "discriminator", local_files_only=True).eval()
-        generator: FixedGenerator | QuoremForMaskedLM = (
-            FixedGenerator(source, torch.from_numpy(shards.counts), never=NEVER_TARGETS)
-            if source in DISTRIBUTIONS
+        generator: UnigramGenerator | QuoremForMaskedLM = (
+            UnigramGenerator(torch.from_numpy(shards.counts), never=NEVER_TARGETS)
+            if source == UNIGRAM
             else QuoremForMaskedLM.from_pretrained(run / "generator", local_files_only=True).eval()
         )
     except Exception as error:  # a damaged file can fail in any way
@@ -75,6 +76,8 @@ def examples(run: Path, config: PretrainConfig) -> list[list[Token]]:
         special=torch.tensor([i for i in tokenizer.all_special_ids if i != tokenizer.unk_token_id]),
         mask_id=tokenizer.mask_token_id,
         rate=float(objective.mask_rate_end or objective.mask_rate or 0),
+        keep=float(objective.keep_rate or 0),
+        continues=continuing(tokenizer) if objective.whole_words else None,
         rng=torch.Generator().manual_seed(step_seed(config.train.seed, MASKING)),
     )
     positions = masked.chosen.flatten().nonzero().squeeze(-1)

@@ -149,7 +149,7 @@ def load_networks(folder: str | Path, tokenizer: PreTrainedTokenizerFast) -> dic
 
 @torch.no_grad()
 def initialise(module: Electra, start: Mapping[str, nn.Module]) -> None:
-    """Give networks the weights of others, and say what of them is new.
+    """Give networks the weights of others, and say what of them is new, and what of the others is not used.
 
     A token table of the same kind and size is copied with its order of tokens; another one is fitted to the vectors,
     and the share of their variance that it explains is logged.
@@ -166,6 +166,8 @@ def initialise(module: Electra, start: Mapping[str, nn.Module]) -> None:
         if name == "discriminator" or module.learns:
             shared = name == "generator" and _shares_whole(module)
             _copy(source, getattr(module, name), name, same_order=copied, but=EMBEDDINGS if shared else TABLE)
+        else:
+            logger.info("%s: not taken over, for the one of objective.generator does not learn", name)
 
 
 def take_over_optimizer(optimizer: torch.optim.Optimizer, module: nn.Module, folder: str) -> None:
@@ -239,9 +241,10 @@ def _adopted(ours: type, model: nn.Module, place: Path, tokenizer: PreTrainedTok
     names = ("vocab_size", "embedding_size", *SIZES, "hidden_act", "max_position_embeddings", "type_vocab_size",
              "layer_norm_eps")  # fmt: skip
     converted = ours(QuoremConfig(**{name: getattr(there, name) for name in names}))
-    state = {
-        key: value for key, value in model.state_dict().items() if key != TIED and not key.endswith("position_ids")
-    }
+    whole = model.state_dict()
+    if TIED in whole and not torch.equal(whole[TIED], whole[f"{TABLE}weight"]):
+        logger.warning("%s: its %s is not taken over, for softmaxes here score by the token vectors", place, TIED)
+    state = {key: value for key, value in whole.items() if key != TIED and not key.endswith("position_ids")}
     converted.load_state_dict(state)
     ids = json.loads((place / "tokenizer.json").read_text(encoding="utf-8"))
     old = {token["content"]: token["id"] for token in ids["added_tokens"]} | _vocabulary(ids["model"])
@@ -359,3 +362,30 @@ def _copy(source: nn.Module, target: nn.Module, name: str, *, same_order: bool, 
             )
         taken[key] = there
     target.load_state_dict(taken, strict=False)
+    _say_unused(found, target, name, but=(TABLE, but_also if but_also == HEAD else TABLE))
+
+
+def _say_unused(found: Mapping[str, Tensor], target: Any, name: str, *, but: tuple[str, ...]) -> None:
+    """Log which tensors of a source are not, or not whole, in the network made from it; keys of `but` are told of."""
+    here, config, unused = target.state_dict(), target.config, dict[str, list[str]]()
+    for key, there in found.items():
+        now = here.get(key)
+        begins = now is not None and torch.equal(there[: len(now)].to(now.dtype), now[: len(there)])
+        if key.startswith(but) or (begins and len(now) >= len(there)):
+            continue
+        if begins:
+            why = f"the first {len(now)} are enough for data.max_length"
+        elif now is not None:
+            why = "both networks read the discriminator's, model.shared_embeddings"
+        elif ".layer." in key:
+            why = f"num_hidden_layers={config.num_hidden_layers}"
+        else:
+            why = f"model.positions={config.positions}" if key == POSITIONS else "this network has none"
+        parts = key.removeprefix("electra.").split(".")
+        unused.setdefault(why, []).append(".".join(parts[:3] if ".layer." in key else parts[:-1]))
+    if unused:
+        each = ((list(dict.fromkeys(names)), why) for why, names in unused.items())
+        said = (
+            f"{', '.join(names) if len(names) < 5 else f'{names[0]} to {names[-1]}'} ({why})" for names, why in each
+        )
+        logger.info("%s: not taken over, or not whole: %s", name, "; ".join(said))

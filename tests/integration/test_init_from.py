@@ -70,6 +70,7 @@ def electra(tmp_path):
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, **roles)
     sizes = {"vocab_size": len(vocabulary) + 3, "embedding_size": 16, "num_hidden_layers": 2, "hidden_size": 32}
     sizes |= {"num_attention_heads": 2, "intermediate_size": 48, "hidden_dropout_prob": 0.0}
+    sizes |= {"max_position_embeddings": 600}
     torch.manual_seed(3)
     networks = {
         "discriminator": ElectraForPreTraining(ElectraConfig(**sizes)),
@@ -92,7 +93,8 @@ def electra(tmp_path):
 @pytest.mark.parametrize("sharing", SHARING)
 def test_a_runs_networks_are_taken_over_as_they_are(tmp_path, pretrain, short, sharing):
     assert pretrain(tmp_path / "old", *SHARING[sharing]).code == 0
-    assert pretrain(tmp_path / "new", "--init-from", tmp_path / "old", settings=short).code == 0
+    outcome = pretrain(tmp_path / "new", "--init-from", tmp_path / "old", settings=short)
+    assert outcome.code == 0
     module = program(tmp_path / "new")
     old = tmp_path / "old"
     expected = (
@@ -103,6 +105,7 @@ def test_a_runs_networks_are_taken_over_as_they_are(tmp_path, pretrain, short, s
     torch.testing.assert_close(
         outputs(module.discriminator, module.generator, ids), outputs(*expected, ids), atol=1e-5, rtol=1e-5
     )
+    assert not unused(outcome, "discriminator") + unused(outcome, "generator")
     after = QuoremForPreTraining.from_pretrained(tmp_path / "new" / "discriminator").eval()
     assert not torch.equal(after(ids).logits, expected[0](ids).logits)  # and then it learns
 
@@ -165,6 +168,56 @@ def test_a_dense_table_is_compressed_and_what_is_lost_is_said(tmp_path, quorem, 
     state, there = module.generator.state_dict(), networks["generator"].state_dict()
     for key in ("electra.encoder.layer.0.attention.self.query.weight", "generator_predictions.dense.weight"):
         assert torch.equal(state[key], there[key])
+
+
+def unused(outcome, name):
+    """What is said of a network's weights that are not used."""
+    return [line for line in outcome.err.splitlines() if line.startswith(f"{name}: not taken over")]
+
+
+@pytest.mark.parametrize("positions", ["absolute", "rotary"])
+def test_what_of_the_source_is_not_used_is_said(tmp_path, quorem, short, electra, positions):
+    _, _, folder, text = electra
+    given = [*short, f"model.positions={positions}", "model.discriminator.num_hidden_layers=1"]
+    outcome = quorem("pretrain", text, "--init-from", folder, "--out", tmp_path / "run", *given)
+    assert outcome.code == 0
+    why = "model.positions=rotary" if positions == "rotary" else "the first 512 are enough for data.max_length"
+    table = f"embeddings.position_embeddings ({why})"
+    assert unused(outcome, "discriminator") == [
+        f"discriminator: not taken over, or not whole: {table}; encoder.layer.1 (num_hidden_layers=1)"
+    ]
+    assert unused(outcome, "generator") == [f"generator: not taken over, or not whole: {table}"]
+
+
+def test_tables_of_the_generators_own_that_sharing_drops_are_named(tmp_path, pretrain, short):
+    assert pretrain(tmp_path / "old", *SHARING["apart"], "model.positions=absolute").code == 0
+    words = ("--init-from", tmp_path / "old", "model.shared_embeddings=true", "model.disentangled_embeddings=false")
+    outcome = pretrain(tmp_path / "new", *words, settings=short)
+    assert outcome.code == 0
+    assert unused(outcome, "discriminator") == []
+    (line,) = unused(outcome, "generator")
+    for table in ("position_embeddings", "token_type_embeddings", "LayerNorm"):
+        assert line.count(f"embeddings.{table}") == 1
+    assert line.endswith("(both networks read the discriminator's, model.shared_embeddings)")
+
+
+def test_a_generator_that_another_takes_the_place_of_is_named(tmp_path, pretrain, short, pretrained):
+    outcome = pretrain(tmp_path / "run", "--init-from", pretrained, "objective.generator=unigram", settings=short)
+    assert outcome.code == 0
+    (line,) = unused(outcome, "generator")
+    assert "objective.generator" in line
+
+
+def test_weights_of_a_softmax_that_is_not_tied_are_named(tmp_path, quorem, short, electra):
+    networks, _, folder, text = electra
+    config = networks["generator"].config
+    config.tie_word_embeddings = False
+    generator = ElectraForMaskedLM(config)
+    generator.electra.embeddings.load_state_dict(networks["discriminator"].electra.embeddings.state_dict())
+    generator.save_pretrained(folder / "generator")
+    outcome = quorem("pretrain", text, "--init-from", folder, "--out", tmp_path / "run", *short)
+    assert outcome.code == 0
+    assert "its generator_lm_head.weight is not taken over" in outcome.err
 
 
 def test_what_quorem_would_compute_otherwise_is_refused(tmp_path, refused, short, electra):

@@ -5,12 +5,14 @@ import re
 import shutil
 import subprocess
 from html.parser import HTMLParser
+from itertools import pairwise
 
 import matplotlib.image
 import pytest
 
 from quorem.config import load
 from quorem.examples import examples
+from quorem.objective import mask_tokens
 from quorem.settings import PretrainConfig
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -91,6 +93,27 @@ def test_examples_are_masked_at_the_runs_rate_and_only_masked_tokens_differ(pret
         assert sum(token.masked for token in row) in range(3, 7)  # 15 % of 31
 
 
+def test_examples_are_masked_by_the_runs_own_rules(tmp_path, monkeypatch, quorem, pretrain_settings, sample_csv):
+    words = ["pretrain", sample_csv, "--text-column", "review", "--out", tmp_path / "run", *pretrain_settings]
+    words += ["objective.whole_words=true", "objective.keep_rate=0.4", "objective.mask_rate=0.5"]
+    assert quorem(*words, "tokenizer.kind=wordpiece", "model.vocab_size=300").code == 0
+    seen = []
+
+    def masked(*given, **more):
+        seen.append(mask_tokens(*given, **more))
+        return seen[-1]
+
+    monkeypatch.setattr("quorem.examples.mask_tokens", masked)
+    rows = examples(tmp_path / "run", load(PretrainConfig, tmp_path / "run" / "config.yaml"))
+    pieces = [pair for row in rows for pair in pairwise(row) if pair[1].original.startswith("##")]
+    inside = [(first, second) for first, second in pieces if not first.original.startswith("[")]
+    assert len(inside) > 50
+    assert all(first.masked == second.masked for first, second in inside)
+    (batch,) = seen
+    kept = (batch.masked_ids == batch.input_ids)[batch.chosen].float().mean()
+    assert 0.2 < kept < 0.6
+
+
 def test_several_runs_share_charts_and_what_differs_is_marked(tmp_path, quorem, pretrained, classifier):
     other = tmp_path / "other"
     shutil.copytree(pretrained, other)
@@ -153,6 +176,13 @@ def test_what_is_no_run_is_refused(tmp_path, refused, pretrained):
     shutil.copytree(pretrained, tmp_path / "run")
     (tmp_path / "run" / "metrics.jsonl").unlink()
     assert "has logged nothing yet" in refused("report", tmp_path / "run")
+
+
+def test_a_damaged_byte_in_the_metrics_is_named(tmp_path, refused, pretrained):
+    shutil.copytree(pretrained, tmp_path / "run")
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    metrics.write_bytes(metrics.read_bytes().replace(b"mlm_loss", b"mlm\xffloss", 1))
+    assert "metrics.jsonl" in refused("report", tmp_path / "run")
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium to look at the page with")

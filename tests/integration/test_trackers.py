@@ -1,7 +1,8 @@
-"""What a run logs reaches the trackers, without a network."""
+"""What a run logs reaches the trackers, without a network: its settings, and every step once, interrupted or not."""
 
 import json
 import os
+import signal
 import subprocess
 import sys
 
@@ -10,47 +11,145 @@ import pytest
 READ = {
     "tensorboard": """
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-import pathlib, sys
-found = EventAccumulator(str(next(pathlib.Path(sys.argv[1]).rglob("events.out*")).parent))
+import json, pathlib, sys, yaml
+logs = pathlib.Path(sys.argv[1]) / "quorem"
+found = EventAccumulator(str(logs))
 found.Reload()
-print([[event.step, event.value] for event in found.Scalars("mlm_loss")])
+settings, = logs.glob("*/hparams.yml")
+assert len({path.parent for path in logs.rglob("events.out*")}) == 2  # the run's, and one for the settings
+points = [[event.step, event.value] for event in found.Scalars("mlm_loss")]
+print(json.dumps([points, yaml.safe_load(settings.read_text())]))
 """,
     "mlflow": """
-import mlflow
+import json, mlflow
 run, = mlflow.search_runs(search_all_experiments=True, output_format="list")
+assert (run.info.status, run.info.run_name) == ("FINISHED", "run")
 found = mlflow.MlflowClient().get_metric_history(run.info.run_id, "mlm_loss")
-print([[point.step, point.value] for point in found])
+print(json.dumps([[[point.step, point.value] for point in found], run.data.params]))
+""",
+    # Of steps that are repeated wandb's server takes the first. Offline there is a file a start, and no other reader.
+    "wandb": """
+import json, pathlib, sys
+from wandb.proto import wandb_internal_pb2
+settings, points, names = {}, {}, set()
+for path in sorted(pathlib.Path(sys.argv[1]).glob("wandb/offline-run-*/run-*.wandb")):
+    data, at, whole = path.read_bytes(), 7, b""
+    names.add(path.name)
+    while at + 7 <= len(data):  # LevelDB's log: blocks of records in one piece (1) or first, inner and last ones
+        if at % 32768 > 32761:
+            at += 32768 - at % 32768
+            continue
+        size, kind = int.from_bytes(data[at + 4 : at + 6], "little"), data[at + 6]
+        whole = data[at + 7 : at + 7 + size] if kind in (1, 2) else whole + data[at + 7 : at + 7 + size]
+        at += 7 + size
+        record = wandb_internal_pb2.Record.FromString(whole) if kind in (1, 4) else wandb_internal_pb2.Record()
+        values = {(*each.nested_key, each.key)[0]: json.loads(each.value_json) for each in record.history.item}
+        if "mlm_loss" in values:
+            points.setdefault(values["_step"], values["mlm_loss"])
+        settings |= {each.key: json.loads(each.value_json) for each in record.config.update}
+assert len(names) == 1
+print(json.dumps([sorted(points.items()), settings]))
 """,
 }
 
+STOPPED = """
+import os, sys
+from quorem.cli import main
+from quorem.runs import Run
+log = Run.log
+def stopped(self, record):
+    log(self, record)
+    if record["step"] == 5:
+        {how}
+Run.log = stopped
+sys.exit(main(sys.argv[1:]))
+"""
+KILLED = STOPPED.format(how="os.kill(os.getpid(), 9)")
+INTERRUPTED = STOPPED.format(how="raise KeyboardInterrupt")
 
-def run(*words, **environment):
+
+def run(*words, code=0, **environment):
     done = subprocess.run(
         [sys.executable, "-W", "ignore", *words],
         env={**os.environ, "OMP_NUM_THREADS": "1", **environment}, capture_output=True, text=True, check=False,
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == code, done.stderr
     return done.stdout
 
 
-@pytest.mark.parametrize("tracker", ["tensorboard", "mlflow", "wandb"])
-def test_metrics_reach_a_tracker(tmp_path, tracker, sample_csv, pretrain_settings):
-    pytest.importorskip(tracker)
-    settings = [*pretrain_settings, f"train.tracker={tracker}"]
-    offline = {
+@pytest.fixture
+def offline(tmp_path):
+    return {
         "MLFLOW_TRACKING_URI": f"file:{tmp_path}/mlruns", "MLFLOW_ALLOW_FILE_STORE": "true", "WANDB_MODE": "offline",
         "WANDB_SILENT": "true",
     }  # fmt: skip
-    out = tmp_path / "run"
-    run("-m", "quorem", "pretrain", str(sample_csv), "--text-column", "review", "--out", str(out), *settings, **offline)
-    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    if tracker == "wandb":
-        (log,) = out.glob("wandb/offline-run-*/run-*.wandb")
-        assert b"mlm_loss" in log.read_bytes()
-        return
-    found = json.loads(run("-c", READ[tracker], str(out), **offline))
-    assert [step for step, _ in found] == [line["step"] for line in lines]
-    assert [value for _, value in found] == pytest.approx([line["mlm_loss"] for line in lines])
+
+
+@pytest.fixture
+def words(tmp_path, sample_csv, pretrain_settings):
+    """Of a run with a line for each step, and checkpoints after the second and fourth."""
+    out = ("--out", str(tmp_path / "run"))
+    return ["pretrain", str(sample_csv), "--text-column", "review", *out, *pretrain_settings, "train.log_every=1"]
+
+
+def check(tracker, folder, offline):
+    """That a tracker has every step of metrics.jsonl once, and the settings."""
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    points, settings = json.loads(run("-c", READ[tracker], str(folder), **offline))
+    assert [step for step, _ in points] == [line["step"] for line in lines]
+    assert [value for _, value in points] == pytest.approx([line["mlm_loss"] for line in lines])
+    assert settings["data.text_column"] == "review"
+    assert int(settings["train.max_steps"]) == 6
+    assert float(settings["model.discriminator.hidden_size"]) == 32
+    assert str(settings["model.shared_embeddings"]) == "True"
+    return settings
+
+
+@pytest.mark.parametrize("tracker", ["tensorboard", "mlflow", "wandb"])
+def test_metrics_and_settings_reach_a_tracker(tmp_path, tracker, words, offline):
+    pytest.importorskip(tracker)
+    run("-m", "quorem", *words, f"train.tracker={tracker}", **offline)
+    check(tracker, tmp_path / "run", offline)
+
+
+@pytest.mark.parametrize("tracker", ["tensorboard", "mlflow", "wandb"])
+def test_an_interrupted_run_is_one_run_with_every_step_once(tmp_path, tracker, words, offline):
+    pytest.importorskip(tracker)
+    words.append(f"train.tracker={tracker}")
+    if tracker == "wandb":  # which writes to its file in blocks: one that is killed has less there
+        run("-c", INTERRUPTED, *words, code=130, **offline)
+    else:
+        run("-c", KILLED, *words, code=-signal.SIGKILL, **offline)
+    assert (tmp_path / "run" / "state" / "step-000004").is_dir()
+    run("-m", "quorem", *words, **offline)
+    check(tracker, tmp_path / "run", offline)
+
+
+def test_mlflow_keeps_the_first_value_of_a_setting_that_may_change(tmp_path, words, offline):
+    pytest.importorskip("mlflow")
+    words.append("train.tracker=mlflow")
+    run("-c", KILLED, *words, code=-signal.SIGKILL, **offline)
+    run("-m", "quorem", *words, "train.checkpoint_every=3", **offline)
+    assert check("mlflow", tmp_path / "run", offline)["train.checkpoint_every"] == "2"
+
+
+def test_a_run_that_mlflow_has_lost_gets_a_new_one(tmp_path, words, offline):
+    pytest.importorskip("mlflow")
+    words.append("train.tracker=mlflow")
+    run("-c", KILLED, *words, code=-signal.SIGKILL, **offline)
+    (tmp_path / "mlruns").rename(tmp_path / "lost")
+    run("-m", "quorem", *words, **offline)
+    points, settings = json.loads(run("-c", READ["mlflow"], "", **offline))
+    assert [step for step, _ in points] == [5, 6]
+    assert settings["data.text_column"] == "review"
+
+
+def test_a_tracker_that_cannot_be_started_is_an_error(monkeypatch, refused, words):
+    pytest.importorskip("mlflow")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    line = refused(*words, "train.tracker=mlflow", after_log=True)
+    assert "train.tracker=mlflow: cannot be started" in line
 
 
 def test_a_tracker_that_is_unknown_or_missing_is_named(refused, tmp_path, monkeypatch, sample_csv):
