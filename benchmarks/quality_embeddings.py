@@ -144,12 +144,12 @@ def judge(program: PretrainProgram, shards: Shards, counts: torch.Tensor, *, max
 def finetuned_accuracy(
     program: PretrainProgram, tokenizer: PreTrainedTokenizerFast, folder: Path, settings: list[str]
 ) -> float:
-    """Of the discriminator after its last epoch; its token vectors are merged, so the program is spent."""
-    program.module.merge_embeddings()
+    """Of the discriminator after its last epoch."""
     model = program.module.discriminator
     model.config.tokenizer_fingerprint = fingerprint(tokenizer)
     tokenizer.model_max_length = model.config.max_position_embeddings
-    model.save_pretrained(folder / "discriminator")
+    with program.module.merged_embeddings():
+        model.save_pretrained(folder / "discriminator")
     save_tokenizer(tokenizer, folder / "discriminator")
     given = [f"pretrained={folder}", *settings, f"train.seed={program.config.train.seed}"]
     return float(finetune(override(FinetuneConfig(), given), folder / "finetuned")["last"]["accuracy"])

@@ -47,7 +47,6 @@ ARMS = {
     "temperature 1.5": ["objective.temperature=1.5"],
     "temperature 2 to 1": ["objective.temperature=2", "objective.temperature_end=1"],
     FROZEN: [],
-    "random replacements": ["objective.generator=random"],
     "unigram replacements": ["objective.generator=unigram"],
     "whole words": ["objective.whole_words=true"],
     "masks 30 % to 10 %": ["objective.mask_rate=0.3", "objective.mask_rate_end=0.1"],

@@ -55,9 +55,9 @@ def steps(program: PretrainProgram, optimizer: torch.optim.Optimizer, start: int
     for step in range(start, start + number):
         for batch in program.micro_batches(step, rank=0, num_processes=1):
             with torch.autocast("cpu", dtype=torch.bfloat16):
-                loss = program.loss(program.module, batch, torch.device("cpu"))
+                loss = program.loss(program.module, batch)
             loss.backward()
-            tokens += batch[2]
+            tokens += batch.num_tokens
         optimizer.step()
         optimizer.zero_grad()
     return tokens / (time.process_time() - began)

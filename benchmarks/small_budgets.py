@@ -26,8 +26,9 @@ from quorem.config import override, to_mapping
 from quorem.data.readers.csv import read_csv
 from quorem.data.rows import PackedRows
 from quorem.data.shards import Shards, write_shards
+from quorem.data.source import Source
 from quorem.objective import mask_tokens
-from quorem.pretrain import prepare
+from quorem.prepare import prepare_data
 from quorem.recipes import resolve
 from quorem.runs import Run
 from quorem.settings import PretrainConfig
@@ -49,7 +50,8 @@ def evaluate(program: PretrainProgram, shards: Shards, *, max_rows: int) -> dict
         for start in range(0, min(max_rows, len(rows) - 1), 32):
             ids, mask = rows.batch(torch.arange(start, min(start + 32, len(rows) - 1)).numpy())
             masked = mask_tokens(ids, mask, special=program.special, mask_id=program.mask_id, rate=0.15, rng=rng)
-            program.loss(program.module, MicroBatch(masked, masked.num_chosen, masked.num_tokens, 1.0), device)
+            counts = (masked.num_tokens, masked.num_chosen, masked.num_tokens)
+            program.loss(program.module, MicroBatch(masked.inputs(), *counts, temperature=1.0))
     record = program.record()
     record.pop("tokens")
     return record
@@ -115,7 +117,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         data = options.data or Path(temporary)
         if not (data / "data" / "shards").exists():
-            prepare(config, Run(data, to_mapping(config)), inputs="")
+            source = Source.of(config.data, text_column=options.column)
+            prepare_data(
+                data / "data", source, inputs="", settings=config.tokenizer, vocab_size=config.model.vocab_size
+            )
         tokenizer = load_tokenizer(data / "data" / "tokenizer")
         write_shards(
             data / f"held_out_{os.getpid()}",

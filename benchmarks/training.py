@@ -62,8 +62,7 @@ def quorem_step(size: str, vocab_size: int, table: str, length: int) -> tuple[nn
     def step(number: int, ids: Tensor) -> Tensor:
         rng = torch.Generator().manual_seed(number)
         masked = mask_tokens(ids, special=torch.tensor(NEVER_TARGETS), mask_id=MASK_ID, rate=0.15, rng=rng)
-        positions = masked.chosen.flatten().nonzero().squeeze(-1)
-        outcome = module(ids, None, masked.masked_ids, positions, masked.uniforms.flatten()[positions])
+        outcome = module(*masked.inputs())
         return total_loss(outcome, num_chosen=masked.num_chosen, num_tokens=masked.num_tokens)
 
     return module, step

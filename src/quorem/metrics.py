@@ -37,16 +37,18 @@ class BinaryMetrics:
         Args:
             logits: float, any shape; above 0 predicts "replaced".
             labels: bool, the same shape; True where the token was replaced.
-            mask: bool, the same shape; True where the token counts (no padding).
+            mask: bool, the same shape; True where the token counts (no padding). A logit that is not a number never
+                does.
         """
         self.counts = self.counts.to(logits.device)  # follows the model: a copy at the first batch only
         scores = logits.detach().float().flatten()
+        counted = mask.flatten() & ~scores.isnan()
         half = self.num_bins // 2
-        distance = (scores.atan().abs() * (2 / math.pi * half)).long().clamp(0, half - 1)
+        distance = (scores.nan_to_num(nan=0.0).atan().abs() * (2 / math.pi * half)).long().clamp(0, half - 1)
         bins = torch.where(scores > 0, half + distance, half - 1 - distance)
         # Masked tokens are added with weight 0: selecting the others would make the host wait for their number.
         index = labels.flatten().bool() * self.num_bins + bins
-        self.counts.view(-1).scatter_add_(0, index, mask.flatten().to(torch.int64))
+        self.counts.view(-1).scatter_add_(0, index, counted.to(torch.int64))
 
     def compute(self) -> dict[str, float | None]:
         """The scores of all batches since the last reset; None where a score is undefined.
@@ -71,6 +73,34 @@ class BinaryMetrics:
             "positive_share": _divide(num_positive, num_tokens),
             "base_rate_entropy": entropy([num_negative, num_positive]) if num_tokens else None,
         }
+
+
+class RunningMean:
+    """A mean over all that was added, kept where that is, so that nobody waits for it. What is not finite is left out.
+
+    Attributes:
+        sums: float64 (2,), the sum and how many things it is of. Sum it over ranks to merge them.
+    """
+
+    def __init__(self) -> None:
+        self.sums = torch.zeros(2, dtype=torch.float64)
+
+    def reset(self) -> None:
+        """Forget everything added so far."""
+        self.sums.zero_()
+
+    @torch.no_grad()
+    def update(self, total: Tensor, number: int) -> None:
+        """Add a sum, floating (), of so many things."""
+        self.sums = self.sums.to(total.device)  # follows the model: a copy at the first batch only
+        total = total.detach().double()
+        finite = total.isfinite()
+        self.sums += torch.stack([total.masked_fill(~finite, 0.0), finite * float(number)])
+
+    def compute(self) -> float:
+        """The mean; 0 of nothing."""
+        total, number = self.sums.tolist()
+        return total / max(1.0, number)
 
 
 def _divide(numerator: float, denominator: float) -> float | None:

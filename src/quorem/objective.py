@@ -9,8 +9,10 @@ arXiv:2003.10555, sec. 2. What this module guarantees:
   processes change nothing.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +20,24 @@ from torch.nn import functional as F
 
 from quorem.embeddings.disentangled import DisentangledEmbedding
 from quorem.errors import UserError
+
+
+class Inputs(NamedTuple):
+    """What `Electra` takes of some rows.
+
+    Args:
+        input_ids: int64 (batch, time), the originals.
+        attention_mask: as in `Masked`.
+        masked_ids: int64 (batch, time), the generator's input.
+        positions: int64 (n,), flat positions chosen; n may be 0.
+        uniforms: float64 (n,), the noise of the draws.
+    """
+
+    input_ids: Tensor
+    attention_mask: Tensor | None
+    masked_ids: Tensor
+    positions: Tensor
+    uniforms: Tensor
 
 
 @dataclass(frozen=True)
@@ -48,6 +68,12 @@ class Masked:
     def num_tokens(self) -> int:
         """Number of real tokens."""
         return self.input_ids.numel() if self.attention_mask is None else int(real_tokens(self.attention_mask).sum())
+
+    def inputs(self) -> Inputs:
+        """What both networks take; made on the CPU, for no shape on the device may depend on a value."""
+        positions = self.chosen.flatten().nonzero().squeeze(-1)
+        noise = self.uniforms.flatten()[positions]
+        return Inputs(self.input_ids, self.attention_mask, self.masked_ids, positions, noise)
 
     def rows(self, start: int, stop: int) -> "Masked":
         """Some rows, for a micro-batch or a process: their masks and noise are what they were."""
@@ -182,7 +208,7 @@ class Electra(nn.Module):
         shared_embeddings: whether both read the same embeddings: token, position and type vectors and their LayerNorm,
             as in google-research/electra. Each keeps its own projection.
         disentangled: share the token vectors only, and these without the discriminator's gradient
-            (`DisentangledEmbedding`); before the discriminator is saved, `merge_embeddings`.
+            (`DisentangledEmbedding`); the discriminator is saved with `merged_embeddings`.
     """
 
     generator: Any
@@ -213,11 +239,17 @@ class Electra(nn.Module):
         self.generator.train(mode and self.learns)
         return self
 
-    def merge_embeddings(self) -> None:
-        """Give the discriminator token vectors of its own, equal to those it has, where they are disentangled."""
+    @contextmanager
+    def merged_embeddings(self) -> Iterator[None]:
+        """While entered, the discriminator has token vectors of its own, equal to those it has, if disentangled."""
         embeddings = self.discriminator.electra.embeddings
-        if isinstance(embeddings.word_embeddings, DisentangledEmbedding):
-            embeddings.word_embeddings = embeddings.word_embeddings.merged()
+        apart = embeddings.word_embeddings
+        if isinstance(apart, DisentangledEmbedding):
+            embeddings.word_embeddings = apart.merged()
+        try:
+            yield
+        finally:
+            embeddings.word_embeddings = apart
 
     def forward(
         self,
@@ -228,16 +260,7 @@ class Electra(nn.Module):
         uniforms: Tensor,
         temperature: float = 1.0,
     ) -> Outcome:
-        """One pass of both networks.
-
-        Args:
-            input_ids: int64 (batch, time), the originals.
-            attention_mask: as in `Masked`.
-            masked_ids: int64 (batch, time), the generator's input.
-            positions: int64 (n,), flat positions chosen; n may be 0.
-            uniforms: float64 (n,), the noise of the draws.
-            temperature: of the draws.
-        """
+        """One pass of both networks over `Inputs`, with the draws' temperature. Waits for no device."""
         head = self.generator.generator_lm_head
         targets = input_ids.reshape(-1)[positions]
         with torch.set_grad_enabled(self.learns and torch.is_grad_enabled()):

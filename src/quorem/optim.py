@@ -15,14 +15,14 @@ from quorem.sharding import like
 SCHEDULES = ("google", "linear", "cosine", "constant")
 OPTIMIZERS = ("google", "adamw")
 LAYER_DECAY_VARIANTS = ("fixed", "legacy")
-FUSED_DEVICES = {"cpu", "cuda", "mps", "xpu"}  # where torch.optim.AdamW has a fused kernel
 
 
 class GoogleAdam(torch.optim.Optimizer):
     """Adam as google-research/electra runs it: without bias correction, with decoupled weight decay.
 
     `parameter -= lr * (mean / (sqrt(square) + eps) + weight_decay * parameter)`. Without the correction the first
-    updates are 3 to 7 times larger than Adam's and stay larger for about 1,000 steps, so warm up.
+    updates are 3 to 7 times larger than Adam's and stay larger for about 1,000 steps, so warm up. As in torch's fused
+    optimizers a step changes nothing if the attribute `found_inf`, float32 () on the parameters' device, is 1.0.
 
     Args:
         params: dense parameters or groups of them; float32 or float64, because the second moment stalls in half
@@ -55,11 +55,17 @@ class GoogleAdam(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        skip: Tensor | None = getattr(self, "found_inf", None)
+        if skip is not None and skip.device.type == "cpu":  # to look costs nothing there
+            if skip:
+                return loss
+            skip = None
         for group in self.param_groups:
-            self._update_group(group)
+            self._update_group(group, skip)
         return loss
 
-    def _update_group(self, group: dict[str, Any]) -> None:
+    def _update_group(self, group: dict[str, Any], skip: Tensor | None = None) -> None:
+        """Update a group; not if skip, float32 (), is 1.0, which nobody waits for to know."""
         parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
         if not parameters:
             return
@@ -67,18 +73,25 @@ class GoogleAdam(torch.optim.Optimizer):
             if not self.state[parameter]:
                 self.state[parameter]["exp_avg"] = torch.zeros_like(parameter)
                 self.state[parameter]["exp_avg_sq"] = torch.zeros_like(parameter)
-        gradients = [parameter.grad for parameter in parameters]
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         means = [self.state[parameter]["exp_avg"] for parameter in parameters]
         squares = [self.state[parameter]["exp_avg_sq"] for parameter in parameters]
         mean_decay, square_decay = group["betas"]
 
-        torch._foreach_lerp_(means, gradients, 1 - mean_decay)
-        torch._foreach_mul_(squares, square_decay)
+        keep: Any = 1.0
+        if skip is not None:
+            keep = 1.0 - skip
+            gradients = [gradient.masked_fill(skip.bool(), 0.0) for gradient in gradients]
+        torch._foreach_mul_(means, 1 - (1 - mean_decay) * keep)
+        torch._foreach_add_(means, gradients, alpha=1 - mean_decay)
+        torch._foreach_mul_(squares, 1 - (1 - square_decay) * keep)
         torch._foreach_addcmul_(squares, gradients, gradients, 1 - square_decay)
         denominators = torch._foreach_sqrt(squares)
         torch._foreach_add_(denominators, group["eps"])
+        if skip is not None:
+            torch._foreach_div_(denominators, keep)  # by 0: what is added to the parameters is 0
         # The decay comes first so that both terms see the old parameter, as in the reference.
-        torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
+        torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"] * keep)
         torch._foreach_addcdiv_(parameters, means, denominators, -group["lr"])
 
 
@@ -215,7 +228,7 @@ def build_optimizer(
 
     Args:
         groups: each with its `lr` and `weight_decay`.
-        kind: "google" (`GoogleAdam`) or "adamw" (`torch.optim.AdamW`, fused where the device has the kernel).
+        kind: "google" (`GoogleAdam`) or "adamw" (`torch.optim.AdamW`, fused).
         betas: decay of the gradient's running mean and running square.
         eps: added to the denominator.
 
@@ -225,6 +238,5 @@ def build_optimizer(
     if kind == "google":
         return GoogleAdam(groups, betas=betas, eps=eps)
     if kind == "adamw":
-        fused = all(parameter.device.type in FUSED_DEVICES for group in groups for parameter in group["params"])
-        return torch.optim.AdamW(groups, betas=betas, eps=eps, fused=fused)
+        return torch.optim.AdamW(groups, betas=betas, eps=eps, fused=True)
     raise UserError(f"optimizer: '{kind}' is unknown.{did_you_mean(kind, OPTIMIZERS)}")

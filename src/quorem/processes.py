@@ -4,8 +4,10 @@ Gradients are added up here, after each process's backward passes, instead of by
 a step may be uneven or empty, the parts of a loss add up as they are, and weights keep their names.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import timedelta
+from functools import cache
 
 import torch
 from accelerate import PartialState
@@ -13,10 +15,13 @@ from torch import Tensor, distributed, nn
 from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
 from torch.distributed.tensor import DTensor
 
+PATIENCE = timedelta(days=2)
+"""How long a process waits for the others, which may be preparing the data. Of one that has died the launcher knows."""
+
 
 def state() -> PartialState:
     """Accelerate's knowledge of the processes; the first call joins those of the launcher."""
-    return PartialState(cpu=not torch.cuda.is_available())
+    return PartialState(cpu=not torch.cuda.is_available(), timeout=PATIENCE)
 
 
 def count() -> int:
@@ -47,6 +52,12 @@ def leave() -> None:
         distributed.destroy_process_group()
 
 
+def is_loss_of_another(error: BaseException) -> bool:
+    """Whether an error says that another process of the run cannot be reached any more."""
+    told = isinstance(error, distributed.DistError) or any(word in str(error) for word in ("gloo", "NCCL"))
+    return distributed.is_available() and distributed.is_initialized() and count() > 1 and told
+
+
 def total(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The sums over all processes of tensors of the same shapes; new ones, where the others are."""
     found = {}
@@ -60,23 +71,39 @@ def total(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def most(number: int) -> int:
     """The largest of the processes' numbers."""
-    found = torch.tensor(number, device=state().device)
-    if count() > 1:
-        distributed.all_reduce(found, distributed.ReduceOp.MAX)
-    return int(found)
+    return _largest([number])[0]
 
 
-def add_gradients(parameters: Iterable[nn.Parameter], flags: Sequence[bool]) -> list[bool]:
-    """Replace the gradients of each process by their sum over all, and say which flags any process has set.
+def _largest(numbers: list[int]) -> list[int]:
+    """For each of several numbers the largest of any process; the hosts talk, and wait for no device."""
+    if count() == 1:
+        return numbers
+    found = torch.tensor(numbers)
+    distributed.all_reduce(found, distributed.ReduceOp.MAX, group=_hosts())
+    return found.tolist()
+
+
+@cache
+def _hosts() -> distributed.ProcessGroup | None:
+    """The group by which hosts talk: that of all processes, where it does not need a device."""
+    return None if distributed.get_backend() == "gloo" else distributed.new_group(backend="gloo", timeout=PATIENCE)
+
+
+def add_gradients(parameters: Iterable[nn.Parameter], loss: Tensor, *, flag: bool) -> tuple[bool, Tensor]:
+    """Replace the gradients of each process by their sum over all.
 
     A gradient that no process has stays None. One that is cut (quorem.sharding) is a mean already.
 
     Args:
         parameters: the same ones in every process.
-        flags: as many in every process.
+        loss: this process's part, float32 ().
+        flag: anything.
+
+    Returns:
+        Whether any process has the flag set; and the sum of the losses.
     """
     if count() == 1:
-        return list(flags)
+        return flag, loss
     every = []
     for parameter in parameters:
         if isinstance(parameter, DTensor):
@@ -84,16 +111,14 @@ def add_gradients(parameters: Iterable[nn.Parameter], flags: Sequence[bool]) -> 
                 parameter.grad.mul_(count())
         elif parameter.requires_grad:
             every.append(parameter)
-    there = torch.tensor([*(p.grad is not None for p in every), *flags], dtype=torch.int32, device=state().device)
-    distributed.all_reduce(there, distributed.ReduceOp.MAX)
-    anywhere = [bool(value) for value in there.tolist()]
-    used = [parameter for parameter, has in zip(every, anywhere, strict=False) if has]
+    *anywhere, flagged = _largest([*(int(p.grad is not None) for p in every), int(flag)])
+    used = [parameter for parameter, has in zip(every, anywhere, strict=True) if has]
     for parameter in used:
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
-    gradients = [parameter.grad for parameter in used if parameter.grad is not None]
-    flat = _flatten_dense_tensors(gradients)
+    summed = [loss.clone(), *(parameter.grad for parameter in used if parameter.grad is not None)]
+    flat = _flatten_dense_tensors(summed)
     distributed.all_reduce(flat)
-    for gradient, summed in zip(gradients, _unflatten_dense_tensors(flat, gradients), strict=True):
-        gradient.copy_(summed)
-    return anywhere[len(every) :]
+    for tensor, total in zip(summed, _unflatten_dense_tensors(flat, summed), strict=True):
+        tensor.copy_(total)
+    return bool(flagged), summed[0]

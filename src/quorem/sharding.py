@@ -82,6 +82,14 @@ def load(module: nn.Module, state: Mapping[str, Tensor]) -> None:
     )
 
 
+@torch.no_grad()
+def put(module: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Copy whole tensors into a module that was joined: its `load_state_dict` would still look for the parts."""
+    there = module.state_dict()
+    for name, value in state.items():
+        there[name].copy_(value)
+
+
 def clip(parameters: Iterable[nn.Parameter], largest: float) -> Tensor:
     """Scale gradients, parts or whole, so that their norm is at most `largest`; what it was before, float32 ()."""
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]

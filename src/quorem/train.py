@@ -5,22 +5,20 @@ an uninterrupted one, on the CPU bit for bit. Several processes share the rows o
 would; a run may be resumed by another number of them.
 """
 
-import hashlib
 import logging
 import math
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from functools import partial
 from typing import Any, Protocol
 
 import torch
 from accelerate import Accelerator
 from accelerate.tracking import get_available_trackers
-from accelerate.utils import patch_environment
+from accelerate.utils import patch_environment, recursively_apply, send_to_device
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from tqdm import tqdm
@@ -32,15 +30,16 @@ from quorem.data.batches import DROPOUT, step_seed
 from quorem.errors import UserError, check_choice
 from quorem.interrupt import Interrupts, Stopped
 from quorem.optim import learning_rate_scale, load_moments, parameter_names
+from quorem.pace import Pace
 from quorem.runs import Run
 from quorem.settings import TrainSettings
+from quorem.tracking import tracked
+from quorem.window import Window
 
 logger = logging.getLogger(__name__)
 
 PRECISIONS = ("auto", "bf16", "fp32")
 TRACKERS = ("tensorboard", "wandb", "mlflow")
-SKIPS_IN_A_ROW = 10
-"""Steps whose loss or gradient is not finite are skipped; after so many in a row the run stops."""
 
 
 class Program(Protocol):
@@ -53,8 +52,8 @@ class Program(Protocol):
     def micro_batches(self, step: int, *, rank: int, num_processes: int) -> Iterator[Any]:
         """This process's share of a step, in pieces that fit in memory; called in another thread, a step ahead."""
 
-    def loss(self, module: nn.Module, micro_batch: Any, device: torch.device) -> Tensor:
-        """A micro-batch's part of the step's loss: the parts of all processes add up to it."""
+    def loss(self, module: nn.Module, micro_batch: Any) -> Tensor:
+        """A micro-batch's part of the step's loss, its tensors on the device: all processes' parts add up to it."""
 
     def record(self) -> dict[str, Any]:
         """Metrics since the last call, with `tokens`, the number of real tokens seen."""
@@ -118,16 +117,18 @@ def fit(
     after_step: Callable[[int], None] | None = None,
     state: Callable[[], dict[str, Any]] | None = None,
     restore: Callable[[dict[str, Any]], None] | None = None,
+    on_record: Callable[[dict[str, Any]], None] | None = None,
 ) -> None:
     """Train from the run's last checkpoint, or from the start, to `total_steps`.
 
-    A step whose loss or gradient is not finite changes no weight; records count these as `skipped_steps`, and their
-    windows begin anew after it. SIGINT or SIGTERM ends the run after the step at hand, with a checkpoint; a second one
-    at once.
+    A step whose loss or gradient is not finite changes no weight; records count these as `skipped_steps`. Between
+    records and checkpoints the host never waits for a GPU, so there such steps are told of when one of these is due.
+    SIGINT or SIGTERM ends the run after the step at hand, with a checkpoint; a second one at once.
 
     Args:
         program: batches, loss and metrics; its module is moved to the device.
-        optimizer: over the module's parameters; every group has a `base_lr`.
+        optimizer: over the module's parameters; every group has a `base_lr`, and `found_inf`, a tensor, keeps it from
+            doing anything if it is 1.0, as torch's fused optimizers have it.
         settings: of the loop; `warmup` below 1 is a share of total_steps.
         total_steps: steps in all.
         schedule: of the learning rate, see `quorem.optim.learning_rate_scale`.
@@ -135,80 +136,76 @@ def fit(
         after_step: called with the number of steps done, after each; for evaluation.
         state: more to keep in a checkpoint; if it has `best_step`, the checkpoint of that step is kept too.
         restore: called with what `state` gave when the run is resumed.
+        on_record: called with every line of metrics.jsonl.
 
     Raises:
-        UserError: if SKIPS_IN_A_ROW steps in a row had to be skipped.
+        UserError: if too many steps in a row had to be skipped (`quorem.window`).
         Stopped: if a signal asked for it.
     """
-    with patch_environment(ACCELERATE_USE_FSDP="false"):  # layers are shared out already, where that is asked for
-        accelerator = Accelerator(cpu=not torch.cuda.is_available(), log_with=settings.tracker, project_dir=run.folder)
+    # What a launcher sets is for what Accelerate does by itself; here precision and sharing out are the settings'.
+    with patch_environment(ACCELERATE_USE_FSDP="false", ACCELERATE_GRADIENT_ACCUMULATION_STEPS="1"):
+        accelerator = Accelerator(
+            cpu=not torch.cuda.is_available(), mixed_precision="no", log_with=settings.tracker, project_dir=run.folder
+        )
     device, dtype = accelerator.device, autocast_dtype(settings.precision, accelerator.device)
+    if settings.precision == "bf16" and autocast_dtype("auto", device) is None:
+        logger.warning("train.precision=bf16: this processor emulates it: fp32, or auto, is many times faster here")
     module, num_processes, rank = program.module.to(device), processes.count(), processes.rank()
     cut = sharding.is_sharded(module)
     _set_up_layers(module, settings)
-    warmup = round(settings.warmup * total_steps if settings.warmup < 1 else settings.warmup)
-    window = _Window(torch.zeros((), device=device))
+    warmup, window = warmup_steps(settings, total_steps), Window(device)
     start = _resume(module, optimizer, run, program, window, restore)
     silent = True if rank else None  # None: where nobody looks on
     progress = tqdm(total=total_steps, initial=start, unit="step", disable=silent, dynamic_ncols=True)
-    clock = time.perf_counter()
+    clock, pace = time.perf_counter(), Pace(start, total_steps)
     module.train()
 
     def share(step: int) -> tuple[list[Any], Any]:
-        own = list(program.micro_batches(step, rank=rank, num_processes=num_processes))
+        own = program.micro_batches(step, rank=rank, num_processes=num_processes)
+        moved = [on_device(micro_batch, device) for micro_batch in own]
+        if moved:
+            return moved, moved[0]
         others = program.micro_batches(step, rank=num_processes - 1, num_processes=num_processes)  # never empty
-        return own, own[0] if own else next(iter(others))
+        return moved, on_device(next(iter(others)), device)
 
     steps = ahead(share, range(start, total_steps))
-    with Interrupts() as interrupts, _tracked(accelerator, run), closing(steps):
+    with Interrupts() as interrupts, tracked(accelerator, settings.tracker, run, done=start), closing(steps):
         for step, (micro_batches, any_of_them) in steps:
             torch.manual_seed(step_seed(settings.seed, DROPOUT, step, *([rank] if rank else [])))
             scale = learning_rate_scale(step, total_steps=total_steps, warmup_steps=warmup, schedule=schedule)
             for group in optimizer.param_groups:
                 group["lr"] = group["base_lr"] * scale
-            idle = processes.most(len(micro_batches)) - len(micro_batches) if cut else 0
-            for micro_batch in micro_batches:
-                with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
-                    loss = program.loss(module, micro_batch, device)
-                accelerator.backward(loss)
-                window.loss += loss.detach()
-            for _ in range(idle):  # all take part whenever a layer is made whole
-                with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
-                    loss = _idle_loss(program, module, any_of_them, device)
-                accelerator.backward(loss)
-            asked, spoilt = processes.add_gradients(
-                module.parameters(), [interrupts.asked, not torch.isfinite(window.loss)]
-            )
-            if cut:
-                norm = sharding.clip(module.parameters(), settings.clip_norm)
-            else:
-                norm = accelerator.clip_grad_norm_(module.parameters(), settings.clip_norm)
-            done = step + 1
-            if torch.isfinite(norm) and not spoilt:
-                optimizer.step()
-                window.steps, window.skipped_in_a_row = window.steps + 1, 0
-            else:
-                _skip(done, float(norm), window, program)
-            optimizer.zero_grad(set_to_none=True)
+            idle = [any_of_them] * (processes.most(len(micro_batches)) - len(micro_batches) if cut else 0)
+            loss = compute_gradients(program, module, micro_batches, dtype=dtype, idle=idle)
+            asked, loss = processes.add_gradients(module.parameters(), loss, flag=interrupts.asked)
+            norm = update(module, optimizer, window, loss, clip_norm=settings.clip_norm)
             progress.update()
+            done = step + 1
+            if device.type == "cpu" or done in pace.marks:  # to look costs nothing on the CPU
+                window.check(done)
+                pace.note(done)
             if done % settings.log_every == 0 or done == total_steps:
+                record = {"step": done, **window.record(done, norm), "learning_rate_scale": scale}
                 elapsed, clock = window.seconds + time.perf_counter() - clock, time.perf_counter()
-                window.loss = processes.total({"loss": window.loss})["loss"]
-                record = {"step": done, **window.record(float(norm)), "learning_rate_scale": scale}
-                if window.steps:
-                    program.load_state_dict(processes.total(program.state_dict()))
+                program.load_state_dict(processes.total(program.state_dict()))
+                if "loss" in record:
                     record |= program.record()
                     record["tokens_per_second"] = round(record.pop("tokens") / elapsed, 1)
-                    record["seconds_left"] = round((total_steps - done) * elapsed / window.steps, 1)
+                    record["seconds_left"] = round((total_steps - done) * elapsed / window.taken, 1)
+                else:
+                    program.reset()
                 window.begin()
                 run.log(record)
                 _show(record, total_steps, progress)
+                if on_record:
+                    on_record(record)
             paused = time.perf_counter()
             if after_step:
                 after_step(done)
                 module.train()
             last = done == total_steps
             if settings.keep_state if last else asked or done % settings.checkpoint_every == 0:
+                window.check(done)
                 saved = {
                     "model": sharding.whole(module.state_dict()),
                     "optimizer": sharding.whole(optimizer.state_dict()),
@@ -227,6 +224,11 @@ def fit(
     if cut:
         sharding.join(module)
     processes.wait()
+
+
+def warmup_steps(settings: TrainSettings, total_steps: int) -> int:
+    """Steps of warm-up: a share of all below 1, else a number."""
+    return round(settings.warmup * total_steps if settings.warmup < 1 else settings.warmup)
 
 
 def check_compiler() -> None:
@@ -254,85 +256,68 @@ def _set_up_layers(module: nn.Module, settings: TrainSettings) -> None:
             layer.compile()
 
 
-def _idle_loss(program: Program, module: nn.Module, micro_batch: Any, device: torch.device) -> Tensor:
-    """Nothing, by way of all layers: for a process that has fewer micro-batches than another."""
-    seen = {name: value.clone() for name, value in program.state_dict().items()}
-    loss = 0.0 * program.loss(module, micro_batch, device)
-    program.load_state_dict(seen)
-    return loss
+def on_device(value: Any, device: torch.device) -> Any:
+    """A tensor, or what is made of tensors, on the device; from locked memory, so that the host need not wait."""
+    if device.type == "cuda":
+        return recursively_apply(lambda tensor: tensor.pin_memory().to(device, non_blocking=True), value)
+    return send_to_device(value, device)
 
 
-@contextmanager
-def _tracked(accelerator: Accelerator, run: Run) -> Iterator[None]:
-    """Send what the run logs to the tracker that the accelerator was given, if any; its files are in the run folder."""
-    if not accelerator.log_with:
-        yield
-        return
-    # A run that goes on is the same one to wandb, which gives runs without an id a new one each time.
-    name = hashlib.sha256(str(run.folder.absolute()).encode()).hexdigest()[:16]
-    options = {"wandb": {"dir": str(run.folder), "id": name, "name": run.folder.name, "resume": "allow"}}
-    accelerator.init_trackers("quorem", init_kwargs=options)
-    run.listener = lambda step, numbers: accelerator.log(numbers, step=step)
-    try:
-        yield
-    finally:
-        run.listener = None
-        for tracker in accelerator.trackers:
-            tracker.finish()
+def compute_gradients(
+    program: Program,
+    module: nn.Module,
+    micro_batches: Sequence[Any],
+    *,
+    dtype: torch.dtype | None,
+    idle: Sequence[Any] = (),
+) -> Tensor:
+    """Gradients of this process's part of a step, and its part of the loss, float32 (). Waits for no device.
 
-
-@dataclass
-class _Window:
-    """What the loop has seen since the last record; `skipped` since the run began.
-
-    Attributes:
-        loss: sum over `steps` steps, float32 (), on the model's device.
-        seconds: that a run before this one has spent on it.
+    Args:
+        program: what is trained.
+        module: its networks.
+        micro_batches: this process's, on the device.
+        dtype: of autocast; None for float32 throughout.
+        idle: micro-batches to compute for nothing: all processes take part whenever a layer is made whole.
     """
-
-    loss: Tensor
-    steps: int = 0
-    seconds: float = 0.0
-    skipped: int = 0
-    skipped_in_a_row: int = 0
-
-    def record(self, norm: float) -> dict[str, Any]:
-        found = {"loss": float(self.loss) / self.steps, "gradient_norm": norm} if self.steps else {}
-        if not math.isfinite(norm):
-            found.pop("gradient_norm", None)
-        return found | ({"skipped_steps": self.skipped} if self.skipped else {})
-
-    def begin(self) -> None:
-        self.loss.zero_()
-        self.steps, self.seconds = 0, 0.0
-
-    def state_dict(self, seconds: float) -> dict[str, Any]:
-        loss = processes.total({"loss": self.loss})["loss"].cpu()
-        found = {"loss": loss, "steps": self.steps, "seconds": self.seconds + seconds}
-        return found | {"skipped": self.skipped, "skipped_in_a_row": self.skipped_in_a_row}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        if processes.rank() == 0:  # what the others saw is in it
-            self.loss.copy_(state["loss"])
-        for name in ("steps", "seconds", "skipped", "skipped_in_a_row"):
-            setattr(self, name, state[name])
+    device = next(module.parameters()).device
+    total = torch.zeros((), device=device)
+    for micro_batch, counts in [*((each, True) for each in micro_batches), *((each, False) for each in idle)]:
+        seen = {} if counts else {name: value.clone() for name, value in program.state_dict().items()}
+        with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
+            loss = program.loss(module, micro_batch)
+        if counts:
+            loss.backward()
+            total += loss.detach()
+        else:
+            (0.0 * loss).backward()
+            program.load_state_dict(seen)
+    return total
 
 
-def _skip(step: int, norm: float, window: _Window, program: Program) -> None:
-    """Count a step that changes nothing, and forget the numbers it has spoilt.
+def update(
+    module: nn.Module, optimizer: torch.optim.Optimizer, window: Window, loss: Tensor, *, clip_norm: float
+) -> Tensor:
+    """Clip gradients and take the optimizer's step, unless something is not finite. Waits for no device.
 
-    Raises:
-        UserError: if there were too many in a row.
+    Args:
+        module: has gradients, which are used up.
+        optimizer: as in `fit`.
+        window: counts the step.
+        loss: of the whole step, float32 ().
+        clip_norm: largest norm of the gradient.
+
+    Returns:
+        The gradient's norm before it was clipped, float32 ().
     """
-    window.skipped, window.skipped_in_a_row = window.skipped + 1, window.skipped_in_a_row + 1
-    logger.warning("step %d: loss or gradient is not finite (norm %s): skipped", step, norm)
-    if window.skipped_in_a_row == SKIPS_IN_A_ROW:
-        raise UserError(
-            f"step {step}: {SKIPS_IN_A_ROW} steps in a row had a loss or gradient that is not finite: training has "
-            "diverged. Lower train.learning_rate, raise train.warmup or set train.precision=fp32, with another --out"
-        )
-    window.begin()
-    program.reset()
+    if sharding.is_sharded(module):
+        norm = sharding.clip(module.parameters(), clip_norm)
+    else:
+        norm = nn.utils.clip_grad_norm_(module.parameters(), clip_norm)
+    optimizer.found_inf = window.add(loss, norm)  # type: ignore[attr-defined]
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return norm
 
 
 def _resume(
@@ -340,7 +325,7 @@ def _resume(
     optimizer: torch.optim.Optimizer,
     run: Run,
     program: Program,
-    window: _Window,
+    window: Window,
     restore: Callable[[dict[str, Any]], None] | None,
 ) -> int:
     """Load the last checkpoint, if there is one; the number of steps it had done."""

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import load_file
 
 from quorem.samples import write_reviews
@@ -130,6 +131,70 @@ def test_a_process_that_dies_ends_the_run_and_others_go_on(tmp_path, reviews, se
     assert again.returncode == 0
     assert "resumed after step" in again.stderr
     assert_close(tmp_path / "two", tmp_path / "one")
+
+
+def test_one_process_goes_on_as_two(tmp_path, reviews):
+    assert run("-m", "quorem", *words(reviews, tmp_path / "one")).returncode == 0
+    begun = subprocess.Popen([sys.executable, "-m", "quorem", *words(reviews, tmp_path / "two")], env=ENVIRONMENT)
+    while not list((tmp_path / "two").glob("state/step-000004*")):
+        time.sleep(0.01)
+        assert begun.poll() is None
+    begun.kill()
+    begun.wait()
+    again = run(*TWO, *words(reviews, tmp_path / "two"))
+    assert again.returncode == 0
+    assert "resumed after step" in again.stderr
+    assert_close(tmp_path / "two", tmp_path / "one")
+
+
+def test_a_signal_to_the_whole_group_leaves_a_checkpoint(tmp_path, reviews):
+    """What Slurm does: launcher and processes are told at once, and the launcher tells the processes again."""
+    settings = words(reviews, tmp_path / "two", "train.checkpoint_every=1000", "train.max_steps=400")
+    begun = subprocess.Popen(
+        [sys.executable, *TWO, *settings], env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        start_new_session=True,
+    )  # fmt: skip
+    while not (tmp_path / "two" / "metrics.jsonl").exists():
+        time.sleep(0.01)
+        assert begun.poll() is None
+    os.killpg(begun.pid, signal.SIGTERM)
+    out, told = begun.communicate()
+    (state,) = (tmp_path / "two" / "state").iterdir()
+    step = int(state.name.removeprefix("step-"))
+    assert 3 <= step < 400
+    assert f"stopped after step {step} of 400, with a checkpoint; start the same again to go on" in out
+    assert told.count("SIGTERM: stopping with a checkpoint after this step") == 1
+
+
+def test_the_best_of_layers_that_are_shared_out_is_kept(tmp_path, reviews):
+    settings = (
+        "data.held_out=0.2", "train.learning_rate=0.3", "train.schedule=constant", "train.warmup=6",
+        "train.shard_layers=true",
+    )  # fmt: skip
+    both = run(*TWO, *words(reviews, tmp_path / "two", *settings))
+    assert both.returncode == 0, both.stderr
+    step = json.loads((tmp_path / "two" / "result.json").read_text())["best_step"]
+    assert 0 < step < STEPS
+    short = run(*TWO, *words(reviews, tmp_path / "short", *settings, f"train.max_steps={step}"))
+    assert short.returncode == 0, short.stderr
+    for name in ("discriminator", "generator"):
+        best, expected, last = (
+            load_file(tmp_path / place / name / "model.safetensors") for place in ("two/best", "short", "two")
+        )
+        assert best.keys() == expected.keys() == last.keys()
+        assert all(torch.equal(best[key], expected[key]) for key in best)
+        assert any((best[key] != last[key]).any() for key in best)
+
+
+def test_one_clear_line_says_what_is_wrong_in_each_process(tmp_path, reviews):
+    (tmp_path / "two").mkdir()
+    (tmp_path / "two" / "thesis.tex").write_text("three years of work")
+    done = run(*TWO, *words(reviews, tmp_path / "two"))
+    assert done.returncode != 0
+    lines = [line for line in done.stderr.splitlines() if line.startswith(("quorem:", "quorem, "))]
+    assert len(lines) == 2
+    assert any("thesis.tex" in line and line.startswith("quorem: ") for line in lines)
+    assert any(line == "quorem, process 1: another process has ended, and says why if it could" for line in lines)
 
 
 def test_two_processes_fine_tune_as_one_does(tmp_path, reviews):

@@ -47,14 +47,13 @@ def largest_array(vocab_size, embedding, head):
     rng = torch.Generator().manual_seed(1)
     ids = torch.randint(5, vocab_size, (8, 64), generator=rng)
     masked = mask_tokens(ids, special=torch.tensor(NEVER_TARGETS), mask_id=4, rate=0.15, rng=rng)
-    positions = masked.chosen.flatten().nonzero().squeeze(-1)
-    module(ids, None, masked.masked_ids, positions, masked.uniforms.flatten()[positions])  # makes the inverse order
+    module(*masked.inputs())  # makes the inverse order
     with LargestArray() as largest:
-        outcome = module(ids, None, masked.masked_ids, positions, masked.uniforms.flatten()[positions])
+        outcome = module(*masked.inputs())
         total_loss(outcome, num_chosen=masked.num_chosen, num_tokens=masked.num_tokens).backward()
         torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)
         optimizer.step()
-    return largest, len(positions)
+    return largest, masked.num_chosen
 
 
 @pytest.mark.parametrize(

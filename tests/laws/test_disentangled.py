@@ -76,18 +76,24 @@ def test_the_merged_discriminator_needs_no_generator(kind, tmp_path):
     masked = sample_batch()
     arguments = masked.input_ids, masked.attention_mask
     expected = module.discriminator.eval()(*arguments).logits
-    module.merge_embeddings()
-    merged = module.discriminator.get_input_embeddings()
-    assert type(merged) is EMBEDDINGS[kind]
-    shared = {p.data_ptr() for p in (*base.parameters(), *embedding.parameters())}
-    assert not shared & {p.data_ptr() for p in merged.parameters()}
-    module.discriminator.save_pretrained(tmp_path)
-    loaded = QuoremForPreTraining.from_pretrained(tmp_path).eval()
+    with module.merged_embeddings():
+        merged = module.discriminator.get_input_embeddings()
+        assert type(merged) is EMBEDDINGS[kind]
+        shared = {p.data_ptr() for p in (*base.parameters(), *embedding.parameters())}
+        assert not shared & {p.data_ptr() for p in merged.parameters()}
+        module.discriminator.save_pretrained(tmp_path)
+        loaded = QuoremForPreTraining.from_pretrained(tmp_path).eval()
+        with torch.no_grad():
+            kept = [parameter.clone() for parameter in base.parameters()]
+            for parameter in base.parameters():
+                parameter.zero_()
+        for discriminator in (module.discriminator, loaded):
+            assert torch.equal(discriminator(*arguments).logits, expected)
+    assert module.discriminator.get_input_embeddings() is embedding  # to go on with
     with torch.no_grad():
-        for parameter in base.parameters():
-            parameter.zero_()
-    for discriminator in (module.discriminator, loaded):
-        assert torch.equal(discriminator(*arguments).logits, expected)
+        for parameter, value in zip(base.parameters(), kept, strict=True):
+            parameter.copy_(value)
+    assert torch.equal(module.discriminator(*arguments).logits, expected)
 
 
 @every_kind

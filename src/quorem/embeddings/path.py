@@ -37,7 +37,7 @@ class PathEmbedding(TieredEmbedding):
         self.reset_parameters(dim**-0.5)
 
     def tail_vectors(self, tail: Tensor) -> Tensor:
-        """The functions are applied a block at a time, to the rows that need it."""
+        """The functions are applied a block at a time, to the rows that need it, whose number the host waits for."""
         quotients, remainders = self.assignment.tail_digits(tail.flatten())
         rows = F.embedding(remainders, self.remainder)
         order = quotients.argsort(stable=True)

@@ -68,30 +68,28 @@ class FullHead(GeneratorHead):
         self, hidden: Tensor, uniforms: Tensor, exclude: Tensor | None = None, *, temperature: float = 1.0
     ) -> Tensor:
         """Exact draws: first a block of ids by its mass, then the id inside it."""
-        size, bias, vocab_size = self._chunk_size(len(hidden)), self._masked_bias(), self.embedding.assignment.vocab_size
+        size, bias = self._chunk_size(len(hidden)), self._masked_bias()
         masses = []
         for index, (table, part) in enumerate(zip(self.embedding.chunks(size), bias.split(size), strict=True)):
             scores = self._exact_scores(hidden, table, part) / temperature
             if exclude is not None:
-                local = (exclude - index * size).unsqueeze(-1)
-                here = torch.arange(scores.shape[-1], device=scores.device) == local
-                scores = scores.masked_fill(here, -torch.inf)
-            blocks = F.pad(scores, (0, -scores.shape[-1] % BLOCK), value=-torch.inf).unflatten(-1, (-1, BLOCK))
+                ids = torch.arange(index * size, index * size + len(part), device=hidden.device)
+                scores = scores.masked_fill(ids == exclude.unsqueeze(-1), -torch.inf)
+            blocks = F.pad(scores, (0, -len(part) % BLOCK), value=-torch.inf).unflatten(-1, (-1, BLOCK))
             masses.append(torch.logsumexp(blocks, dim=-1))
         block, uniforms = draw(torch.cat(masses, dim=-1), uniforms)
-        rows = max(1, SCORES_AT_ONCE[self._place] // (BLOCK * self.embedding.dim))
-        drawn = []
+        drawn, rows = torch.empty_like(block), max(1, self._at_once // (BLOCK * self.embedding.dim))
         for start in range(0, len(hidden), rows):  # each position reads the vectors of its own block
-            here = slice(start, start + rows)
-            ids = block[here].unsqueeze(-1) * BLOCK + torch.arange(BLOCK, device=hidden.device)  # (rows, BLOCK)
-            known = ids.clamp(max=vocab_size - 1)
-            with without_autocast(hidden):
-                vectors = self.embedding(known)
-                scores = (vectors @ hidden[here].to(vectors.dtype).unsqueeze(-1)).squeeze(-1).float() + bias[known]
-            gone = ids >= vocab_size if exclude is None else (ids >= vocab_size) | (ids == exclude[here].unsqueeze(-1))
-            index, _ = draw((scores / temperature).masked_fill(gone, -torch.inf), uniforms[here])
-            drawn.append(known.gather(-1, index.unsqueeze(-1)).squeeze(-1))
-        return torch.cat(drawn) if drawn else block
+            some = slice(start, start + rows)
+            ids = block[some].unsqueeze(-1) * BLOCK + torch.arange(BLOCK, device=hidden.device)  # (rows, BLOCK)
+            gone = ids >= len(bias)
+            if exclude is not None:
+                gone |= ids == exclude[some].unsqueeze(-1)
+            ids = ids.clamp(max=len(bias) - 1)
+            scores = (self._scores_of(hidden[some], ids) + bias[ids]) / temperature
+            chosen, _ = draw(scores.masked_fill(gone, -torch.inf), uniforms[some])
+            drawn[some] = ids.gather(-1, chosen.unsqueeze(-1)).squeeze(-1)
+        return drawn
 
     @torch.no_grad()
     def topk(self, hidden: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -132,16 +130,22 @@ class FullHead(GeneratorHead):
         with without_autocast(hidden):
             return self._scores(hidden.to(bias.dtype), table, bias)
 
+    def _scores_of(self, hidden: Tensor, ids: Tensor) -> Tensor:
+        """Scores float32 (n, c), without biases, of ids int64 (n, c) that differ from row to row, as precise."""
+        with without_autocast(hidden):
+            vectors = self.embedding(ids)
+            return (vectors @ hidden.to(vectors.dtype).unsqueeze(-1)).squeeze(-1).float()
+
     def _masked_bias(self) -> Tensor:
         if not self.never_ids:
             return self.bias
         return self.bias.index_fill(0, self.never(self.bias.device), -torch.inf)
 
     @property
-    def _place(self) -> str:
-        return "cpu" if self.bias.device.type == "cpu" else "cuda"
+    def _at_once(self) -> int:
+        return SCORES_AT_ONCE["cpu" if self.bias.device.type == "cpu" else "cuda"]
 
     def _chunk_size(self, num_rows: int) -> int:
         """Ids at once, whole blocks of them."""
-        blocks = SCORES_AT_ONCE[self._place] // max(num_rows, self.embedding.dim) // BLOCK
+        blocks = self._at_once // max(num_rows, self.embedding.dim) // BLOCK
         return max(1, blocks) * BLOCK

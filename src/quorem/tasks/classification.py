@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -103,6 +103,17 @@ def tell_unknown(path: str | Path, unknown: int, tokens: int) -> None:
     )  # fmt: skip
 
 
+def tell_classes(names: Sequence[str], training: Examples, held_out: Examples) -> None:
+    """Warn where rows are all of one class, or none is of some class."""
+    for part, examples in (("trained on", training), ("held out", held_out)):
+        there = {names[label] for label in examples.labels}
+        lacking = [name for name in names if name not in there]
+        if len(there) == 1:
+            logger.warning("every row %s is of class %r: what is %s says nothing of the others", part, *there, part)
+        elif lacking:
+            logger.warning("no row %s is of class %s", part, ", ".join(map(repr, lacking[:5])))
+
+
 def split(num_rows: int, *, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Row numbers (training, validation): those of scikit-learn's train_test_split(test_size=share, random_state=seed).
 
@@ -119,6 +130,24 @@ def split(num_rows: int, *, share: float, seed: int) -> tuple[np.ndarray, np.nda
         raise UserError(f"data.split_seed={seed}: 0 or more, and below 2**32, needed")
     order = np.random.RandomState(seed).permutation(num_rows)  # scikit-learn's own generator
     return order[num_held_out:], order[:num_held_out]
+
+
+class MicroBatch(NamedTuple):
+    """Some rows of a step.
+
+    Args:
+        input_ids: int64 (batch, time).
+        attention_mask: bool (batch, time), or None if all tokens are real.
+        labels: int64 (batch,).
+        own_tokens: real tokens of these rows.
+        num_rows: rows of the whole step.
+    """
+
+    input_ids: Tensor
+    attention_mask: Tensor | None
+    labels: Tensor
+    own_tokens: int
+    num_rows: int
 
 
 class ClassificationProgram:
@@ -139,23 +168,23 @@ class ClassificationProgram:
         self._tokens = self._rows = 0
         self._correct: Tensor | int = 0
 
-    def micro_batches(self, step: int, *, rank: int, num_processes: int) -> Iterator[tuple[Examples, int]]:
-        """This process's rows of the step, and how many the whole step has."""
+    def micro_batches(self, step: int, *, rank: int, num_processes: int) -> Iterator[MicroBatch]:
+        """This process's rows of the step."""
         chosen = self.order.indices(step)
         first, end = (len(chosen) * i // num_processes for i in (rank, rank + 1))
         size = self.train.micro_batch_size or self.train.batch_size
         for start in range(first, end, size):
-            yield self.examples.take(chosen[start : min(start + size, end)]), len(chosen)
+            examples = self.examples.take(chosen[start : min(start + size, end)])
+            input_ids, mask = collate(examples.rows, pad_id=self.pad_id, multiple=LENGTH_MULTIPLE)
+            own_tokens = sum(len(row) for row in examples.rows)
+            yield MicroBatch(input_ids, mask, torch.tensor(examples.labels), own_tokens, len(chosen))
 
-    def loss(self, module: nn.Module, micro_batch: tuple[Examples, int], device: torch.device) -> Tensor:
+    def loss(self, module: nn.Module, micro_batch: MicroBatch) -> Tensor:
         """The micro-batch's share of the mean cross-entropy."""
-        examples, num_rows = micro_batch
-        input_ids, mask = collate(examples.rows, pad_id=self.pad_id, multiple=LENGTH_MULTIPLE)
-        labels = torch.tensor(examples.labels, device=device)
-        logits = module(input_ids.to(device), None if mask is None else mask.to(device)).logits.float()
+        input_ids, mask, labels, own_tokens, num_rows = micro_batch
+        logits = module(input_ids, mask).logits.float()
         self._correct = self._correct + (logits.detach().argmax(-1) == labels).sum()
-        self._rows += len(examples)
-        self._tokens += input_ids.numel() if mask is None else int(mask.sum())
+        self._rows, self._tokens = self._rows + len(labels), self._tokens + own_tokens
         return F.cross_entropy(logits, labels, reduction="sum") / num_rows
 
     def record(self) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Rows that pre-training does not learn from: both networks judged on them, and the best checkpoint remembered."""
 
 import logging
+import math
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from quorem.metrics import BinaryMetrics
 from quorem.runs import Run
 from quorem.settings import PretrainConfig
 from quorem.tasks.pretraining import PretrainProgram
-from quorem.train import autocast_dtype
+from quorem.train import autocast_dtype, on_device
 
 logger = logging.getLogger(__name__)
 
@@ -34,11 +35,12 @@ class HeldOut:
         """Judge if a checkpoint is due."""
         if step % self.config.train.checkpoint_every and step != self.program.total_steps:
             return
-        self.last = self.judge()
+        found = self.judge()
+        logger.info("step %d: held-out %s", step, "  ".join(f"{key} {value:.4f}" for key, value in found.items()))
+        self.last = {key: value for key, value in found.items() if math.isfinite(value)}
         self.run.log({"step": step, "held_out": self.last})
-        logger.info("step %d: held-out %s", step, "  ".join(f"{key} {value:.4f}" for key, value in self.last.items()))
-        if self.last["loss"] < self.best_loss:
-            self.best_step, self.best_loss = step, self.last["loss"]
+        if found["loss"] < self.best_loss:  # not if it is no number
+            self.best_step, self.best_loss = step, found["loss"]
 
     @torch.no_grad()
     def judge(self) -> dict[str, float]:
@@ -70,7 +72,7 @@ class HeldOut:
             for start in range(0, number, size):
                 part = masked.rows(start, min(start + size, number))
                 with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
-                    outcome = program.outcome(module, part, temperature, device)
+                    outcome = module(*on_device(part.inputs(), device), temperature)
                 detected.update(outcome.scores, outcome.is_replaced, outcome.real)
                 sums += torch.stack([outcome.mlm_sum, outcome.rtd_sum]).double()
         module.train(was_training)

@@ -14,11 +14,11 @@ from quorem.data.shards import Shards
 from quorem.embeddings import TokenEmbedding
 from quorem.embeddings.attributes import AttributesEmbedding
 from quorem.errors import UserError
-from quorem.fixed_generator import DISTRIBUTIONS, FixedGenerator, frozen_generator
+from quorem.fixed_generator import UNIGRAM, UnigramGenerator, frozen_generator
 from quorem.init_from import initialise, load_networks
-from quorem.metrics import BinaryMetrics, entropy
+from quorem.metrics import BinaryMetrics, RunningMean, entropy
 from quorem.modeling import QuoremForMaskedLM, QuoremForPreTraining
-from quorem.objective import Electra, Masked, Outcome, mask_tokens, total_loss
+from quorem.objective import Electra, Inputs, Masked, Outcome, mask_tokens, total_loss
 from quorem.optim import build_optimizer, parameter_groups
 from quorem.order import frequency_order
 from quorem.presets import NEVER_TARGETS, network_configs
@@ -28,9 +28,18 @@ from quorem.tokenization import continuing, fingerprint
 
 
 class MicroBatch(NamedTuple):
-    """Some rows of a step, with what the whole step has chosen and real, and the temperature of its samples."""
+    """Some rows of a step.
 
-    masked: Masked
+    Args:
+        inputs: of both networks.
+        own_tokens: real tokens of these rows.
+        num_chosen: masked positions of the whole step.
+        num_tokens: real tokens of the whole step.
+        temperature: of the step's draws.
+    """
+
+    inputs: Inputs
+    own_tokens: int
     num_chosen: int
     num_tokens: int
     temperature: float
@@ -72,18 +81,17 @@ class PretrainProgram:
         counts = torch.from_numpy(shards.counts)
         self.unigram_entropy = entropy(shards.counts)
         source, generator = config.objective.generator, None
-        if source in DISTRIBUTIONS:
-            generator = FixedGenerator(source, counts, never=NEVER_TARGETS)
+        if source == UNIGRAM:
+            generator = UnigramGenerator(counts, never=NEVER_TARGETS)
         elif source != "trained":
             generator = frozen_generator(source, tokenizer_fingerprint=fingerprint(tokenizer))
         self.continues = continuing(tokenizer) if config.objective.whole_words else None
         self.module = build_electra(config, counts, order, attributes, generator=generator)
         if config.model.init_from is not None:
             initialise(self.module, load_networks(config.model.init_from, tokenizer))
-        self.detected = BinaryMetrics()
+        self.detected, self.mlm, self.rtd = BinaryMetrics(), RunningMean(), RunningMean()
         self.last: dict[str, Any] = {}
-        self._sums = torch.zeros(2, dtype=torch.float64)  # of both losses, on the model's device
-        self._chosen = self._tokens = 0
+        self._tokens = 0
         self._outcome: Outcome | None = None
 
     def micro_batches(self, step: int, *, rank: int, num_processes: int) -> Iterator[MicroBatch]:
@@ -99,7 +107,8 @@ class PretrainProgram:
         size = train.micro_batch_size or num_rows
         temperature = self._between(objective.temperature, objective.temperature_end, step)
         for start in range(first, end, size):
-            yield MicroBatch(masked.rows(start, min(start + size, end)), num_chosen, num_tokens, temperature)
+            part = masked.rows(start, min(start + size, end))
+            yield MicroBatch(part.inputs(), part.num_tokens, num_chosen, num_tokens, temperature)
 
     def masked(self, input_ids: Tensor, attention_mask: Tensor | None, *, rate: float, rng: torch.Generator) -> Masked:
         """Rows with tokens chosen as the settings say, at this rate."""
@@ -114,28 +123,14 @@ class PretrainProgram:
             rng=rng,
         )
 
-    def outcome(self, module: nn.Module, masked: Masked, temperature: float, device: torch.device) -> Outcome:
-        """What both networks make of rows."""
-        positions = masked.chosen.flatten().nonzero().squeeze(-1)
-        mask = None if masked.attention_mask is None else masked.attention_mask.to(device)
-        found: Outcome = module(
-            masked.input_ids.to(device),
-            mask,
-            masked.masked_ids.to(device),
-            positions.to(device),
-            masked.uniforms.flatten()[positions].to(device),
-            temperature,
-        )
-        return found
-
-    def loss(self, module: nn.Module, micro_batch: MicroBatch, device: torch.device) -> Tensor:
+    def loss(self, module: nn.Module, micro_batch: MicroBatch) -> Tensor:
         """The micro-batch's share of mlm + rtd_weight * rtd."""
-        masked, num_chosen, num_tokens, temperature = micro_batch
-        outcome = self.outcome(module, masked, temperature, device)
+        inputs, own_tokens, num_chosen, num_tokens, temperature = micro_batch
+        outcome: Outcome = module(*inputs, temperature)
         self.detected.update(outcome.scores, outcome.is_replaced, outcome.real)
-        sums = torch.stack([outcome.mlm_sum.detach(), outcome.rtd_sum.detach()]).double()
-        self._sums = self._sums.to(sums.device) + sums
-        self._chosen, self._tokens = self._chosen + len(outcome.targets), self._tokens + masked.num_tokens
+        self.mlm.update(outcome.mlm_sum, len(outcome.targets))
+        self.rtd.update(outcome.rtd_sum, own_tokens)
+        self._tokens += own_tokens
         self._outcome = outcome
         return total_loss(
             outcome, num_chosen=num_chosen, num_tokens=num_tokens, rtd_weight=self.config.objective.rtd_weight
@@ -143,14 +138,13 @@ class PretrainProgram:
 
     def record(self) -> dict[str, Any]:
         """Means since the last record; mlm_accuracy is that of the last micro-batch, of this process."""
-        mlm_sum, rtd_sum = self._sums.tolist()
         found = self.detected.compute()
         self.last = {
-            "mlm_loss": mlm_sum / max(1, self._chosen),
+            "mlm_loss": self.mlm.compute(),
             "unigram_entropy": self.unigram_entropy,
             "mlm_accuracy": self._mlm_accuracy(),
             "share_replaced": found.pop("positive_share"),
-            "rtd_loss": rtd_sum / max(1, self._tokens),
+            "rtd_loss": self.rtd.compute(),
             "base_rate_entropy": found.pop("base_rate_entropy"),
             **{f"rtd_{name}": value for name, value in found.items()},
         }
@@ -160,19 +154,19 @@ class PretrainProgram:
 
     def reset(self) -> None:
         """Forget what was seen since the last record."""
-        self.detected.reset()
-        self._sums = torch.zeros_like(self._sums)
-        self._chosen = self._tokens = 0
+        for metric in (self.detected, self.mlm, self.rtd):
+            metric.reset()
+        self._tokens = 0
 
     def state_dict(self) -> dict[str, Tensor]:
         """What was seen since the last record, as sums."""
-        counted = torch.tensor([self._chosen, self._tokens])
-        return {"detected": self.detected.counts.cpu(), "losses": self._sums.cpu(), "counted": counted}
+        losses = torch.stack([self.mlm.sums.cpu(), self.rtd.sums.cpu()])
+        return {"detected": self.detected.counts.cpu(), "losses": losses, "tokens": torch.tensor(self._tokens)}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Take up what `state_dict` gave."""
-        self.detected.counts, self._sums = state["detected"], state["losses"]
-        self._chosen, self._tokens = state["counted"].tolist()
+        self.detected.counts, self._tokens = state["detected"], int(state["tokens"])
+        self.mlm.sums, self.rtd.sums = state["losses"].clone()
 
     def _between(self, start: float | None, end: float | None, step: int) -> float:
         """A number on its straight way from the first step to the last."""

@@ -1,0 +1,85 @@
+"""A whole step of either phase makes the host wait for no device, from the batches on it to the new weights."""
+
+import pytest
+import torch
+from waiting import NoWaiting
+
+from quorem.config import override
+from quorem.data.source import Source
+from quorem.finetune import load_examples
+from quorem.finetune import resolve as resolve_finetuning
+from quorem.optim import build_optimizer, parameter_groups
+from quorem.prepare import prepare_data
+from quorem.pretrained import build_classifier
+from quorem.recipes import resolve
+from quorem.samples import write_reviews
+from quorem.settings import FinetuneConfig, PretrainConfig
+from quorem.tasks.classification import ClassificationProgram
+from quorem.tasks.pretraining import PretrainProgram, build_pretraining_optimizer
+from quorem.tokenization import load_tokenizer
+from quorem.train import compute_gradients, on_device, update
+from quorem.window import Window
+
+
+def assert_steps_do_not_wait(program, optimizer, dtype):
+    device = torch.device("cpu")
+    window = Window(device)
+    for step in range(3):
+        batches = [on_device(each, device) for each in program.micro_batches(step, rank=0, num_processes=1)]
+        assert len(batches) > 1
+        if step == 0:  # makes what is made once, such as moments
+            loss = compute_gradients(program, program.module, batches, dtype=dtype)
+            update(program.module, optimizer, window, loss, clip_norm=1.0)
+            continue
+        with NoWaiting():
+            loss = compute_gradients(program, program.module, batches, dtype=dtype)
+            update(program.module, optimizer, window, loss, clip_norm=1.0)
+    assert window.check(3) == (3, 0)
+    assert program.record()["tokens"] > 0
+
+
+@pytest.fixture(scope="module")
+def reviews(tmp_path_factory):
+    path = tmp_path_factory.mktemp("data") / "reviews.csv"
+    write_reviews(path, rows=200)
+    return path
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, None], ids=["bf16", "fp32"])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ["model.embedding.kind=qr"],
+        ["model.embedding.kind=dense", "model.head.kind=full", "model.positions=absolute"],
+        ["model.embedding.kind=mixed_radix", "model.head.kind=digits", "model.positions=alibi"],
+        ["model.embedding.kind=qr", "data.rows=isolated", "model.dropout=0.1"],
+        ["model.embedding.kind=qr", "data.rows=documents", "model.disentangled_embeddings=false"],
+        ["objective.generator=unigram", "train.gradient_checkpointing=true"],
+    ],
+    ids=lambda settings: " ".join(settings),
+)
+def test_pretraining(tmp_path, reviews, settings, dtype):
+    given = (
+        f"data.path={reviews}", "data.text_column=review", "data.max_length=32", "model.size=tiny",
+        "model.vocab_size=400", "model.embedding.tier=60", "train.batch_size=6", "train.micro_batch_size=2",
+    )  # fmt: skip
+    config = resolve(override(PretrainConfig(), [*given, *settings]))
+    source = Source.of(config.data, text_column="review")
+    made = prepare_data(tmp_path / "data", source, inputs="", settings=config.tokenizer, vocab_size=400)
+    program = PretrainProgram(config, *made)
+    assert_steps_do_not_wait(program, build_pretraining_optimizer(program.module, config), dtype)
+
+
+def test_finetuning(pretrained, sample_csv):
+    given = (
+        f"pretrained={pretrained}", f"data.path={sample_csv}", "data.text_column=review",
+        "data.label_column=sentiment", "train.batch_size=6", "train.micro_batch_size=2", "classifier.layers=all",
+    )  # fmt: skip
+    config = resolve_finetuning(override(FinetuneConfig(), given))
+    tokenizer = load_tokenizer(pretrained / "discriminator")
+    names, examples = load_examples(config, tokenizer)
+    model = build_classifier(config, pretrained / "discriminator", names).train()
+    program = ClassificationProgram(model, examples, config.train, pad_id=tokenizer.pad_token_id)
+    groups = parameter_groups(model.named_parameters(), lr=1e-3, weight_decay=0.01, decay_embeddings=True)
+    optimizer = build_optimizer(groups, kind="adamw", betas=(0.9, 0.999), eps=1e-6)
+    assert_steps_do_not_wait(program, optimizer, torch.bfloat16)
