@@ -20,9 +20,10 @@ from quorem import __version__, processes
 from quorem.config import leaves, load, override
 from quorem.describe import describe, described
 from quorem.errors import UserError
+from quorem.finetune import dry_run as dry_run_of_finetuning
 from quorem.finetune import finetune
 from quorem.init_from import settings_of, with_another_table
-from quorem.interrupt import Stopped
+from quorem.interrupt import Stopped, terminations_as_interrupts
 from quorem.origin import finetune_original, pretrain_original
 from quorem.predict import predict
 from quorem.prepare import load_prepared, merge, prepare, summary
@@ -36,6 +37,7 @@ CATALOGUE_SIZE = 100_000  # of `quorem sample items`
 SETTING = re.compile(r"[A-Za-z_]\w*(\.\w+)*=")  # section.key=value, anywhere on the line
 DISC_IS_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 FULL = re.compile(rf"No space left|os error ({'|'.join(map(str, DISC_IS_FULL))})\b|requested and \d+ written")
+DRY_RUN = "prepare, build, take a few steps and say what the run will take; keep nothing"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -66,7 +68,9 @@ def guarded(command: Callable[[], None], *, again: Sequence[str]) -> int:
         command: what to run.
         again: the words that run it again, for one who stopped it.
     """
-    others = os.environ.get("RANK", "0") != "0"  # of a launcher's processes, the first one speaks for all
+    rank = os.environ.get("RANK", "0")
+    others = rank != "0"  # of a launcher's processes, the first one speaks for all
+    speaker = f"quorem, process {rank}" if others else "quorem"
     level = logging.ERROR if others else logging.INFO
     logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr, force=True)
     for name in ("transformers", "accelerate", "httpx"):
@@ -74,10 +78,11 @@ def guarded(command: Callable[[], None], *, again: Sequence[str]) -> int:
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     try:
-        with redirect_stdout(io.StringIO()) if others else nullcontext():
+        with redirect_stdout(io.StringIO()) if others else nullcontext(), terminations_as_interrupts():
             command()
     except UserError as error:
-        print(f"quorem: {' '.join(str(error).split())}", file=sys.stderr)  # a parser's message may have several lines
+        line = " ".join(str(error).split())  # a parser's message may have several
+        print(f"{speaker}: {line}", file=sys.stderr)
         return 2
     except Stopped as stopped:
         if not others:
@@ -86,16 +91,18 @@ def guarded(command: Callable[[], None], *, again: Sequence[str]) -> int:
                 f"{stopped}; " + ("start the same again to go on" if launched else f"go on with: {shlex.join(again)}")
             )
     except KeyboardInterrupt:
-        print(
-            "quorem: interrupted; the same command goes on from the last checkpoint, if there was one", file=sys.stderr
-        )
+        if not others:
+            advice = "the same command goes on from the last checkpoint, if there was one"
+            print(f"quorem: interrupted; {advice}", file=sys.stderr)
         return 130
     except Exception as error:
         if _is_disc_full(error):
             advice = "make room or choose another --out, then run the same command again"
-            print(f"quorem: the disc is full: nothing unfinished has a final name; {advice}", file=sys.stderr)
+            print(f"{speaker}: the disc is full: nothing unfinished has a final name; {advice}", file=sys.stderr)
         elif isinstance(error, OSError) and error.strerror and error.filename:
-            print(f"quorem: {error.filename}: {error.strerror}: check the path and its permissions", file=sys.stderr)
+            print(f"{speaker}: {error.filename}: {error.strerror}: check the path and its permissions", file=sys.stderr)
+        elif processes.is_loss_of_another(error):
+            print(f"{speaker}: another process has ended, and says why if it could", file=sys.stderr)
         else:
             raise
         return 2
@@ -137,11 +144,7 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--init-from", metavar="RUN", help="go on from its networks, with its sizes and tokenizer (model.init_from)"
     )
-    command.add_argument(
-        "--dry-run",
-        action="store_true",
-        help="prepare, build, take a few steps and say what the run will take; keep nothing",
-    )
+    command.add_argument("--dry-run", action="store_true", help=DRY_RUN)
 
     command = _add(commands, "prepare", "make a tokenizer and token shards, to pre-train on", _prepare, PrepareConfig())
     command.add_argument("data", nargs="*", help="as for pretrain")
@@ -170,6 +173,7 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("--text-column", help="its column of text (data.text_column)")
     command.add_argument("--label-column", help="its column of classes (data.label_column)")
     command.add_argument("--from-scratch", action="store_true", help="the control: the same network from new weights")
+    command.add_argument("--dry-run", action="store_true", help=DRY_RUN)
     command.add_argument("--out", required=True, type=Path, help="the run folder to write")
 
     command = _add(commands, "predict", "classify the rows of a CSV with a fine-tuned run", _predict)
@@ -294,7 +298,10 @@ def _finetune(options: argparse.Namespace) -> None:
     config = replace(config, pretrained=options.run_folder)
     if options.from_scratch:
         config = replace(config, classifier=replace(config.classifier, from_scratch=True))
-    _show_scores(finetune(config, options.out))
+    if options.dry_run:
+        print(dry_run_of_finetuning(config))
+    else:
+        _show_scores(finetune(config, options.out))
 
 
 def _predict(options: argparse.Namespace) -> None:
@@ -330,6 +337,9 @@ def _describe(options: argparse.Namespace) -> None:
     rows, length = config.train.micro_batch_size or config.train.batch_size, config.data.max_length
     activations = f"kept for the backward pass of {rows} x {length} tokens, about (train.micro_batch_size)"
     print(f"{activations:<96}{found['activation_bytes'] / 1e6:>12,.3f}")
+    if (steps := config.train.max_steps) is not None:
+        whole = f"{steps:,} steps of {config.train.batch_size} x {length} tokens (train.max_steps)"
+        print(f"{whole:<80}{steps * config.train.batch_size * (length or 0):>16,}")
     vocab_size = found["discriminator"].vocab_size
     table = found["table"]
     if found["generator"]:

@@ -11,7 +11,7 @@ from quorem.activations import encoder_bytes, head_bytes
 from quorem.attributes import read_attributes
 from quorem.embeddings import DenseEmbedding, TokenEmbedding
 from quorem.embeddings.disentangled import DisentangledEmbedding
-from quorem.fixed_generator import DISTRIBUTIONS
+from quorem.fixed_generator import UNIGRAM
 from quorem.modeling import QuoremForMaskedLM, QuoremForPreTraining
 from quorem.objective import Electra
 from quorem.presets import network_configs
@@ -86,7 +86,7 @@ def describe(config: PretrainConfig) -> dict[str, Any]:
         "activation_bytes": activations(config, module),
         "table_ratio": model.vocab_size * discriminator.embedding_size * BYTES / table_bytes,
         "table": table_facts(table),
-        "generator": None if config.objective.generator in DISTRIBUTIONS else generator,
+        "generator": None if config.objective.generator == UNIGRAM else generator,
         "discriminator": discriminator,
     }
 
@@ -111,7 +111,8 @@ def activations(config: PretrainConfig, module: Electra) -> int:
         found += rows * length * (before + after)
     if len(networks) == 2:
         head = module.generator.generator_lm_head
-        masked = round(rows * length * float(config.objective.mask_rate or 0))
+        rate = max(float(config.objective.mask_rate or 0), config.objective.mask_rate_end or 0.0)
+        masked = round(rows * length * rate)
         found += head_bytes(module.generator.config, masked=masked, classes=len(getattr(head, "bias", ())))
     return found
 
@@ -143,7 +144,7 @@ def described(head: dict[str, Any]) -> str:
 def _parts(module: Electra, *, shared: bool, generator: str) -> Iterator[Part]:
     listed: set[int] = set()
     networks: list[tuple[str, Any]] = [("discriminator", module.discriminator)]
-    if generator not in DISTRIBUTIONS:
+    if generator != UNIGRAM:
         networks.append(("generator", module.generator))
         module.generator.requires_grad_(generator == "trained")
     for name, network in networks:

@@ -1,30 +1,33 @@
 """Fine-tuning, from a pre-training run and a labelled CSV to a run folder with a classifier."""
 
 import logging
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 from transformers import PreTrainedTokenizerFast
 
 from quorem import processes
 from quorem.classifier import CLASSIFIER_HEADS, QuoremForSequenceClassification
 from quorem.config import load, to_mapping
-from quorem.configuration import POOLED_LAYERS, POOLINGS, QuoremConfig
+from quorem.configuration import POOLED_LAYERS, POOLINGS
 from quorem.data.bad_rows import report_bad_rows
-from quorem.data.batches import WEIGHTS, step_seed
 from quorem.data.documents import HELD_OUT, SPLITS, RowCounts
 from quorem.data.source import Source
 from quorem.errors import UserError, check_choice
+from quorem.memory import MEMORY, check_finetuning_memory
 from quorem.optim import LAYER_DECAY_VARIANTS, build_optimizer, layerwise_lr, parameter_groups
 from quorem.presets import preset
+from quorem.pretrained import build_classifier, model_folder
 from quorem.recipes import check_number, check_train
+from quorem.rehearsal import Rehearsal, rehearse
 from quorem.runs import Run, fingerprint_files
 from quorem.settings import FinetuneConfig, LabelledDataSettings, PretrainConfig
 from quorem.tasks.classification import (
+    LENGTH_MULTIPLE,
     TRUNCATIONS,
     ClassificationProgram,
     Examples,
@@ -34,6 +37,7 @@ from quorem.tasks.classification import (
     probabilities,
     scores,
     split,
+    tell_classes,
     tell_unknown,
 )
 from quorem.tokenization import load_tokenizer, save_tokenizer
@@ -106,31 +110,20 @@ def finetune(config: FinetuneConfig, out: Path, *, source: Source | None = None)
     Raises:
         UserError: for settings, data or folders that cannot be used.
     """
-    config = resolve(config)
-    if config.train.shard_layers:
-        raise UserError("train.shard_layers=true: is for pre-training; fine-tuning keeps all weights: leave it out")
-    encoder = model_folder(config.pretrained)
-    tokenizer = load_tokenizer(encoder)
-    # Before the folder is made: settings and data that cannot be used leave nothing behind.
-    source, counts = source or labelled_source(config.data), RowCounts()
-    names, examples = load_examples(config, tokenizer, source, counts)
-    training, held_out, judged_on = choose_rows(config.data, examples.splits, str(source))
-    model = build_classifier(config, encoder, names)
-    limit = model.config.max_position_embeddings
-    if model.config.positions == "absolute" and config.data.max_length > limit:
-        raise UserError(f"data.max_length={config.data.max_length}: {encoder} has absolute positions up to {limit}")
+    begun = _begun(config, source)
+    config = begun.config
     with processes.first():
         run = Run(out, to_mapping(config))
     if run.writes:
-        report_bad_rows(counts, out)
-    weights = fingerprint_files(encoder / "model.safetensors", encoder / "tokenizer.json")
-    inputs = {"data": source.fingerprint(), "pretrained": weights}
+        report_bad_rows(begun.counts, out)
+    weights = fingerprint_files(begun.encoder / "model.safetensors", begun.encoder / "tokenizer.json")
+    inputs = {"data": begun.source.fingerprint(), "pretrained": weights}
     run.write_environment(inputs=inputs, seed=config.train.seed, **hardware(config.train.precision))
     if run.result is not None:
         run.clean(keep_state=config.train.keep_state)
         logger.info("%s: this run is finished; nothing to do", out)
         return run.result
-    frozen = None
+    frozen, model = None, begun.model
     if config.classifier.recipe == "origin" and not config.classifier.freeze_encoder:
         first = replace(
             config,
@@ -138,33 +131,64 @@ def finetune(config: FinetuneConfig, out: Path, *, source: Source | None = None)
             train=replace(config.train, learning_rate=FROZEN_RATE),
         )
         logger.info("first phase: the encoder frozen")
-        frozen = finetune(first, out / "frozen", source=source)
+        frozen = finetune(first, out / "frozen", source=begun.source)
         logger.info("second phase: all weights")
-        model = build_classifier(config, out / "frozen" / "model", names, keep=True)
-    result = _train(config, run, model, tokenizer, examples.take(training), examples.take(held_out))
-    result |= {"labels": names, "held_out": {"splits": judged_on, "rows": len(held_out)}}
+        model = build_classifier(config, out / "frozen" / "model", begun.names, keep=True)
+    result = _train(replace(begun, model=model), run)
+    result |= {"labels": begun.names, "held_out": {"splits": begun.judged_on, "rows": len(begun.held_out)}}
     result |= {"frozen_accuracy": frozen["accuracy"]} if frozen else {}
     run.finish(result, keep_state=config.train.keep_state)
     return result
 
 
-def model_folder(pretrained: str | Path) -> Path:
-    """The folder with the encoder to start from: a run's discriminator/ or model/, or a model folder itself.
+def dry_run(config: FinetuneConfig, *, source: Source | None = None) -> Rehearsal:
+    """Do all that `finetune` does up to a few steps in a folder that is thrown away, and say what training would take.
+
+    Judging after each epoch is not counted; of recipe origin the second phase is rehearsed, which is the longer one.
 
     Raises:
-        UserError: if there is none.
+        UserError: what `finetune` would raise.
     """
-    folder = Path(pretrained)
-    for candidate in (folder / "discriminator", folder / "model", folder):
-        if (candidate / "config.json").exists():
-            return candidate
-    if (folder / "config.yaml").exists():
-        raise UserError(
-            f"{folder}: this run is not finished, so it has no model yet: run the same command again to go on"
-        )
-    raise UserError(
-        f"{folder}: no pre-trained model there (no discriminator/config.json): give a run of quorem pretrain"
-    )
+    begun = _begun(config, source)
+    program, optimizer = _program(begun)
+    with TemporaryDirectory() as folder:
+        run = Run(Path(folder) / "run", to_mapping(begun.config))
+        return rehearse(program, optimizer, begun.config.train, total_steps=program.total_steps, run=run)
+
+
+@dataclass(frozen=True)
+class _Begun:
+    """What a run is made from: resolved settings, the rows, and the classifier as it starts."""
+
+    config: FinetuneConfig
+    source: Source
+    counts: RowCounts
+    encoder: Path
+    tokenizer: PreTrainedTokenizerFast
+    names: list[str]
+    training: Examples
+    held_out: Examples
+    judged_on: list[str]
+    model: QuoremForSequenceClassification
+
+
+def _begun(config: FinetuneConfig, source: Source | None) -> _Begun:
+    """Read all that is needed before the folder is made: what cannot be used leaves nothing behind."""
+    config = resolve(config)
+    if config.train.shard_layers:
+        raise UserError("train.shard_layers=true: is for pre-training; fine-tuning keeps all weights: leave it out")
+    encoder = model_folder(config.pretrained)
+    tokenizer = load_tokenizer(encoder)
+    source, counts = source or labelled_source(config.data), RowCounts()
+    names, examples = load_examples(config, tokenizer, source, counts)
+    training, held_out, judged_on = choose_rows(config.data, examples.splits, str(source))
+    parts = examples.take(training), examples.take(held_out)
+    tell_classes(names, *parts)
+    model = build_classifier(config, encoder, names)
+    limit = model.config.max_position_embeddings
+    if model.config.positions == "absolute" and config.data.max_length > limit:
+        raise UserError(f"data.max_length={config.data.max_length}: {encoder} has absolute positions up to {limit}")
+    return _Begun(config, source, counts, encoder, tokenizer, names, *parts, judged_on, model)
 
 
 def labelled_source(data: LabelledDataSettings) -> Source:
@@ -240,80 +264,33 @@ def load_examples(
     return names, Examples(rows, [number[label] for label in labels], splits)
 
 
-def build_classifier(
-    config: FinetuneConfig, source: Path, names: list[str], *, keep: bool = False
-) -> QuoremForSequenceClassification:
-    """The classifier on the encoder of `source`; new weights where it has none, or everywhere for the control.
-
-    Args:
-        config: resolved settings.
-        source: a model folder.
-        names: the classes.
-        keep: whether `source` is a classifier to go on with, its head included, the control's too.
+def _program(begun: _Begun) -> tuple[ClassificationProgram, torch.optim.Optimizer]:
+    """What trains, after a word on its size.
 
     Raises:
-        UserError: if the model in `source` cannot be used.
+        UserError: if it does not fit in memory.
     """
-    chosen = config.classifier
-    torch.manual_seed(step_seed(config.train.seed, WEIGHTS))
-    model = load_classifier_model(
-        source,
-        may_lack="" if keep else "classifier.",
-        num_labels=len(names),
-        id2label=dict(enumerate(names)),
-        label2id={name: i for i, name in enumerate(names)},
-        classifier_head=chosen.head,
-        classifier_pooling=chosen.pooling,
-        classifier_layers=chosen.layers,
-        hidden_dropout_prob=chosen.dropout,
-        attention_probs_dropout_prob=chosen.attention_dropout,
+    config, model, training = begun.config, begun.model, begun.training
+    optimizer = build_optimizer(_groups(model, config), kind="adamw", betas=(0.9, 0.999), eps=1e-6)
+    longest = min(max(map(len, training.rows)) + LENGTH_MULTIPLE, config.data.max_length)
+    sizes = check_finetuning_memory(model, config.train, length=longest)
+    program = ClassificationProgram(model, training, config.train, pad_id=begun.tokenizer.pad_token_id)
+    parameters = [parameter.numel() for parameter in model.parameters()]
+    trained = [parameter.numel() for parameter in model.parameters() if parameter.requires_grad]
+    logger.info(
+        "%s rows to train on, %s tokens, and %s held out; %s classes; %s parameters, %s of them trained; "
+        "%s steps of %s rows of up to %s tokens",
+        *(f"{n:,}" for n in (len(training), sum(map(len, training.rows)), len(begun.held_out), len(begun.names))),
+        *(f"{n:,}" for n in (sum(parameters), sum(trained), program.total_steps, config.train.batch_size, longest)),
     )
-    if chosen.from_scratch and not keep:
-        model.apply(model._init_weights)  # parameters only: the order of ids is kept
-    return model
+    logger.info(MEMORY, *(f"{size / 1e6:,.0f}" for size in sizes))
+    return program, optimizer
 
 
-def load_classifier_model(source: Path, *, may_lack: str = "", **changes: Any) -> QuoremForSequenceClassification:
-    """The classifier of a model folder.
-
-    Args:
-        source: with config.json and model.safetensors.
-        may_lack: prefix of weights that are new if they are not there; none may lack if empty.
-        changes: to its config.
-
-    Raises:
-        UserError: if a file is damaged or does not fit, or a weight is missing.
-    """
-    try:
-        architecture = QuoremConfig.from_pretrained(source, **changes)
-        model, found = QuoremForSequenceClassification.from_pretrained(
-            source, config=architecture, output_loading_info=True
-        )
-    except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
-        raise UserError(
-            f"{source}: config.json or model.safetensors is damaged, or they do not fit each other: train again or "
-            f"copy them anew ({error})"
-        ) from error
-    missing = sorted(name for name in found["missing_keys"] if not may_lack or not name.startswith(may_lack))
-    if missing:
-        raise UserError(
-            f"{source}: no classifier, for model.safetensors lacks {missing[0]}: give a run of quorem finetune"
-            if not may_lack
-            else f"{source}: no encoder to start from, for model.safetensors lacks {missing[0]}"
-        )
-    return model
-
-
-def _train(
-    config: FinetuneConfig,
-    run: Run,
-    model: QuoremForSequenceClassification,
-    tokenizer: PreTrainedTokenizerFast,
-    training: Examples,
-    held_out: Examples,
-) -> dict[str, Any]:
+def _train(begun: _Begun, run: Run) -> dict[str, Any]:
     """Train; judge after every epoch; keep the best."""
-    program = ClassificationProgram(model, training, config.train, pad_id=tokenizer.pad_token_id)
+    config, model, tokenizer, held_out = begun.config, begun.model, begun.tokenizer, begun.held_out
+    program, optimizer = _program(begun)
     state: dict[str, Any] = {"best": None, "last": None}
 
     def judge(step: int) -> None:
@@ -331,7 +308,7 @@ def _train(
 
     fit(
         program,
-        build_optimizer(_groups(model, config), kind="adamw", betas=(0.9, 0.999), eps=1e-6),
+        optimizer,
         settings=config.train,
         total_steps=program.total_steps,
         schedule=str(config.train.schedule),

@@ -15,7 +15,7 @@ from quorem.data.readers import READERS, choose_format
 from quorem.data.readers.csv import delimiter_of, find_delimiter, read_csv, read_rows
 from quorem.data.readers.session import parse_items
 from quorem.errors import UserError
-from quorem.finetune import load_classifier_model
+from quorem.pretrained import load_classifier_model
 from quorem.settings import FinetuneConfig, LabelledDataSettings
 from quorem.tasks.classification import count_unknown, encode_rows, probabilities, tell_unknown
 from quorem.tokenization import load_tokenizer

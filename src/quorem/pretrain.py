@@ -1,9 +1,7 @@
 """Pre-training, from a data file to a run folder."""
 
-import copy
 import logging
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -20,24 +18,24 @@ from quorem.data.source import Source
 from quorem.describe import described
 from quorem.errors import UserError
 from quorem.init_from import places, settled, take_over_optimizer
-from quorem.interrupt import Stopped
+from quorem.memory import MEMORY, check_memory
 from quorem.objective import Electra
 from quorem.order import check_order, frequency_order, store_order, stored_order, token_order
 from quorem.prepare import facts_of, is_prepared, load_prepared, prepare_data
 from quorem.presets import network_configs
 from quorem.recipes import resolve
-from quorem.rehearsal import Rehearsal, check_memory, rehearse
+from quorem.rehearsal import Rehearsal, rehearse
 from quorem.runs import Run, fingerprint_files
 from quorem.settings import PretrainConfig
 from quorem.tasks.held_out import HeldOut
 from quorem.tasks.pretraining import PretrainProgram, build_pretraining_optimizer
 from quorem.tokenization import fingerprint, save_tokenizer
-from quorem.train import fit, hardware
+from quorem.train import fit, hardware, warmup_steps
+from quorem.verdict import Watch, verdict
 
 logger = logging.getLogger(__name__)
 
 ORDER, ATTRIBUTES = "data/order.bin", "data/attributes.npy"  # of a run, once they are known
-FEW_REPLACED = 0.05  # of all tokens; a generator that is right more often is too good
 OF_THE_LOOP = (
     "step",
     "loss",
@@ -47,8 +45,6 @@ OF_THE_LOOP = (
     "seconds_left",
     "skipped_steps",
 )
-LEARNED = 0.005  # nats below the base rate's entropy that count as more than nothing
-VERDICT_STEPS = 20  # that a verdict is about, at least: the loss of one step is too noisy
 
 
 def pretrain(config: PretrainConfig, out: Path, *, source: Source | None = None) -> dict[str, Any]:
@@ -84,10 +80,7 @@ def dry_run(config: PretrainConfig, *, source: Source | None = None) -> Rehearsa
         config, source = _opened(config, source, Path(folder))
         run = Run(Path(folder) / "run", to_mapping(config))
         program, optimizer, _, _ = _built(config, run, source, _noted(config, run, source))
-        try:
-            return rehearse(program, optimizer, config, total_steps=program.total_steps, run=run)
-        except Stopped as stopped:
-            raise KeyboardInterrupt from stopped  # there is no checkpoint to go on from
+        return rehearse(program, optimizer, config.train, total_steps=program.total_steps, run=run)
 
 
 def _opened(config: PretrainConfig, source: Source | None, out: Path) -> tuple[PretrainConfig, Source | None]:
@@ -158,10 +151,7 @@ def _built(
         program.total_steps, config.train.batch_size, config.data.max_length, kind,
         described(program.module.generator.config.head) if sizes["generator"] else "none",
     )  # fmt: skip
-    logger.info(
-        "memory: %s MB of weights, gradients and optimizer, about %s MB of activations",
-        *(f"{size / 1e6:,.0f}" for size in (needed, activations)),
-    )
+    logger.info(MEMORY, *(f"{size / 1e6:,.0f}" for size in (needed, activations)))
     return program, optimizer, tokenizer, sizes
 
 
@@ -183,48 +173,40 @@ def _pretrain(config: PretrainConfig, run: Run, source: Source | None) -> dict[s
         after_step=judge.after_step if judge else None,
         state=judge.state if judge else None,
         restore=judge.restore if judge else None,
+        on_record=Watch(program.total_steps, warmup_steps(config.train, program.total_steps)).look,
     )
-    if judge and judge.best_step != program.total_steps and (best := run.load_best(judge.best_step)):
-        module = copy.deepcopy(program.module)
-        module.load_state_dict(best["model"])
-        _save_networks(module, run, tokenizer, "best/")
-        logger.info("%s: step %s was best on held-out rows: best/ has its networks", run.folder, f"{judge.best_step:,}")
-    _save_networks(program.module, run, tokenizer)
     records = [record for record in run.records() if "held_out" not in record]
-    last = program.last or {key: value for key, value in records[-1].items() if key not in OF_THE_LOOP}
+    if not any("mlm_loss" in record for record in records):
+        raise UserError(f"{run.folder}: {verdict(records)}: lower train.learning_rate, with another --out")
+    _save_networks(program.module, run, tokenizer)
+    if judge and judge.best_step not in (0, program.total_steps) and (best := run.load_best(judge.best_step)):
+        sharding.put(program.module, best["model"])
+        _save_networks(program.module, run, tokenizer, "best/")
+        logger.info("%s: step %s was best on held-out rows: best/ has its networks", run.folder, f"{judge.best_step:,}")
+    used = next(record for record in reversed(records) if "mlm_loss" in record)
+    last = program.last or {key: value for key, value in used.items() if key not in OF_THE_LOOP}
     result = {**last, "parameters": sizes, "vocab_size": len(tokenizer), "verdict": verdict(records)}
     if judge:
         result |= {"held_out": judge.last, "best_step": judge.best_step}
-    if (share := records[-1].get("share_replaced", 1)) < FEW_REPLACED:
-        logger.warning(
-            "only %.1f %% of tokens were replaced at the end, so the discriminator had little to learn from: a smaller "
-            "generator (model.generator.hidden_size) or a higher objective.mask_rate leaves it more", 100 * share,
-        )  # fmt: skip
-    if last["base_rate_entropy"] - last["rtd_loss"] < LEARNED:
-        logger.warning(
-            "at the end the discriminator was at the base rate (rtd loss %.3f, its entropy %.3f), no better than not "
-            "looking: train longer (train.max_steps, train.epochs) or with another train.learning_rate before using it",
-            last["rtd_loss"], last["base_rate_entropy"],
-        )  # fmt: skip
     run.finish(result, keep_state=config.train.keep_state)
     return result
 
 
 def _save_networks(module: Electra, run: Run, tokenizer: PreTrainedTokenizerFast, place: str = "") -> None:
-    """Write both networks, as far as they are networks, into folders of the run; the module is of no use afterwards."""
-    module.merge_embeddings()
-    for name in ("discriminator", "generator"):
-        model: Any = getattr(module, name)
-        if not isinstance(model, PreTrainedModel):  # a distribution
-            continue
-        tokenizer.model_max_length = model.config.max_position_embeddings
-        model.config.tokenizer_fingerprint = fingerprint(tokenizer)
+    """Write both networks, as far as they are networks, into folders of the run."""
+    with module.merged_embeddings():
+        for name in ("discriminator", "generator"):
+            model: Any = getattr(module, name)
+            if not isinstance(model, PreTrainedModel):  # a distribution
+                continue
+            tokenizer.model_max_length = model.config.max_position_embeddings
+            model.config.tokenizer_fingerprint = fingerprint(tokenizer)
 
-        def save(folder: Path, model: PreTrainedModel = model) -> None:
-            model.save_pretrained(folder)
-            save_tokenizer(tokenizer, folder)
+            def save(folder: Path, model: PreTrainedModel = model) -> None:
+                model.save_pretrained(folder)
+                save_tokenizer(tokenizer, folder)
 
-        run.save_model(place + name, save)
+            run.save_model(place + name, save)
 
 
 def check_nothing_is_left_to_prepare(config: PretrainConfig) -> None:
@@ -282,33 +264,3 @@ def arrange(
             attributes = read_attributes(table.attributes_file).of(tail)
             store_attributes(run.folder / ATTRIBUTES, attributes)
     return order, attributes
-
-
-def verdict(records: list[dict[str, Any]]) -> str:
-    """Say plainly whether the networks learned more than frequencies, from the last VERDICT_STEPS steps or a few more.
-
-    Args:
-        records: the lines of metrics.jsonl, each with means since the one before, or without where its steps were
-            skipped.
-    """
-    ends = [0, *(record["step"] for record in records)]
-    steps, last = list[int](), list[dict[str, Any]]()
-    for (start, end), record in zip(reversed(list(pairwise(ends))), reversed(records), strict=True):
-        if sum(steps) < VERDICT_STEPS and "mlm_loss" in record:
-            steps.append(end - start)
-            last.append(record)
-    if not last:
-        return "no step could be used, for no loss was finite"
-
-    def mean(key: str) -> float:
-        return sum(n * record[key] for n, record in zip(steps, last, strict=True)) / sum(steps)
-
-    mlm, unigram = mean("mlm_loss"), mean("unigram_entropy")
-    rtd, base_rate = mean("rtd_loss"), mean("base_rate_entropy")
-    generator = "more than" if unigram - mlm >= 0.05 else "nothing beyond"
-    discriminator = "more than" if base_rate - rtd >= LEARNED else "nothing beyond"
-    return (
-        f"the generator has learned {generator} word frequencies: mlm loss {mlm:.3f}, unigram entropy {unigram:.3f}; "
-        f"the discriminator has learned {discriminator} the base rate: rtd loss {rtd:.3f}, its entropy {base_rate:.3f} "
-        f"(means of the last {sum(steps)} steps)"
-    )

@@ -71,8 +71,8 @@ class Diverging:
     def micro_batches(self, step, *, rank, num_processes):
         yield step
 
-    def loss(self, module, micro_batch, device):
-        return module(torch.ones(1, 1, device=device)).sum() * (math.nan if micro_batch >= 3 else 1.0)
+    def loss(self, module, micro_batch):
+        return module(torch.ones(1, 1)).sum() * (math.nan if micro_batch >= 3 else 1.0)
 
     def record(self):
         return {"tokens": 1}
@@ -83,10 +83,13 @@ class Diverging:
     def state_dict(self):
         return {}
 
+    def load_state_dict(self, state):
+        pass
+
 
 def test_losses_that_are_not_finite_end_the_run_and_change_no_weight(tmp_path):
     program, run = Diverging(), Run(tmp_path / "run", {})
-    optimizer = torch.optim.SGD([{"params": list(program.module.parameters()), "base_lr": 0.1}], lr=0.1)
+    optimizer = torch.optim.SGD([{"params": list(program.module.parameters()), "base_lr": 0.1}], lr=0.1, fused=True)
     settings = TrainSettings(checkpoint_every=2, log_every=100)
     with pytest.raises(UserError, match=r"step 13: 10 steps in a row .*Lower train\.learning_rate"):
         fit(program, optimizer, settings=settings, total_steps=20, schedule="constant", run=run)

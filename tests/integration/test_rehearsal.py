@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from quorem import rehearsal
+from quorem import memory
 from quorem.rehearsal import Rehearsal
 from quorem.tasks.pretraining import PretrainProgram
 
@@ -35,7 +35,7 @@ def test_times_are_told_in_units_for_people(seconds, steps, words):
 def test_a_model_larger_than_memory_is_refused_with_what_to_change(
     refused, tmp_path, monkeypatch, sample_csv, pretrain_settings
 ):
-    monkeypatch.setattr(rehearsal, "free_bytes", lambda: 100_000)
+    monkeypatch.setattr(memory, "free_bytes", lambda: 100_000)
     message = refused(
         "pretrain",
         sample_csv,
@@ -53,12 +53,12 @@ def test_a_model_larger_than_memory_is_refused_with_what_to_change(
 def test_a_batch_larger_than_memory_is_refused_with_what_to_change(
     refused, tmp_path, monkeypatch, sample_csv, pretrain_settings
 ):
-    monkeypatch.setattr(rehearsal, "free_bytes", lambda: 30_000_000)
+    monkeypatch.setattr(memory, "free_bytes", lambda: 30_000_000)
     words = ["pretrain", sample_csv, *DATA, tmp_path / "run", *pretrain_settings, "train.batch_size=4000"]
     line = refused(*words, after_log=True)
     assert "4000 rows of 32 tokens" in line
     assert "train.micro_batch_size, which changes nothing but memory" in line
-    monkeypatch.setattr(rehearsal, "free_bytes", lambda: 10**12)
+    monkeypatch.setattr(memory, "free_bytes", lambda: 10**12)
 
 
 def test_a_dry_run_that_is_stopped_promises_nothing(quorem, tmp_path, monkeypatch, sample_csv, pretrain_settings):
@@ -74,3 +74,36 @@ def test_a_dry_run_that_is_stopped_promises_nothing(quorem, tmp_path, monkeypatc
     assert found.code == 130
     assert "go on with" not in found.out
     assert not (tmp_path / "run").exists()
+
+
+LABELLED = ["--text-column", "review", "--label-column", "sentiment", "--out"]
+
+
+def test_fine_tuning_says_what_it_takes_first_and_dry_runs_keep_nothing(quorem, tmp_path, sample_csv, pretrained):
+    before = sorted(path.name for path in tmp_path.iterdir())
+    words = ["finetune", pretrained, sample_csv, *LABELLED, tmp_path / "run", "train.max_steps=4000"]
+    found = quorem(*words, "--dry-run")
+    assert found.code == 0, found.err
+    assert re.match(r"dry run: \S+ s a step, 4,000 steps in about .*; nothing is kept", found.out)
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+    assert re.search(
+        r"\d+ rows to train on, [\d,]+ tokens, and \d+ held out; 2 classes; ([\d,]+) parameters, \1 of them trained; "
+        r"4,000 steps of 32 rows of up to \d+ tokens\nmemory: \d+ MB of weights, gradients and optimizer, about \d+ MB",
+        found.err,
+    )
+    frozen = quorem(*words, "--dry-run", "classifier.freeze_encoder=true")
+    everything, trained = re.search(r"([\d,]+) parameters, ([\d,]+) of them trained", frozen.err).groups()
+    assert int(trained.replace(",", "")) < 0.1 * int(everything.replace(",", ""))
+    assert "about 0 MB of activations" in frozen.err
+
+
+def test_a_classifier_larger_than_memory_is_refused_with_what_to_change(
+    refused, tmp_path, monkeypatch, sample_csv, pretrained
+):
+    monkeypatch.setattr(memory, "free_bytes", lambda: 3_000_000)
+    words = ["finetune", pretrained, sample_csv, *LABELLED, tmp_path / "run", "train.batch_size=1000"]
+    assert re.search(
+        r"what 1000 rows of \d+ tokens keep for the backward pass need .* GB, and 0\.0 GB of memory are free: use a "
+        r"smaller train\.micro_batch_size",
+        refused(*words, after_log=True),
+    )

@@ -1,4 +1,6 @@
-from quorem.pretrain import verdict
+import pytest
+
+from quorem.verdict import Watch, verdict
 
 
 def test_a_verdict_is_not_about_one_lucky_step():
@@ -12,3 +14,42 @@ def test_a_verdict_is_not_about_one_lucky_step():
     assert "mlm loss 9.000" in verdict(records[:1])
     assert verdict([*records, {"step": 43, "skipped_steps": 2}]) == told
     assert "no step could be used" in verdict([{"step": 43, "skipped_steps": 43}])
+
+
+def record(step, *, share=0.12, rtd=0.3, base_rate=0.4):
+    found = {"step": step, "mlm_loss": 5.0, "unigram_entropy": 7.0, "rtd_loss": rtd, "base_rate_entropy": base_rate}
+    return found | {"share_replaced": share}
+
+
+def told(caplog, records, *, total_steps=1000, warmup_steps=50):
+    watch = Watch(total_steps, warmup_steps)
+    found = []
+    for each in records:
+        caplog.clear()
+        watch.look(each)
+        found += [(each["step"], line.message) for line in caplog.records]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words", "from_step"),
+    [
+        ({"share": 0.03}, "only 3.0 % of tokens were replaced", 60),
+        ({"share": 0.0, "rtd": 0.0, "base_rate": 0.0}, "no token was replaced", 60),
+        ({"share": 1.0, "rtd": 0.0, "base_rate": 0.0}, "every token was replaced", 60),
+        ({"rtd": 0.398}, "the discriminator was at the base rate", 500),
+    ],
+    ids=["few", "none", "all", "base rate"],
+)
+def test_a_run_is_doubted_once_when_it_has_had_time_and_at_its_end(caplog, wrong, words, from_step):
+    steps = range(20, 1001, 20)
+    found = told(caplog, [record(step, **wrong) for step in steps])
+    assert [step for step, _ in found] == [from_step, 1000]
+    assert all(words in message for _, message in found)
+    assert told(caplog, [record(step) for step in steps]) == []
+    # one bad line among good ones is noise, if lines are short
+    assert told(caplog, [record(step, **(wrong if step == 700 else {})) for step in range(1, 900)]) == []
+
+
+def test_skipped_steps_are_no_doubt(caplog):
+    assert told(caplog, [{"step": step, "skipped_steps": step} for step in (20, 40, 1000)]) == []

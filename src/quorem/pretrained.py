@@ -1,0 +1,96 @@
+"""What fine-tuning starts from and prediction uses: the models in folders."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+
+from quorem.classifier import QuoremForSequenceClassification
+from quorem.configuration import QuoremConfig
+from quorem.data.batches import WEIGHTS, step_seed
+from quorem.errors import UserError
+from quorem.settings import FinetuneConfig
+
+
+def model_folder(pretrained: str | Path) -> Path:
+    """The folder with the encoder to start from: a run's discriminator/ or model/, or a model folder itself.
+
+    Raises:
+        UserError: if there is none.
+    """
+    folder = Path(pretrained)
+    for candidate in (folder / "discriminator", folder / "model", folder):
+        if (candidate / "config.json").exists():
+            return candidate
+    if (folder / "config.yaml").exists():
+        raise UserError(
+            f"{folder}: this run is not finished, so it has no model yet: run the same command again to go on"
+        )
+    raise UserError(
+        f"{folder}: no pre-trained model there (no discriminator/config.json): give a run of quorem pretrain"
+    )
+
+
+def build_classifier(
+    config: FinetuneConfig, source: Path, names: list[str], *, keep: bool = False
+) -> QuoremForSequenceClassification:
+    """The classifier on the encoder of `source`; new weights where it has none, or everywhere for the control.
+
+    Args:
+        config: resolved settings.
+        source: a model folder.
+        names: the classes.
+        keep: whether `source` is a classifier to go on with, its head included, the control's too.
+
+    Raises:
+        UserError: if the model in `source` cannot be used.
+    """
+    chosen = config.classifier
+    torch.manual_seed(step_seed(config.train.seed, WEIGHTS))
+    model = load_classifier_model(
+        source,
+        may_lack="" if keep else "classifier.",
+        num_labels=len(names),
+        id2label=dict(enumerate(names)),
+        label2id={name: i for i, name in enumerate(names)},
+        classifier_head=chosen.head,
+        classifier_pooling=chosen.pooling,
+        classifier_layers=chosen.layers,
+        hidden_dropout_prob=chosen.dropout,
+        attention_probs_dropout_prob=chosen.attention_dropout,
+    )
+    if chosen.from_scratch and not keep:
+        model.apply(model._init_weights)  # parameters only: the order of ids is kept
+    return model
+
+
+def load_classifier_model(source: Path, *, may_lack: str = "", **changes: Any) -> QuoremForSequenceClassification:
+    """The classifier of a model folder.
+
+    Args:
+        source: with config.json and model.safetensors.
+        may_lack: prefix of weights that are new if they are not there; none may lack if empty.
+        changes: to its config.
+
+    Raises:
+        UserError: if a file is damaged or does not fit, or a weight is missing.
+    """
+    try:
+        architecture = QuoremConfig.from_pretrained(source, **changes)
+        model, found = QuoremForSequenceClassification.from_pretrained(
+            source, config=architecture, output_loading_info=True
+        )
+    except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
+        raise UserError(
+            f"{source}: config.json or model.safetensors is damaged, or they do not fit each other: train again or "
+            f"copy them anew ({error})"
+        ) from error
+    missing = sorted(name for name in found["missing_keys"] if not may_lack or not name.startswith(may_lack))
+    if missing:
+        raise UserError(
+            f"{source}: no classifier, for model.safetensors lacks {missing[0]}: give a run of quorem finetune"
+            if not may_lack
+            else f"{source}: no encoder to start from, for model.safetensors lacks {missing[0]}"
+        )
+    return model

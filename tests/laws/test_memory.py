@@ -1,0 +1,78 @@
+"""What is counted as free, and what a run is taken to need."""
+
+from dataclasses import replace
+
+import pytest
+
+from quorem import memory, processes
+from quorem.config import from_mapping
+from quorem.describe import TRAINED_BYTES, describe
+from quorem.errors import UserError
+from quorem.memory import check_memory, free_bytes
+from quorem.recipes import resolve
+from quorem.settings import PretrainConfig
+
+V2 = {"memory.max": "{limit}", "memory.current": "600", "memory.stat": "anon 500\ninactive_file 100\n"}
+V1 = {
+    "memory/memory.limit_in_bytes": "{limit}",
+    "memory/memory.usage_in_bytes": "600",
+    "memory/memory.stat": "cache 100\ninactive_file 100\n",
+}
+
+
+def control_group(folder, files, limit):
+    for name, text in files.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(text.format(limit=limit))
+
+
+@pytest.mark.parametrize("files", [V1, V2], ids=["v1", "v2"])
+def test_a_control_group_leaves_less_than_the_machine_has(monkeypatch, tmp_path, files):
+    monkeypatch.setattr(memory, "CONTROL_GROUP", tmp_path)
+    machine = free_bytes()
+    control_group(tmp_path, files, 1000)
+    assert free_bytes() == 1000 - 600 + 100  # files kept in memory make room
+    control_group(tmp_path, files, 100)
+    assert free_bytes() == 0
+    control_group(tmp_path, files, 2**63 - 4096)  # what stands for no limit in version 1
+    assert free_bytes() == pytest.approx(machine, rel=0.2)
+
+
+def test_a_group_without_a_limit_is_no_limit(monkeypatch, tmp_path):
+    monkeypatch.setattr(memory, "CONTROL_GROUP", tmp_path)
+    control_group(tmp_path, V2, "max")
+    assert free_bytes() > 10**6
+
+
+@pytest.fixture
+def config():
+    model = {"size": "small", "vocab_size": 2000, "embedding": {"kind": "qr"}}
+    return resolve(from_mapping(PretrainConfig, {"model": model, "train": {"batch_size": 1}}))
+
+
+def test_processes_of_one_machine_share_its_memory(monkeypatch, config):
+    needed, activations = check_memory(config, 2000)
+    monkeypatch.setattr(memory, "free_bytes", lambda: 3 * (needed + activations))
+    check_memory(config, 2000)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    with pytest.raises(UserError, match=r"GB in each of 4 processes, and .* are free"):
+        check_memory(config, 2000)
+
+
+def test_layers_shared_out_need_less_in_each_process(monkeypatch, config):
+    whole, activations = check_memory(config, 2000)
+    monkeypatch.setattr(processes, "count", lambda: 4)
+    monkeypatch.setattr(memory, "free_bytes", lambda: whole - 1)
+    with pytest.raises(UserError, match=r"or train\.shard_layers=true"):
+        check_memory(config, 2000)
+    monkeypatch.setattr(memory, "free_bytes", lambda: 10**12)
+    cut, same = check_memory(replace(config, train=replace(config.train, shard_layers=True)), 2000)
+    parts = describe(replace(config, model=replace(config.model, vocab_size=2000)))["parts"]
+    layers = sum(part.parameters for part in parts if part.name.endswith(" encoder"))
+    assert layers > 10**6
+    assert (cut, same) == (whole - layers * TRAINED_BYTES * 3 // 4, activations)
+
+
+def test_the_highest_mask_rate_counts(config):
+    rising = replace(config, objective=replace(config.objective, mask_rate=0.1, mask_rate_end=0.4))
+    assert describe(rising)["activation_bytes"] > describe(config)["activation_bytes"]
