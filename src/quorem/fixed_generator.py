@@ -1,4 +1,4 @@
-"""Generators that do not learn: a distribution without a network, or a network as an earlier run has left it."""
+"""Generators that do not learn: word frequencies without a network, or a network as an earlier run has left it."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -9,28 +9,27 @@ from torch import Tensor, nn
 from quorem.errors import UserError
 from quorem.modeling import QuoremForMaskedLM
 
-DISTRIBUTIONS = ("random", "unigram")
+UNIGRAM = "unigram"  # as objective.generator has it
 
 
-class FixedGenerator(nn.Module):
-    """Replacements drawn from one distribution, whatever the context: its own generator and head, without parameters.
+class UnigramGenerator(nn.Module):
+    """Replacements drawn by frequency, whatever the context: its own generator and head, without parameters.
 
     Args:
-        kind: random (all ids alike) or unigram (in proportion to counts).
         counts: int64 (V,), how often each id occurs; one that never does counts as one half.
         never: ids that are never drawn.
     """
 
     log_probs: Tensor
 
-    def __init__(self, kind: str, counts: Tensor, *, never: Iterable[int] = ()) -> None:
+    def __init__(self, counts: Tensor, *, never: Iterable[int] = ()) -> None:
         super().__init__()
-        shares = counts.double().clamp(min=0.5) if kind == "unigram" else torch.ones(len(counts)).double()
+        shares = counts.double().clamp(min=0.5)
         shares[list(never)] = 0
         self.register_buffer("log_probs", (shares / shares.sum()).log().float(), persistent=False)
 
     @property
-    def generator_lm_head(self) -> "FixedGenerator":
+    def generator_lm_head(self) -> "UnigramGenerator":
         """Itself."""
         return self
 
@@ -88,6 +87,6 @@ def check_generator(folder: str | Path) -> None:
     there = Path(folder) / "config.json"
     if not there.is_file():
         raise UserError(
-            f"objective.generator={folder}: trained, {', '.join(DISTRIBUTIONS)} or a folder with a generator's "
+            f"objective.generator={folder}: trained, {UNIGRAM} or a folder with a generator's "
             "config.json and weights is needed, such as runs/earlier/generator"
         )

@@ -10,7 +10,7 @@ from typing import TypeVar
 from quorem.data.readers import READERS
 from quorem.data.rows import ROWS
 from quorem.errors import UserError, check_choice
-from quorem.fixed_generator import DISTRIBUTIONS, check_generator
+from quorem.fixed_generator import UNIGRAM, check_generator
 from quorem.layout import filled
 from quorem.optim import SCHEDULES
 from quorem.presets import network_configs, preset
@@ -55,7 +55,7 @@ def resolve(config: PretrainConfig) -> PretrainConfig:
     learning_rate = _given(train.learning_rate, named.learning_rate)
     check_choice("data.format", data.format, ("auto", *READERS))
     check_choice("data.rows", data.rows, ROWS)
-    alone = objective.generator in DISTRIBUTIONS  # then there are no embeddings to share
+    alone = objective.generator == UNIGRAM  # then there are no embeddings to share
     shared = config.model.shared_embeddings and not alone
     frozen = objective.generator != "trained" and not alone  # whose embeddings may be read, not changed
     generator_rate = named.generator_learning_rate if train.learning_rate is None else None  # a rate given is for both
@@ -114,7 +114,7 @@ def check_pretraining(config: PretrainConfig) -> None:
     check_number("objective.mask_rate_end", config.objective.mask_rate_end, above=0, at_most=1)
     check_number("objective.temperature", config.objective.temperature, above=0)
     check_number("objective.temperature_end", config.objective.temperature_end, above=0)
-    if config.objective.generator not in ("trained", *DISTRIBUTIONS):
+    if config.objective.generator not in ("trained", UNIGRAM):
         check_generator(config.objective.generator)
     check_number("objective.keep_rate", config.objective.keep_rate, at_least=0, below=1)
     check_number("objective.rtd_weight", config.objective.rtd_weight, at_least=0)

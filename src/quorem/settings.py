@@ -209,8 +209,8 @@ class ObjectiveSettings:
     recipe: str = option("modern", "modern, or google: its Adam, schedule and 85/15 masking")
     generator: str = option(
         "trained",
-        "where replacements come from: trained (a generator that learns along), random or unigram (drawn without one), "
-        "or the folder of a generator that stays as it is (Fast-ELECTRA)",
+        "where replacements come from: trained (a generator that learns along), unigram (drawn by frequency, without "
+        "one), or the folder of a generator that stays as it is (Fast-ELECTRA)",
     )
     mask_rate: float | None = option(None, "share of tokens to mask; the preset's if not given")
     mask_rate_end: float | None = option(None, "the share at the last step, reached in a straight line; the same one")
