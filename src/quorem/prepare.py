@@ -41,6 +41,7 @@ logger = logging.getLogger(__name__)
 
 MADE_FROM = "made_from.json"  # of a tokenizer
 SHOWN_EVERY = 1_000  # documents
+LEFT_BY_KILLS = {"tokenizer.partial", "tokenizer.old"}  # where nothing else is yet
 
 
 def prepare(config: PrepareConfig, out: Path, *, source: Source | None = None, processes: int = 1) -> ShardMeta:
@@ -60,7 +61,8 @@ def prepare(config: PrepareConfig, out: Path, *, source: Source | None = None, p
     check_tokenizer(config.tokenizer, config.model.vocab_size)
     source = source or Source.of(config.data, text_column=config.data.text_column)
     source.documents()  # missing files and columns are found before anything is made
-    if out.exists() and (not out.is_dir() or any(out.iterdir())) and not (out / "tokenizer").is_dir():
+    foreign = out.exists() and (not out.is_dir() or {path.name for path in out.iterdir()} - LEFT_BY_KILLS)
+    if foreign and not (out / "tokenizer").is_dir():
         raise UserError(f"{out}: is not empty and holds no prepared data: choose another --out or empty it")
     _, shards = prepare_data(
         out, source, inputs=source.fingerprint(), settings=config.tokenizer, vocab_size=config.model.vocab_size,

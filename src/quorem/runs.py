@@ -7,21 +7,25 @@
     discriminator/, generator/ or model/    config.json, model.safetensors, tokenizer.json, vocab.txt
     data/              tokenizer, token shards, order and attributes of the tokens, made once
     state/step-NNNNNN/ weights, optimizer and counters, for resuming only, with their checksum
-    quorem/ or wandb/  what TensorBoard or Weights & Biases wrote, where train.tracker asks for it
+    quorem/, wandb/ or mlflow.json   files of TensorBoard or Weights & Biases, or MLflow's run: train.tracker
 
 Every file but metrics.jsonl, which grows line by line, appears under a temporary name and is renamed when it is
-complete and on the disc. Nothing a user loads is a pickle; checkpoints are read with weights_only.
+complete and on the disc; what it replaces goes when its name is there too. Lines of metrics.jsonl are on the disc
+before a checkpoint after them. Nothing a user loads is a pickle; checkpoints are read with weights_only.
 """
 
+import errno
 import hashlib
 import json
 import logging
 import os
 import platform
+import re
 import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -40,7 +44,8 @@ NOT_PART_OF_A_RUN = (
 """Settings that may differ when a run is continued."""
 
 CHECKSUM = "sha256"  # of state.pt, beside it
-CUT_SHORT = 2**62  # the step of a line that a crash has cut short
+STATE = re.compile(r"step-(\d{6,})(\.partial|\.old)?")  # names of checkpoints, and of what a kill leaves of them
+LEFT_BY_KILLS = {"config.yaml.partial", "environment.json.partial"}  # where nothing else is yet
 
 
 class Run:
@@ -62,7 +67,7 @@ class Run:
             return
         if folder.exists() and not folder.is_dir():
             raise UserError(f"{folder}: is a file, but a folder is needed: choose another --out")
-        present = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+        present = sorted({path.name for path in folder.iterdir()} - LEFT_BY_KILLS) if folder.is_dir() else []
         if "config.yaml" not in present and present:
             raise UserError(
                 f"{folder}: is not empty ({', '.join(present[:5])}) and holds no run: choose another --out or empty it"
@@ -75,7 +80,6 @@ class Run:
                 (folder / "environment.json").unlink(missing_ok=True)
             else:
                 self._check_same(there, config)
-        folder.mkdir(parents=True, exist_ok=True)
         write_text(folder / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
 
     @property
@@ -133,15 +137,20 @@ class Run:
         return read_records(self.folder)
 
     def forget_after(self, step: int) -> None:
-        """Drop the lines of metrics.jsonl beyond `step`, which a resumed run will write again."""
+        """Drop the lines of metrics.jsonl beyond `step`, which a resumed run will write again.
+
+        Raises:
+            UserError: if a line up to there is damaged.
+        """
         path = self.folder / "metrics.jsonl"
         if self.writes and path.exists():
-            lines = [line for line in path.read_text(encoding="utf-8").splitlines() if _step_of(line) <= step]
-            write_text(path, "".join(line + "\n" for line in lines))
+            kept = takewhile(lambda found: found[0] <= step, _lines(path))  # steps never go down
+            write_bytes(path, b"".join(line + b"\n" for _, line, _ in kept))
 
     def finish(self, result: Mapping[str, Any], *, keep_state: bool = False) -> None:
         """Write result.json, and drop what only resuming needs, unless the state is to be kept."""
         if self.writes:
+            _sync(*self.folder.glob("metrics.jsonl"), self.folder)
             write_text(self.folder / "result.json", json.dumps(dict(result), indent=2) + "\n")
         self.clean(keep_state=keep_state)
         processes.wait()
@@ -161,16 +170,19 @@ class Run:
         """Write a checkpoint to resume from after `step` steps; keep the last `keep`, and that of step `best`."""
         if not self.writes:
             return
+        _sync(*self.folder.glob("metrics.jsonl"), self.folder)
         with (
             whole_folder(self.folder / "state" / f"step-{step:06d}") as partial,
             (partial / "state.pt").open("wb") as file,
         ):
             torch.save({**state, "step": step}, file)
             file.flush()
-            write_text(partial / CHECKSUM, fingerprint_files(partial / "state.pt"))
-        for old in _states(self.folder)[:-keep]:
-            if old != self.folder / "state" / f"step-{best or 0:06d}":
-                shutil.rmtree(old)
+            (partial / CHECKSUM).write_text(fingerprint_files(partial / "state.pt"), encoding="utf-8")
+        states = _states(self.folder)  # one beyond this step could not be read: the run went back to before it
+        kept = {states.get(best or 0), *[path for done, path in states.items() if done <= step][-keep:]}
+        for path in (self.folder / "state").glob("step-*"):
+            if STATE.fullmatch(path.name) and path not in kept:
+                shutil.rmtree(path)
 
     def load_state(self) -> dict[str, Any] | None:
         """As `read_state`, of this run."""
@@ -219,7 +231,7 @@ def read_state(folder: Path) -> dict[str, Any] | None:
         UserError: if there are some and none can be read.
     """
     states = _states(folder)
-    for path in reversed(states):
+    for path in reversed(states.values()):
         if (found := _read(path, otherwise="the one before is used")) is not None:
             return found
     if states:
@@ -238,16 +250,34 @@ def _read(path: Path, *, otherwise: str) -> dict[str, Any] | None:
         return None
 
 
-def _states(folder: Path) -> list[Path]:
-    found = (folder / "state").glob("step-*") if (folder / "state").is_dir() else []
-    return sorted((path for path in found if path.suffix != ".partial"), key=lambda path: int(path.name.split("-")[1]))
+def _states(folder: Path) -> dict[int, Path]:
+    """The checkpoints of a run by their steps, in order."""
+    names = ((STATE.fullmatch(path.name), path) for path in (folder / "state").glob("step-*"))
+    return dict(sorted((int(name[1]), path) for name, path in names if name and not name[2]))
 
 
 def read_records(folder: Path) -> list[dict[str, Any]]:
-    """The objects of a run's metrics.jsonl, but for a last line that is not yet complete; none if there is no file."""
-    path = folder / "metrics.jsonl"
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    return [json.loads(line) for line in lines if _step_of(line) < CUT_SHORT]
+    """The objects of a run's metrics.jsonl, but for a last line that is not yet complete; none if there is no file.
+
+    Raises:
+        UserError: if another line is damaged.
+    """
+    return [record for *_, record in _lines(folder / "metrics.jsonl")]
+
+
+def _lines(path: Path) -> Iterator[tuple[int, bytes, dict[str, Any]]]:
+    """Step, bytes and object of each line of metrics.jsonl, but for a last one that a crash has cut short."""
+    lines = path.read_bytes().split(b"\n") if path.exists() else []
+    for number, line in enumerate(lines, start=1):
+        try:
+            record = json.loads(line.decode()) if line.strip() else {}
+            step = int(record.get("step", 0))
+        except Exception as error:  # a damaged line can fail in any way
+            if number == len(lines):  # no line end after it
+                return
+            raise UserError(f"{path}, line {number}: is damaged ({error}): restore or delete that line") from error
+        if record:
+            yield step, line, record
 
 
 def fingerprint_files(*paths: Path) -> str:
@@ -268,13 +298,12 @@ def write_text(path: Path, text: str) -> None:
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a file whole: under a temporary name, synced, renamed; its folder is made if need be."""
     partial = path.with_name(path.name + ".partial")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    _make(path.parent)
     try:
-        with partial.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+        partial.write_bytes(content)
+        _sync(partial)
         os.replace(partial, path)
+        _sync(path.parent)
     finally:
         partial.unlink(missing_ok=True)
 
@@ -292,11 +321,13 @@ def new_file(path: Path) -> Iterator[TextIO]:
         raise UserError(f"{path} already exists: delete it or choose another name; it will not be overwritten.")
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        _make(path.parent)
         try:
             with partial.open("x", encoding="utf-8", newline="") as stream:
                 yield stream
+            _sync(partial)
             os.replace(partial, path)
+            _sync(path.parent)
         finally:
             partial.unlink(missing_ok=True)
     except OSError as error:
@@ -311,7 +342,8 @@ def whole_folder(folder: Path) -> Iterator[Path]:
         os.replace(old, folder)
     for leftover in (partial, old):
         shutil.rmtree(leftover, ignore_errors=True)
-    partial.mkdir(parents=True)
+    _make(partial.parent)
+    partial.mkdir()
     try:
         yield partial
         finish_folder(partial, folder)
@@ -323,17 +355,37 @@ def finish_folder(partial: Path, folder: Path) -> None:
     """Give a folder its final name when all in it is on the disc; what stood there is replaced, or stays on failure."""
     old = folder.with_name(folder.name + ".old")
     try:
-        for path in partial.rglob("*"):
-            if path.is_file():
-                with path.open("rb") as file:
-                    os.fsync(file.fileno())
+        _sync(*partial.rglob("*"), partial)
         if folder.exists():
             os.replace(folder, old)
         os.replace(partial, folder)
+        _sync(folder.parent)
         shutil.rmtree(old, ignore_errors=True)
     finally:
         if old.exists() and not folder.exists():
             os.replace(old, folder)
+
+
+def _make(folder: Path) -> None:
+    """Make a folder, and those it stands in; their names are on the disc then."""
+    if not folder.is_dir() and folder != folder.parent:
+        _make(folder.parent)
+        folder.mkdir(exist_ok=True)
+        _sync(folder.parent)
+
+
+def _sync(*paths: Path) -> None:
+    """Wait until the contents of files, and the names in folders, are on the disc."""
+    for path in paths:
+        try:
+            handle = os.open(path, os.O_RDONLY)
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)
+        except OSError as error:
+            if not (path.is_dir() and error.errno in (errno.EINVAL, errno.EBADF, errno.ENOTSUP, errno.EACCES)):
+                raise  # other than from file systems, of networks mostly, that cannot do it for folders
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -346,10 +398,3 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
 
 def _shown(value: Any) -> Any:
     return "not set" if value is None else value
-
-
-def _step_of(line: str) -> int:
-    try:
-        return int(json.loads(line).get("step", 0))
-    except ValueError:
-        return CUT_SHORT

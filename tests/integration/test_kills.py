@@ -4,11 +4,13 @@ Every run is a process of its own, forked from a server that has imported the li
 """
 
 import json
+import math
 import multiprocessing
 import os
 import random
 import resource
 import signal
+import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -22,9 +24,12 @@ from quorem.interrupt import Interrupts
 from quorem.pretrain import pretrain
 from quorem.samples import write_reviews
 from quorem.settings import PretrainConfig
+from quorem.train import autocast_dtype
 
 KILLS = 50
 STEPS = 24
+NATIVE = autocast_dtype("auto", torch.device("cpu")) is not None
+IN_TURN = ("fp32", "bf16") if NATIVE else (*["fp32"] * 7, "bf16")  # which takes 20 times as long where it is emulated
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(["quorem.cli"])
 
@@ -115,7 +120,7 @@ def test_fifty_kills_change_nothing(tmp_path, reviews, whole):
     """At any moment: while data is prepared, in steps, while checkpoints and models are written."""
     moments, kills, ends = random.Random(0), 0, 0
     while kills < KILLS:
-        precision = ("fp32", "bf16")[ends % 2]
+        precision = IN_TURN[ends % len(IN_TURN)]
         expected, seconds = whole[precision]
         settings, folder = words(reviews, f"train.precision={precision}"), tmp_path / f"run-{ends}"
         process = start(settings, folder)
@@ -219,24 +224,26 @@ def test_a_full_disc_ends_a_run_cleanly_and_it_goes_on_with_more_room(tmp_path, 
 
 
 def test_steps_that_are_not_finite_are_skipped_counted_and_limited(tmp_path, reviews, monkeypatch):
-    from quorem import train as loop
+    from quorem import window
     from quorem.errors import UserError
     from quorem.tasks.pretraining import PretrainProgram
 
     loss = PretrainProgram.loss
     bad = {4, 5, 9}
 
-    def spoilt(self, module, micro_batch, device):
+    def spoilt(self, module, micro_batch):
         self.seen = getattr(self, "seen", 0) + 1
-        return loss(self, module, micro_batch, device) * (float("nan") if self.seen in bad else 1.0)
+        return loss(self, module, micro_batch) * (float("nan") if self.seen in bad else 1.0)
 
     monkeypatch.setattr(PretrainProgram, "loss", spoilt)
     config = override(PretrainConfig(), [*words(reviews, "train.precision=fp32")])
     result = pretrain(config, tmp_path / "run")
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert [line.get("skipped_steps") for line in lines] == [None, 2, 3, 3, 3, 3, 3, 3]
-    assert all(torch.isfinite(torch.tensor(line["loss"])) for line in lines if "loss" in line)
-    assert "loss" not in lines[2]  # its last step was skipped
+    assert all(math.isfinite(number) for line in lines for number in line.values())
+    assert "loss" in lines[1]  # of the one step that was not skipped
+    assert "gradient_norm" not in lines[2]  # its last step was skipped
+    assert len({line["rtd_loss"] for line in lines}) == len(lines)  # no record is stale
     assert result["mlm_loss"] > 0
     for name in ("discriminator", "generator"):
         assert all(
@@ -244,5 +251,45 @@ def test_steps_that_are_not_finite_are_skipped_counted_and_limited(tmp_path, rev
         )
 
     bad.update(range(1, 100))
-    with pytest.raises(UserError, match=rf"step {loop.SKIPS_IN_A_ROW}: {loop.SKIPS_IN_A_ROW} steps in a row"):
+    with pytest.raises(UserError, match=rf"step {window.SKIPS_IN_A_ROW}: {window.SKIPS_IN_A_ROW} steps in a row"):
         pretrain(config, tmp_path / "other")
+
+
+@pytest.fixture
+def small_disc(tmp_path):
+    """A file system of its own, and what gives it another size in MB."""
+    place = tmp_path / "disc"
+    place.mkdir()
+
+    def mount(megabytes, *options):
+        command = ["mount", "-t", "tmpfs", "-o", ",".join([*options, f"size={megabytes}m"]), "tmpfs", str(place)]
+        try:
+            return subprocess.run(command, capture_output=True, text=True).stderr
+        except OSError as error:
+            return str(error)
+
+    if said := mount(1):
+        pytest.skip(f"no file system can be mounted here: {said}")
+    try:
+        yield place, lambda megabytes: mount(megabytes, "remount")
+    finally:
+        subprocess.run(["umount", str(place)], check=True)
+
+
+@pytest.mark.parametrize(("megabytes", "states"), [(3, []), (14, ["step-000002", "step-000004"])])  # of 5 MB each
+def test_a_disc_that_is_really_full_ends_a_run_cleanly_and_it_goes_on_with_more_room(
+    small_disc, reviews, whole, megabytes, states
+):
+    folder, resize = small_disc
+    settings = words(reviews, "train.precision=fp32")
+    assert resize(megabytes) == ""
+    assert finished(settings, folder) == 2, said(folder)
+    assert said(folder).splitlines()[-1].startswith("quorem: the disc is full: nothing unfinished has a final name; ")
+    assert said(folder).count("the disc is full") == 1
+    assert "Traceback" not in said(folder)
+    assert [path for path in folder.rglob("*") if path.suffix in (".partial", ".old")] == []
+    assert sorted(path.name for path in (folder / "state").iterdir()) == states
+    assert resize(200) == ""
+    assert finished(settings, folder) == 0, said(folder)
+    assert ("resumed after step 4" in said(folder)) == bool(states)
+    assert_same(folder, whole["fp32"][0])
