@@ -55,7 +55,7 @@ def windows(row: list[int], length: int) -> list[list[int]]:
 
 
 @torch.no_grad()
-def features(model: torch.nn.Module, rows: list[list[int]], *, pad_id: int, length: int) -> np.ndarray:
+def features(model: Any, rows: list[list[int]], *, pad_id: int, length: int) -> np.ndarray:
     """Hidden states pooled over all tokens of a text, float32 (rows, layers + 1, len(POOLS), hidden_size)."""
     pieces = [(i, piece) for i, row in enumerate(rows) for piece in windows(row, length)]
     pieces.sort(key=lambda item: len(item[1]))

@@ -51,7 +51,11 @@ def library(path: str, column: str, tokenizer: Any, folder: Path) -> Callable[[]
 
 def ours(path: str, column: str, tokenizer: Any, folder: Path) -> Callable[[], None]:
     """The file to shards."""
-    return lambda: write_shards(folder / "shards", documents(path, column), tokenizer, made_from={}) and None
+
+    def run() -> None:
+        write_shards(folder / "shards", documents(path, column), tokenizer, made_from={})
+
+    return run
 
 
 def with_datasets(path: str, column: str, tokenizer: Any, folder: Path) -> Callable[[], None]:

@@ -88,7 +88,8 @@ def same_as_before(found: Any, wanted: Any, place: Path) -> None:
 
 def prepare(path: str, config: PretrainConfig, folder: Path) -> None:
     """Tokenizer from the training documents, shards of these and of those held out."""
-    facts = {"data": fingerprint_files(Path(path)), "column": config.data.text_column, "every": HELD_OUT_EVERY}
+    facts: dict[str, Any] = {"data": fingerprint_files(Path(path)), "column": config.data.text_column}
+    facts["every"] = HELD_OUT_EVERY
     facts |= {"vocab_size": config.model.vocab_size, "tokenizer": to_mapping(config.tokenizer)}
     if (folder / "facts.json").exists():
         same_as_before(json.loads((folder / "facts.json").read_text()), facts, folder)
@@ -112,7 +113,7 @@ def prepare(path: str, config: PretrainConfig, folder: Path) -> None:
 
 
 @torch.no_grad()
-def judge(program: PretrainProgram, shards: Shards, counts: torch.Tensor, *, max_rows: int) -> dict[str, float]:
+def judge(program: PretrainProgram, shards: Shards, counts: torch.Tensor, *, max_rows: int) -> dict[str, float | None]:
     """Held-out scores."""
     config = program.config
     rows = ROWS[config.data.rows](shards, max_length=config.data.max_length or 2, cls_id=2, pad_id=0)

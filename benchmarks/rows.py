@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from quorem.config import override
@@ -34,9 +35,9 @@ STEPS, WARM_UP, BATCHES = 20, 3, 2_000
 class ShuffledRows(DocumentRows):
     """A row for each document, lengths mixed."""
 
-    def order(self, *, batch_size: int, seed: int) -> EpochOrder:
+    def order(self, *, batch_size: int, seed: int, among: np.ndarray | None = None) -> EpochOrder:
         """Batches of `batch_size` rows."""
-        return EpochOrder(len(self), batch_size=batch_size, seed=seed)
+        return EpochOrder(len(self) if among is None else len(among), batch_size=batch_size, seed=seed)
 
 
 def padding(program: PretrainProgram) -> float:
@@ -76,7 +77,8 @@ def main() -> None:
     tokenizer, shards = load_prepared(options.prepared)
     ways: dict[str, Any] = {**ROWS, "shuffled": ShuffledRows}
     ROWS["shuffled"] = ShuffledRows
-    programs, optimizers, found = {}, {}, {way: [] for way in ways}
+    programs, optimizers = dict[str, PretrainProgram](), dict[str, torch.optim.Optimizer]()
+    found: dict[str, list[float]] = {way: [] for way in ways}
     results: dict[str, Any] = {"command": sys.argv, "documents": shards.meta.num_documents}
     for way in ways:
         given = [f"data.rows={way}", f"data.max_length={options.max_length}", f"train.batch_size={options.batch_size}"]

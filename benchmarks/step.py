@@ -6,8 +6,7 @@ Each part is timed by itself on one batch, in turn, over several rounds: masking
 backward; its softmax, forward and backward; the draw; the discriminator's encoder, forward and backward; clipping and
 AdamW. `whole` is the step as training takes it. Medians, in milliseconds. A rate is the floating-point operations of an
 encoder's matrix products (torch's counter, forward and backward) over its time; `share` is that over the rate of square
-products of 2,048 in bf16, measured in the same round. `choices` are whole steps with one thing done otherwise, as
-ratios to the step as it is in the same round: above 1 is slower.
+products of 2,048 in bf16, measured in the same round.
 """
 
 import argparse
@@ -16,21 +15,17 @@ import os
 import statistics
 import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
-from types import MethodType
 from typing import Any
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
+from choices import choose_otherwise
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import FlopCounterMode
 from training import BATCHES, MASK_ID, matrix_rates, quorem_step
 
-import quorem.modeling
-from quorem.modeling import Layer, SelfAttention, rotate
 from quorem.objective import mask_tokens
 from quorem.optim import build_optimizer, parameter_groups
 from quorem.presets import NEVER_TARGETS
@@ -42,6 +37,7 @@ class Parts:
     def __init__(self, size: str, vocab_size: int, table: str) -> None:
         rows, length = BATCHES[size]
         torch.manual_seed(0)
+        self.module: Any
         self.module, self.step = quorem_step(size, vocab_size, table, length)
         groups = parameter_groups(
             self.module.named_parameters(remove_duplicate=False), lr=5e-4, weight_decay=0.01, decay_embeddings=False
@@ -52,8 +48,7 @@ class Parts:
         self.masked = mask_tokens(self.ids, special=torch.tensor(NEVER_TARGETS), mask_id=MASK_ID, rate=0.15)
         self.positions = self.masked.chosen.flatten().nonzero().squeeze(-1)
         with self.autocast(), torch.no_grad():
-            generator: Any = self.module.generator
-            self.hidden = generator.hidden_at(self.masked.masked_ids, None, self.positions).detach()
+            self.hidden = self.module.generator.hidden_at(self.masked.masked_ids, None, self.positions).detach()
         self.named: dict[str, Callable[[], object]] = {
             "masking": self.masking,
             "generator's encoder": lambda: self.encoder(self.module.generator, self.masked.masked_ids),
@@ -80,7 +75,7 @@ class Parts:
 
     def softmax(self) -> None:
         """The loss at masked positions, forward and backward."""
-        head: Any = self.module.generator.generator_lm_head
+        head = self.module.generator.generator_lm_head
         hidden = self.hidden.clone().requires_grad_()
         with self.autocast():
             loss = head.nll(hidden, self.ids.flatten()[self.positions]).mean()
@@ -88,7 +83,7 @@ class Parts:
 
     def draw(self) -> object:
         """Replacements."""
-        head: Any = self.module.generator.generator_lm_head
+        head = self.module.generator.generator_lm_head
         return head.sample(self.hidden, self.masked.uniforms.flatten()[self.positions])
 
     def update(self) -> None:
@@ -105,72 +100,6 @@ class Parts:
         self.update()
 
 
-def three_products(self: SelfAttention, hidden: Tensor, bias: Tensor | None, rotation: Tensor | None) -> Tensor:
-    """Attention with a product each for queries, keys and values."""
-    found = torch.stack([part(hidden) for part in (self.query, self.key, self.value)])
-    query, key, value = found.unflatten(-1, (self.num_heads, self.head_size)).transpose(2, 3)
-    if rotation is not None:
-        query, key = rotate(query, rotation), rotate(key, rotation)
-    scores = (query * self.head_size**-0.5) @ key.transpose(-1, -2)
-    context = nn.functional.dropout(torch.softmax(scores, dim=-1), self.dropout.p, self.training) @ value
-    return context.transpose(1, 2).reshape(*hidden.shape[:2], -1)
-
-
-def chosen_otherwise(parts: Parts, choice: str) -> None:
-    """Do one thing otherwise in a step's networks or its optimizer."""
-    layers = [layer for layer in parts.module.modules() if isinstance(layer, Layer)]
-    if choice == "fused attention kernel":
-        quorem.modeling.WRITTEN_OUT_UP_TO = 0
-    elif choice == "three products for q, k, v":
-        for layer in layers:
-            layer.attention.self.forward = MethodType(three_products, layer.attention.self)
-    elif choice == "AdamW not fused":
-        parts.optimizer = torch.optim.AdamW(parts.module.parameters(), lr=5e-4, foreach=True)
-    elif choice == "layers compiled":
-        for layer in layers:
-            layer.compile()
-    elif choice == "gradient checkpointing":
-        for layer in layers:
-            layer.gradient_checkpointing = True
-            layer._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False)
-
-
-CHOICES = (
-    "fused attention kernel", "three products for q, k, v", "AdamW not fused", "gradient checkpointing",
-    "layers compiled",
-)  # fmt: skip
-
-
-def compare(size: str, vocab_size: int, table: str, rounds: int) -> dict[str, float | str]:
-    """Medians of the time of a step with each choice made otherwise, over that of the step as it is."""
-    usual, others, written_out = Parts(size, vocab_size, table), dict[str, Parts](), quorem.modeling.WRITTEN_OUT_UP_TO
-    found: dict[str, Any] = {}
-    for choice in CHOICES:
-        others[choice] = Parts(size, vocab_size, table)
-        try:
-            chosen_otherwise(others[choice], choice)
-            others[choice].whole()
-            found[choice] = []
-        except Exception as error:  # no compiler, for one
-            found[choice] = f"failed: {str(error).splitlines()[0]}"
-        quorem.modeling.WRITTEN_OUT_UP_TO = written_out
-    usual.whole()
-
-    def seconds(parts: Parts) -> float:
-        began = time.perf_counter()
-        parts.whole()
-        return time.perf_counter() - began
-
-    for _ in range(rounds):
-        base = seconds(usual)
-        for choice, parts in others.items():
-            if isinstance(found[choice], list):
-                quorem.modeling.WRITTEN_OUT_UP_TO = 0 if choice == "fused attention kernel" else written_out
-                found[choice].append(seconds(parts) / base)
-                quorem.modeling.WRITTEN_OUT_UP_TO = written_out
-    return {name: each if isinstance(each, str) else round(statistics.median(each), 2) for name, each in found.items()}
-
-
 def main() -> None:
     """Time the parts in turn and write the medians."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -180,7 +109,6 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--compile", action="store_true", help="with layers compiled, as train.compile has them")
-    parser.add_argument("--choices", action="store_true", help="also whole steps with one thing done otherwise")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -193,7 +121,7 @@ def main() -> None:
             parts.named[name]()
         operations[name] = counter.get_total_flops()
     if options.compile:
-        chosen_otherwise(parts, "layers compiled")
+        choose_otherwise("layers compiled", parts.module, parts.optimizer)
         for part in parts.named.values():
             part()  # compiles
     seconds: dict[str, list[float]] = {name: [] for name in parts.named}
@@ -219,8 +147,6 @@ def main() -> None:
         "milliseconds": {name: round(1000 * statistics.median(times), 2) for name, times in seconds.items()},
         "encoder_share_of_matrix_rate": {name: round(statistics.median(each), 3) for name, each in shares.items()},
     }
-    if options.choices:
-        found["choices"] = compare(options.size, options.vocab_size, options.table, options.rounds)
     text = json.dumps(found, indent=1)
     print(text)
     if options.out:

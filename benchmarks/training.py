@@ -8,8 +8,10 @@ tied, scores for every position, loss at the masked ones), `electra-pytorch` 0.1
 networks, `simpletransformers` 0.70.8 and `txtai` 9.14.0 their models for ELECTRA around them (`pip install --no-deps
 electra-pytorch==0.1.2 simpletransformers==0.70.8 txtai==9.14.0`). Dropout is what each has by default: 0.1 in these,
 that of the preset in quorem's; `no dropout` arms have none. transformers divides hidden_size among its heads, so at
-size origin its attention is half as wide as quorem's (128, not 256). Figures are medians over rounds of tokens a second
-of wall time and ratios to `plain fp32` in the same round; `matrix` is the machine's rate for square products of 2,048.
+size origin its attention is half as wide as quorem's (128, not 256). `--choices fp32` measures instead, beside
+quorem's step as it is, steps with one thing done otherwise (`quorem qr fp32, gradient checkpointing`). Figures are
+medians over rounds of tokens a second of wall time and ratios to `plain fp32`, for choices to the step as it is, in
+the same round; `matrix` is the machine's rate for square products of 2,048.
 """
 
 import argparse
@@ -26,6 +28,7 @@ from typing import Any
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
+from choices import CHOICES, choose_otherwise, environment, micro_batches
 from memory import peak_mb
 from torch import Tensor, nn
 from transformers import ElectraConfig, ElectraForMaskedLM, ElectraForPreTraining
@@ -49,6 +52,8 @@ ARMS = (
     ),
 )
 BASELINE = "plain fp32"
+CHOSEN = {precision: f"quorem qr {precision}" for precision in ("fp32", "bf16")}
+OTHERWISE = tuple(f"{arm}, {choice}" for arm in CHOSEN.values() for choice in CHOICES)
 MASK_ID, MATRIX = 4, 2048
 Step = Callable[[int, Tensor], Tensor]
 
@@ -129,13 +134,18 @@ def electra_pytorch_step(size: str, vocab_size: int, length: int) -> tuple[nn.Mo
     return trainer, step
 
 
+def without_fused_attention(network: Any) -> None:
+    """For a peer whose class does not declare that it can do with any other."""
+    network.config._attn_implementation = "eager"
+
+
 def simpletransformers_step(size: str, vocab_size: int, length: int) -> tuple[nn.Module, Step]:
     """Its model for ELECTRA, around the same networks; its trainer masks beforehand and adds the losses so."""
     from simpletransformers.custom_models.models import ElectraForLanguageModelingModel
 
     generator, discriminator = transformers_networks(size, vocab_size, length, dropout=0.1)
     for network in (generator, discriminator):
-        network.config._attn_implementation = "eager"  # its class does not declare the other
+        without_fused_attention(network)
     module = ElectraForLanguageModelingModel(
         discriminator.config, generator_config=generator.config, discriminator_config=discriminator.config
     ).train()
@@ -155,7 +165,7 @@ def txtai_step(size: str, vocab_size: int, length: int) -> tuple[nn.Module, Step
 
     networks = transformers_networks(size, vocab_size, length, dropout=0.1)
     for network in networks:
-        network.config._attn_implementation = "eager"  # its class does not declare the other
+        without_fused_attention(network)
     module = TokenDetection(*networks, tokenizer=None).train()
 
     def step(number: int, ids: Tensor) -> Tensor:
@@ -183,6 +193,7 @@ def build(arm: str, size: str, vocab_size: int, length: int) -> tuple[nn.Module,
 
 def measure(arm: str, size: str, vocab_size: int, steps: int) -> dict[str, float]:
     """Tokens a second and megabytes of one arm, in this process."""
+    arm, _, choice = arm.partition(", ")
     rows, length = BATCHES[size]
     torch.manual_seed(0)
     module, step = build(arm, size, vocab_size, length)
@@ -191,6 +202,7 @@ def measure(arm: str, size: str, vocab_size: int, steps: int) -> dict[str, float
             module.named_parameters(remove_duplicate=False), lr=5e-4, weight_decay=0.01, decay_embeddings=False
         )
         optimizer: Any = build_optimizer(groups, kind="adamw", betas=(0.9, 0.98), eps=1e-6)
+        optimizer = choose_otherwise(choice, module, optimizer)
     else:
         optimizer = torch.optim.AdamW(module.parameters(), lr=5e-4, weight_decay=0.01)
     shares = 1 / torch.arange(1, vocab_size - 4, dtype=torch.float64)
@@ -199,9 +211,10 @@ def measure(arm: str, size: str, vocab_size: int, steps: int) -> dict[str, float
         rng = torch.Generator().manual_seed(number)
         ids = 5 + torch.multinomial(shares.expand(1, -1), rows * length, replacement=True, generator=rng).view(rows, -1)
         began = time.perf_counter()
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled="bf16" in arm):
-            loss = step(number, ids)
-        loss.backward()
+        for part in ids.chunk(micro_batches(choice)):
+            with torch.autocast("cpu", dtype=torch.bfloat16, enabled="bf16" in arm):
+                loss = step(number, part)
+            loss.backward()
         nn.utils.clip_grad_norm_(module.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
@@ -229,7 +242,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", choices=BATCHES, default="origin")
     parser.add_argument("--vocab-size", type=int, default=30_000)
-    parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
+    parser.add_argument("--arms", nargs="+", choices=[*ARMS, *OTHERWISE], default=list(ARMS), metavar="ARM")
+    parser.add_argument("--choices", choices=CHOSEN, help="measure quorem's choices in this precision instead of arms")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
@@ -241,12 +255,17 @@ def main() -> None:
     if options.one:
         print(json.dumps(measure(options.one, options.size, options.vocab_size, options.steps)))
         return
+    if options.choices:
+        chosen = CHOSEN[options.choices]
+        options.arms = [chosen, *(arm for arm in OTHERWISE if arm.startswith(chosen))]
     rounds: list[dict[str, Any]] = []
     for _ in range(options.rounds):
         rounds.append({"matrix": matrix_rates()})
         for arm in options.arms:
             command = [sys.executable, *sys.argv, "--one", arm]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            done = subprocess.run(
+                command, capture_output=True, text=True, check=False, env=environment(arm.partition(", ")[2])
+            )
             if done.returncode:
                 rounds[-1][arm] = {"failed": (done.stderr.splitlines() or ["killed"])[-1]}
             else:
@@ -262,14 +281,15 @@ def main() -> None:
 def medians(rounds: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
     """Of every arm that ran, over rounds; `ratio` is to the baseline of the same round."""
     found = {}
-    for arm in ARMS:
+    for arm in (*ARMS, *OTHERWISE):
+        baseline = arm.partition(", ")[0] if arm in OTHERWISE else BASELINE
         ran = [one for one in rounds if "tokens_per_second" in one.get(arm, {})]
         if not ran:
             continue
         found[arm] = {
             key: round(statistics.median(one[arm][key] for one in ran), 1) for key in ("tokens_per_second", "peak_mb")
         }
-        pairs = [(one[arm], one[BASELINE]) for one in ran if "tokens_per_second" in one.get(BASELINE, {})]
+        pairs = [(one[arm], one[baseline]) for one in ran if "tokens_per_second" in one.get(baseline, {})]
         if pairs:
             ratios = [mine["tokens_per_second"] / base["tokens_per_second"] for mine, base in pairs]
             found[arm]["ratio"] = round(statistics.median(ratios), 2)

@@ -32,7 +32,7 @@ from quorem.settings import PretrainConfig
 from quorem.tasks.pretraining import build_electra
 from quorem.train import autocast_dtype
 
-ARMS = {
+ARMS: dict[str, dict[str, Any]] = {
     "dense+full": {"embedding": {"kind": "dense"}, "head": {"kind": "full"}},
     "hashing+full": {"embedding": {"kind": "hashing"}, "head": {"kind": "full"}},
     "qr+full": {"embedding": {"kind": "qr"}, "head": {"kind": "full"}},

@@ -4,8 +4,15 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 
 REPOSITORY = Path(__file__).parents[1]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread():
+    """Tests run beside each other, one on each core."""
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

@@ -32,14 +32,6 @@ SETTINGS = (
 CPU = torch.device("cpu")
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 class Memory:
     """Stands for a run folder: keeps what is logged."""
 

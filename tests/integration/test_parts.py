@@ -2,11 +2,10 @@
 
 import os
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
+from forked import run, start
 
 from quorem import parts as parts_module
 from quorem import prepare as prepare_module
@@ -110,25 +109,24 @@ def _tokenizer(files, folder):
 
 def test_a_killed_worker_is_a_clear_error_and_the_same_command_goes_on(tmp_path):
     for number in range(2):
-        write_reviews(tmp_path / f"{number}.csv", rows=60_000, seed=number)
+        write_reviews(tmp_path / f"{number}.csv", rows=20_000, seed=number)
     settings = ["--text-column", "review", f"tokenizer.path={_tokenizer(tmp_path, tmp_path)}"]
-    command = [sys.executable, "-m", "quorem", "prepare", str(tmp_path / "*.csv"), *settings]
-    begun = subprocess.Popen(
-        [*command, "--out", str(tmp_path / "two"), "--processes", "2"], stderr=subprocess.PIPE, text=True
-    )
+    command = ["prepare", tmp_path / "*.csv", *settings]
+    two, said = ["--out", tmp_path / "two", "--processes", "2"], tmp_path / "said"
+    begun = start(*command, *two, out=os.devnull, err=said)
     victim = None
-    while victim is None and begun.poll() is None:
-        time.sleep(0.05)
+    while victim is None and begun.is_alive():
+        time.sleep(0.01)
         if list(tmp_path.glob("two/shards.parts/*.unfinished/tokens.bin")):
             children = (path for path in _children(begun.pid) if "spawn_main" in _command(path))
             victim = next(children, None)
     os.kill(victim, signal.SIGKILL)
-    _, errors = begun.communicate(timeout=120)
-    assert begun.returncode == 2, errors
-    assert "a process that prepared data was killed" in errors.splitlines()[-1]
-    assert "Traceback" not in errors
-    for name, more in (("two", ["--processes", "2"]), ("one", [])):
-        assert subprocess.run([*command, "--out", str(tmp_path / name), *more], check=False).returncode == 0
+    begun.join(120)
+    assert begun.exitcode == 2, said.read_text()
+    assert "a process that prepared data was killed" in said.read_text().splitlines()[-1]
+    assert "Traceback" not in said.read_text()
+    for more in (two, ["--out", tmp_path / "one"]):
+        assert run(*command, *more).returncode == 0
     assert_same(tmp_path / "one", tmp_path / "two")
 
 

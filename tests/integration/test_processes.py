@@ -11,15 +11,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from forked import run, run_group, start
 from safetensors.torch import load_file
 
 from quorem.samples import write_reviews
 
 STEPS = 12
 TWO = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "quorem")
-ACCELERATE = (
+ACCELERATE = (  # its accumulation is not to count beside ours
     "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes=2", "--num_machines=1", "--mixed_precision=no",
-    "--dynamo_backend=no", "--main_process_port=0", "-m", "quorem",
+    "--dynamo_backend=no", "--main_process_port=0", "--gradient_accumulation_steps=4", "-m", "quorem",
 )  # fmt: skip
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
@@ -40,10 +41,19 @@ def words(reviews, out, *settings):
     )  # fmt: skip
 
 
-def run(*command):
+def launch(*command):
     return subprocess.run(
         [sys.executable, *command], env=ENVIRONMENT, capture_output=True, text=True, check=False, timeout=200
     )
+
+
+@pytest.fixture(scope="module")
+def one(tmp_path_factory, reviews):
+    """A run of one process."""
+    folder = tmp_path_factory.mktemp("one") / "run"
+    done = run(*words(reviews, folder))
+    assert done.returncode == 0, done.stderr
+    return folder
 
 
 def metrics(folder):
@@ -64,12 +74,19 @@ def assert_close(folder, other):
             assert line[key] == pytest.approx(expected[key], rel=1e-4), key
 
 
-@pytest.mark.parametrize("settings", [(), ("train.batch_size=1", "data.rows=isolated"), ("train.micro_batch_size=2",)])
+def test_torchrun_starts_two_processes_that_take_the_steps_of_one(tmp_path, reviews, one):
+    """Rows of a step cannot be halved: shares are uneven."""
+    both = launch(*TWO, *words(reviews, tmp_path / "two"))
+    assert both.returncode == 0, both.stderr
+    assert_close(tmp_path / "two", one)
+
+
+@pytest.mark.parametrize("settings", [("train.batch_size=1", "data.rows=isolated"), ("train.micro_batch_size=2",)])
 def test_two_processes_take_the_steps_of_one(tmp_path, reviews, settings):
-    """Rows of a step cannot be halved: shares are uneven, or empty."""
-    done = run("-m", "quorem", *words(reviews, tmp_path / "one", *settings))
+    """Shares are empty, or one process has more micro-batches."""
+    done = run(*words(reviews, tmp_path / "one", *settings))
     assert done.returncode == 0, done.stderr
-    both = run(*TWO, *words(reviews, tmp_path / "two", *settings))
+    both = run_group(*words(reviews, tmp_path / "two", *settings))
     assert both.returncode == 0, both.stderr
     assert both.stdout == done.stdout  # said once
     assert_close(tmp_path / "two", tmp_path / "one")
@@ -84,9 +101,9 @@ def test_two_processes_take_the_steps_of_one(tmp_path, reviews, settings):
     ],
 )
 def test_layers_that_are_shared_out_take_the_same_steps(tmp_path, reviews, settings):
-    done = run("-m", "quorem", *words(reviews, tmp_path / "one", *settings))
+    done = run(*words(reviews, tmp_path / "one", *settings))
     assert done.returncode == 0, done.stderr
-    both = run(*TWO, *words(reviews, tmp_path / "two", *settings, "train.shard_layers=true"))
+    both = run_group(*words(reviews, tmp_path / "two", *settings, "train.shard_layers=true"))
     assert both.returncode == 0, both.stderr
     assert both.stdout == done.stdout
     assert_close(tmp_path / "two", tmp_path / "one")
@@ -96,24 +113,22 @@ def test_layers_that_are_shared_out_take_the_same_steps(tmp_path, reviews, setti
 
 
 @pytest.mark.parametrize("kind", ["--multi_gpu", "--use_fsdp"])
-def test_accelerate_launches_two_processes_that_do_the_same(tmp_path, reviews, kind):
-    launchers = {"one": ("-m", "quorem"), "two": [kind if word == "--multi_gpu" else word for word in ACCELERATE]}
-    for name, launcher in launchers.items():
-        done = run(*launcher, *words(reviews, tmp_path / name))
-        assert done.returncode == 0, done.stderr
+def test_accelerate_launches_two_processes_that_do_the_same(tmp_path, reviews, one, kind):
+    launcher = [kind if word == "--multi_gpu" else word for word in ACCELERATE]
+    done = launch(*launcher, *words(reviews, tmp_path / "two"))
+    assert done.returncode == 0, done.stderr
     assert ("this process keeps" in done.stderr) == (kind == "--use_fsdp")
-    assert_close(tmp_path / "two", tmp_path / "one")
-    found = [load_file(tmp_path / name / "generator" / "model.safetensors") for name in ("one", "two")]
+    assert_close(tmp_path / "two", one)
+    found = [load_file(folder / "generator" / "model.safetensors") for folder in (one, tmp_path / "two")]
     assert any((found[1][key] != value).any() for key, value in found[0].items())  # rounding: there were two
 
 
 @pytest.mark.parametrize(
-    ("settings", "launcher"),
-    [((), ()), (("train.shard_layers=true",), ()), (("train.shard_layers=true",), TWO)],
+    ("settings", "others"),
+    [((), run), (("train.shard_layers=true",), run), (("train.shard_layers=true",), run_group)],
     ids=["one", "one, whole layers", "two"],
 )
-def test_a_process_that_dies_ends_the_run_and_others_go_on(tmp_path, reviews, settings, launcher):
-    assert run("-m", "quorem", *words(reviews, tmp_path / "one")).returncode == 0
+def test_a_process_that_dies_ends_the_run_and_others_go_on(tmp_path, reviews, one, settings, others):
     begun = subprocess.Popen(
         [sys.executable, *TWO, *words(reviews, tmp_path / "two", *settings)],
         env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
@@ -127,24 +142,23 @@ def test_a_process_that_dies_ends_the_run_and_others_go_on(tmp_path, reviews, se
     assert begun.returncode != 0
     assert "Signal 9 (SIGKILL)" in told
     assert not (tmp_path / "two" / "result.json").exists()
-    again = run(*(launcher or ("-m", "quorem")), *words(reviews, tmp_path / "two", *(settings if launcher else ())))
-    assert again.returncode == 0
+    again = others(*words(reviews, tmp_path / "two", *(settings if others is run_group else ())))
+    assert again.returncode == 0, again.stderr
     assert "resumed after step" in again.stderr
-    assert_close(tmp_path / "two", tmp_path / "one")
+    assert_close(tmp_path / "two", one)
 
 
-def test_one_process_goes_on_as_two(tmp_path, reviews):
-    assert run("-m", "quorem", *words(reviews, tmp_path / "one")).returncode == 0
-    begun = subprocess.Popen([sys.executable, "-m", "quorem", *words(reviews, tmp_path / "two")], env=ENVIRONMENT)
+def test_one_process_goes_on_as_two(tmp_path, reviews, one):
+    begun = start(*words(reviews, tmp_path / "two"), out=os.devnull, err=os.devnull)
     while not list((tmp_path / "two").glob("state/step-000004*")):
         time.sleep(0.01)
-        assert begun.poll() is None
+        assert begun.is_alive()
     begun.kill()
-    begun.wait()
-    again = run(*TWO, *words(reviews, tmp_path / "two"))
-    assert again.returncode == 0
+    begun.join()
+    again = run_group(*words(reviews, tmp_path / "two"))
+    assert again.returncode == 0, again.stderr
     assert "resumed after step" in again.stderr
-    assert_close(tmp_path / "two", tmp_path / "one")
+    assert_close(tmp_path / "two", one)
 
 
 def test_a_signal_to_the_whole_group_leaves_a_checkpoint(tmp_path, reviews):
@@ -171,11 +185,11 @@ def test_the_best_of_layers_that_are_shared_out_is_kept(tmp_path, reviews):
         "data.held_out=0.2", "train.learning_rate=0.3", "train.schedule=constant", "train.warmup=6",
         "train.shard_layers=true",
     )  # fmt: skip
-    both = run(*TWO, *words(reviews, tmp_path / "two", *settings))
+    both = run_group(*words(reviews, tmp_path / "two", *settings))
     assert both.returncode == 0, both.stderr
     step = json.loads((tmp_path / "two" / "result.json").read_text())["best_step"]
     assert 0 < step < STEPS
-    short = run(*TWO, *words(reviews, tmp_path / "short", *settings, f"train.max_steps={step}"))
+    short = run_group(*words(reviews, tmp_path / "short", *settings, f"train.max_steps={step}"))
     assert short.returncode == 0, short.stderr
     for name in ("discriminator", "generator"):
         best, expected, last = (
@@ -189,7 +203,7 @@ def test_the_best_of_layers_that_are_shared_out_is_kept(tmp_path, reviews):
 def test_one_clear_line_says_what_is_wrong_in_each_process(tmp_path, reviews):
     (tmp_path / "two").mkdir()
     (tmp_path / "two" / "thesis.tex").write_text("three years of work")
-    done = run(*TWO, *words(reviews, tmp_path / "two"))
+    done = run_group(*words(reviews, tmp_path / "two"))
     assert done.returncode != 0
     lines = [line for line in done.stderr.splitlines() if line.startswith(("quorem:", "quorem, "))]
     assert len(lines) == 2
@@ -197,16 +211,15 @@ def test_one_clear_line_says_what_is_wrong_in_each_process(tmp_path, reviews):
     assert any(line == "quorem, process 1: another process has ended, and says why if it could" for line in lines)
 
 
-def test_two_processes_fine_tune_as_one_does(tmp_path, reviews):
-    assert run("-m", "quorem", *words(reviews, tmp_path / "run")).returncode == 0
+def test_two_processes_fine_tune_as_one_does(tmp_path, reviews, one):
     settings = ("--text-column", "review", "--label-column", "sentiment", "data.max_length=32", "train.epochs=2",
                 "train.batch_size=7", "train.precision=fp32", "classifier.dropout=0")  # fmt: skip
-    for launcher, name in ((("-m", "quorem"), "one"), (TWO, "two")):
-        command = ("finetune", str(tmp_path / "run"), str(reviews), "--out", str(tmp_path / name), *settings)
-        assert run(*launcher, *command).returncode == 0
-    one, two = (json.loads((tmp_path / name / "result.json").read_text()) for name in ("one", "two"))
-    assert two["confusion"] == one["confusion"]
-    assert two["loss"] == pytest.approx(one["loss"], rel=1e-4)
+    for finetune, name in ((run, "one"), (run_group, "two")):
+        done = finetune("finetune", one, reviews, "--out", tmp_path / name, *settings)
+        assert done.returncode == 0, done.stderr
+    alone, both = (json.loads((tmp_path / name / "result.json").read_text()) for name in ("one", "two"))
+    assert both["confusion"] == alone["confusion"]
+    assert both["loss"] == pytest.approx(alone["loss"], rel=1e-4)
     expected = load_file(tmp_path / "one" / "model" / "model.safetensors")
     for key, value in load_file(tmp_path / "two" / "model" / "model.safetensors").items():
         assert (value - expected[key]).abs().max() < 1e-5, key

@@ -5,8 +5,12 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
 
+import forked
 import pytest
+
+from quorem.runs import Run
 
 READ = {
     "tensorboard": """
@@ -52,29 +56,26 @@ print(json.dumps([sorted(points.items()), settings]))
 """,
 }
 
-STOPPED = """
-import os, sys
-from quorem.cli import main
-from quorem.runs import Run
-log = Run.log
-def stopped(self, record):
-    log(self, record)
-    if record["step"] == 5:
-        {how}
-Run.log = stopped
-sys.exit(main(sys.argv[1:]))
-"""
-KILLED = STOPPED.format(how="os.kill(os.getpid(), 9)")
-INTERRUPTED = STOPPED.format(how="raise KeyboardInterrupt")
+
+def stop_after_five_steps(number):
+    log = Run.log
+
+    def stopped(self, record):
+        log(self, record)
+        if record["step"] == 5:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            os.kill(os.getpid(), number)
+
+    Run.log = stopped
 
 
-def run(*words, code=0, **environment):
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", *words],
-        env={**os.environ, "OMP_NUM_THREADS": "1", **environment}, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+KILLED = partial(stop_after_five_steps, signal.SIGKILL)
+INTERRUPTED = partial(stop_after_five_steps, signal.SIGINT)
+
+
+def run(*words, code=0, **more):
+    done = forked.run(*words, **more)
     assert done.returncode == code, done.stderr
-    return done.stdout
 
 
 @pytest.fixture
@@ -92,10 +93,18 @@ def words(tmp_path, sample_csv, pretrain_settings):
     return ["pretrain", str(sample_csv), "--text-column", "review", *out, *pretrain_settings, "train.log_every=1"]
 
 
+def read(tracker, folder, offline):
+    """What a tracker has: [step, mlm_loss] of all records, and the settings."""
+    command = [sys.executable, "-W", "ignore", "-c", READ[tracker], str(folder)]
+    done = subprocess.run(command, env={**os.environ, **offline}, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
 def check(tracker, folder, offline):
     """That a tracker has every step of metrics.jsonl once, and the settings."""
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    points, settings = json.loads(run("-c", READ[tracker], str(folder), **offline))
+    points, settings = read(tracker, folder, offline)
     assert [step for step, _ in points] == [line["step"] for line in lines]
     assert [value for _, value in points] == pytest.approx([line["mlm_loss"] for line in lines])
     assert settings["data.text_column"] == "review"
@@ -108,7 +117,7 @@ def check(tracker, folder, offline):
 @pytest.mark.parametrize("tracker", ["tensorboard", "mlflow", "wandb"])
 def test_metrics_and_settings_reach_a_tracker(tmp_path, tracker, words, offline):
     pytest.importorskip(tracker)
-    run("-m", "quorem", *words, f"train.tracker={tracker}", **offline)
+    run(*words, f"train.tracker={tracker}", **offline)
     check(tracker, tmp_path / "run", offline)
 
 
@@ -117,29 +126,29 @@ def test_an_interrupted_run_is_one_run_with_every_step_once(tmp_path, tracker, w
     pytest.importorskip(tracker)
     words.append(f"train.tracker={tracker}")
     if tracker == "wandb":  # which writes to its file in blocks: one that is killed has less there
-        run("-c", INTERRUPTED, *words, code=130, **offline)
+        run(*words, code=130, first=INTERRUPTED, **offline)
     else:
-        run("-c", KILLED, *words, code=-signal.SIGKILL, **offline)
+        run(*words, code=-signal.SIGKILL, first=KILLED, **offline)
     assert (tmp_path / "run" / "state" / "step-000004").is_dir()
-    run("-m", "quorem", *words, **offline)
+    run(*words, **offline)
     check(tracker, tmp_path / "run", offline)
 
 
 def test_mlflow_keeps_the_first_value_of_a_setting_that_may_change(tmp_path, words, offline):
     pytest.importorskip("mlflow")
     words.append("train.tracker=mlflow")
-    run("-c", KILLED, *words, code=-signal.SIGKILL, **offline)
-    run("-m", "quorem", *words, "train.checkpoint_every=3", **offline)
+    run(*words, code=-signal.SIGKILL, first=KILLED, **offline)
+    run(*words, "train.checkpoint_every=3", **offline)
     assert check("mlflow", tmp_path / "run", offline)["train.checkpoint_every"] == "2"
 
 
 def test_a_run_that_mlflow_has_lost_gets_a_new_one(tmp_path, words, offline):
     pytest.importorskip("mlflow")
     words.append("train.tracker=mlflow")
-    run("-c", KILLED, *words, code=-signal.SIGKILL, **offline)
+    run(*words, code=-signal.SIGKILL, first=KILLED, **offline)
     (tmp_path / "mlruns").rename(tmp_path / "lost")
-    run("-m", "quorem", *words, **offline)
-    points, settings = json.loads(run("-c", READ["mlflow"], "", **offline))
+    run(*words, **offline)
+    points, settings = read("mlflow", tmp_path, offline)
     assert [step for step, _ in points] == [5, 6]
     assert settings["data.text_column"] == "review"
 
