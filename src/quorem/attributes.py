@@ -16,7 +16,7 @@ from torch import Tensor
 
 from quorem.data.readers.csv import read_rows
 from quorem.errors import UserError
-from quorem.runs import write_bytes
+from quorem.files import write_bytes
 
 NAMED = 3  # tokens that an error names
 

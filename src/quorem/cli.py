@@ -16,7 +16,7 @@ from typing import Any
 
 from transformers.utils import logging as transformers_logging
 
-from quorem import __version__, processes
+from quorem import __version__, memory, processes
 from quorem.config import leaves, load, override
 from quorem.describe import describe, described
 from quorem.errors import UserError
@@ -101,6 +101,8 @@ def guarded(command: Callable[[], None], *, again: Sequence[str]) -> int:
             print(f"{speaker}: the disc is full: nothing unfinished has a final name; {advice}", file=sys.stderr)
         elif isinstance(error, OSError) and error.strerror and error.filename:
             print(f"{speaker}: {error.filename}: {error.strerror}: check the path and its permissions", file=sys.stderr)
+        elif memory.has_run_out(error):
+            print(f"{speaker}: no memory is left: to train with less, use {memory.LESS}", file=sys.stderr)
         elif processes.is_loss_of_another(error):
             print(f"{speaker}: another process has ended, and says why if it could", file=sys.stderr)
         else:

@@ -18,13 +18,14 @@ from quorem.data.bad_rows import report_bad_rows
 from quorem.data.documents import HELD_OUT, SPLITS, RowCounts
 from quorem.data.source import Source
 from quorem.errors import UserError, check_choice
+from quorem.files import fingerprint_files
 from quorem.memory import MEMORY, check_finetuning_memory
 from quorem.optim import LAYER_DECAY_VARIANTS, build_optimizer, layerwise_lr, parameter_groups
 from quorem.presets import preset
 from quorem.pretrained import build_classifier, model_folder
 from quorem.recipes import check_number, check_train
 from quorem.rehearsal import Rehearsal, rehearse
-from quorem.runs import Run, fingerprint_files
+from quorem.runs import Run
 from quorem.settings import FinetuneConfig, LabelledDataSettings, PretrainConfig
 from quorem.tasks.classification import (
     LENGTH_MULTIPLE,
@@ -120,7 +121,7 @@ def finetune(config: FinetuneConfig, out: Path, *, source: Source | None = None)
     inputs = {"data": begun.source.fingerprint(), "pretrained": weights}
     run.write_environment(inputs=inputs, seed=config.train.seed, **hardware(config.train.precision))
     if run.result is not None:
-        run.clean(keep_state=config.train.keep_state)
+        run.clean(run.result)
         logger.info("%s: this run is finished; nothing to do", out)
         return run.result
     frozen, model = None, begun.model
@@ -137,7 +138,8 @@ def finetune(config: FinetuneConfig, out: Path, *, source: Source | None = None)
     result = _train(replace(begun, model=model), run)
     result |= {"labels": begun.names, "held_out": {"splits": begun.judged_on, "rows": len(begun.held_out)}}
     result |= {"frozen_accuracy": frozen["accuracy"]} if frozen else {}
-    run.finish(result, keep_state=config.train.keep_state)
+    result |= {"keep_state": True} if config.train.keep_state else {}
+    run.finish(result)
     return result
 
 

@@ -19,7 +19,7 @@ from quorem.embeddings.disentangled import DisentangledEmbedding
 from quorem.errors import UserError
 from quorem.modeling import QuoremForMaskedLM, QuoremForPreTraining
 from quorem.objective import Electra
-from quorem.optim import load_moments, parameter_names
+from quorem.optim import GoogleAdam, load_moments, parameter_names
 from quorem.prepare import is_prepared
 from quorem.presets import PRESETS
 from quorem.runs import read_settings, read_state
@@ -174,7 +174,7 @@ def take_over_optimizer(optimizer: torch.optim.Optimizer, module: nn.Module, fol
     """Give a fresh optimizer the moments of a finished run's; learning rates stay as they are.
 
     Raises:
-        UserError: if the run has kept none, or they are of other parameters.
+        UserError: if the run has kept none, or they are of other parameters or another kind of optimizer.
     """
     state = read_state(Path(folder))
     if state is None:
@@ -188,6 +188,12 @@ def take_over_optimizer(optimizer: torch.optim.Optimizer, module: nn.Module, fol
     other = [name for name in there if name not in here]
     other += [name for number, name in enumerate(there)
               if name in here and number in saved and saved[number]["exp_avg"].shape != shapes[name]]  # fmt: skip
+    counts = not isinstance(optimizer, GoogleAdam)  # AdamW counts steps, to correct its bias
+    if any(("step" in moments) != counts for moments in saved.values()):
+        raise UserError(
+            f"model.init_optimizer=kept: the optimizer of {folder} is of another kind: give that run's "
+            "objective.recipe, or leave init_optimizer out"
+        )
     if other or len(there) != len(here):
         raise UserError(
             f"model.init_optimizer=kept: the optimizer of {folder} is for other parameters"

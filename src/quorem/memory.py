@@ -1,6 +1,7 @@
 """Whether a model fits in the memory that is free, before it is built."""
 
 import os
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,8 +16,14 @@ from quorem.errors import UserError
 from quorem.settings import DataSettings, PretrainConfig, TrainSettings
 from quorem.train import autocast_dtype
 
-CONTROL_GROUP = Path("/sys/fs/cgroup")
+CONTROL_GROUP, OWN_GROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 MEMORY = "memory: %s MB of weights, gradients and optimizer, about %s MB of activations"
+
+
+LESS = (
+    "a smaller train.micro_batch_size, which changes nothing but memory, train.gradient_checkpointing=true or a "
+    "smaller data.max_length"
+)
 
 
 def check_memory(config: PretrainConfig, vocab_size: int) -> tuple[int, int]:
@@ -33,7 +40,8 @@ def check_memory(config: PretrainConfig, vocab_size: int) -> tuple[int, int]:
         UserError: with both sizes and what to change.
     """
     model, data = replace(config.model, vocab_size=vocab_size), DataSettings(max_length=config.data.max_length)
-    sizes = describe(replace(config, model=model, data=data))  # where texts come from is all one
+    train = replace(config.train, batch_size=_rows(config.train), micro_batch_size=None)
+    sizes = describe(replace(config, model=model, data=data, train=train))  # where texts come from is all one
     needed = sizes["training_bytes"]
     if config.train.shard_layers or sharding.asked_by_launcher():
         layers = sum(part.parameters for part in sizes["parts"] if part.name.endswith(" encoder") and part.trained)
@@ -46,7 +54,7 @@ def check_memory(config: PretrainConfig, vocab_size: int) -> tuple[int, int]:
             f"{_free()}: use {advice}, a smaller model.vocab_size or model.size (quorem describe lists the tables)"
             + (", or train.shard_layers=true" if processes.count() > 1 else "")
         )
-    _check_activations(needed, sizes["activation_bytes"], config.train, config.data.max_length or 2)
+    _check_activations(needed, sizes["activation_bytes"], _rows(config.train), config.data.max_length or 2)
     return needed, sizes["activation_bytes"]
 
 
@@ -69,23 +77,27 @@ def check_finetuning_memory(
     if any(parameter.requires_grad for parameter in model.electra.parameters()):
         activations = encoder_bytes(
             model.config,
-            rows=train.micro_batch_size or train.batch_size,
+            rows=_rows(train),
             length=length,
             dtype=autocast_dtype(train.precision, torch.device("cpu")),
             checkpointing=train.gradient_checkpointing,
         )
-    _check_activations(needed, activations, train, length)
+    _check_activations(needed, activations, _rows(train), length)
     return needed, activations
 
 
-def _check_activations(needed: int, activations: int, train: TrainSettings, length: int) -> None:
+def _rows(train: TrainSettings) -> int:
+    """Rows that a process works on at once, at most."""
+    share = -(-train.batch_size // processes.count())
+    return min(share, train.micro_batch_size or share)
+
+
+def _check_activations(needed: int, activations: int, rows: int, length: int) -> None:
     if torch.cuda.is_available() or (needed + activations) * _sharing() <= free_bytes():
         return  # a GPU's attention kernels keep less
     raise UserError(
-        f"weights, gradients, the optimizer and what {train.micro_batch_size or train.batch_size} rows of {length} "
-        f"tokens keep for the backward pass need {_gigabytes(needed + activations)}, and {_free()}: use a smaller "
-        "train.micro_batch_size, which changes nothing but memory, train.gradient_checkpointing=true or a smaller "
-        "data.max_length"
+        f"weights, gradients, the optimizer and what {rows} rows of {length} tokens keep for the backward pass need "
+        f"{_gigabytes(needed + activations)}, and {_free()}: use {LESS}"
     )
 
 
@@ -103,6 +115,11 @@ def _free() -> str:
     return f"{free_bytes() / 1e9:,.1f} GB of memory are free"
 
 
+def has_run_out(error: BaseException) -> bool:
+    """Whether an error says that there is no more memory, the machine's or the GPU's."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
+
+
 def free_bytes() -> int:
     """Memory that is free where training runs: the GPU's, if there is one; else what machine and control group have."""
     if torch.cuda.is_available():
@@ -111,15 +128,31 @@ def free_bytes() -> int:
 
 
 def _left_in_group() -> float:
-    """Bytes that this process's control group (a container, a job of Slurm) may still use; no end where it has none."""
-    for folder, limit, used in (
-        (CONTROL_GROUP, "memory.max", "memory.current"),
-        (CONTROL_GROUP / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes"),
-    ):
-        try:
-            most, now = int((folder / limit).read_text()), int((folder / used).read_text())
-            kept = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
-        except (OSError, ValueError):  # "max" is no number
-            continue
-        return max(0, most - now + int(kept.get("inactive_file", 0)))  # files in memory make room
-    return float("inf")
+    """Bytes that this process's control group (a container, a job of Slurm) and those around it may still use."""
+    left = float("inf")
+    for folder in _groups():
+        for limit, used in (
+            ("memory.max", "memory.current"),  # version 2
+            ("memory.limit_in_bytes", "memory.usage_in_bytes"),
+        ):
+            try:
+                most, now = int((folder / limit).read_text()), int((folder / used).read_text())
+                kept = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+            except (OSError, ValueError):  # "max" is no number
+                continue
+            left = min(left, max(0, most - now + int(kept.get("inactive_file", 0))))  # files in memory make room
+    return left
+
+
+def _groups() -> Iterator[Path]:
+    """Folders of the control groups that this process is in: its own and all around it, as far as they can be seen."""
+    try:
+        lines = OWN_GROUPS.read_text().splitlines()
+    except OSError:  # not on Linux
+        return
+    for line in lines:
+        _, kinds, path = line.split(":", 2)  # of cgroup(7): a number, controllers (none in version 2), the group
+        if not kinds or "memory" in kinds.split(","):
+            group = Path(path)
+            for each in (group, *group.parents):
+                yield CONTROL_GROUP / kinds / each.relative_to("/")

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from quorem.data.shards import Shards
 from quorem.errors import UserError
-from quorem.runs import write_bytes
+from quorem.files import write_bytes
 from quorem.tokenization.special import SPECIAL_IDS
 
 ORDERS = ("frequency", "identity", "random", "cluster", "file")

@@ -28,7 +28,7 @@ from quorem.data.progress import Progress
 from quorem.data.shards import NoTokens, ShardMeta, Shards, merge_shards, write_shards
 from quorem.data.source import Source
 from quorem.errors import UserError
-from quorem.runs import write_text
+from quorem.files import write_text
 from quorem.tokenization import IdReader, load_tokenizer
 
 PARTS_A_PROCESS = 4  # so that the last ones end together

@@ -23,9 +23,9 @@ from quorem.data.progress import Progress
 from quorem.data.shards import ShardMeta, Shards, merge_shards, write_shards
 from quorem.data.source import Source
 from quorem.errors import UserError
+from quorem.files import fingerprint_files, whole_folder, write_text
 from quorem.parts import parts_of, write_in_parts
 from quorem.recipes import check_tokenizer
-from quorem.runs import fingerprint_files, whole_folder, write_text
 from quorem.settings import PrepareConfig, TokenizerSettings
 from quorem.tokenization import (
     SPECIAL_TOKENS,

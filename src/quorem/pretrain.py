@@ -17,6 +17,7 @@ from quorem.data.shards import Shards
 from quorem.data.source import Source
 from quorem.describe import described
 from quorem.errors import UserError
+from quorem.files import fingerprint_files
 from quorem.init_from import places, settled, take_over_optimizer
 from quorem.memory import MEMORY, check_memory
 from quorem.objective import Electra
@@ -25,7 +26,7 @@ from quorem.prepare import facts_of, is_prepared, load_prepared, prepare_data
 from quorem.presets import network_configs
 from quorem.recipes import resolve
 from quorem.rehearsal import Rehearsal, rehearse
-from quorem.runs import Run, fingerprint_files
+from quorem.runs import Run
 from quorem.settings import PretrainConfig
 from quorem.tasks.held_out import HeldOut
 from quorem.tasks.pretraining import PretrainProgram, build_pretraining_optimizer
@@ -36,6 +37,7 @@ from quorem.verdict import Watch, verdict
 logger = logging.getLogger(__name__)
 
 ORDER, ATTRIBUTES = "data/order.bin", "data/attributes.npy"  # of a run, once they are known
+OF_ROWS = ("data.max_length", "data.rows", "data.held_out")  # what is made of shards, not shards themselves
 OF_THE_LOOP = (
     "step",
     "loss",
@@ -66,7 +68,7 @@ def pretrain(config: PretrainConfig, out: Path, *, source: Source | None = None)
     """
     config, source = _opened(config, source, out)
     with processes.first():
-        run = Run(out, to_mapping(config))
+        run = Run(out, to_mapping(config), fixed=_fixed(out))
     return _pretrain(config, run, source)
 
 
@@ -100,6 +102,13 @@ def _opened(config: PretrainConfig, source: Source | None, out: Path) -> tuple[P
     return config, source
 
 
+def _fixed(out: Path) -> list[str]:
+    """Settings that what a run folder holds before training has been made with; others may be mended until then."""
+    names = [name for name, *_ in leaves(PretrainConfig()) if name.startswith(("data.", "tokenizer."))]
+    arranged = ("model.embedding.", "train.seed") if any((out / made).exists() for made in (ORDER, ATTRIBUTES)) else ()
+    return [*(name for name in names if name not in OF_ROWS), "model.vocab_size", *arranged]
+
+
 def _noted(config: PretrainConfig, run: Run, source: Source | None) -> dict[str, str]:
     """Fingerprints of what the run reads, noted in its folder, or refused if they are others than noted there."""
     table = config.model.embedding
@@ -112,8 +121,12 @@ def _noted(config: PretrainConfig, run: Run, source: Source | None) -> dict[str,
     made = {"assignment_file": ORDER, "attributes_file": ATTRIBUTES}
     inputs = {"data": source.fingerprint() if source else fingerprint_files(*facts_of(str(config.data.path)))}
     inputs |= {name: fingerprint_files(Path(file)) for name, file in files.items() if file}
-    # A file that was refused can be mended, and the run goes on with the shards it has.
-    unread = [name for name in made if not (run.folder / made[name]).exists()]
+
+    def is_used(name: str) -> bool:
+        """Whether anything is made of it yet: a file that was refused can be mended, and the run goes on."""
+        return (run.folder / made[name]).exists() if name in made else name == "data" or run.has_trained
+
+    unread = [name for name in inputs if not is_used(name)]
     run.write_environment(inputs=inputs, may_differ=unread, seed=config.train.seed, **hardware(config.train.precision))
     return inputs
 
@@ -130,8 +143,9 @@ def _built(
             )  # fmt: skip
         else:
             tokenizer, shards = load_prepared(str(config.data.path))
+    needed, activations = check_memory(config, len(tokenizer))  # before an arrangement makes settings of tables final
+    with processes.first():
         arranged = arrange(config, run, tokenizer, shards)
-    needed, activations = check_memory(config, len(tokenizer))
     program = PretrainProgram(config, tokenizer, shards, *arranged)
     if config.train.shard_layers or sharding.asked_by_launcher():
         sharding.shard(program.module)
@@ -158,11 +172,12 @@ def _built(
 def _pretrain(config: PretrainConfig, run: Run, source: Source | None) -> dict[str, Any]:
     inputs = _noted(config, run, source)
     if run.result is not None:
-        run.clean(keep_state=config.train.keep_state)
+        run.clean(run.result)
         logger.info("%s: this run is finished; nothing to do", run.folder)
         return run.result
     program, optimizer, tokenizer, sizes = _built(config, run, source, inputs)
     judge = HeldOut(program, config, run) if program.held_out else None
+    watch = Watch(program.total_steps, warmup_steps(config.train, program.total_steps), run.training_records())
     fit(
         program,
         optimizer,
@@ -173,9 +188,9 @@ def _pretrain(config: PretrainConfig, run: Run, source: Source | None) -> dict[s
         after_step=judge.after_step if judge else None,
         state=judge.state if judge else None,
         restore=judge.restore if judge else None,
-        on_record=Watch(program.total_steps, warmup_steps(config.train, program.total_steps)).look,
+        on_record=watch.look,
     )
-    records = [record for record in run.records() if "held_out" not in record]
+    records = run.training_records()
     if not any("mlm_loss" in record for record in records):
         raise UserError(f"{run.folder}: {verdict(records)}: lower train.learning_rate, with another --out")
     _save_networks(program.module, run, tokenizer)
@@ -188,7 +203,8 @@ def _pretrain(config: PretrainConfig, run: Run, source: Source | None) -> dict[s
     result = {**last, "parameters": sizes, "vocab_size": len(tokenizer), "verdict": verdict(records)}
     if judge:
         result |= {"held_out": judge.last, "best_step": judge.best_step}
-    run.finish(result, keep_state=config.train.keep_state)
+    result |= {"keep_state": True} if config.train.keep_state else {}
+    run.finish(result)
     return result
 
 
@@ -215,7 +231,7 @@ def check_nothing_is_left_to_prepare(config: PretrainConfig) -> None:
     Raises:
         UserError: naming the first.
     """
-    used = ("data.path", "data.max_length", "data.rows", "data.held_out")
+    used = ("data.path", *OF_ROWS)
     default = {name: value for name, value, _ in leaves(PretrainConfig())}
     for name, value, _ in leaves(config):
         if name.startswith(("data.", "tokenizer.")) and name not in used and value != default[name]:

@@ -1,11 +1,9 @@
 """What a run will take, before it takes it: a few steps that are thrown away."""
 
 import resource
-import statistics
 import sys
 import time
 from dataclasses import dataclass, replace
-from itertools import pairwise
 
 import torch
 
@@ -17,7 +15,7 @@ from quorem.settings import TrainSettings
 from quorem.train import Program, fit
 
 STEPS = 5
-"""The first one is not timed: it makes what the others find made."""
+"""The first one is not timed, unless it is the only one: it makes what the others find made."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +23,7 @@ class Rehearsal:
     """What a few steps took.
 
     Attributes:
-        seconds_a_step: the median.
+        seconds_a_step: the mean.
         total_steps: of the whole run.
         peak_bytes: the most memory this process has had; on a GPU, that its tensors have had there.
         free_bytes: memory that was left when it had all it needs.
@@ -57,14 +55,14 @@ def rehearse(
         total_steps: of the run.
         run: a folder to throw away.
     """
-    settings = replace(train, checkpoint_every=STEPS + 1, tracker=None)
-    times = [time.perf_counter()]
+    steps, times = min(STEPS, total_steps), [time.perf_counter()]
+    settings = replace(train, checkpoint_every=steps + 1, tracker=None)
     try:
         fit(
             program,
             optimizer,
             settings=settings,
-            total_steps=STEPS,
+            total_steps=steps,
             schedule=str(train.schedule),
             run=run,
             after_step=lambda _: times.append(time.perf_counter()),
@@ -76,5 +74,5 @@ def rehearse(
     else:
         unit = 1 if sys.platform == "darwin" else 1024
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-    taken = [end - start for start, end in pairwise(times[1:])]
-    return Rehearsal(statistics.median(taken), total_steps, peak, free_bytes())
+    first, last = times[steps > 1], times[-1]  # the loop has waited for the device after the first step and the last
+    return Rehearsal((last - first) / max(1, steps - 1), total_steps, peak, free_bytes())

@@ -10,7 +10,8 @@ from quorem.charts import Line, chart
 from quorem.config import from_mapping, leaves
 from quorem.errors import UserError
 from quorem.examples import Token, examples
-from quorem.runs import read_records, read_settings, write_text
+from quorem.files import write_text
+from quorem.runs import read_records, read_settings
 from quorem.settings import FinetuneConfig, PretrainConfig
 
 TEMPLATE = Path(__file__).with_name("templates") / "report.html"

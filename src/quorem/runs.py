@@ -7,33 +7,31 @@
     discriminator/, generator/ or model/    config.json, model.safetensors, tokenizer.json, vocab.txt
     data/              tokenizer, token shards, order and attributes of the tokens, made once
     state/step-NNNNNN/ weights, optimizer and counters, for resuming only, with their checksum
-    quorem/, wandb/ or mlflow.json   files of TensorBoard or Weights & Biases, or MLflow's run: train.tracker
+    quorem/, wandb/, wandb.json or mlflow.json   files of train.tracker, or the id by which it knows the run
 
 Every file but metrics.jsonl, which grows line by line, appears under a temporary name and is renamed when it is
 complete and on the disc; what it replaces goes when its name is there too. Lines of metrics.jsonl are on the disc
 before a checkpoint after them. Nothing a user loads is a pickle; checkpoints are read with weights_only.
 """
 
-import errno
-import hashlib
 import json
 import logging
 import os
 import platform
 import re
 import shutil
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from itertools import takewhile
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import torch
 import yaml
 
 from quorem import processes
 from quorem.errors import UserError
+from quorem.files import fingerprint_files, sync, whole_folder, write_bytes, write_text
 
 logger = logging.getLogger(__name__)
 
@@ -54,12 +52,14 @@ class Run:
     Args:
         folder: the folder; made if need be.
         config: the run's resolved settings, a nested mapping.
+        fixed: how names of settings begin that must not differ from those a folder was begun with; all others may,
+            until training has left something. Empty: none may.
 
     Raises:
         UserError: if the folder holds something else, or a run with other settings.
     """
 
-    def __init__(self, folder: Path, config: Mapping[str, Any]) -> None:
+    def __init__(self, folder: Path, config: Mapping[str, Any], *, fixed: Sequence[str] = ()) -> None:
         self.folder = folder
         self.writes = processes.rank() == 0
         self.listener: Callable[[Any, dict[str, float]], None] | None = None
@@ -79,8 +79,13 @@ class Run:
             if set(present) <= {"config.yaml", "environment.json"}:  # a run that failed before it made anything
                 (folder / "environment.json").unlink(missing_ok=True)
             else:
-                self._check_same(there, config)
+                self._check_same(there, config, tuple(fixed) if fixed and not self.has_trained else ("",))
         write_text(folder / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
+
+    @property
+    def has_trained(self) -> bool:
+        """Whether training has left anything here."""
+        return any((self.folder / name).exists() for name in ("metrics.jsonl", "state", "result.json"))
 
     @property
     def result(self) -> dict[str, Any] | None:
@@ -94,7 +99,7 @@ class Run:
         Args:
             inputs: fingerprints of the files the run reads, by what they are; must not change while it goes on.
             may_differ: keys of `inputs` that nothing has been made of yet, so that they may.
-            facts: what else to note.
+            facts: what else to note; where a run goes on with others, that is warned of.
 
         Raises:
             UserError: if the run was begun with other inputs.
@@ -103,7 +108,8 @@ class Run:
             return
         path = self.folder / "environment.json"
         if path.exists():
-            there = read_settings(path).get("inputs")
+            noted = read_settings(path)
+            there = noted.get("inputs")
             there = there if isinstance(there, dict) else {}  # of an earlier version
             changed = [name for name in inputs if there.get(name) != inputs[name] and name not in may_differ]
             if changed:
@@ -111,7 +117,10 @@ class Run:
                 raise UserError(
                     f"{self.folder}: what it reads ({named}) has changed since it was begun: choose another --out"
                 )
-            if there == inputs:
+            if there == inputs and self.has_trained:
+                for name, value in facts.items():
+                    if (before := noted.get(name, value)) != value and self.result is None:
+                        logger.warning("%s: was begun with %s %s, goes on with %s", self.folder, name, before, value)
                 return
         names = ("quorem", "torch", "transformers", "tokenizers", "accelerate", "numpy")
         found = {
@@ -136,6 +145,10 @@ class Run:
         """The objects of metrics.jsonl."""
         return read_records(self.folder)
 
+    def training_records(self) -> list[dict[str, Any]]:
+        """Those that tell of training; others tell of held-out rows."""
+        return [record for record in self.records() if "held_out" not in record]
+
     def forget_after(self, step: int) -> None:
         """Drop the lines of metrics.jsonl beyond `step`, which a resumed run will write again.
 
@@ -147,17 +160,17 @@ class Run:
             kept = takewhile(lambda found: found[0] <= step, _lines(path))  # steps never go down
             write_bytes(path, b"".join(line + b"\n" for _, line, _ in kept))
 
-    def finish(self, result: Mapping[str, Any], *, keep_state: bool = False) -> None:
-        """Write result.json, and drop what only resuming needs, unless the state is to be kept."""
+    def finish(self, result: Mapping[str, Any]) -> None:
+        """Write result.json, and drop what only resuming needs, unless the result has `keep_state`."""
         if self.writes:
-            _sync(*self.folder.glob("metrics.jsonl"), self.folder)
+            sync(*self.folder.glob("metrics.jsonl"), self.folder)
             write_text(self.folder / "result.json", json.dumps(dict(result), indent=2) + "\n")
-        self.clean(keep_state=keep_state)
+        self.clean(result)
         processes.wait()
 
-    def clean(self, *, keep_state: bool) -> None:
+    def clean(self, result: Mapping[str, Any]) -> None:
         """Drop what a finished run needs no more: again, for one that was killed on the way out."""
-        if self.writes and not keep_state:
+        if self.writes and not result.get("keep_state"):
             shutil.rmtree(self.folder / "state", ignore_errors=True)
 
     def save_model(self, name: str, save: Callable[[Path], None]) -> None:
@@ -170,7 +183,7 @@ class Run:
         """Write a checkpoint to resume from after `step` steps; keep the last `keep`, and that of step `best`."""
         if not self.writes:
             return
-        _sync(*self.folder.glob("metrics.jsonl"), self.folder)
+        sync(*self.folder.glob("metrics.jsonl"), self.folder)
         with (
             whole_folder(self.folder / "state" / f"step-{step:06d}") as partial,
             (partial / "state.pt").open("wb") as file,
@@ -192,12 +205,12 @@ class Run:
         """The checkpoint of one step; None if it is not there, or damaged."""
         return _read(self.folder / "state" / f"step-{step:06d}", otherwise="it is not used")
 
-    def _check_same(self, there: Any, config: Mapping[str, Any]) -> None:
+    def _check_same(self, there: Any, config: Mapping[str, Any], fixed: tuple[str, ...]) -> None:
         old, new = dict(_flat(there or {})), dict(_flat(config))
         changed = [
             f"{key}: {_shown(old.get(key))} there, {_shown(new.get(key))} here"
             for key in dict.fromkeys([*old, *new])
-            if old.get(key) != new.get(key) and key not in NOT_PART_OF_A_RUN
+            if old.get(key) != new.get(key) and key not in NOT_PART_OF_A_RUN and key.startswith(fixed)
         ]
         if changed:
             more = f"; and {len(changed) - 3} more" if len(changed) > 3 else ""
@@ -278,114 +291,6 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes, dict[str, Any]]]:
             raise UserError(f"{path}, line {number}: is damaged ({error}): restore or delete that line") from error
         if record:
             yield step, line, record
-
-
-def fingerprint_files(*paths: Path) -> str:
-    """sha256 over the bytes of files, in order."""
-    digest = hashlib.sha256()
-    for path in paths:
-        with path.open("rb") as file:
-            while piece := file.read(2**20):
-                digest.update(piece)
-    return digest.hexdigest()
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file whole."""
-    write_bytes(path, text.encode())
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file whole: under a temporary name, synced, renamed; its folder is made if need be."""
-    partial = path.with_name(path.name + ".partial")
-    _make(path.parent)
-    try:
-        partial.write_bytes(content)
-        _sync(partial)
-        os.replace(partial, path)
-        _sync(path.parent)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-@contextmanager
-def new_file(path: Path) -> Iterator[TextIO]:
-    """A text file to fill (UTF-8, line ends as they are written); it takes its name if all goes well, or vanishes.
-
-    Missing folders are created.
-
-    Raises:
-        UserError: if the file exists or cannot be written.
-    """
-    if path.exists():
-        raise UserError(f"{path} already exists: delete it or choose another name; it will not be overwritten.")
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        _make(path.parent)
-        try:
-            with partial.open("x", encoding="utf-8", newline="") as stream:
-                yield stream
-            _sync(partial)
-            os.replace(partial, path)
-            _sync(path.parent)
-        finally:
-            partial.unlink(missing_ok=True)
-    except OSError as error:
-        raise UserError(f"{path} cannot be written: {error.strerror}. Choose a folder you can write to.") from error
-
-
-@contextmanager
-def whole_folder(folder: Path) -> Iterator[Path]:
-    """A temporary folder to fill; it takes the name `folder` if all goes well and vanishes if not."""
-    partial, old = folder.with_name(folder.name + ".partial"), folder.with_name(folder.name + ".old")
-    if old.exists() and not folder.exists():  # a crash between the two renames below
-        os.replace(old, folder)
-    for leftover in (partial, old):
-        shutil.rmtree(leftover, ignore_errors=True)
-    _make(partial.parent)
-    partial.mkdir()
-    try:
-        yield partial
-        finish_folder(partial, folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-def finish_folder(partial: Path, folder: Path) -> None:
-    """Give a folder its final name when all in it is on the disc; what stood there is replaced, or stays on failure."""
-    old = folder.with_name(folder.name + ".old")
-    try:
-        _sync(*partial.rglob("*"), partial)
-        if folder.exists():
-            os.replace(folder, old)
-        os.replace(partial, folder)
-        _sync(folder.parent)
-        shutil.rmtree(old, ignore_errors=True)
-    finally:
-        if old.exists() and not folder.exists():
-            os.replace(old, folder)
-
-
-def _make(folder: Path) -> None:
-    """Make a folder, and those it stands in; their names are on the disc then."""
-    if not folder.is_dir() and folder != folder.parent:
-        _make(folder.parent)
-        folder.mkdir(exist_ok=True)
-        _sync(folder.parent)
-
-
-def _sync(*paths: Path) -> None:
-    """Wait until the contents of files, and the names in folders, are on the disc."""
-    for path in paths:
-        try:
-            handle = os.open(path, os.O_RDONLY)
-            try:
-                os.fsync(handle)
-            finally:
-                os.close(handle)
-        except OSError as error:
-            if not (path.is_dir() and error.errno in (errno.EINVAL, errno.EBADF, errno.ENOTSUP, errno.EACCES)):
-                raise  # other than from file systems, of networks mostly, that cannot do it for folders
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

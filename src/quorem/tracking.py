@@ -3,21 +3,22 @@
 Accelerate has the trackers. Only the loop may import it, so that an accelerator comes in as an argument.
 """
 
-import hashlib
 import json
 import logging
 import os
+import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from quorem.errors import UserError
-from quorem.runs import Run, read_settings, write_text
+from quorem.files import write_text
+from quorem.runs import Run, read_settings
 
 logger = logging.getLogger(__name__)
 
 PROJECT = "quorem"
-MLFLOW = "mlflow.json"  # in the run folder: the id that MLflow gave the run
+IDS = {"mlflow": "mlflow.json", "wandb": "wandb.json"}  # in the run folder: by which id the tracker knows the run
 
 
 @contextmanager
@@ -27,7 +28,7 @@ def tracked(accelerator: Any, name: str | None, run: Run, *, done: int) -> Itera
     Args:
         accelerator: an Accelerator that was given the tracker's name.
         name: the tracker's; None for none.
-        run: its folder holds the files of TensorBoard and wandb, and by which id MLflow knows it.
+        run: its folder holds the files of TensorBoard and wandb, and by which id MLflow or wandb know it.
         done: steps the run has behind it; what was sent of later ones is taken back, or not sent again.
 
     Raises:
@@ -47,12 +48,13 @@ def tracked(accelerator: Any, name: str | None, run: Run, *, done: int) -> Itera
         reason = " ".join(str(error).split())[:300]
         raise UserError(f"train.tracker={name}: cannot be started ({reason}): mend that, or leave it out") from error
     if name == "mlflow" and run.writes:
-        write_text(run.folder / MLFLOW, json.dumps({"run_id": accelerator.trackers[0].tracker.info.run_id}) + "\n")
+        _remember(run, name, accelerator.trackers[0].tracker.info.run_id)
     sent = {metric.key: metric.step for metric in known.data.to_proto().metrics} if known else {}
 
     def send(step: int, numbers: Mapping[str, float]) -> None:
         """What MLflow has already of steps that are repeated would be there twice."""
-        accelerator.log({key: value for key, value in numbers.items() if step > sent.get(key, -1)}, step=step)
+        with _not_worth_a_run(name, run):
+            accelerator.log({key: value for key, value in numbers.items() if step > sent.get(key, -1)}, step=step)
 
     run.listener = send
     try:
@@ -60,7 +62,23 @@ def tracked(accelerator: Any, name: str | None, run: Run, *, done: int) -> Itera
     finally:
         run.listener = None
         for tracker in accelerator.trackers:
-            tracker.finish()
+            with _not_worth_a_run(name, run):
+                tracker.finish()
+
+
+@contextmanager
+def _not_worth_a_run(name: str, run: Run) -> Iterator[None]:
+    """A tracker that fails is told nothing more, and training goes on: metrics.jsonl has every line."""
+    try:
+        yield
+    except Exception as error:  # each tracker has its own
+        run.listener = None
+        logger.warning(
+            "train.tracker=%s: has failed (%s): it gets no more of this run until it is started again; metrics.jsonl "
+            "has everything",
+            name,
+            " ".join(str(error).split())[:300],
+        )
 
 
 def options(name: str, run: Run, *, done: int, known: Any = None) -> dict[str, Any]:
@@ -76,9 +94,19 @@ def options(name: str, run: Run, *, done: int, known: Any = None) -> dict[str, A
         return {"purge_step": done + 1}  # what its files hold of later steps is passed over
     if name == "mlflow":
         return {"run_id": known.info.run_id} if known else {"run_name": run.folder.name}
-    # A run that goes on is the same one to wandb, which gives runs without an id a new one each time.
-    number = hashlib.sha256(str(run.folder.absolute()).encode()).hexdigest()[:16]
-    return {"dir": str(run.folder), "id": number, "name": run.folder.name, "resume": "allow"}
+    if run.writes and not (run.folder / IDS[name]).exists():
+        _remember(run, name, secrets.token_hex(8))  # wandb would give a run that goes on a new one
+    return {"dir": str(run.folder), "id": _known(run, name), "name": run.folder.name, "resume": "allow"}
+
+
+def _remember(run: Run, name: str, number: str) -> None:
+    write_text(run.folder / IDS[name], json.dumps({"run_id": number}) + "\n")
+
+
+def _known(run: Run, name: str) -> str | None:
+    """The id that a tracker knows the run by; None if it does not."""
+    path = run.folder / IDS[name]
+    return str(read_settings(path).get("run_id")) if path.exists() else None
 
 
 def settings(name: str, run: Run) -> dict[str, Any]:
@@ -102,11 +130,9 @@ def _mlflow_run(run: Run) -> Any:
     from mlflow.exceptions import MlflowException
 
     # MLflow's own variable goes before what Accelerate is given.
-    number = os.environ.get("MLFLOW_RUN_ID")
+    number = os.environ.get("MLFLOW_RUN_ID") or _known(run, "mlflow")
     if number is None:
-        if not (run.folder / MLFLOW).exists():
-            return None
-        number = str(read_settings(run.folder / MLFLOW).get("run_id"))
+        return None
     try:
         found = MlflowClient().get_run(number)
     except MlflowException as error:

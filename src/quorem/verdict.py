@@ -89,18 +89,20 @@ class Watch:
     Args:
         total_steps: of the run. The base rate is no cause for doubt before half of them.
         warmup_steps: before their end nothing is.
+        records: of a run that goes on, those it has.
     """
 
-    def __init__(self, total_steps: int, warmup_steps: int) -> None:
+    def __init__(self, total_steps: int, warmup_steps: int, records: Sequence[dict[str, Any]] = ()) -> None:
         self.total_steps, self.warmup_steps = total_steps, warmup_steps
-        self._records: list[dict[str, Any]] = []
+        self._records = list(records)
         self._told: set[str] = set()
 
     def look(self, record: dict[str, Any]) -> None:
         """Take note of a line of metrics.jsonl."""
         step = record["step"]
-        before = [each for each in self._records if each["step"] >= step - 2 * VERDICT_STEPS]
-        self._records = [*(before or self._records[-1:]), record]
+        earlier = [each for each in self._records if each["step"] < step]  # later ones are of before it was resumed
+        before = [each for each in earlier if each["step"] >= step - 2 * VERDICT_STEPS]
+        self._records = [*(before or earlier[-1:]), record]
         if step == self.total_steps:
             self._told.clear()
         elif step < max(self.warmup_steps, VERDICT_STEPS):

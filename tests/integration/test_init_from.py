@@ -269,6 +269,10 @@ def test_a_kept_optimizer_goes_on(tmp_path, monkeypatch, refused, pretrain, shor
     words = ("--init-from", old, "model.shared_embeddings=false", "model.disentangled_embeddings=false")
     other = refused(*command, *words, "--out", tmp_path / "b", after_log=True)
     assert "is for other parameters" in other
+    line = refused(*command, "--init-from", old, "objective.recipe=google", "--out", tmp_path / "c", after_log=True)
+    assert "is of another kind: give that run's objective.recipe" in line
+    assert pretrain(old).code == 0  # finished: what it was told to keep it still has
+    assert read_state(old)["step"] == 6
 
 
 def test_what_cannot_be_gone_on_from_is_refused(tmp_path, refused, quorem, short, pretrained, classifier, sample_csv):

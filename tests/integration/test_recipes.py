@@ -95,7 +95,11 @@ def test_other_tokens_other_tables_and_missing_folders_are_refused(tmp_path, ref
 
 def test_a_generator_that_has_changed_is_another_input(tmp_path, monkeypatch, refused, quorem, recipe, pretrained):
     shutil.copytree(pretrained / "generator", tmp_path / "generator")
-    words = [*recipe("frozen", tmp_path / "out"), f"objective.generator={tmp_path}/generator"]
+    words = [
+        *recipe("frozen", tmp_path / "out"),
+        f"objective.generator={tmp_path}/generator",
+        "train.checkpoint_every=1",
+    ]
     with monkeypatch.context() as patch:
         patch.setattr(PretrainProgram, "record", lambda self: 1 / 0)
         with pytest.raises(ZeroDivisionError):

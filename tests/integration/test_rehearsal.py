@@ -5,6 +5,7 @@ import re
 import signal
 
 import pytest
+import torch
 
 from quorem import memory
 from quorem.rehearsal import Rehearsal
@@ -50,15 +51,40 @@ def test_a_model_larger_than_memory_is_refused_with_what_to_change(
     )
 
 
-def test_a_batch_larger_than_memory_is_refused_with_what_to_change(
-    refused, tmp_path, monkeypatch, sample_csv, pretrain_settings
+def test_a_batch_larger_than_memory_is_refused_and_the_run_goes_on_as_advised(
+    refused, quorem, tmp_path, monkeypatch, sample_csv, pretrain_settings
 ):
     monkeypatch.setattr(memory, "free_bytes", lambda: 30_000_000)
     words = ["pretrain", sample_csv, *DATA, tmp_path / "run", *pretrain_settings, "train.batch_size=4000"]
     line = refused(*words, after_log=True)
     assert "4000 rows of 32 tokens" in line
     assert "train.micro_batch_size, which changes nothing but memory" in line
-    monkeypatch.setattr(memory, "free_bytes", lambda: 10**12)
+    assert "model.vocab_size: 3000 there, 2000 here" in refused(*words, "model.vocab_size=2000")
+    tokens = tmp_path / "run" / "data" / "shards" / "tokens.bin"
+    made = tokens.stat().st_mtime_ns
+    words += ["train.micro_batch_size=4", "model.dropout=0", "model.embedding.tier=100", "train.max_steps=1"]
+    assert quorem(*words).code == 0  # as advised, and with what else does not go into the data
+    assert tokens.stat().st_mtime_ns == made
+    assert "train.micro_batch_size: 4 there, 8 here" in refused(*words, "train.micro_batch_size=8")
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), None])
+def test_memory_that_runs_out_is_one_line(refused, tmp_path, monkeypatch, sample_csv, pretrain_settings, error):
+    def ask_for_too_much(self, module, micro_batch):
+        if error:
+            raise error
+        torch.empty(2**50)
+
+    monkeypatch.setattr(PretrainProgram, "loss", ask_for_too_much)
+    line = refused("pretrain", sample_csv, *DATA, tmp_path / "run", *pretrain_settings, after_log=True)
+    assert "no memory is left: to train with less, use a smaller train.micro_batch_size" in line
+
+
+def test_a_dry_run_of_a_short_run_takes_its_steps_only(quorem, tmp_path, sample_csv, pretrain_settings):
+    falling = ["train.max_steps=3", "objective.mask_rate=0.3", "objective.mask_rate_end=0.1"]
+    found = quorem("pretrain", sample_csv, *DATA, tmp_path / "run", "--dry-run", *pretrain_settings, *falling)
+    assert found.code == 0, found.err
+    assert "3 steps in about" in found.out
 
 
 def test_a_dry_run_that_is_stopped_promises_nothing(quorem, tmp_path, monkeypatch, sample_csv, pretrain_settings):

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import shutil
 from dataclasses import replace
 
@@ -223,6 +224,17 @@ def test_a_folder_with_foreign_files_is_a_user_error_and_stays_as_it_is(tmp_path
     with pytest.raises(UserError, match=r"thesis\.tex"):
         pretrain(settings(reviews), tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_a_run_that_goes_on_in_another_precision_says_so(tmp_path, monkeypatch, caplog, reviews):
+    config = settings(reviews, "train.precision=auto")
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, 5)
+        patch.setattr("quorem.pretrain.hardware", lambda precision: {"device": "cpu", "precision": "fp16"})
+        with pytest.raises(KeyboardInterrupt):
+            pretrain(config, tmp_path / "run")
+    pretrain(config, tmp_path / "run")
+    assert re.search(r"run: was begun with precision fp16, goes on with (fp32|bf16)", caplog.text)
 
 
 def test_a_finished_run_is_returned_as_it_is(tmp_path, monkeypatch, reviews):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import forked
 import pytest
 
 from quorem.runs import Run
+from quorem.tracking import options
 
 READ = {
     "tensorboard": """
@@ -159,6 +161,31 @@ def test_a_tracker_that_cannot_be_started_is_an_error(monkeypatch, refused, word
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     line = refused(*words, "train.tracker=mlflow", after_log=True)
     assert "train.tracker=mlflow: cannot be started" in line
+
+
+def test_a_tracker_that_fails_ends_no_run(monkeypatch, quorem, tmp_path, words):
+    tensorboard = pytest.importorskip("accelerate.tracking").TensorBoardTracker
+    sent = []
+
+    def fail(self, *_, **__):
+        sent.append(self)
+        raise OSError("the server is gone")
+
+    monkeypatch.setattr(tensorboard, "log", fail)
+    monkeypatch.setattr(tensorboard, "finish", fail)
+    found = quorem(*words, "train.tracker=tensorboard")
+    assert found.code == 0, found.err
+    assert len(sent) == 2
+    assert found.err.count("train.tracker=tensorboard: has failed (the server is gone)") == 2
+    assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 6
+
+
+def test_a_run_in_the_place_of_another_is_another_to_wandb(tmp_path):
+    numbers = []
+    for _ in range(2):
+        numbers += [options("wandb", Run(tmp_path / "run", {"data": {}, "train": {}}), done=0)["id"] for _ in range(2)]
+        shutil.rmtree(tmp_path / "run")
+    assert numbers[0] == numbers[1] != numbers[2] == numbers[3]
 
 
 def test_a_tracker_that_is_unknown_or_missing_is_named(refused, tmp_path, monkeypatch, sample_csv):

@@ -22,25 +22,35 @@ V1 = {
 
 def control_group(folder, files, limit):
     for name, text in files.items():
-        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text.format(limit=limit))
 
 
-@pytest.mark.parametrize("files", [V1, V2], ids=["v1", "v2"])
-def test_a_control_group_leaves_less_than_the_machine_has(monkeypatch, tmp_path, files):
+@pytest.fixture
+def groups(monkeypatch, tmp_path):
+    """Where control groups are, and what says in which of them this process is."""
     monkeypatch.setattr(memory, "CONTROL_GROUP", tmp_path)
+    monkeypatch.setattr(memory, "OWN_GROUPS", tmp_path / "own")
+    (tmp_path / "own").write_text("4:memory:/job/step\n3:cpuset:/other\n0::/job/step\n")
+    return tmp_path
+
+
+@pytest.mark.parametrize("where", ["", "job", "job/step"])
+@pytest.mark.parametrize("files", [V1, V2], ids=["v1", "v2"])
+def test_a_control_group_leaves_less_than_the_machine_has(groups, files, where):
     machine = free_bytes()
-    control_group(tmp_path, files, 1000)
+    files = {f"{name.rpartition('/')[0]}/{where}/{name.rpartition('/')[2]}".lstrip("/"): files[name] for name in files}
+    control_group(groups, files, 1000)
     assert free_bytes() == 1000 - 600 + 100  # files kept in memory make room
-    control_group(tmp_path, files, 100)
+    control_group(groups, files, 100)
     assert free_bytes() == 0
-    control_group(tmp_path, files, 2**63 - 4096)  # what stands for no limit in version 1
+    control_group(groups, files, 2**63 - 4096)  # what stands for no limit in version 1
     assert free_bytes() == pytest.approx(machine, rel=0.2)
 
 
-def test_a_group_without_a_limit_is_no_limit(monkeypatch, tmp_path):
-    monkeypatch.setattr(memory, "CONTROL_GROUP", tmp_path)
-    control_group(tmp_path, V2, "max")
+def test_a_group_without_a_limit_is_no_limit_and_others_are_not_its(groups):
+    control_group(groups, V2, "max")
+    control_group(groups, {f"other/{name}": text for name, text in V2.items()}, 1000)
     assert free_bytes() > 10**6
 
 
@@ -57,6 +67,17 @@ def test_processes_of_one_machine_share_its_memory(monkeypatch, config):
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
     with pytest.raises(UserError, match=r"GB in each of 4 processes, and .* are free"):
         check_memory(config, 2000)
+
+
+def test_a_process_has_its_share_of_the_rows(monkeypatch, config):
+    def activations(**train):
+        return check_memory(replace(config, train=replace(config.train, **train)), 2000)[1]
+
+    alone = {rows: activations(batch_size=rows) for rows in (2, 8)}
+    monkeypatch.setattr(processes, "count", lambda: 4)
+    assert activations(batch_size=8) == activations(batch_size=7) == alone[2]
+    assert activations(batch_size=32) == activations(batch_size=32, micro_batch_size=9) == alone[8]
+    assert activations(batch_size=32, micro_batch_size=2) == alone[2]
 
 
 def test_layers_shared_out_need_less_in_each_process(monkeypatch, config):

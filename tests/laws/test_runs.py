@@ -35,7 +35,7 @@ def go_on(folder, *, every=2, keep=2, stop=None, saves=None, may_resume_from=Non
     run = Run(folder, CONFIG)
     run.write_environment(inputs={"data": "0"})
     if run.result is not None:
-        run.clean(keep_state=False)
+        run.clean({})
         return
     saved = run.load_state() or {"step": 0, **state_of(0)}
     assert torch.equal(saved["weights"], state_of(saved["step"])["weights"])

@@ -51,5 +51,16 @@ def test_a_run_is_doubted_once_when_it_has_had_time_and_at_its_end(caplog, wrong
     assert told(caplog, [record(step, **(wrong if step == 700 else {})) for step in range(1, 900)]) == []
 
 
+def test_a_run_that_goes_on_is_doubted_as_if_it_had_not_stopped(caplog):
+    earlier = [record(step) for step in range(1, 503)]  # those of steps 501 and 502 are of before it was resumed
+    watch = Watch(1000, 50, earlier)
+    watch.look(record(501, share=0.04))
+    assert not caplog.records
+    for step in range(502, 540):
+        watch.look(record(step, share=0.04))
+    (told,) = caplog.records
+    assert "in the last 20 steps only" in told.getMessage()
+
+
 def test_skipped_steps_are_no_doubt(caplog):
     assert told(caplog, [{"step": step, "skipped_steps": step} for step in (20, 40, 1000)]) == []

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from quorem.data.documents import RowCounts
 from quorem.errors import UserError
-from quorem.runs import write_text
+from quorem.files import write_text
 
 logger = logging.getLogger(__name__)
 

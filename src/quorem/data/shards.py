@@ -28,7 +28,7 @@ from transformers import PreTrainedTokenizerFast
 from quorem.data.documents import Document, RowCounts
 from quorem.data.progress import Progress
 from quorem.errors import UserError
-from quorem.runs import finish_folder, whole_folder, write_text
+from quorem.files import finish_folder, whole_folder, write_text
 from quorem.tokenization import encode
 
 logger = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from quorem.data.documents import Document, RowCounts
 from quorem.data.readers import READERS, choose_format, known_format
 from quorem.errors import UserError
-from quorem.runs import fingerprint_files
+from quorem.files import fingerprint_files
 from quorem.settings import ReadingSettings
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from quorem.errors import UserError
-from quorem.runs import new_file
+from quorem.files import new_file
 
 LABELS = ("negative", "positive")
 LANGUAGE_SEED = 20_000  # the language is the same for every seed: seeds give new reviews, not new words

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from quorem.errors import UserError
-from quorem.runs import new_file
+from quorem.files import new_file
 
 SMALLEST_CATALOGUE, LARGEST_CATALOGUE = 100, 10_000_000
 MOST_IN_A_CLUSTER = 1_000

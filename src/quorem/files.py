@@ -1,0 +1,123 @@
+"""Files and folders that are there whole or not at all, whatever ends the program or the power.
+
+What is written appears under a temporary name and is renamed when it is complete and on the disc.
+"""
+
+import errno
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+from quorem.errors import UserError
+
+
+def fingerprint_files(*paths: Path) -> str:
+    """sha256 over the bytes of files, in order."""
+    digest = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            while piece := file.read(2**20):
+                digest.update(piece)
+    return digest.hexdigest()
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file whole: under a temporary name, synced, renamed; its folder is made if need be."""
+    partial = path.with_name(path.name + ".partial")
+    _make(path.parent)
+    try:
+        partial.write_bytes(content)
+        sync(partial)
+        os.replace(partial, path)
+        sync(path.parent)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def new_file(path: Path) -> Iterator[TextIO]:
+    """A text file to fill (UTF-8, line ends as they are written); it takes its name if all goes well, or vanishes.
+
+    Missing folders are created.
+
+    Raises:
+        UserError: if the file exists or cannot be written.
+    """
+    if path.exists():
+        raise UserError(f"{path} already exists: delete it or choose another name; it will not be overwritten.")
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        _make(path.parent)
+        try:
+            with partial.open("x", encoding="utf-8", newline="") as stream:
+                yield stream
+            sync(partial)
+            os.replace(partial, path)
+            sync(path.parent)
+        finally:
+            partial.unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error.strerror}. Choose a folder you can write to.") from error
+
+
+@contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """A temporary folder to fill; it takes the name `folder` if all goes well and vanishes if not."""
+    partial, old = folder.with_name(folder.name + ".partial"), folder.with_name(folder.name + ".old")
+    if old.exists() and not folder.exists():  # a crash between the two renames below
+        os.replace(old, folder)
+    for leftover in (partial, old):
+        shutil.rmtree(leftover, ignore_errors=True)
+    _make(partial.parent)
+    partial.mkdir()
+    try:
+        yield partial
+        finish_folder(partial, folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def finish_folder(partial: Path, folder: Path) -> None:
+    """Give a folder its final name when all in it is on the disc; what stood there is replaced, or stays on failure."""
+    old = folder.with_name(folder.name + ".old")
+    try:
+        sync(*partial.rglob("*"), partial)
+        if folder.exists():
+            os.replace(folder, old)
+        os.replace(partial, folder)
+        sync(folder.parent)
+        shutil.rmtree(old, ignore_errors=True)
+    finally:
+        if old.exists() and not folder.exists():
+            os.replace(old, folder)
+
+
+def _make(folder: Path) -> None:
+    """Make a folder, and those it stands in; their names are on the disc then."""
+    if not folder.is_dir() and folder != folder.parent:
+        _make(folder.parent)
+        folder.mkdir(exist_ok=True)
+        sync(folder.parent)
+
+
+def sync(*paths: Path) -> None:
+    """Wait until the contents of files, and the names in folders, are on the disc."""
+    for path in paths:
+        try:
+            handle = os.open(path, os.O_RDONLY)
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)
+        except OSError as error:
+            if not (path.is_dir() and error.errno in (errno.EINVAL, errno.EBADF, errno.ENOTSUP, errno.EACCES)):
+                raise  # other than from file systems, of networks mostly, that cannot do it for folders
