@@ -27,13 +27,18 @@ def run(*words, first=None, **environment):
     return _ended(words, [environment], first)
 
 
-def run_group(*words, number=2):
-    """Run a command in several processes that know of each other as torchrun tells them."""
+def run_group(*words):
+    """Run a command in two processes that know of each other."""
+    return _ended(words, group())
+
+
+def group(number=2):
+    """What torchrun has in the environment of each process."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free.getsockname()[1]}
-    group = place | {"WORLD_SIZE": number, "LOCAL_WORLD_SIZE": number}
-    return _ended(words, [group | {"RANK": rank, "LOCAL_RANK": rank} for rank in range(number)])
+    sizes = {"WORLD_SIZE": number, "LOCAL_WORLD_SIZE": number}
+    return [place | sizes | {"RANK": rank, "LOCAL_RANK": rank} for rank in range(number)]
 
 
 def _ended(words, environments, first=None):

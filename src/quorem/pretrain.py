@@ -26,7 +26,7 @@ from quorem.prepare import facts_of, is_prepared, load_prepared, prepare_data
 from quorem.presets import network_configs
 from quorem.recipes import resolve
 from quorem.rehearsal import Rehearsal, rehearse
-from quorem.runs import Run
+from quorem.runs import Run, has_trained, read_settings
 from quorem.settings import PretrainConfig
 from quorem.tasks.held_out import HeldOut
 from quorem.tasks.pretraining import PretrainProgram, build_pretraining_optimizer
@@ -37,7 +37,17 @@ from quorem.verdict import Watch, verdict
 logger = logging.getLogger(__name__)
 
 ORDER, ATTRIBUTES = "data/order.bin", "data/attributes.npy"  # of a run, once they are known
+ARRANGED_BY = (("model", "embedding"), ("train", "seed"))
 OF_ROWS = ("data.max_length", "data.rows", "data.held_out")  # what is made of shards, not shards themselves
+FIXED = (
+    *(
+        name
+        for name, *_ in leaves(PretrainConfig())
+        if name.startswith(("data.", "tokenizer.")) and name not in OF_ROWS
+    ),
+    "model.vocab_size",
+)
+"""Settings that shards are made with; others may be mended until a run has trained."""
 OF_THE_LOOP = (
     "step",
     "loss",
@@ -68,7 +78,10 @@ def pretrain(config: PretrainConfig, out: Path, *, source: Source | None = None)
     """
     config, source = _opened(config, source, out)
     with processes.first():
-        run = Run(out, to_mapping(config), fixed=_fixed(out))
+        stale = _is_arranged_otherwise(config, out)
+        run = Run(out, to_mapping(config), fixed=FIXED)
+        for made in (ORDER, ATTRIBUTES) if stale else ():
+            (out / made).unlink(missing_ok=True)
     return _pretrain(config, run, source)
 
 
@@ -102,11 +115,13 @@ def _opened(config: PretrainConfig, source: Source | None, out: Path) -> tuple[P
     return config, source
 
 
-def _fixed(out: Path) -> list[str]:
-    """Settings that what a run folder holds before training has been made with; others may be mended until then."""
-    names = [name for name, *_ in leaves(PretrainConfig()) if name.startswith(("data.", "tokenizer."))]
-    arranged = ("model.embedding.", "train.seed") if any((out / made).exists() for made in (ORDER, ATTRIBUTES)) else ()
-    return [*(name for name in names if name not in OF_ROWS), "model.vocab_size", *arranged]
+def _is_arranged_otherwise(config: PretrainConfig, out: Path) -> bool:
+    """Whether what `arrange` keeps was made with other settings, by a run that has not trained."""
+    if has_trained(out) or not (out / "config.yaml").exists():
+        return False
+    here, there = to_mapping(config), read_settings(out / "config.yaml")
+    parts = ((here[part], there.get(part), name) for part, name in ARRANGED_BY)
+    return any(isinstance(old, dict) and old.get(name) != new[name] for new, old, name in parts)
 
 
 def _noted(config: PretrainConfig, run: Run, source: Source | None) -> dict[str, str]:
@@ -124,7 +139,7 @@ def _noted(config: PretrainConfig, run: Run, source: Source | None) -> dict[str,
 
     def is_used(name: str) -> bool:
         """Whether anything is made of it yet: a file that was refused can be mended, and the run goes on."""
-        return (run.folder / made[name]).exists() if name in made else name == "data" or run.has_trained
+        return (run.folder / made[name]).exists() if name in made else name == "data" or has_trained(run.folder)
 
     unread = [name for name in inputs if not is_used(name)]
     run.write_environment(inputs=inputs, may_differ=unread, seed=config.train.seed, **hardware(config.train.precision))
@@ -143,9 +158,8 @@ def _built(
             )  # fmt: skip
         else:
             tokenizer, shards = load_prepared(str(config.data.path))
-    needed, activations = check_memory(config, len(tokenizer))  # before an arrangement makes settings of tables final
-    with processes.first():
         arranged = arrange(config, run, tokenizer, shards)
+    needed, activations = check_memory(config, len(tokenizer))
     program = PretrainProgram(config, tokenizer, shards, *arranged)
     if config.train.shard_layers or sharding.asked_by_launcher():
         sharding.shard(program.module)

@@ -79,13 +79,8 @@ class Run:
             if set(present) <= {"config.yaml", "environment.json"}:  # a run that failed before it made anything
                 (folder / "environment.json").unlink(missing_ok=True)
             else:
-                self._check_same(there, config, tuple(fixed) if fixed and not self.has_trained else ("",))
+                self._check_same(there, config, tuple(fixed) if fixed and not has_trained(self.folder) else ("",))
         write_text(folder / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
-
-    @property
-    def has_trained(self) -> bool:
-        """Whether training has left anything here."""
-        return any((self.folder / name).exists() for name in ("metrics.jsonl", "state", "result.json"))
 
     @property
     def result(self) -> dict[str, Any] | None:
@@ -117,7 +112,7 @@ class Run:
                 raise UserError(
                     f"{self.folder}: what it reads ({named}) has changed since it was begun: choose another --out"
                 )
-            if there == inputs and self.has_trained:
+            if there == inputs and has_trained(self.folder):
                 for name, value in facts.items():
                     if (before := noted.get(name, value)) != value and self.result is None:
                         logger.warning("%s: was begun with %s %s, goes on with %s", self.folder, name, before, value)
@@ -218,6 +213,11 @@ class Run:
                 f"{self.folder}: already holds another run ({'; '.join(changed[:3])}{more}): choose another --out or "
                 "delete it"
             )
+
+
+def has_trained(folder: Path) -> bool:
+    """Whether training has left anything in a run folder."""
+    return any((folder / name).exists() for name in ("metrics.jsonl", "state", "result.json"))
 
 
 def read_settings(path: Path) -> dict[str, Any]:

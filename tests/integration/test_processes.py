@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from forked import run, run_group, start
+from forked import group, run, run_group, start
 from safetensors.torch import load_file
 
 from quorem.samples import write_reviews
@@ -123,14 +123,9 @@ def test_accelerate_launches_two_processes_that_do_the_same(tmp_path, reviews, o
     assert any((found[1][key] != value).any() for key, value in found[0].items())  # rounding: there were two
 
 
-@pytest.mark.parametrize(
-    ("settings", "others"),
-    [((), run), (("train.shard_layers=true",), run), (("train.shard_layers=true",), run_group)],
-    ids=["one", "one, whole layers", "two"],
-)
-def test_a_process_that_dies_ends_the_run_and_others_go_on(tmp_path, reviews, one, settings, others):
+def test_a_process_that_dies_ends_the_run_and_one_goes_on(tmp_path, reviews, one):
     begun = subprocess.Popen(
-        [sys.executable, *TWO, *words(reviews, tmp_path / "two", *settings)],
+        [sys.executable, *TWO, *words(reviews, tmp_path / "two")],
         env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     while not list((tmp_path / "two").glob("state/step-000004*")):
@@ -142,7 +137,27 @@ def test_a_process_that_dies_ends_the_run_and_others_go_on(tmp_path, reviews, on
     assert begun.returncode != 0
     assert "Signal 9 (SIGKILL)" in told
     assert not (tmp_path / "two" / "result.json").exists()
-    again = others(*words(reviews, tmp_path / "two", *(settings if others is run_group else ())))
+    again = run(*words(reviews, tmp_path / "two"))
+    assert again.returncode == 0, again.stderr
+    assert "resumed after step" in again.stderr
+    assert_close(tmp_path / "two", one)
+
+
+@pytest.mark.parametrize("dies", [0, 1])
+@pytest.mark.parametrize("others", [run, run_group], ids=["whole layers", "layers shared out"])
+def test_layers_that_were_shared_out_are_whole_in_checkpoints(tmp_path, reviews, one, others, dies):
+    shared = words(reviews, tmp_path / "two", "train.shard_layers=true")
+    said = tmp_path / "said"
+    begun = [start(*shared, out=os.devnull, err=said, **environment) for environment in group()]
+    while not list((tmp_path / "two").glob("state/step-000004*")):
+        time.sleep(0.01)
+        assert all(process.is_alive() for process in begun), said.read_text()
+    begun[dies].kill()
+    for process in begun:
+        process.join()
+    assert begun[1 - dies].exitcode == 2
+    assert "another process has ended, and says why if it could" in said.read_text()
+    again = others(*(shared if others is run_group else words(reviews, tmp_path / "two")))
     assert again.returncode == 0, again.stderr
     assert "resumed after step" in again.stderr
     assert_close(tmp_path / "two", one)
