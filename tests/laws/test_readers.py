@@ -145,7 +145,7 @@ def test_bad_bytes_are_found_to_the_line_and_byte(tmp_path, kind, ending):
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (gzip.compress(b"text\na\n"), "add .gz"),
+        (gzip.compress(b"text\na\n", mtime=0), "add .gz"),
         (b"PK\x03\x04rest", "zip archive"),
     ],
 )
