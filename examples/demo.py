@@ -68,12 +68,13 @@ def run(command: str) -> float:
     """Print and run one `quorem` command; the seconds it took.
 
     Raises:
-        SystemExit: if it failed.
+        SystemExit: if it failed, or was told to stop.
     """
     print(f"\n$ quorem {command}", flush=True)
-    start = time.perf_counter()
-    code = main(shlex.split(command))
-    if code:
+    start, words = time.perf_counter(), shlex.split(command)
+    code = main(words)
+    out = Path(words[words.index("--out") + 1])
+    if code or (words[0] in ("pretrain", "finetune") and not (out / "result.json").exists()):
         sys.exit(code)
     return time.perf_counter() - start
 
