@@ -10,7 +10,7 @@ install: $(VENV)/.installed
 demo: $(VENV)/.installed
 	$(BIN)/python examples/demo.py
 
-# A file's tests stay together, for they share what is slow to make; the order puts the longest files first.
+# A file's tests stay together, for they share what is slow to make; in order, integration (the slow ones) comes early.
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest --numprocesses logical --dist loadfile --no-loadscope-reorder
 

@@ -13,7 +13,6 @@ import torch
 import transformers
 import yaml
 from safetensors.torch import load_file
-from sklearn.model_selection import train_test_split
 from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
 from quorem import __version__
@@ -26,7 +25,7 @@ from quorem.finetune import load_examples, resolve
 from quorem.pretrained import build_classifier
 from quorem.recipes import resolve as resolve_pretrain
 from quorem.settings import FinetuneConfig, PretrainConfig
-from quorem.tasks.classification import encode_rows, label_names, scores, split
+from quorem.tasks.classification import encode_rows, label_names, scores
 from quorem.tasks.pretraining import build_electra
 from quorem.tokenization import load_tokenizer
 
@@ -345,14 +344,6 @@ def test_the_package_runs_as_a_module():
 
 
 # ---- the parts
-
-
-@pytest.mark.parametrize(("rows", "share"), [(10, 0.1), (301, 0.1), (57, 0.33)])
-def test_split_is_scikit_learns(rows, share):
-    training, held_out = split(rows, share=share, seed=0)
-    expected = train_test_split(np.arange(rows), test_size=share, random_state=0)
-    assert training.tolist() == expected[0].tolist()
-    assert held_out.tolist() == expected[1].tolist()
 
 
 @pytest.mark.parametrize(("truncation", "kept"), [("head", "a b c d"), ("tail", "c d e f"), ("both", "a b e f")])

@@ -1,9 +1,11 @@
-"""Fine-tuning on a folder with its own split, and all commands on rows from Python."""
+"""Splits: drawn at random, by folder or by column; and all commands on rows from Python."""
 
 import csv
 import json
 
+import numpy as np
 import pytest
+from sklearn.model_selection import train_test_split
 
 from quorem.config import override
 from quorem.data.source import Source
@@ -11,14 +13,23 @@ from quorem.finetune import finetune
 from quorem.prepare import prepare
 from quorem.pretrain import pretrain
 from quorem.settings import FinetuneConfig, PrepareConfig, PretrainConfig
+from quorem.tasks.classification import split
+
+
+@pytest.mark.parametrize(("rows", "share"), [(10, 0.1), (301, 0.1), (57, 0.33)])
+def test_split_is_scikit_learns(rows, share):
+    training, held_out = split(rows, share=share, seed=0)
+    expected = train_test_split(np.arange(rows), test_size=share, random_state=0)
+    assert training.tolist() == expected[0].tolist()
+    assert held_out.tolist() == expected[1].tolist()
 
 
 def test_a_folder_is_judged_on_its_test_files(tmp_path, quorem, pretrained):
-    for split, size in (("train", 8), ("test", 3)):
+    for part, size in (("train", 8), ("test", 3)):
         for label in ("pos", "neg"):
-            (tmp_path / "imdb" / split / label).mkdir(parents=True)
+            (tmp_path / "imdb" / part / label).mkdir(parents=True)
             for i in range(size):
-                (tmp_path / "imdb" / split / label / f"{i}.txt").write_text(f"a {label} film\n\nnumber {i}")
+                (tmp_path / "imdb" / part / label / f"{i}.txt").write_text(f"a {label} film\n\nnumber {i}")
     settings = ("data.max_length=16", "train.epochs=1", "train.batch_size=8", "train.precision=fp32")
     quorem("finetune", str(pretrained), str(tmp_path / "imdb"), "--out", str(tmp_path / "run"), *settings)
     result = json.loads((tmp_path / "run" / "result.json").read_text())
