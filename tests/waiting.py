@@ -4,6 +4,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from quorem.heads.base import FREE_TO_LOOK
+
 READS = {  # a number of the device's, or a shape that depends on one
     "_local_scalar_dense", "nonzero", "masked_select", "equal", "is_nonzero", "bincount", "unique_dim", "_unique",
     "_unique2", "unique_consecutive",
@@ -13,6 +15,14 @@ WRITES = {"lift_fresh"}  # torch.tensor(numbers): a copy from memory that is not
 
 class NoWaiting(TorchDispatchMode):
     """Refuses operations for which the host would wait, if tensors were on a GPU."""
+
+    def __enter__(self):
+        FREE_TO_LOOK.remove("cpu")
+        return super().__enter__()
+
+    def __exit__(self, *error):
+        FREE_TO_LOOK.add("cpu")
+        return super().__exit__(*error)
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         name = function.overloadpacket.__name__

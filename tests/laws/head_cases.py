@@ -24,6 +24,7 @@ TABLE_OPTIONS = {
 HEAD_OPTIONS = {
     "full": [{}],
     "two_level": [{"condition": condition} for condition in CONDITIONS],
+    "tree": [{}, {"moduli": [3, 5]}],
     "digits": [{"condition": "mlp", "moduli": [4, 4]}, {"condition": "multiply", "moduli": [3, 2, 5]}],
 }
 VARIANTS = [

@@ -16,7 +16,7 @@ from head_cases import (
 from torch.nn import functional as F
 
 import quorem.heads.full
-from quorem.heads import FullHead
+from quorem.heads import FullHead, TreeHead
 
 every_head = pytest.mark.parametrize("head", VARIANTS, ids=name_of, indirect=True)
 
@@ -78,6 +78,36 @@ def plain_digits(head, hidden):
     return torch.stack(columns, dim=-1)
 
 
+def plain_tree(head, hidden):
+    """log p float64 (n, V) of a tree, an id at a time from its formula."""
+    hidden, grid = hidden.double(), head.embedding.assignment
+    vectors = head.embedding(grid.ids(torch.arange(grid.vocab_size))).double()  # by rank
+    first = hidden @ torch.cat([vectors[: grid.own_rows], head.bucket.double()]).T + head.bias.double()
+    first = first.index_fill(-1, grid.ranks(torch.tensor(head.never_ids)), -torch.inf).log_softmax(-1)
+    codes = [digits_of(code, head.moduli) for code in range(grid.tail)]
+
+    def score(level, digits):
+        number = 0
+        for depth, digit in enumerate(digits[: level + 1]):
+            number = number * ([1, *reversed(head.moduli)][depth]) + digit
+        leaf = level == len(head.moduli)
+        row = vectors[grid.own_rows + number] if leaf else getattr(head, f"node_{level}")[number].double()
+        bias = getattr(head, f"level_{level}_bias").flatten()[number].double()
+        return (hidden @ getattr(head, f"map_{level}").double().T) @ row + bias
+
+    columns = [None] * grid.vocab_size
+    for rank in range(grid.own_rows):
+        columns[int(grid.ids(torch.tensor(rank)))] = first[:, rank]
+    for code, digits in enumerate(codes):
+        log_prob = first[:, grid.own_rows + digits[0]]
+        for level in range(1, len(digits)):
+            possible = sorted({tuple(each[: level + 1]) for each in codes if each[:level] == digits[:level]})
+            scores = torch.stack([score(level, each) for each in possible], dim=-1)
+            log_prob = log_prob + scores.log_softmax(-1)[:, possible.index(tuple(digits[: level + 1]))]
+        columns[int(grid.ids(torch.tensor(grid.own_rows + code)))] = log_prob
+    return torch.stack(columns, dim=-1)
+
+
 @every_head
 def test_probabilities_sum_to_one_and_are_zero_only_for_ids_that_are_never_targets(head):
     log_probs = all_log_probs(head, hidden_vectors(6))
@@ -105,7 +135,8 @@ def test_value_and_gradients_equal_the_plain_twins(head):
     if isinstance(head, FullHead):
         twin = F.cross_entropy(plain_full(head, hidden), targets, reduction="none")
     else:
-        twin = -plain_digits(head, hidden).gather(-1, targets.unsqueeze(-1)).squeeze(-1)
+        plain = plain_tree if isinstance(head, TreeHead) else plain_digits
+        twin = -plain(head, hidden).gather(-1, targets.unsqueeze(-1)).squeeze(-1)
     found = head.nll(hidden, targets)
     torch.testing.assert_close(found, twin.float(), atol=1e-5, rtol=1e-5)
     slope, expected_slope = ((each * weights).sum() for each in (found, twin.float()))
@@ -298,7 +329,7 @@ def test_no_rows_are_no_trouble(head):
 
 @every_head
 def test_start_at_unigram_gives_the_unigram_distribution_for_no_hidden_vector(head):
-    """Exact for the full head; for digits, exact for the tier's tokens and the buckets' masses."""
+    """Exact for the full head and the tree; for digits, exact for the tier's tokens and the buckets' masses."""
     counts = torch.arange(VOCAB) ** 2 % 37  # some are 0, which counts as one half
     head.start_at_unigram(counts)
     share = counts.double().clamp(min=0.5)
@@ -306,7 +337,7 @@ def test_start_at_unigram_gives_the_unigram_distribution_for_no_hidden_vector(he
     share = (share / share.sum()).float()
     grid = head.embedding.assignment
     found = all_log_probs(head, torch.zeros(1, DIM))[0].exp()
-    if isinstance(head, FullHead):
+    if isinstance(head, FullHead | TreeHead):
         torch.testing.assert_close(found, share, atol=1e-6, rtol=1e-5)
         return
     ranks = torch.arange(VOCAB)

@@ -82,6 +82,14 @@ class TokenEmbedding(nn.Module):
         grid = self.assignment
         return self(grid.ids(torch.arange(grid.own_rows, device=next(self.parameters()).device)))
 
+    def tail_vectors(self, tail: Tensor) -> Tensor:
+        """Vectors (*batch, D) of the ranks K + tail, tail int64 (*batch) in [0, V - K)."""
+        return self(self.assignment.ids(self.assignment.own_rows + tail))
+
+    def tail_scores(self, hidden: Tensor, tail: Tensor) -> Tensor:
+        """Products float (n, c) of hidden (n, D) with the vectors of the ranks K + tail, tail int64 (n, c)."""
+        return (self.tail_vectors(tail) @ hidden.unsqueeze(-1)).squeeze(-1)
+
     def digit_rows(self, moduli: Sequence[int]) -> list[Tensor]:
         """Rows (values, D) of the digits that a hierarchical softmax chooses after the first, most significant first.
 

@@ -36,6 +36,11 @@ class LowRankEmbedding(TieredEmbedding):
         """The product."""
         return F.embedding(tail, self.factor) @ self.projection
 
+    def tail_scores(self, hidden: Tensor, tail: Tensor) -> Tensor:
+        """The same products, r numbers a token instead of D."""
+        narrow = hidden @ self.projection.T
+        return (F.embedding(tail, self.factor) @ narrow.unsqueeze(-1)).squeeze(-1)
+
     def reset_tail(self, std: float) -> None:
         """Narrow rows have `std`, the projection keeps it."""
         nn.init.normal_(self.factor, std=std)

@@ -6,12 +6,14 @@ A variant is one file and one line in HEADS; tests and documentation iterate ove
 from quorem.heads.base import GeneratorHead
 from quorem.heads.digits import DigitsHead
 from quorem.heads.full import FullHead
+from quorem.heads.tree import TreeHead
 from quorem.heads.two_level import TwoLevelHead
 
 HEADS: dict[str, type[GeneratorHead]] = {
     "full": FullHead,
     "two_level": TwoLevelHead,
     "digits": DigitsHead,
+    "tree": TreeHead,
 }
 
-__all__ = ["HEADS", "DigitsHead", "FullHead", "GeneratorHead", "TwoLevelHead"]
+__all__ = ["HEADS", "DigitsHead", "FullHead", "GeneratorHead", "TreeHead", "TwoLevelHead"]

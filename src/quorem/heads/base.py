@@ -1,6 +1,6 @@
 """The contract of every generator head, and the exact draw they share.
 
-Losses and draws never wait for the device: no shape depends on a value, and no number is taken to the host.
+Losses and draws never wait for a GPU: no shape there depends on a value, and no number is taken to the host.
 
 Every draw inverts a cumulative distribution with one float64 uniform a position. So the noise of a step is (n,) numbers
 whatever the vocabulary, can be drawn for a whole global batch and then sliced, and has none of the faults of Gumbel
@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from quorem.embeddings import TokenEmbedding
 
 BLOCK = 256  # shares that a draw among many narrows down to first
+FREE_TO_LOOK = {"cpu"}  # kinds of device whose numbers the host can read without waiting
 
 
 class GeneratorHead(nn.Module):
@@ -65,6 +66,13 @@ class GeneratorHead(nn.Module):
         """
         raise NotImplementedError
 
+    def start_at_vectors(self, counts: Tensor) -> None:
+        """Set the rows of what stands for several tokens by the vectors that the embedding has got from elsewhere.
+
+        Args:
+            counts: int64 (V,), how often each id occurs: its weight in a mean.
+        """
+
     def nll(self, hidden: Tensor, targets: Tensor) -> Tensor:
         """Exact -log p (nats), float32 (n,), of targets int64 (n,) for hidden (n, D)."""
         raise NotImplementedError
@@ -99,6 +107,11 @@ class GeneratorHead(nn.Module):
     def log_prob(self, hidden: Tensor, ids: Tensor) -> Tensor:
         """Exact log p, float32 (n,), of ids int64 (n,) for hidden (n, D)."""
         return -self.nll(hidden, ids)
+
+
+def may_look(device: torch.device) -> bool:
+    """Whether shapes may depend on values there: the host has them anyway."""
+    return device.type in FREE_TO_LOOK
 
 
 def draw(scores: Tensor, uniforms: Tensor) -> tuple[Tensor, Tensor]:
