@@ -22,10 +22,10 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import torch
 
 import quorem.train
+from quorem.arrangement import arrange
 from quorem.config import override
 from quorem.data.rows import ROWS
 from quorem.prepare import load_prepared
-from quorem.pretrain import arrange
 from quorem.recipes import resolve
 from quorem.runs import Run
 from quorem.settings import PretrainConfig

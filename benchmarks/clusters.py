@@ -24,6 +24,9 @@ import numpy as np
 import torch
 from memory import peak_mb
 
+from quorem.arrangement import COMPONENTS
+from quorem.cooccurrence import cooccurrence_vectors
+from quorem.data.corpus import Corpus
 from quorem.data.shards import ShardMeta, Shards
 from quorem.embeddings.assignment import square_divisor
 from quorem.order import SEEN_OFTEN_ENOUGH, token_order
@@ -59,12 +62,13 @@ def measure(folder: Path, threads: int) -> dict[str, Any]:
     own_rows = SPECIAL_IDS + round(8 * vocab_size**0.5)
     divisor = square_divisor(vocab_size - own_rows)
     began, processor = time.perf_counter(), time.process_time()
-    order = token_order("cluster", shards, own_rows=own_rows, divisor=divisor)
+    vectors = cooccurrence_vectors(Corpus(shards), components=COMPONENTS)
+    order = token_order("cluster", shards.counts, own_rows=own_rows, divisor=divisor, vectors=vectors)
     found = {"seconds": time.perf_counter() - began, "processor_seconds": time.process_time() - processor}
     found |= {"peak_mb": peak_mb(), "before_mb": before, "tokens": len(shards.tokens)}
     seen = int((shards.counts[order[own_rows:].numpy()] >= SEEN_OFTEN_ENOUGH).sum()) // divisor * divisor
     truth = np.concatenate([np.full(SPECIAL_IDS, -1), cluster_of_items(vocab_size - SPECIAL_IDS)])
-    by_frequency = token_order("frequency", shards, own_rows=own_rows, divisor=divisor)
+    by_frequency = token_order("frequency", shards.counts, own_rows=own_rows, divisor=divisor)
     found |= {"clustered_tokens": seen, "group": divisor, "clusters_planted": int(truth.max()) + 1}
     for name, ids in (("cluster", order), ("frequency", by_frequency)):
         labels = truth[ids[own_rows : own_rows + seen].numpy()]

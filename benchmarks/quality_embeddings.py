@@ -31,6 +31,7 @@ from transformers import PreTrainedTokenizerFast
 from transformers.utils import logging as transformers_logging
 
 import quorem  # noqa: F401
+from quorem.arrangement import arrange
 from quorem.config import override, to_mapping
 from quorem.data.documents import Document
 from quorem.data.readers import READERS, choose_format
@@ -40,7 +41,6 @@ from quorem.files import fingerprint_files
 from quorem.finetune import finetune
 from quorem.metrics import BinaryMetrics
 from quorem.objective import mask_tokens
-from quorem.pretrain import arrange
 from quorem.recipes import resolve
 from quorem.runs import Run
 from quorem.settings import FinetuneConfig, PretrainConfig

@@ -26,10 +26,11 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import torch
 from transformers.utils import logging as transformers_logging
 
+from quorem.arrangement import arrange
 from quorem.config import override
 from quorem.finetune import finetune
 from quorem.prepare import load_prepared
-from quorem.pretrain import arrange, pretrain
+from quorem.pretrain import pretrain
 from quorem.recipes import resolve
 from quorem.runs import Run
 from quorem.settings import FinetuneConfig, PretrainConfig

@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
+from typing import BinaryIO, TextIO
 
 from quorem.errors import UserError
 
@@ -32,10 +32,18 @@ def write_text(path: Path, text: str) -> None:
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a file whole: under a temporary name, synced, renamed; its folder is made if need be."""
+    with whole_file(path) as file:
+        file.write(content)
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[BinaryIO]:
+    """A file to fill with bytes; it takes its name, and the place of what had it, if all goes well, or vanishes."""
     partial = path.with_name(path.name + ".partial")
     _make(path.parent)
     try:
-        partial.write_bytes(content)
+        with partial.open("wb") as file:
+            yield file
         sync(partial)
         os.replace(partial, path)
         sync(path.parent)

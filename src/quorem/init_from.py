@@ -84,7 +84,8 @@ def settings_of(folder: str | Path) -> PretrainConfig:
         model = from_mapping(ModelSettings, read_settings(run).get("model"), where="model.", source=str(run))
     else:
         model = _described({name: _config(place) for name, place in found.items()}, folder)
-    model = replace(model, init_from=str(folder), init_optimizer="fresh")
+    table = replace(model.embedding, start=None)
+    model = replace(model, init_from=str(folder), init_optimizer="fresh", embedding=table)
     return PretrainConfig(model=model, tokenizer=TokenizerSettings(path=str(found["discriminator"])))
 
 

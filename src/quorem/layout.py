@@ -27,8 +27,11 @@ from quorem.settings import EmbeddingSettings, ModelSettings
 from quorem.tokenization.special import SPECIAL_IDS
 
 BYTES = 4  # of a float32 and of an int32
+STARTS = ("cooccurrence", "random")
 LEVELS = 3  # of a head of digits, unless the table has its own
-FULL_UP_TO = 20_000  # tokens; above it two levels are faster, and on sessions of items better (docs/results.md)
+FULL_UP_TO = 20_000  # tokens; above it levels are faster (docs/results.md)
+TWO_LEVELS_UP_TO = 100_000  # tokens; above it a tree has three
+OWN_NUMBERS = ("dense", "low_rank", "hash_embedding", "memcom")  # tables that know each token: a tree's leaves
 UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 CLUSTERED = ("qr", "mixed_radix")  # tables where tokens that follow each other share a row
 CLUSTERED_UP_TO = 20_000_000  # tokens; clustering a million takes 16 s and 1.2 GB, ten million 62 s and 2.3 GB
@@ -133,6 +136,13 @@ def _check(model: ModelSettings, vocab_size: int) -> None:
         check_choice("model.embedding.operation", table.operation, OPERATIONS)
     if table.assignment is not None:
         check_choice("model.embedding.assignment", table.assignment, ORDERS)
+    if table.start is not None:
+        check_choice("model.embedding.start", table.start, STARTS)
+    if table.start == "cooccurrence" and model.init_from is not None:
+        raise UserError(
+            f"model.embedding.start=cooccurrence: token vectors are taken from {model.init_from} (--init-from): leave "
+            "one of them out"
+        )
     if (table.assignment == "file") != (table.assignment_file is not None):
         raise UserError("model.embedding.assignment=file and model.embedding.assignment_file=PATH need each other")
     if (table.kind == "attributes") != (table.attributes_file is not None):
@@ -145,8 +155,8 @@ def _check(model: ModelSettings, vocab_size: int) -> None:
             )
     check_choice("model.head.kind", head.kind, ("auto", *HEADS))
     check_choice("model.head.condition", head.condition, CONDITIONS)
-    if head.digits is not None and head.kind != "digits":
-        raise UserError(f"model.head.digits={head.digits}: kind {head.kind} has no use for it: digits has")
+    if head.digits is not None and head.kind not in ("digits", "tree"):
+        raise UserError(f"model.head.digits={head.digits}: kind {head.kind} has no use for it: digits and tree have")
     if head.digits is not None and head.digits < 2:
         raise UserError(f"model.head.digits={head.digits}: 2 or more needed")
     defaults = EmbeddingSettings()
@@ -171,16 +181,17 @@ def _check(model: ModelSettings, vocab_size: int) -> None:
 
 
 def filled(model: ModelSettings) -> ModelSettings:
-    """The settings with the table's operation and assignment filled in: the best that docs/results.md measured."""
+    """The settings with the table's operation, assignment and start filled in: the best of docs/results.md."""
     table = model.embedding
     operation, assignment = table.operation, table.assignment
     if operation is None and table.kind in USES["operation"]:
         operation = "multiply" if model.head.kind == "full" or table.rank not in (None, 1) else "add"
     if assignment is None:
-        levels = model.head.kind != "full" and (model.head.kind != "auto" or model.vocab_size > FULL_UP_TO)
-        alike = table.kind in CLUSTERED or (table.kind == "dense" and levels)
+        head = _head_kind(model.head.kind, table.kind, model.vocab_size)
+        alike = table.kind in CLUSTERED or head == "tree" or (table.kind == "dense" and head != "full")
         assignment = "cluster" if alike and model.vocab_size <= CLUSTERED_UP_TO else "frequency"
-    return replace(model, embedding=replace(table, operation=operation, assignment=assignment))
+    start = table.start or ("random" if model.init_from is not None else "cooccurrence")
+    return replace(model, embedding=replace(table, operation=operation, assignment=assignment, start=start))
 
 
 def _limit(table: EmbeddingSettings, vocab_size: int, width: int) -> int | None:
@@ -311,11 +322,18 @@ def _largest(least: int, most: int, holds: Callable[[int], bool]) -> int:
     return low
 
 
+def _head_kind(asked: str, table: str, vocab_size: int) -> str:
+    """The head that goes with a kind of table, if none is asked for."""
+    if asked != "auto":
+        return asked
+    if table == "dense" and vocab_size <= FULL_UP_TO:
+        return "full"
+    return "tree" if table in OWN_NUMBERS else "two_level"
+
+
 def _with_head(model: ModelSettings, entry: dict[str, Any], vocab_size: int) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The entry and its head; a dense table gets the grid that a head of several levels needs."""
-    kind = model.head.kind
-    if kind == "auto":
-        kind = "full" if entry["kind"] == "dense" and vocab_size <= FULL_UP_TO else "two_level"
+    """The entry and its head; a table that is no grid gets the one that a head of several levels needs."""
+    kind = _head_kind(model.head.kind, entry["kind"], vocab_size)
     if kind == "full":
         if entry.get("operation") in ("add", "concat"):
             raise UserError(f"model.head.kind=full, model.embedding.operation={entry['operation']}: {FACTORISES}")
@@ -333,6 +351,15 @@ def _with_head(model: ModelSettings, entry: dict[str, Any], vocab_size: int) -> 
         divisor = model.embedding.divisor or square_divisor(vocab_size - own_rows)
         grid = {"own_rows": own_rows, "divisor": divisor, "permuted": model.embedding.assignment != "identity"}
         entry = {"kind": "dense", **grid}
+    tail = vocab_size - entry["own_rows"]
+    if kind == "tree":
+        levels = model.head.digits or (2 if vocab_size <= TWO_LEVELS_UP_TO else 3)
+        if levels == 2:
+            return entry, {"kind": kind}
+        moduli = even_moduli(tail, levels)
+        if model.embedding.divisor is None and entry["kind"] not in GRIDS:
+            entry = {**entry, "divisor": moduli[0]}  # the leaves of a node are a cluster
+        return entry, {"kind": kind, "moduli": moduli}
     options: dict[str, Any] = {"condition": model.head.condition}
     if kind == "digits":  # the table's, so that their rows are shared
         shared = entry.get("moduli") if entry["kind"] == "mixed_radix" else None
@@ -341,5 +368,5 @@ def _with_head(model: ModelSettings, entry: dict[str, Any], vocab_size: int) -> 
                 f"model.head.digits={model.head.digits}: the table has {len(shared) + 1} digits, which the head "
                 "shares: leave it out, or set model.embedding.digits"
             )
-        options["moduli"] = shared or even_moduli(vocab_size - entry["own_rows"], model.head.digits or LEVELS)
+        options["moduli"] = shared or even_moduli(tail, model.head.digits or LEVELS)
     return entry, {"kind": kind, **options}

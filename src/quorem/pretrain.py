@@ -7,13 +7,12 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from quorem import processes, sharding
-from quorem.attributes import read_attributes, store_attributes, stored_attributes
+from quorem.arrangement import ATTRIBUTES, ORDER, START, arrange, is_made_otherwise
+from quorem.attributes import read_attributes
 from quorem.config import leaves, to_mapping
-from quorem.data.shards import Shards
 from quorem.data.source import Source
 from quorem.describe import described
 from quorem.errors import UserError
@@ -21,12 +20,11 @@ from quorem.files import fingerprint_files
 from quorem.init_from import places, settled, take_over_optimizer
 from quorem.memory import MEMORY, check_memory
 from quorem.objective import Electra
-from quorem.order import check_order, frequency_order, store_order, stored_order, token_order
+from quorem.order import check_order
 from quorem.prepare import facts_of, is_prepared, load_prepared, prepare_data
-from quorem.presets import network_configs
 from quorem.recipes import resolve
 from quorem.rehearsal import Rehearsal, rehearse
-from quorem.runs import Run, has_trained, read_settings
+from quorem.runs import Run, has_trained
 from quorem.settings import PretrainConfig
 from quorem.tasks.held_out import HeldOut
 from quorem.tasks.pretraining import PretrainProgram, build_pretraining_optimizer
@@ -36,8 +34,6 @@ from quorem.verdict import Watch, verdict
 
 logger = logging.getLogger(__name__)
 
-ORDER, ATTRIBUTES = "data/order.bin", "data/attributes.npy"  # of a run, once they are known
-ARRANGED_BY = (("model", "embedding"), ("train", "seed"))
 OF_ROWS = ("data.max_length", "data.rows", "data.held_out")  # what is made of shards, not shards themselves
 FIXED = (
     *(
@@ -78,9 +74,9 @@ def pretrain(config: PretrainConfig, out: Path, *, source: Source | None = None)
     """
     config, source = _opened(config, source, out)
     with processes.first():
-        stale = _is_arranged_otherwise(config, out)
+        stale = is_made_otherwise(config, out)
         run = Run(out, to_mapping(config), fixed=FIXED)
-        for made in (ORDER, ATTRIBUTES) if stale else ():
+        for made in (ORDER, ATTRIBUTES, START) if stale else ():
             (out / made).unlink(missing_ok=True)
     return _pretrain(config, run, source)
 
@@ -113,15 +109,6 @@ def _opened(config: PretrainConfig, source: Source | None, out: Path) -> tuple[P
     if table.attributes_file and not (out / ATTRIBUTES).exists():
         read_attributes(table.attributes_file)
     return config, source
-
-
-def _is_arranged_otherwise(config: PretrainConfig, out: Path) -> bool:
-    """Whether what `arrange` keeps was made with other settings, by a run that has not trained."""
-    if has_trained(out) or not (out / "config.yaml").exists():
-        return False
-    here, there = to_mapping(config), read_settings(out / "config.yaml")
-    parts = ((here[part], there.get(part), name) for part, name in ARRANGED_BY)
-    return any(isinstance(old, dict) and old.get(name) != new[name] for new, old, name in parts)
 
 
 def _noted(config: PretrainConfig, run: Run, source: Source | None) -> dict[str, str]:
@@ -253,44 +240,3 @@ def check_nothing_is_left_to_prepare(config: PretrainConfig) -> None:
                 f"{name}={value}: {config.data.path} is prepared already, with its own tokenizer: leave it out, or "
                 "name the data itself"
             )
-
-
-def arrange(
-    config: PretrainConfig, run: Run, tokenizer: PreTrainedTokenizerFast, shards: Shards
-) -> tuple[Tensor | None, Tensor | None]:
-    """What tables need to know of the tokens, made once and kept in the run's data/ folder.
-
-    Args:
-        config: resolved settings.
-        run: the run.
-        tokenizer: its ids are those of the shards.
-        shards: the data.
-
-    Returns:
-        The order in which tables lay out the tokens, int64 (V,), None for frequency; and the attributes of those after
-        the tier, int32 (V - K, k), None for other kinds.
-
-    Raises:
-        UserError: for a file that cannot be used.
-    """
-    table, kept = config.model.embedding, run.folder / ORDER
-    layout, _ = network_configs(config.model, vocab_size=len(tokenizer), max_length=config.data.max_length or 2)
-    grid = layout.embedding or {}
-    order = attributes = None
-    if grid.get("permuted") and table.assignment != "frequency":
-        order = stored_order(kept, len(tokenizer))
-        if order is None:
-            order = token_order(
-                str(table.assignment), shards, own_rows=grid["own_rows"], divisor=grid["divisor"],
-                seed=config.train.seed, tokens=tokenizer.get_vocab(), path=table.assignment_file,
-            )  # fmt: skip
-            store_order(kept, order)
-    if table.attributes_file:
-        attributes = stored_attributes(run.folder / ATTRIBUTES)
-        if attributes is None:
-            ids = torch.arange(len(tokenizer)) if table.assignment == "identity" else order
-            ids = frequency_order(torch.from_numpy(shards.counts)) if ids is None else ids
-            tail = tokenizer.convert_ids_to_tokens(ids[grid["own_rows"] :].tolist())
-            attributes = read_attributes(table.attributes_file).of(tail)
-            store_attributes(run.folder / ATTRIBUTES, attributes)
-    return order, attributes

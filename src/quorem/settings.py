@@ -47,8 +47,13 @@ class EmbeddingSettings:
     assignment: str | None = option(
         None,
         "which tokens share rows: ids ordered by frequency (as counted in the data), identity, random, cluster (tokens "
-        "in like contexts together) or file; default cluster for qr, mixed_radix and the levels of a dense "
-        "table's softmax, up to twenty million tokens; else frequency",
+        "in like contexts together) or file; default cluster for qr, mixed_radix and wherever the softmax is a tree, "
+        "up to twenty million tokens; else frequency",
+    )
+    start: str | None = option(
+        None,
+        "where token vectors start: cooccurrence (which tokens stand together in the training rows, by a decomposition "
+        "of seconds to minutes) or random; default cooccurrence, random with --init-from",
     )
     assignment_file: str | None = option(None, "assignment=file: text file with a token in each line")
 
@@ -58,10 +63,17 @@ class HeadSettings:
     """The generator's output."""
 
     kind: str = option(
-        "auto", "full, two_level, digits, or auto: full for dense tables up to 20,000 tokens, else two_level"
+        "auto",
+        "full, tree (levels whose last scores are products with the tokens' own vectors), two_level, digits, or auto: "
+        "full for dense tables up to 20,000 tokens, tree for larger ones and for low_rank, hash_embedding and memcom, "
+        "else two_level",
     )
     condition: str = option("mlp", "two_level and digits: how what was chosen enters: mlp or multiply")
-    digits: int | None = option(None, "digits: levels of the softmax; default those of a mixed_radix table, else 3")
+    digits: int | None = option(
+        None,
+        "digits, tree: levels of the softmax; default for digits those of a mixed_radix table, else 3; for a tree 2 up "
+        "to 100,000 tokens, else 3",
+    )
 
 
 @dataclass(frozen=True)

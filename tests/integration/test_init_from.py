@@ -14,10 +14,10 @@ from transformers import (
 )
 
 from quorem import QuoremForMaskedLM, QuoremForPreTraining
+from quorem.arrangement import arrange
 from quorem.config import load
 from quorem.optim import parameter_names
 from quorem.prepare import load_prepared
-from quorem.pretrain import arrange
 from quorem.runs import read_state
 from quorem.settings import PretrainConfig
 from quorem.tasks.pretraining import PretrainProgram

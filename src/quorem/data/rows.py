@@ -10,10 +10,12 @@ token is real and sees every other: bool (batch, time), real tokens, or bool (ba
 
 import numpy as np
 from torch import Tensor
+from transformers import PreTrainedTokenizerFast
 
 from quorem.data.batches import HELD_OUT, EpochOrder, VariedOrder, collate, step_seed
 from quorem.data.shards import Shards
 from quorem.errors import UserError
+from quorem.settings import DataSettings
 
 LENGTH_MULTIPLE = 4  # of padded batches: the CPU's matrix library keeps memory for every shape it meets
 
@@ -47,6 +49,11 @@ class PackedRows:
             [[self.cls_id, *self.tokens[i * self.width : (i + 1) * self.width].tolist()] for i in indices.tolist()],
             pad_id=self.pad_id,
         )
+
+    def spans(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Where the tokens of some rows lie in the shards: starts and lengths, int64 (n,) each."""
+        starts = indices * self.width
+        return starts, np.minimum(self.width, len(self.tokens) - starts)
 
 
 class DocumentRows:
@@ -84,6 +91,10 @@ class DocumentRows:
         start = int(self.starts[index])
         return [self.cls_id, *self.tokens[start : start + int(self.lengths[index])].tolist()]
 
+    def spans(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Where the tokens of some rows lie in the shards: starts and lengths, int64 (n,) each."""
+        return self.starts[indices], self.lengths[indices]
+
 
 class IsolatedRows(DocumentRows):
     """Whole documents side by side in rows of max_length tokens: each with its own [CLS], seeing itself only.
@@ -118,6 +129,11 @@ class IsolatedRows(DocumentRows):
         document, _ = collate(numbers, pad_id=0, multiple=self.multiple)
         return input_ids, (document.unsqueeze(2) == document.unsqueeze(1)) & (document > 0).unsqueeze(2)
 
+    def spans(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Where the tokens of some rows lie in the shards: a span for each document or window of theirs."""
+        members = [self.members[self.first[index] : self.first[index + 1]] for index in indices.tolist()]
+        return super().spans(np.concatenate([np.empty(0, np.int64), *members]))
+
 
 ROWS: dict[str, type[PackedRows] | type[DocumentRows]] = {
     "packed": PackedRows,
@@ -147,6 +163,24 @@ class SomeRows:
     def batch(self, indices: np.ndarray) -> tuple[Tensor, Tensor | None]:
         """What the rows of these numbers are."""
         return self.rows.batch(self.chosen[indices])
+
+    def spans(self) -> tuple[np.ndarray, np.ndarray]:
+        """Where their tokens lie in the shards: starts and lengths, int64 (n,) each."""
+        return self.rows.spans(self.chosen)
+
+
+def split_rows(
+    data: DataSettings, shards: Shards, tokenizer: PreTrainedTokenizerFast, *, seed: int
+) -> tuple[PackedRows | DocumentRows | SomeRows, SomeRows | None]:
+    """The rows to train on, and those held out to judge on, if any.
+
+    Raises:
+        UserError: if there are too few to hold any out.
+    """
+    rows = ROWS[data.rows](
+        shards, max_length=data.max_length or 2, cls_id=tokenizer.cls_token_id, pad_id=tokenizer.pad_token_id
+    )
+    return hold_out(rows, data.held_out, seed=seed) if data.held_out else (rows, None)
 
 
 def hold_out(rows: PackedRows | DocumentRows, share: float, *, seed: int) -> tuple[SomeRows, SomeRows]:

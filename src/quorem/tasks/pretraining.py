@@ -1,5 +1,6 @@
 """Pre-training's steps: both networks, their batches, their loss and their metrics."""
 
+import logging
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -7,12 +8,16 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 
+from quorem.arrangement import Arrangement
 from quorem.configuration import QuoremConfig
+from quorem.cooccurrence import start_table
 from quorem.data.batches import MASKING, WEIGHTS, step_seed
-from quorem.data.rows import ROWS, DocumentRows, PackedRows, SomeRows, hold_out
+from quorem.data.corpus import Corpus
+from quorem.data.rows import split_rows
 from quorem.data.shards import Shards
 from quorem.embeddings import TokenEmbedding
 from quorem.embeddings.attributes import AttributesEmbedding
+from quorem.embeddings.disentangled import DisentangledEmbedding
 from quorem.errors import UserError
 from quorem.fixed_generator import UNIGRAM, UnigramGenerator, frozen_generator
 from quorem.init_from import initialise, load_networks
@@ -25,6 +30,10 @@ from quorem.presets import NEVER_TARGETS, network_configs
 from quorem.recipes import RECIPES
 from quorem.settings import PretrainConfig
 from quorem.tokenization import continuing, fingerprint
+
+logger = logging.getLogger(__name__)
+
+NOTHING_KNOWN = Arrangement()
 
 
 class MicroBatch(NamedTuple):
@@ -52,8 +61,9 @@ class PretrainProgram:
         config: resolved settings.
         tokenizer: its ids are those of the shards.
         shards: the data.
-        order: ids in the order in which tables lay them out; by frequency if None.
-        attributes: for kind attributes, as in `build_electra`.
+        order: with attributes and vectors what `arrange` gives.
+        attributes: see there.
+        vectors: see there.
     """
 
     def __init__(
@@ -63,30 +73,25 @@ class PretrainProgram:
         shards: Shards,
         order: Tensor | None = None,
         attributes: Tensor | None = None,
+        vectors: Tensor | None = None,
     ) -> None:
         self.config = config
-        max_length = config.data.max_length or 2
-        self.held_out: SomeRows | None
-        self.rows: PackedRows | DocumentRows | SomeRows
-        self.rows = rows = ROWS[config.data.rows](
-            shards, max_length=max_length, cls_id=tokenizer.cls_token_id, pad_id=tokenizer.pad_token_id
-        )
-        train, self.held_out = config.train, None
-        if config.data.held_out:
-            self.rows, self.held_out = hold_out(rows, config.data.held_out, seed=train.seed)
+        train = config.train
+        self.rows, self.held_out = split_rows(config.data, shards, tokenizer, seed=train.seed)
         self.order = self.rows.order(batch_size=train.batch_size, seed=train.seed)
         self.total_steps = train.max_steps or max(1, round(train.epochs * self.order.steps_per_epoch))
         self.special = torch.tensor([i for i in tokenizer.all_special_ids if i != tokenizer.unk_token_id])
         self.mask_id = tokenizer.mask_token_id
-        counts = torch.from_numpy(shards.counts)
-        self.unigram_entropy = entropy(shards.counts)
+        corpus = Corpus(shards, self.held_out)
+        counts = torch.from_numpy(corpus.counts)
+        self.unigram_entropy = entropy(corpus.counts)
         source, generator = config.objective.generator, None
         if source == UNIGRAM:
             generator = UnigramGenerator(counts, never=NEVER_TARGETS)
         elif source != "trained":
             generator = frozen_generator(source, tokenizer_fingerprint=fingerprint(tokenizer))
         self.continues = continuing(tokenizer) if config.objective.whole_words else None
-        self.module = build_electra(config, counts, order, attributes, generator=generator)
+        self.module = build_electra(config, counts, Arrangement(order, attributes, vectors), generator=generator)
         if config.model.init_from is not None:
             initialise(self.module, load_networks(config.model.init_from, tokenizer))
         self.detected, self.mlm, self.rtd = BinaryMetrics(), RunningMean(), RunningMean()
@@ -183,8 +188,7 @@ class PretrainProgram:
 def build_electra(
     config: PretrainConfig,
     counts: Tensor,
-    order: Tensor | None = None,
-    attributes: Tensor | None = None,
+    arrangement: Arrangement = NOTHING_KNOWN,
     *,
     generator: nn.Module | None = None,
 ) -> Electra:
@@ -193,15 +197,14 @@ def build_electra(
     Args:
         config: resolved settings.
         counts: int64 (V,), how often each id occurs.
-        order: ids in the order in which tables lay them out; by frequency if None.
-        attributes: for kind attributes, which it needs: int32 (V - K, k), numbers of the values of the tokens after the
-            tier, in that order, each number from 0 in use.
+        arrangement: what is known of the tokens; kind attributes needs theirs.
         generator: one that learns no more, to use instead of a new one.
 
     Raises:
         UserError: if its token vectors are to be shared, and are not of the kind asked for.
     """
     torch.manual_seed(step_seed(config.train.seed, WEIGHTS))
+    order, attributes, vectors = arrangement
     generator_config, discriminator_config = network_configs(
         config.model,
         vocab_size=len(counts),
@@ -228,7 +231,23 @@ def build_electra(
             table.set_attributes(attributes)
     if generator is None and RECIPES[config.objective.recipe].start_at_unigram:
         module.generator.generator_lm_head.start_at_unigram(counts)
+    if vectors is not None:
+        _start_tables([table for table in tables if not isinstance(table, DisentangledEmbedding)], vectors, config)
+        if generator is None:
+            module.generator.generator_lm_head.start_at_vectors(counts)
     return module
+
+
+def _start_tables(tables: list[TokenEmbedding], vectors: Tensor, config: PretrainConfig) -> None:
+    """Fit token tables to start vectors, and say how much of their variance each holds."""
+    seed = step_seed(config.train.seed, WEIGHTS, 1)
+    for table in tables:
+        std = table.dim**-0.5 if config.model.initializer == "width" else QuoremConfig().initializer_range
+        weight = start_table(vectors, std=std, width=table.dim, generator=torch.Generator().manual_seed(seed))
+        explained = table.from_dense(weight)
+        logger.info(
+            "token vectors start from co-occurrence: the table holds %.1f %% of their variance", 100 * explained
+        )
 
 
 def _check_shareable(there: QuoremConfig, here: QuoremConfig, folder: str) -> None:
