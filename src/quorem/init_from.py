@@ -19,10 +19,9 @@ from quorem.embeddings.disentangled import DisentangledEmbedding
 from quorem.errors import UserError
 from quorem.modeling import QuoremForMaskedLM, QuoremForPreTraining
 from quorem.objective import Electra
-from quorem.optim import GoogleAdam, load_moments, parameter_names
 from quorem.prepare import is_prepared
 from quorem.presets import PRESETS
-from quorem.runs import read_settings, read_state
+from quorem.runs import read_settings
 from quorem.settings import EmbeddingSettings, HeadSettings, ModelSettings, PretrainConfig, TokenizerSettings
 from quorem.tokenization import adopt_tokenizer, fingerprint
 
@@ -169,38 +168,6 @@ def initialise(module: Electra, start: Mapping[str, nn.Module]) -> None:
             _copy(source, getattr(module, name), name, same_order=copied, but=EMBEDDINGS if shared else TABLE)
         else:
             logger.info("%s: not taken over, for the one of objective.generator does not learn", name)
-
-
-def take_over_optimizer(optimizer: torch.optim.Optimizer, module: nn.Module, folder: str) -> None:
-    """Give a fresh optimizer the moments of a finished run's; learning rates stay as they are.
-
-    Raises:
-        UserError: if the run has kept none, or they are of other parameters or another kind of optimizer.
-    """
-    state = read_state(Path(folder))
-    if state is None:
-        raise UserError(
-            f"model.init_optimizer=kept: {folder} has kept no state: begin it with train.keep_state=true, or leave "
-            "init_optimizer out"
-        )
-    saved = state["optimizer"]["state"]
-    there, here = state["parameters"], parameter_names(module, optimizer)
-    shapes = {name: parameter.shape for name, parameter in module.named_parameters()}
-    other = [name for name in there if name not in here]
-    other += [name for number, name in enumerate(there)
-              if name in here and number in saved and saved[number]["exp_avg"].shape != shapes[name]]  # fmt: skip
-    counts = not isinstance(optimizer, GoogleAdam)  # AdamW counts steps, to correct its bias
-    if any(("step" in moments) != counts for moments in saved.values()):
-        raise UserError(
-            f"model.init_optimizer=kept: the optimizer of {folder} is of another kind: give that run's "
-            "objective.recipe, or leave init_optimizer out"
-        )
-    if other or len(there) != len(here):
-        raise UserError(
-            f"model.init_optimizer=kept: the optimizer of {folder} is for other parameters"
-            f"{f' ({other[0]})' if other else ''}: give the settings of that run, or leave init_optimizer out"
-        )
-    load_moments(optimizer, module, saved=saved, names=there)
 
 
 def _described(configs: Mapping[str, dict[str, Any]], folder: str | Path) -> ModelSettings:

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -10,11 +10,12 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from quorem.errors import UserError, did_you_mean
-from quorem.sharding import like
+from quorem.muon import Muon
 
 SCHEDULES = ("google", "linear", "cosine", "constant")
-OPTIMIZERS = ("google", "adamw")
+OPTIMIZERS = ("google", "adamw", "muon")
 LAYER_DECAY_VARIANTS = ("fixed", "legacy")
+LAYER = re.compile(r"(?:^|\.)encoder\.layer\.(\d+)\.")
 
 
 class GoogleAdam(torch.optim.Optimizer):
@@ -140,7 +141,7 @@ def layerwise_lr(name: str, *, lr: float, decay: float, num_layers: int, variant
         allowed = did_you_mean(variant, LAYER_DECAY_VARIANTS)
         raise UserError(f"layer decay variant: '{variant}' is unknown.{allowed}")
     head_depth = num_layers + (2 if variant == "legacy" else 1)
-    layer = re.search(r"(?:^|\.)encoder\.layer\.(\d+)\.", name)
+    layer = LAYER.search(name)
     if layer:
         depth = int(layer[1]) + 1
     elif re.search(r"(?:^|\.)embeddings(?:_project)?\.", name):
@@ -164,8 +165,9 @@ def parameter_groups(
     lr: float | Callable[[str], float],
     weight_decay: float,
     decay_embeddings: bool,
+    matrix_lr: float | None = None,
 ) -> list[dict[str, Any]]:
-    """Optimizer groups that hold every parameter exactly once, one group for each learning rate and decay.
+    """Optimizer groups that hold every parameter exactly once, one group for each kind, learning rate and decay.
 
     LayerNorms, biases and all other one-dimensional parameters are not decayed, nor what shared rows are made of.
 
@@ -175,6 +177,7 @@ def parameter_groups(
         lr: of all parameters, or a function from the name (see `layerwise_lr`).
         weight_decay: of the decayed groups.
         decay_embeddings: whether embedding tables are decayed, as in google-research/electra.
+        matrix_lr: of the layers' matrices, whose groups get the `kind` muon then.
 
     Returns:
         Groups with `params`, `weight_decay`, `lr` and `base_lr`; a training loop sets `lr = base_lr * scale`.
@@ -182,61 +185,92 @@ def parameter_groups(
     names_of: dict[nn.Parameter, list[str]] = {}
     for name, parameter in named_parameters:
         names_of.setdefault(parameter, []).append(name)
-    groups: dict[tuple[float, float, bool], dict[str, Any]] = {}
+    groups: dict[tuple[bool, float, float, bool], dict[str, Any]] = {}
     for parameter, names in names_of.items():
+        is_matrix = matrix_lr is not None and parameter.ndim == 2 and bool(LAYER.search(names[0]))
         base_lr = lr(names[0]) if callable(lr) else lr
+        base_lr = matrix_lr if is_matrix and matrix_lr is not None else base_lr
         decay = weight_decay if all(_is_decayed(name, parameter, decay_embeddings) for name in names) else 0.0
         empty = {"params": [], "lr": base_lr, "base_lr": base_lr, "weight_decay": decay}
+        empty |= {"kind": "muon"} if is_matrix else {}
         cut = isinstance(parameter, DTensor)  # (quorem.sharding): a kernel takes the one kind or the other
-        groups.setdefault((base_lr, decay, cut), empty)["params"].append(parameter)
+        groups.setdefault((is_matrix, base_lr, decay, cut), empty)["params"].append(parameter)
     return list(groups.values())
 
 
-def parameter_names(module: nn.Module, optimizer: torch.optim.Optimizer) -> list[str]:
-    """Names of an optimizer's parameters in the order in which its state numbers them."""
-    names = {parameter: name for name, parameter in module.named_parameters()}
-    return [names[parameter] for group in optimizer.param_groups for parameter in group["params"]]
-
-
-def load_moments(
-    optimizer: torch.optim.Optimizer, module: nn.Module, *, saved: dict[int, dict[str, Tensor]], names: list[str]
-) -> None:
-    """Give an optimizer the state of another one over the same parameters; its groups and rates stay as they are.
+class Combined(torch.optim.Optimizer):
+    """Several optimizers over different parameters as one: one list of groups, one state, one step.
 
     Args:
-        optimizer: over the module's parameters, which may be cut (quorem.sharding).
-        module: they are its.
-        saved: of whole parameters, as in the other's state_dict.
-        names: of the other's parameters, as `parameter_names` gives them.
+        parts: each with its groups; `found_inf` is handed on to all.
     """
-    here, parameters = parameter_names(module, optimizer), dict(module.named_parameters())
-    moments = {
-        here.index(name): {
-            key: like(parameters[name], value) if value.shape == parameters[name].shape else value
-            for key, value in saved[number].items()
-        }
-        for number, name in enumerate(names)
-        if number in saved
-    }
-    optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
+
+    def __init__(self, parts: Sequence[torch.optim.Optimizer]) -> None:
+        self.parts = list(parts)
+        super().__init__([group for part in parts for group in part.param_groups], {})
+        self._share()
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """The step of every part.
+
+        Args:
+            closure: computes the loss and the gradients anew, once; its loss is returned.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for part in self.parts:
+            part.found_inf = getattr(self, "found_inf", None)  # type: ignore[attr-defined]
+            part.step()
+        return loss
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up what `state_dict` gave."""
+        super().load_state_dict(state_dict)
+        self._share()
+
+    def _share(self) -> None:
+        """Let the parts have these groups and this state, not copies of them."""
+        first = 0
+        for part in self.parts:
+            part.param_groups = self.param_groups[first : first + len(part.param_groups)]
+            first += len(part.param_groups)
+            part.state = self.state
 
 
 def build_optimizer(
-    groups: list[dict[str, Any]], *, kind: str, betas: tuple[float, float], eps: float
+    groups: list[dict[str, Any]],
+    *,
+    kind: str,
+    betas: tuple[float, float],
+    eps: float,
+    matrix_dtype: torch.dtype = torch.float32,
 ) -> torch.optim.Optimizer:
     """The optimizer over the groups of `parameter_groups`.
 
     Args:
-        groups: each with its `lr` and `weight_decay`.
-        kind: "google" (`GoogleAdam`) or "adamw" (`torch.optim.AdamW`, fused).
+        groups: each with its `lr` and `weight_decay`; one that has a `kind` is optimised by that.
+        kind: of the other groups: "google" (`GoogleAdam`), "adamw" (`torch.optim.AdamW`, fused), or "muon", which has
+            groups of its own and is AdamW for the others.
         betas: decay of the gradient's running mean and running square.
         eps: added to the denominator.
+        matrix_dtype: what Muon iterates in.
 
     Raises:
         UserError: the kind is unknown.
     """
-    if kind == "google":
-        return GoogleAdam(groups, betas=betas, eps=eps)
-    if kind == "adamw":
-        return torch.optim.AdamW(groups, betas=betas, eps=eps, fused=True)
-    raise UserError(f"optimizer: '{kind}' is unknown.{did_you_mean(kind, OPTIMIZERS)}")
+    if kind not in OPTIMIZERS:
+        raise UserError(f"optimizer: '{kind}' is unknown.{did_you_mean(kind, OPTIMIZERS)}")
+    kinds: dict[str, list[dict[str, Any]]] = {}
+    for group in groups:
+        group.setdefault("kind", "adamw" if kind == "muon" else kind)
+        kinds.setdefault(group["kind"], []).append(group)
+    make: dict[str, Callable[[list[dict[str, Any]]], torch.optim.Optimizer]] = {
+        "google": lambda own: GoogleAdam(own, betas=betas, eps=eps),
+        "adamw": lambda own: torch.optim.AdamW(own, betas=betas, eps=eps, fused=True),
+        "muon": lambda own: Muon(own, dtype=matrix_dtype),
+    }
+    parts = [make[name](own) for name, own in kinds.items()]
+    return parts[0] if len(parts) == 1 else Combined(parts)

@@ -17,9 +17,10 @@ from quorem.data.source import Source
 from quorem.describe import described
 from quorem.errors import UserError
 from quorem.files import fingerprint_files
-from quorem.init_from import places, settled, take_over_optimizer
+from quorem.init_from import places, settled
 from quorem.memory import MEMORY, check_memory
 from quorem.objective import Electra
+from quorem.optimizer_state import take_over_optimizer
 from quorem.order import check_order
 from quorem.prepare import facts_of, is_prepared, load_prepared, prepare_data
 from quorem.recipes import resolve

@@ -12,7 +12,7 @@ from quorem.data.rows import ROWS
 from quorem.errors import UserError, check_choice
 from quorem.fixed_generator import UNIGRAM, check_generator
 from quorem.layout import filled
-from quorem.optim import SCHEDULES
+from quorem.optim import OPTIMIZERS, SCHEDULES
 from quorem.presets import network_configs, preset
 from quorem.settings import PretrainConfig, TokenizerSettings, TrainSettings
 from quorem.tokenization.special import SPECIAL_IDS
@@ -35,9 +35,9 @@ class Recipe:
 
 
 RECIPES: dict[str, Recipe] = {
-    # Every chosen token masked (paper, sec. 2), AdamW with beta2 0.98, embeddings not decayed, a start at the unigram
-    # distribution: docs/explanation.md.
-    "modern": Recipe("adamw", "linear", (0.9, 0.98), 0.0, False, True),
+    # Every chosen token masked (paper, sec. 2), Muon for layers' matrices and AdamW with beta2 0.98, embeddings not
+    # decayed, a start at the unigram distribution: docs/explanation.md.
+    "modern": Recipe("muon", "linear", (0.9, 0.98), 0.0, False, True),
     # google-research/electra: model/optimization.py and pretrain/pretrain_helpers.py.
     "google": Recipe("google", "google", (0.9, 0.999), 0.15, True, False),
 }
@@ -84,6 +84,7 @@ def resolve(config: PretrainConfig) -> PretrainConfig:
             learning_rate=learning_rate,
             generator_learning_rate=_given(train.generator_learning_rate, _given(generator_rate, learning_rate)),
             schedule=_given(train.schedule, recipe.schedule),
+            optimizer=_given(train.optimizer, recipe.optimizer),
         ),
     )
     check_train(config.train)
@@ -152,13 +153,17 @@ def check_train(train: TrainSettings) -> None:
     Raises:
         UserError: naming the key.
     """
-    for key in ("max_steps", "epochs", "batch_size", "micro_batch_size", "learning_rate", "clip_norm"):
+    for key in (
+        "max_steps", "epochs", "batch_size", "micro_batch_size", "learning_rate", "matrix_learning_rate", "clip_norm",
+    ):  # fmt: skip
         check_number(f"train.{key}", getattr(train, key), above=0)
     for key in ("checkpoint_every", "log_every", "keep_checkpoints"):
         check_number(f"train.{key}", getattr(train, key), above=0)
     for key in ("warmup", "weight_decay", "seed"):
         check_number(f"train.{key}", getattr(train, key), at_least=0)
     check_choice("train.schedule", train.schedule, SCHEDULES)
+    if train.optimizer is not None:
+        check_choice("train.optimizer", train.optimizer, OPTIMIZERS)
     check_choice("train.precision", train.precision, PRECISIONS)
     if train.compile:
         check_compiler()

@@ -255,6 +255,12 @@ class TrainSettings:
     generator_learning_rate: float | None = option(
         None, "peak rate of the generator's own weights; as above if not given"
     )
+    optimizer: str | None = option(
+        None,
+        "muon (momentum made orthogonal for the layers' matrices, AdamW for all else), adamw or google; the recipe's "
+        "if not given; fine-tuning has adamw",
+    )
+    matrix_learning_rate: float = option(0.02, "muon: peak learning rate of the layers' matrices")
     warmup: float = option(0.05, "steps of warm-up: a share of all steps below 1, else a number")
     schedule: str | None = option(None, "linear, cosine, constant or google; the recipe's if not given")
     weight_decay: float = option(0.01, "decoupled weight decay")

@@ -29,7 +29,8 @@ from quorem.data.ahead import ahead
 from quorem.data.batches import DROPOUT, step_seed
 from quorem.errors import UserError, check_choice
 from quorem.interrupt import Interrupts, Stopped
-from quorem.optim import learning_rate_scale, load_moments, parameter_names
+from quorem.optim import learning_rate_scale
+from quorem.optimizer_state import load_moments, parameter_names
 from quorem.pace import Pace
 from quorem.runs import Run
 from quorem.settings import TrainSettings

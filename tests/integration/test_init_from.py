@@ -16,7 +16,7 @@ from transformers import (
 from quorem import QuoremForMaskedLM, QuoremForPreTraining
 from quorem.arrangement import arrange
 from quorem.config import load
-from quorem.optim import parameter_names
+from quorem.optimizer_state import parameter_names
 from quorem.prepare import load_prepared
 from quorem.runs import read_state
 from quorem.settings import PretrainConfig

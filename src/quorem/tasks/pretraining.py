@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 
+from quorem import processes
 from quorem.arrangement import Arrangement
 from quorem.configuration import QuoremConfig
 from quorem.cooccurrence import start_table
@@ -30,6 +31,7 @@ from quorem.presets import NEVER_TARGETS, network_configs
 from quorem.recipes import RECIPES
 from quorem.settings import PretrainConfig
 from quorem.tokenization import continuing, fingerprint
+from quorem.train import autocast_dtype
 
 logger = logging.getLogger(__name__)
 
@@ -260,7 +262,7 @@ def _check_shareable(there: QuoremConfig, here: QuoremConfig, folder: str) -> No
 
 
 def build_pretraining_optimizer(module: Electra, config: PretrainConfig) -> torch.optim.Optimizer:
-    """The recipe's optimizer: the generator's own weights at its rate, all else at the other.
+    """The optimizer: with Muon the layers' matrices have a rate of their own, and so have the generator's weights.
 
     Embeddings are the generator's own where they are disentangled, and not where they are shared whole.
 
@@ -269,6 +271,7 @@ def build_pretraining_optimizer(module: Electra, config: PretrainConfig) -> torc
         config: resolved settings.
     """
     recipe, model = RECIPES[config.objective.recipe], config.model
+    kind = str(config.train.optimizer)
     shared = model.shared_embeddings and not model.disentangled_embeddings
 
     def lr(name: str) -> float:
@@ -280,5 +283,7 @@ def build_pretraining_optimizer(module: Electra, config: PretrainConfig) -> torc
         lr=lr,
         weight_decay=config.train.weight_decay,
         decay_embeddings=recipe.decay_embeddings,
+        matrix_lr=config.train.matrix_learning_rate if kind == "muon" else None,
     )
-    return build_optimizer(groups, kind=recipe.optimizer, betas=recipe.betas, eps=1e-6)
+    dtype = autocast_dtype(config.train.precision, processes.state().device) or torch.float32
+    return build_optimizer(groups, kind=kind, betas=recipe.betas, eps=1e-6, matrix_dtype=dtype)
