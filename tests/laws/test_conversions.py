@@ -45,9 +45,26 @@ def test_enough_products_reach_any_table():
     torch.testing.assert_close(embedding.to_dense(), weight, rtol=1e-4, atol=1e-5)
 
 
-def test_a_kind_without_a_closed_form_says_so():
-    with pytest.raises(NotImplementedError, match="PathEmbedding has no closed form"):
-        make_embedding("path", {"hidden": 0}, 3, False).from_dense(torch.zeros(VOCAB, DIM))
+BY_GRADIENT = [(kind, options) for kind, options in VARIANTS if (kind, options) not in FITTED]
+
+
+@every_grid
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    BY_GRADIENT,
+    ids=["-".join([kind, *map(str, options.values())]) for kind, options in BY_GRADIENT],
+)
+def test_a_kind_without_a_closed_form_comes_near_a_table_of_its_own_kind(kind, options, own_rows, permuted):
+    source = make_embedding(kind, options, own_rows, permuted, divisor=10)
+    fitted = make_embedding(kind, options, own_rows, permuted, divisor=10)
+    torch.manual_seed(1)
+    fitted.reset_parameters(0.01)
+    weight = source.to_dense()
+    before = fitted.explained(weight)
+    explained = fitted.from_dense(weight)
+    assert explained > max(0.8, before)
+    assert explained == pytest.approx(fitted.explained(weight), abs=1e-6)
+    assert all(parameter.grad is None for parameter in fitted.parameters())
 
 
 @every_grid

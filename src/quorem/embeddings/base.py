@@ -8,6 +8,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from quorem.embeddings.assignment import Assignment
+from quorem.embeddings.fitting import fit_by_gradient
+
+ROWS_AT_ONCE = 2**16  # of a table that is looked through
 
 
 class TokenEmbedding(nn.Module):
@@ -49,12 +52,19 @@ class TokenEmbedding(nn.Module):
             weight: (V, D).
 
         Returns:
-            The share of the table's variance explained: 1 - |error|^2 / |weight - its mean row|^2.
-
-        Raises:
-            NotImplementedError: for a kind without a closed form.
+            The share of the table's variance that is `explained`.
         """
-        raise NotImplementedError(f"{type(self).__name__} has no closed form to start from a dense table")
+        raise NotImplementedError
+
+    @torch.no_grad()
+    def explained(self, weight: Tensor) -> float:
+        """The share of a dense table's variance that these vectors hold: 1 - |error|^2 / |weight - its mean row|^2."""
+        error, total, mean = 0.0, 0.0, weight.mean(0)
+        for start in range(0, len(weight), ROWS_AT_ONCE):
+            part = weight[start : start + ROWS_AT_ONCE]
+            error += float((self.rows(start, start + len(part)) - part).double().square().sum())
+            total += float((part - mean).double().square().sum())
+        return 1 - error / max(total, 1e-300)
 
     @torch.no_grad()
     def to_dense(self) -> Tensor:
@@ -173,9 +183,13 @@ class TieredEmbedding(TokenEmbedding):
         if self.assignment.tail:
             self.fit_tail(ranked[self.assignment.own_rows :])
         self.own.copy_(ranked[: self.assignment.own_rows])
-        error = (self.to_dense() - weight).double().square().sum()
-        return float(1 - error / (weight - weight.mean(0)).double().square().sum())
+        return self.explained(weight)
 
     def fit_tail(self, weight: Tensor) -> None:
-        """Set the shared parameters to the best for weight (V - K, D), the vectors of the ranks after the tier."""
-        raise NotImplementedError(f"{type(self).__name__} has no closed form to start from a dense table")
+        """Set the shared parameters to the best for weight (V - K, D), the vectors of the ranks after the tier.
+
+        A kind without a closed form starts at random, from torch's global generator, and goes down the gradient.
+        """
+        self.reset_tail(float(weight.std()))
+        parameters = [parameter for name, parameter in self.named_parameters() if name != "own"]
+        fit_by_gradient(self.tail_vectors, parameters, weight)
