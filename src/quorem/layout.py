@@ -39,6 +39,7 @@ GRIDS = ("qr", "mixed_radix", "chinese_remainder", "path")
 USES = {  # which settings mean something to which kind
     "operation": ("qr", "mixed_radix", "chinese_remainder", "attributes"),
     "rank": ("qr", "mixed_radix", "chinese_remainder", "attributes", "low_rank"),
+    "own_rank": ("qr", "mixed_radix", "chinese_remainder", "attributes"),
     "divisor": ("qr", "path", "dense"),  # dense: of its two-level head
     "digits": ("mixed_radix", "chinese_remainder"),
     "moduli": ("mixed_radix", "chinese_remainder"),
@@ -46,6 +47,7 @@ USES = {  # which settings mean something to which kind
     "functions": ("hash_embedding",),
     "hidden": ("path",),
 }
+LEAST = {"tier": 0, "divisor": 1, "rank": 1, "own_rank": 0, "digits": 2, "rows": 1, "functions": 1}
 
 
 def lay_out(
@@ -166,7 +168,15 @@ def _check(model: ModelSettings, vocab_size: int) -> None:
             raise UserError(
                 f"model.embedding.{name}={value}: kind {table.kind} has no use for it: {', '.join(kinds)} have"
             )
-    for name, least in (("tier", 0), ("divisor", 1), ("rank", 1), ("digits", 2), ("rows", 1), ("functions", 1)):
+    for name, least in (
+        ("tier", 0),
+        ("divisor", 1),
+        ("rank", 1),
+        ("own_rank", 0),
+        ("digits", 2),
+        ("rows", 1),
+        ("functions", 1),
+    ):
         value = getattr(table, name)
         if value is not None and value < least:
             raise UserError(f"model.embedding.{name}={value}: {least} or more needed")
@@ -187,7 +197,7 @@ def filled(model: ModelSettings) -> ModelSettings:
     if operation is None and table.kind in USES["operation"]:
         operation = "multiply" if model.head.kind == "full" or table.rank not in (None, 1) else "add"
     if assignment is None:
-        head = _head_kind(model.head.kind, table.kind, model.vocab_size)
+        head = _head_kind(model.head.kind, table.kind, model.vocab_size, own_rank=table.own_rank)
         alike = table.kind in CLUSTERED or head == "tree" or (table.kind == "dense" and head != "full")
         assignment = "cluster" if alike and model.vocab_size <= CLUSTERED_UP_TO else "frequency"
     start = table.start or ("random" if model.init_from is not None else "cooccurrence")
@@ -273,6 +283,7 @@ def _entry(table: EmbeddingSettings, vocab_size: int, width: int, tier: int, siz
     tail = max(1, vocab_size - own_rows)
     divisor = table.divisor or square_divisor(tail)
     products = {} if table.rank in (None, 1) else {"rank": table.rank}
+    products |= {"own_rank": table.own_rank} if table.own_rank else {}
     options: dict[str, Any] = {}
     if table.kind == "qr":
         divisor = table.divisor or size or divisor
@@ -322,18 +333,18 @@ def _largest(least: int, most: int, holds: Callable[[int], bool]) -> int:
     return low
 
 
-def _head_kind(asked: str, table: str, vocab_size: int) -> str:
-    """The head that goes with a kind of table, if none is asked for."""
+def _head_kind(asked: str, table: str, vocab_size: int, *, own_rank: int) -> str:
+    """The head that goes with a kind of table if none is asked for: a tree where tokens have something of their own."""
     if asked != "auto":
         return asked
     if table == "dense" and vocab_size <= FULL_UP_TO:
         return "full"
-    return "tree" if table in OWN_NUMBERS else "two_level"
+    return "tree" if table in OWN_NUMBERS or own_rank else "two_level"
 
 
 def _with_head(model: ModelSettings, entry: dict[str, Any], vocab_size: int) -> tuple[dict[str, Any], dict[str, Any]]:
     """The entry and its head; a table that is no grid gets the one that a head of several levels needs."""
-    kind = _head_kind(model.head.kind, entry["kind"], vocab_size)
+    kind = _head_kind(model.head.kind, entry["kind"], vocab_size, own_rank=entry.get("own_rank", 0))
     if kind == "full":
         if entry.get("operation") in ("add", "concat"):
             raise UserError(f"model.head.kind=full, model.embedding.operation={entry['operation']}: {FACTORISES}")

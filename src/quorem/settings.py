@@ -35,6 +35,9 @@ class EmbeddingSettings:
         "a rank above 1 or a full softmax",
     )
     rank: int | None = option(None, "multiply: how many products are summed, default 1; low_rank: width of the rows")
+    own_rank: int = option(
+        0, "partitions: numbers of each token's own, widened by one matrix and added to the shared rows"
+    )
     divisor: int | None = option(None, "qr and path: ids per quotient; default the fewest parameters")
     digits: int = option(2, "mixed_radix and chinese_remainder: partitions")
     moduli: str | None = option(None, "the same: their moduli, as 97,101; default the fewest rows")

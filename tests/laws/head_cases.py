@@ -11,7 +11,11 @@ from quorem.order import frequency_order
 VOCAB, DIM, DIVISOR, NEVER = 61, 8, 9, (0, 2, 3, 4)
 TABLE_OPTIONS = {
     "dense": [{}],
-    "qr": [*({"operation": operation} for operation in OPERATIONS), {"operation": "multiply", "rank": 2}],
+    "qr": [
+        *({"operation": operation} for operation in OPERATIONS),
+        {"operation": "multiply", "rank": 2},
+        {"operation": "add", "own_rank": 3},
+    ],
     "mixed_radix": [{"operation": "multiply", "moduli": [4, 4]}],
     "chinese_remainder": [{"operation": "multiply", "moduli": [7, 9]}],
     "attributes": [{"operation": operation, "sizes": [7, 9]} for operation in OPERATIONS],

@@ -18,12 +18,17 @@ VOCAB, DIM = 103, 8  # the last bucket is incomplete, with and without a tier
 EVERY_OPERATION = [{"operation": operation} for operation in OPERATIONS]
 OPTIONS = {
     "dense": [{}],
-    "qr": [*EVERY_OPERATION, {"operation": "multiply", "rank": 3}],
+    "qr": [
+        *EVERY_OPERATION,
+        {"operation": "multiply", "rank": 3},
+        *({"own_rank": 2, **options} for options in EVERY_OPERATION),
+    ],
     "mixed_radix": [{"moduli": [4, 5], **options} for options in EVERY_OPERATION],
     "chinese_remainder": [{"moduli": [3, 5, 8], **options} for options in EVERY_OPERATION],
     "attributes": [
         *({"sizes": [3, 5, 8], **options} for options in EVERY_OPERATION),
         {"sizes": [11, 13], "operation": "multiply", "rank": 3},
+        {"sizes": [3, 5, 8], "operation": "add", "own_rank": 2},
     ],
     "path": [{"hidden": 0}, {"hidden": 16}],
     "hashing": [{"rows": 12}],

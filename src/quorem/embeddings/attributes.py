@@ -28,6 +28,7 @@ class AttributesEmbedding(PartitionEmbedding):
         sizes: values of each attribute; their product is at least the number of ids that share rows.
         operation: multiply, add or concat.
         rank: multiply: products summed.
+        own_rank: numbers of each token's own.
     """
 
     uniqueness: ClassVar[str] = "their attributes differ, which is checked when these are read"
@@ -42,6 +43,7 @@ class AttributesEmbedding(PartitionEmbedding):
         sizes: Sequence[int],
         operation: str = "multiply",
         rank: int = 1,
+        own_rank: int = 0,
     ) -> None:
         if not sizes or min(sizes) < min(1, assignment.tail):
             raise ValueError(f"sizes {list(sizes)}: the number of values of one or more attributes needed")
@@ -51,7 +53,7 @@ class AttributesEmbedding(PartitionEmbedding):
                 "to tell apart: more attributes, a smaller vocabulary or a larger tier needed"
             )
         names = [f"attribute_{number}" for number in range(1, len(sizes) + 1)]
-        super().__init__(assignment, dim, sizes=sizes, operation=operation, rank=rank, names=names)
+        super().__init__(assignment, dim, sizes=sizes, operation=operation, rank=rank, own_rank=own_rank, names=names)
         self.options["sizes"] = list(sizes)
         digits, left = [], torch.arange(assignment.tail, dtype=torch.int32)
         for size in sizes:

@@ -23,6 +23,7 @@ class ChineseRemainderEmbedding(PartitionEmbedding):
         moduli: pairwise coprime, their product at least the number of ids that share rows.
         operation: multiply, add or concat.
         rank: multiply: products summed.
+        own_rank: numbers of each token's own.
     """
 
     uniqueness: ClassVar[str] = "the moduli are coprime and their product is large enough (Chinese remainder theorem)"
@@ -35,13 +36,21 @@ class ChineseRemainderEmbedding(PartitionEmbedding):
         moduli: Sequence[int],
         operation: str = "multiply",
         rank: int = 1,
+        own_rank: int = 0,
     ) -> None:
         check_moduli(moduli, assignment.tail)
         self.moduli = tuple(moduli)
         sizes = [min(modulus, assignment.tail) for modulus in moduli]
         names = [f"remainder_{number}" for number in range(1, len(sizes) + 1)]
         super().__init__(
-            assignment, dim, sizes=sizes, operation=operation, rank=rank, names=names, moduli=list(self.moduli)
+            assignment,
+            dim,
+            sizes=sizes,
+            operation=operation,
+            rank=rank,
+            own_rank=own_rank,
+            names=names,
+            moduli=list(self.moduli),
         )
 
     def codes(self, tail: Tensor) -> tuple[Tensor, ...]:

@@ -22,6 +22,7 @@ class MixedRadixEmbedding(PartitionEmbedding):
         moduli: m_1 to m_(k-1); the last digit has ceil(tail / their product) values.
         operation: multiply, add or concat.
         rank: multiply: products summed.
+        own_rank: numbers of each token's own.
     """
 
     uniqueness: ClassVar[str] = "the digits give the id back"
@@ -34,6 +35,7 @@ class MixedRadixEmbedding(PartitionEmbedding):
         moduli: Sequence[int],
         operation: str = "multiply",
         rank: int = 1,
+        own_rank: int = 0,
     ) -> None:
         if not moduli or min(moduli) < 1:
             raise ValueError(f"moduli {list(moduli)}: one or more numbers, each at least 1, needed")
@@ -41,7 +43,14 @@ class MixedRadixEmbedding(PartitionEmbedding):
         sizes = digit_sizes(assignment.tail, moduli)
         names = [f"digit_{number}" for number in range(1, len(sizes) + 1)]
         super().__init__(
-            assignment, dim, sizes=sizes, operation=operation, rank=rank, names=names, moduli=list(self.moduli)
+            assignment,
+            dim,
+            sizes=sizes,
+            operation=operation,
+            rank=rank,
+            own_rank=own_rank,
+            names=names,
+            moduli=list(self.moduli),
         )
 
     def codes(self, tail: Tensor) -> tuple[Tensor, ...]:
@@ -55,7 +64,7 @@ class MixedRadixEmbedding(PartitionEmbedding):
     def digit_rows(self, moduli: Sequence[int]) -> list[Tensor]:
         """The tables themselves, if their rows are whole vectors."""
         whole = self.operation != "concat" and self.rank == 1
-        return self.tables[-2::-1] if whole and tuple(moduli) == self.moduli else []
+        return list(self.tables[-2::-1]) if whole and tuple(moduli) == self.moduli else []
 
 
 def digit_sizes(tail: int, moduli: Sequence[int]) -> list[int]:

@@ -23,6 +23,7 @@ class QuotientRemainderEmbedding(PartitionEmbedding):
         dim: D.
         operation: multiply, add or concat.
         rank: multiply: products summed.
+        own_rank: numbers of each token's own.
     """
 
     uniqueness: ClassVar[str] = "quotient * divisor + remainder gives the id back"
@@ -30,10 +31,12 @@ class QuotientRemainderEmbedding(PartitionEmbedding):
     quotient: Tensor
     remainder: Tensor
 
-    def __init__(self, assignment: Assignment, dim: int, *, operation: str = "multiply", rank: int = 1) -> None:
+    def __init__(
+        self, assignment: Assignment, dim: int, *, operation: str = "multiply", rank: int = 1, own_rank: int = 0
+    ) -> None:
         sizes = (assignment.num_quotients, min(assignment.divisor, assignment.tail))
         names = ("quotient", "remainder")
-        super().__init__(assignment, dim, sizes=sizes, operation=operation, rank=rank, names=names)
+        super().__init__(assignment, dim, sizes=sizes, operation=operation, rank=rank, own_rank=own_rank, names=names)
 
     def codes(self, tail: Tensor) -> tuple[Tensor, ...]:
         """Quotient and remainder by the divisor."""
@@ -44,7 +47,7 @@ class QuotientRemainderEmbedding(PartitionEmbedding):
         whole = self.operation != "concat" and self.rank == 1
         return [self.remainder] if whole and tuple(moduli) == (self.assignment.divisor,) else []
 
-    def fit_tail(self, weight: Tensor) -> None:
+    def fit_shared(self, weight: Tensor) -> None:
         """Least squares in closed form, for each column the (quotients, divisor) matrix of its entries.
 
         multiply: the singular vectors of its `rank` largest singular values; add: row mean plus column mean less the
