@@ -120,8 +120,20 @@ def test_a_full_softmax_tied_to_a_sum_of_parts_is_refused_with_the_reason(kind, 
 
 def test_the_head_follows_the_vocabulary():
     assert entries(20_000)[1] == {"kind": "full"}
-    assert entries(200_000)[1]["kind"] == "two_level"
     assert entries(20_000, kind="qr")[1]["kind"] == "two_level"
+    for kind in ("dense", "low_rank", "hash_embedding", "memcom"):
+        assert entries(90_000, kind=kind)[1] == {"kind": "tree"}
+    assert entries(90_000, kind="qr", own_rank=2)[1] == {"kind": "tree"}
+
+
+@pytest.mark.parametrize("kind", ["dense", "low_rank"])
+def test_a_tree_has_a_third_level_where_two_are_many_rows(kind):
+    entry, head = entries(300_000, kind=kind)
+    tail = 300_000 - entry["own_rows"]
+    assert head == {"kind": "tree", "moduli": [67, 67]}
+    assert 66**3 < tail <= 67**3
+    assert entry["divisor"] == 67  # what is clustered is a node's leaves
+    assert entries(300_000, kind=kind, head={"kind": "tree", "digits": 2})[1] == {"kind": "tree"}
 
 
 def test_a_head_of_digits_has_those_of_the_table_or_even_ones():
@@ -195,6 +207,8 @@ def test_without_attributes_there_is_a_plan_that_says_who_needs_them():
         ({"kind": "qr"}, "auto", 100_000_000, ("add", "frequency")),
         ({"kind": "chinese_remainder"}, "auto", 30_000, ("add", "frequency")),
         ({"kind": "hashing"}, "auto", 30_000, (None, "frequency")),
+        ({"kind": "low_rank"}, "auto", 30_000, (None, "cluster")),
+        ({"kind": "low_rank"}, "full", 30_000, (None, "frequency")),
         ({"kind": "dense"}, "auto", 20_000, (None, "frequency")),
         ({"kind": "dense"}, "auto", 30_000, (None, "cluster")),
         ({"kind": "dense"}, "two_level", 30_000, (None, "cluster")),
