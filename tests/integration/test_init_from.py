@@ -262,15 +262,16 @@ def test_a_kept_optimizer_goes_on(tmp_path, monkeypatch, refused, pretrain, shor
     for number, name in enumerate(here):
         there = expected["state"][kept["parameters"].index(name)]
         assert all(torch.equal(value, there[key]) for key, value in found["state"][number].items()), name
-    assert {group["base_lr"] for group in found["param_groups"]} == {7e-5}
+    assert {(group["kind"], group["base_lr"]) for group in found["param_groups"]} == {("adamw", 7e-5), ("muon", 0.02)}
     command = ("pretrain", sample_csv, "--text-column", "review", *short, "model.init_optimizer=kept")
     line = refused(*command, "--init-from", pretrained, "--out", tmp_path / "a", after_log=True)
     assert "has kept no state: begin it with train.keep_state=true" in line
     words = ("--init-from", old, "model.shared_embeddings=false", "model.disentangled_embeddings=false")
     other = refused(*command, *words, "--out", tmp_path / "b", after_log=True)
     assert "is for other parameters" in other
-    line = refused(*command, "--init-from", old, "objective.recipe=google", "--out", tmp_path / "c", after_log=True)
-    assert "is of another kind: give that run's objective.recipe" in line
+    for place, other in (("c", "objective.recipe=google"), ("d", "train.optimizer=adamw")):
+        line = refused(*command, "--init-from", old, other, "--out", tmp_path / place, after_log=True)
+        assert "is of another kind: give that run's train.optimizer and objective.recipe" in line
     assert pretrain(old).code == 0  # finished: what it was told to keep it still has
     assert read_state(old)["step"] == 6
 

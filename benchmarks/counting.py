@@ -1,0 +1,87 @@
+"""What counting alone gives, on the rows that models are judged on: the bar below which pre-training is of no use.
+
+`cooccurrence_nll` predicts a masked token from counts of what stands near it; `tfidf_accuracy` and `nbsvm_accuracy`
+classify by words and pairs of words.
+"""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from scipy.sparse import csr_matrix
+from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.svm import LinearSVC
+
+from quorem.data.shards import Shards
+
+WINDOW = 4
+WEIGHTS = tuple(np.linspace(0, 1, 21)[1:-1])
+
+
+def near(shards: Shards) -> Iterable[tuple[np.ndarray, np.ndarray]]:
+    """For each document its tokens, and for each of these the tokens up to WINDOW away, -1 where there is none."""
+    starts = np.concatenate([[0], shards.ends[:-1]])
+    for start, end in zip(starts.tolist(), shards.ends.tolist(), strict=True):
+        tokens = np.asarray(shards.tokens[start : end - 1]).astype(np.int64)
+        padded = np.pad(tokens, WINDOW, constant_values=-1)
+        offsets = [offset for offset in range(-WINDOW, WINDOW + 1) if offset]
+        yield tokens, np.stack([padded[WINDOW + o : WINDOW + o + len(tokens)] for o in offsets], axis=-1)
+
+
+def pair_probabilities(shards: Shards, vocab_size: int) -> csr_matrix:
+    """p(token | a token near it), (V, V): rows are the tokens near."""
+    rows, columns = [], []
+    for tokens, neighbours in near(shards):
+        there = neighbours >= 0
+        rows.append(neighbours[there])
+        columns.append(np.broadcast_to(tokens[:, None], neighbours.shape)[there])
+    place = (np.concatenate(rows), np.concatenate(columns))
+    counted = csr_matrix((np.ones(len(place[0])), place), shape=(vocab_size, vocab_size))
+    counted.sum_duplicates()
+    total = np.asarray(counted.sum(1)).ravel().clip(min=1)
+    counted.data /= np.repeat(total, np.diff(counted.indptr))
+    return counted
+
+
+def cooccurrence_nll(training: Shards, held_out: Shards) -> dict[str, float]:
+    """Mean -log p (nats) of held-out tokens: w mean over near tokens of p(token | near) + (1 - w) unigram.
+
+    The weight w is the best for the held-out tokens, which favours counting.
+    """
+    counts = training.counts.astype(float).clip(min=0.5)
+    unigram = counts / counts.sum()
+    pairs = pair_probabilities(training, len(counts))
+    of_pairs, alone = [], []
+    for tokens, neighbours in near(held_out):
+        there = neighbours >= 0
+        values = np.zeros(neighbours.shape)
+        values[there] = np.asarray(
+            pairs[neighbours[there], np.broadcast_to(tokens[:, None], neighbours.shape)[there]]
+        ).ravel()
+        of_pairs.append(values.sum(1) / there.sum(1).clip(min=1))
+        alone.append(unigram[tokens])
+    found, base = np.concatenate(of_pairs), np.concatenate(alone)
+    best = min(WEIGHTS, key=lambda weight: -np.log(weight * found + (1 - weight) * base).mean())
+    return {
+        "unigram": float(-np.log(base).mean()),
+        "cooccurrence": float(-np.log(best * found + (1 - best) * base).mean()),
+        "weight": float(best),
+    }
+
+
+def tfidf_accuracy(texts: Sequence[str], labels: Sequence[str], judged: Sequence[str], truth: Sequence[str]) -> float:
+    """TF-IDF of words and pairs, logistic regression (C 10)."""
+    vectorizer = TfidfVectorizer(sublinear_tf=True, min_df=2, ngram_range=(1, 2))
+    model = LogisticRegression(C=10, max_iter=1000).fit(vectorizer.fit_transform(texts), labels)
+    return float(model.score(vectorizer.transform(judged), truth))
+
+
+def nbsvm_accuracy(texts: Sequence[str], labels: Sequence[str], judged: Sequence[str], truth: Sequence[str]) -> float:
+    """Presence of words and pairs times the log ratio of their counts in two classes (Wang and Manning 2012), SVM."""
+    vectorizer = CountVectorizer(binary=True, min_df=3 if len(texts) > 5000 else 1, ngram_range=(1, 2))
+    features, target = vectorizer.fit_transform(texts), np.asarray(labels)
+    names = sorted(set(labels))
+    positive, negative = (np.asarray(features[target == name].sum(0)).ravel() + 1.0 for name in names)
+    ratio = np.log(positive / positive.sum()) - np.log(negative / negative.sum())
+    model = LinearSVC(C=0.1).fit(features.multiply(ratio).tocsr(), target)
+    return float(model.score(vectorizer.transform(judged).multiply(ratio).tocsr(), truth))
