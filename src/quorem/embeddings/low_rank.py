@@ -7,7 +7,6 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from quorem.embeddings.assignment import Assignment
 from quorem.embeddings.base import TieredEmbedding
@@ -23,6 +22,7 @@ class LowRankEmbedding(TieredEmbedding):
     """
 
     uniqueness: ClassVar[str] = "every id has a narrow row of its own"
+    row_tables: ClassVar[tuple[str, ...]] = ("factor",)
 
     def __init__(self, assignment: Assignment, dim: int, *, rank: int) -> None:
         super().__init__(assignment, dim, rank=rank)
@@ -34,7 +34,7 @@ class LowRankEmbedding(TieredEmbedding):
 
     def tail_vectors(self, tail: Tensor) -> Tensor:
         """The product."""
-        return F.embedding(tail, self.factor) @ self.projection
+        return self.read("factor", tail) @ self.projection
 
     def reset_tail(self, std: float) -> None:
         """Narrow rows have `std`, the projection keeps it."""
