@@ -221,6 +221,39 @@ def load_moments(
     optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
+class _Combined(torch.optim.Optimizer):
+    """PLACEHOLDER, to be replaced by the combiner of another branch: several optimizers as one."""
+
+    def __init__(self, optimizers: list[torch.optim.Optimizer]) -> None:
+        self.optimizers = optimizers
+        super().__init__([group for each in optimizers for group in each.param_groups], {})
+        self._share()
+
+    def _share(self) -> None:
+        groups = iter(self.param_groups)
+        for each in self.optimizers:
+            each.param_groups, each.state = [next(groups) for _ in each.param_groups], self.state
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up what `state_dict` gave."""
+        super().load_state_dict(state_dict)
+        self._share()
+
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """A step of each."""
+        loss = closure() if closure else None
+        for each in self.optimizers:
+            if hasattr(self, "found_inf"):
+                each.found_inf = self.found_inf  # type: ignore[attr-defined]
+            each.step()
+        return loss
+
+
+def combined(optimizers: list[torch.optim.Optimizer]) -> torch.optim.Optimizer:
+    """PLACEHOLDER, to be replaced: see `_Combined`."""
+    return _Combined(optimizers)
+
+
 def build_optimizer(
     groups: list[dict[str, Any]], *, kind: str, betas: tuple[float, float], eps: float
 ) -> torch.optim.Optimizer:

@@ -14,6 +14,7 @@ from quorem.fixed_generator import UNIGRAM, check_generator
 from quorem.layout import filled
 from quorem.optim import SCHEDULES
 from quorem.presets import network_configs, preset
+from quorem.row_adam import UPDATES
 from quorem.settings import PretrainConfig, TokenizerSettings, TrainSettings
 from quorem.tokenization.special import SPECIAL_IDS
 from quorem.tokenization.train import NORMALIZATIONS, OPTIONS, TOKENIZERS, build_steps
@@ -160,6 +161,7 @@ def check_train(train: TrainSettings) -> None:
         check_number(f"train.{key}", getattr(train, key), at_least=0)
     check_choice("train.schedule", train.schedule, SCHEDULES)
     check_choice("train.precision", train.precision, PRECISIONS)
+    check_choice("train.table_updates", train.table_updates, UPDATES)
     if train.compile:
         check_compiler()
     if train.tracker is not None:

@@ -19,10 +19,11 @@ from quorem.init_from import initialise, load_networks
 from quorem.metrics import BinaryMetrics, RunningMean, entropy
 from quorem.modeling import QuoremForMaskedLM, QuoremForPreTraining
 from quorem.objective import Electra, Inputs, Masked, Outcome, mask_tokens, total_loss
-from quorem.optim import build_optimizer, parameter_groups
+from quorem.optim import build_optimizer, combined, parameter_groups
 from quorem.order import frequency_order
 from quorem.presets import NEVER_TARGETS, network_configs
 from quorem.recipes import RECIPES
+from quorem.row_adam import RowAdam, row_tables
 from quorem.settings import PretrainConfig
 from quorem.tokenization import continuing, fingerprint
 
@@ -243,7 +244,8 @@ def _check_shareable(there: QuoremConfig, here: QuoremConfig, folder: str) -> No
 def build_pretraining_optimizer(module: Electra, config: PretrainConfig) -> torch.optim.Optimizer:
     """The recipe's optimizer: the generator's own weights at its rate, all else at the other.
 
-    Embeddings are the generator's own where they are disentangled, and not where they are shared whole.
+    Embeddings are the generator's own where they are disentangled, and not where they are shared whole. Tables whose
+    rows are updated by themselves (`train.table_updates`) have `RowAdam`, at the same rates.
 
     Args:
         module: both networks.
@@ -262,4 +264,14 @@ def build_pretraining_optimizer(module: Electra, config: PretrainConfig) -> torc
         weight_decay=config.train.weight_decay,
         decay_embeddings=recipe.decay_embeddings,
     )
-    return build_optimizer(groups, kind=recipe.optimizer, betas=recipe.betas, eps=1e-6)
+    tables = {id(table) for table in row_tables(module, config.train.table_updates)}
+
+    def part(*, of_rows: bool) -> list[dict[str, Any]]:
+        found = []
+        for group in groups:
+            parameters = [each for each in group["params"] if (id(each) in tables) == of_rows]
+            found += [{**group, "params": parameters}] if parameters else []
+        return found
+
+    whole = build_optimizer(part(of_rows=False), kind=recipe.optimizer, betas=recipe.betas, eps=1e-6)
+    return combined([whole, RowAdam(part(of_rows=True), beta=recipe.betas[1], eps=1e-6)]) if tables else whole
