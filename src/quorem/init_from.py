@@ -19,7 +19,7 @@ from quorem.embeddings.disentangled import DisentangledEmbedding
 from quorem.errors import UserError
 from quorem.modeling import QuoremForMaskedLM, QuoremForPreTraining
 from quorem.objective import Electra
-from quorem.optim import GoogleAdam, load_moments, parameter_names
+from quorem.optim import is_kept_alike, load_moments, parameter_names
 from quorem.prepare import is_prepared
 from quorem.presets import PRESETS
 from quorem.runs import read_settings, read_state
@@ -186,13 +186,15 @@ def take_over_optimizer(optimizer: torch.optim.Optimizer, module: nn.Module, fol
     there, here = state["parameters"], parameter_names(module, optimizer)
     shapes = {name: parameter.shape for name, parameter in module.named_parameters()}
     other = [name for name in there if name not in here]
-    other += [name for number, name in enumerate(there)
-              if name in here and number in saved and saved[number]["exp_avg"].shape != shapes[name]]  # fmt: skip
-    counts = not isinstance(optimizer, GoogleAdam)  # AdamW counts steps, to correct its bias
-    if any(("step" in moments) != counts for moments in saved.values()):
+    for number, name in enumerate(there):
+        whole = shapes.get(name, ())
+        sizes = (whole, (*whole[:1], 1), ())  # a number for each of its, one a row, one in all
+        if name in here and any(value.shape not in sizes for value in saved.get(number, {}).values()):
+            other.append(name)
+    if not is_kept_alike(optimizer, module, saved=saved, names=there):
         raise UserError(
             f"model.init_optimizer=kept: the optimizer of {folder} is of another kind: give that run's "
-            "objective.recipe, or leave init_optimizer out"
+            "objective.recipe and train.table_updates, or leave init_optimizer out"
         )
     if other or len(there) != len(here):
         raise UserError(

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from quorem.errors import UserError, did_you_mean
+from quorem.row_adam import RowAdam
 from quorem.sharding import like
 
 SCHEDULES = ("google", "linear", "cosine", "constant")
@@ -93,6 +94,14 @@ class GoogleAdam(torch.optim.Optimizer):
         # The decay comes first so that both terms see the old parameter, as in the reference.
         torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"] * keep)
         torch._foreach_addcdiv_(parameters, means, denominators, -group["lr"])
+
+
+KEPT: dict[type[torch.optim.Optimizer], set[str]] = {
+    GoogleAdam: {"exp_avg", "exp_avg_sq"},
+    torch.optim.AdamW: {"exp_avg", "exp_avg_sq", "step"},
+    RowAdam: {"steps", "square", "seen"},
+}
+"""What each keeps of a parameter."""
 
 
 def learning_rate_scale(step: int, *, total_steps: int, warmup_steps: int, schedule: str) -> float:
@@ -252,6 +261,24 @@ class _Combined(torch.optim.Optimizer):
 def combined(optimizers: list[torch.optim.Optimizer]) -> torch.optim.Optimizer:
     """PLACEHOLDER, to be replaced: see `_Combined`."""
     return _Combined(optimizers)
+
+
+def is_kept_alike(
+    optimizer: torch.optim.Optimizer, module: nn.Module, *, saved: dict[int, dict[str, Tensor]], names: list[str]
+) -> bool:
+    """Whether a state is that of the kinds of optimizer which parameters have here; see `load_moments`."""
+    parameters = dict(module.named_parameters())
+    kept = {
+        parameter: KEPT[type(part)]
+        for part in getattr(optimizer, "optimizers", [optimizer])  # several in one
+        for group in part.param_groups
+        for parameter in group["params"]
+    }
+    return all(
+        set(saved[number]) == kept[parameters[name]]
+        for number, name in enumerate(names)
+        if number in saved and parameters.get(name) in kept
+    )
 
 
 def build_optimizer(
