@@ -5,6 +5,7 @@ import json
 import math
 import os
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,11 @@ from forked import PROCESSES, group
 from head_cases import TABLE_OPTIONS, VOCAB, make_head
 from test_objective import build, run, sample_batch
 from torch import nn
+from waiting import NoWaiting
 
 from quorem import gradients, processes
 from quorem.config import from_mapping
+from quorem.describe import describe
 from quorem.embeddings import EMBEDDINGS, TokenEmbedding
 from quorem.embeddings.disentangled import DisentangledEmbedding
 from quorem.errors import UserError
@@ -137,6 +140,17 @@ def test_a_step_that_is_skipped_changes_nothing(on_device):
     assert torch.equal(one, other)
 
 
+def test_a_step_of_rows_that_are_summed_already_waits_for_nothing():
+    parameter = table()
+    optimizer = RowAdam([parameter], lr=LR, weight_decay=0.1)
+    before = parameter.detach().clone()
+    for step in range(2):
+        parameter.grad = gradient(step).coalesce()
+        with NoWaiting(), torch.no_grad():
+            optimizer._update(parameter, optimizer.param_groups[0], torch.zeros(()))
+    assert (before != parameter.detach()).any(1).nonzero().squeeze(-1).tolist() == [3, 7]
+
+
 @pytest.mark.parametrize("kind", BY_ROW)
 def test_sparse_gradients_are_the_dense_ones(kind):
     """Of vectors, of the tier's rows, and of differences from another network's."""
@@ -216,13 +230,13 @@ def test_training_with_sparse_gradients_and_a_state_taken_up_in_between(disentan
     saved = copy.deepcopy(optimizer.state_dict()["state"])
     load_moments(fresh, other, saved=saved, names=parameter_names(one, optimizer))
     for seed in range(3, 6):
-        for group_ in fresh.param_groups:
-            assert group_["lr"] == 1e-2
+        for rate in fresh.param_groups:
+            assert rate["lr"] == 1e-2
         step(one, optimizer, seed)
         step(other, fresh, seed)
     for (name, mine), theirs in zip(one.named_parameters(), other.parameters(), strict=True):
         assert torch.equal(mine, theirs), name
-    rates = {id(each): group_ for group_ in fresh.param_groups for each in group_["params"]}
+    rates = {id(each): rate for rate in fresh.param_groups for each in rate["params"]}
     rates[id(other.generator.get_input_embeddings().weight)]["lr"] = 0.0  # the loop's schedule reaches it after that
     before = other.generator.get_input_embeddings().weight.clone()
     step(other, fresh, 6)
@@ -246,6 +260,25 @@ def test_which_tables_are_updated_by_rows():
     assert len(row_tables(large, "auto")) == 1
     tables = [each for each in large.modules() if isinstance(each, TokenEmbedding)]
     assert [each.sparse for each in tables] == [True]
+
+
+@pytest.mark.parametrize("disentangled", [False, True])
+def test_what_training_needs_is_counted_without_the_moments_of_such_tables(disentangled):
+    found, state = {}, {}
+    for updates in ("whole", "rows"):
+        config = settings(table_updates=updates)
+        config = replace(config, model=replace(config.model, disentangled_embeddings=disentangled))
+        found[updates] = describe(config)["training_bytes"]
+        module = networks(disentangled=disentangled)
+        optimizer = build_pretraining_optimizer(module, config)
+        outcome = run(module, sample_batch())
+        (outcome.mlm_sum + outcome.rtd_sum).backward()
+        optimizer.step()
+        tables = [each for each in module.parameters() if each.shape == (60, 128)]
+        assert len(tables) == 1 + disentangled
+        state[updates] = sum(value.nbytes for each in tables for value in optimizer.state[each].values() if value.ndim)
+    of_gradients = sum(each.nbytes for each in tables)
+    assert found["whole"] - found["rows"] == state["whole"] - state["rows"] + of_gradients
 
 
 SHARES = (  # rows that each of two processes has read, in turn: both, one, none, one of them dense
