@@ -1,9 +1,10 @@
 """Adam for tables of which a step reads few rows: what a step costs grows with these rows, not with the table.
 
-A row has one running square, of the mean over its entries, as in the row-wise optimizers of recommenders (pytorch/FBGEMM,
-fbgemm_gpu/codegen/genscript/optimizers.py, rowwise_adagrad), and the step it was last read in, instead of Adam's 2 D
-numbers. Adam is Kingma and Ba, ICLR 2015, arXiv:1412.6980, here with beta1 = 0: without a running mean a row without a
-gradient stays where it is, so that leaving it out is no approximation.
+A row has one running square, of the mean over its entries, as in the row-wise optimizers of recommenders
+(rowwise_adagrad in pytorch/FBGEMM, fbgemm_gpu/codegen/genscript/optimizers.py), and the step it was last read in,
+instead of Adam's 2 D numbers.
+Adam is Kingma and Ba, ICLR 2015, arXiv:1412.6980, here with beta1 = 0: without a running mean a row without a gradient
+stays where it is, so that leaving it out is no approximation.
 """
 
 from collections.abc import Callable, Iterable
@@ -31,7 +32,7 @@ class RowAdam(torch.optim.Optimizer):
     than every 1 / (1 - beta) steps moves by lr / sqrt(1 - beta), about as far as Adam's running mean would carry it in
     the steps that follow. Nothing is random.
 
-    State of a table (V, D), in its dtype: `square` and `seen` (V, 1), `steps` (). Steps are counted exactly up to 2**24.
+    State of a table (V, D), in its dtype: `square` and `seen` (V, 1), `steps` (). Float32 counts up to 2**24 steps.
 
     As in torch's fused optimizers a step changes nothing if the attribute `found_inf`, float32 () on the parameters'
     device, is 1.0. With sparse gradients that are not coalesced a GPU is waited for, to tell how many rows there are.
