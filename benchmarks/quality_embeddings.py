@@ -104,7 +104,7 @@ def prepare(path: str, config: PretrainConfig, folder: Path) -> None:
 
     if not (folder / "tokenizer").exists():
         texts = (document.text for document in documents(held_out=False))
-        kind = {name: value for name, value in to_mapping(config.tokenizer).items() if name != "path"}
+        kind = {name: value for name, value in to_mapping(config.tokenizer).items() if name not in ("path", "ids")}
         tokenizer = train_tokenizer(texts, vocab_size=config.model.vocab_size, **kind)
         save_tokenizer(tokenizer, folder / "tokenizer")
     tokenizer = load_tokenizer(folder / "tokenizer")

@@ -16,6 +16,7 @@ from quorem.modeling import QuoremForMaskedLM, QuoremForPreTraining
 from quorem.objective import Electra
 from quorem.presets import network_configs
 from quorem.recipes import resolve
+from quorem.row_adam import row_tables
 from quorem.settings import PretrainConfig
 from quorem.train import autocast_dtype
 
@@ -48,9 +49,9 @@ def describe(config: PretrainConfig) -> dict[str, Any]:
 
     Returns:
         `parts` (list of Part), `parameters` in all, `weight_bytes` (float32), `training_bytes` (weights, gradients and
-        Adam's moments), `activation_bytes` (`activations`), `table` (`table_facts`), `table_ratio` (bytes of a dense
-        table over bytes of this one, index included), and the configs of `discriminator` and `generator`, None if there
-        is none.
+        the optimizer's state; of tables updated by rows the gradient is not counted), `activation_bytes`
+        (`activations`), `table` (`table_facts`), `table_ratio` (bytes of a dense table over bytes of this one, index
+        included), and the configs of `discriminator` and `generator`, None if there is none.
 
     Raises:
         UserError: for settings that cannot be used.
@@ -74,6 +75,8 @@ def describe(config: PretrainConfig) -> dict[str, Any]:
     whole = model.shared_embeddings and not model.disentangled_embeddings
     parts = list(_parts(module, shared=whole, generator=config.objective.generator))
     parameters = sum(part.parameters for part in parts if part.trained)
+    tables = row_tables(module, config.train.table_updates)  # with a small gradient, and two numbers of state a row
+    spared = sum(table.numel() * (TRAINED_BYTES - BYTES) - 2 * len(table) * BYTES for table in tables)
     index_bytes = sum(part.parameters * BYTES for part in parts if not part.trained)
     table = module.discriminator.get_input_embeddings()
     table = table.base if isinstance(table, DisentangledEmbedding) else table
@@ -82,7 +85,7 @@ def describe(config: PretrainConfig) -> dict[str, Any]:
         "parts": parts,
         "parameters": parameters,
         "weight_bytes": parameters * BYTES + index_bytes,
-        "training_bytes": parameters * TRAINED_BYTES + index_bytes,
+        "training_bytes": parameters * TRAINED_BYTES - spared + index_bytes,
         "activation_bytes": activations(config, module),
         "table_ratio": model.vocab_size * discriminator.embedding_size * BYTES / table_bytes,
         "table": table_facts(table),
@@ -144,9 +147,9 @@ def described(head: dict[str, Any]) -> str:
 def _parts(module: Electra, *, shared: bool, generator: str) -> Iterator[Part]:
     listed: set[int] = set()
     networks: list[tuple[str, Any]] = [("discriminator", module.discriminator)]
+    module.generator.requires_grad_(generator == "trained")
     if generator != UNIGRAM:
         networks.append(("generator", module.generator))
-        module.generator.requires_grad_(generator == "trained")
     for name, network in networks:
         if name == "discriminator" or not shared:
             owner = "shared" if shared else name

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -11,6 +11,7 @@ from torch.distributed.tensor import DTensor
 
 from quorem.errors import UserError, did_you_mean
 from quorem.muon import Muon
+from quorem.row_adam import RowAdam
 
 SCHEDULES = ("google", "linear", "cosine", "constant")
 OPTIMIZERS = ("google", "adamw", "muon")
@@ -166,6 +167,7 @@ def parameter_groups(
     weight_decay: float,
     decay_embeddings: bool,
     matrix_lr: float | None = None,
+    row_tables: Collection[nn.Parameter] = (),
 ) -> list[dict[str, Any]]:
     """Optimizer groups that hold every parameter exactly once, one group for each kind, learning rate and decay.
 
@@ -178,6 +180,7 @@ def parameter_groups(
         weight_decay: of the decayed groups.
         decay_embeddings: whether embedding tables are decayed, as in google-research/electra.
         matrix_lr: of the layers' matrices, whose groups get the `kind` muon then.
+        row_tables: parameters whose rows are updated by themselves; their groups get the `kind` rows.
 
     Returns:
         Groups with `params`, `weight_decay`, `lr` and `base_lr`; a training loop sets `lr = base_lr * scale`.
@@ -185,16 +188,18 @@ def parameter_groups(
     names_of: dict[nn.Parameter, list[str]] = {}
     for name, parameter in named_parameters:
         names_of.setdefault(parameter, []).append(name)
-    groups: dict[tuple[bool, float, float, bool], dict[str, Any]] = {}
+    groups: dict[tuple[str | None, float, float, bool], dict[str, Any]] = {}
+    by_row = {id(table) for table in row_tables}
     for parameter, names in names_of.items():
         is_matrix = matrix_lr is not None and parameter.ndim == 2 and bool(LAYER.search(names[0]))
         base_lr = lr(names[0]) if callable(lr) else lr
         base_lr = matrix_lr if is_matrix and matrix_lr is not None else base_lr
+        kind = "rows" if id(parameter) in by_row else "muon" if is_matrix else None
         decay = weight_decay if all(_is_decayed(name, parameter, decay_embeddings) for name in names) else 0.0
         empty = {"params": [], "lr": base_lr, "base_lr": base_lr, "weight_decay": decay}
-        empty |= {"kind": "muon"} if is_matrix else {}
+        empty |= {"kind": kind} if kind else {}
         cut = isinstance(parameter, DTensor)  # (quorem.sharding): a kernel takes the one kind or the other
-        groups.setdefault((is_matrix, base_lr, decay, cut), empty)["params"].append(parameter)
+        groups.setdefault((kind, base_lr, decay, cut), empty)["params"].append(parameter)
     return list(groups.values())
 
 
@@ -271,6 +276,7 @@ def build_optimizer(
         "google": lambda own: GoogleAdam(own, betas=betas, eps=eps),
         "adamw": lambda own: torch.optim.AdamW(own, betas=betas, eps=eps, fused=True),
         "muon": lambda own: Muon(own, dtype=matrix_dtype),
+        "rows": lambda own: RowAdam(own, beta=betas[1], eps=eps),
     }
     parts = [make[name](own) for name, own in kinds.items()]
     return parts[0] if len(parts) == 1 else Combined(parts)

@@ -63,8 +63,8 @@ def take_over_optimizer(optimizer: torch.optim.Optimizer, module: nn.Module, fol
     ]
     if not other and _kinds(saved, there) != _kinds(optimizer.state_dict(), here):
         raise UserError(
-            f"model.init_optimizer=kept: the optimizer of {folder} is of another kind: give that run's train.optimizer "
-            "and objective.recipe, or leave init_optimizer out"
+            f"model.init_optimizer=kept: the optimizer of {folder} is of another kind: give that run's "
+            "train.optimizer, train.table_updates and objective.recipe, or leave init_optimizer out"
         )
     if other or len(there) != len(here):
         raise UserError(
@@ -76,7 +76,8 @@ def take_over_optimizer(optimizer: torch.optim.Optimizer, module: nn.Module, fol
 
 def _fits(moments: Mapping[str, Any], shape: torch.Size) -> bool:
     """Whether what is remembered of a parameter, if anything, is for one of that shape."""
-    return not moments or any(isinstance(value, Tensor) and value.shape == shape for value in moments.values())
+    sizes = (shape, (*shape[:1], 1), ())  # a number for each of its, one a row, one in all
+    return all(value.shape in sizes for value in moments.values() if isinstance(value, Tensor))
 
 
 def _kinds(state: Mapping[str, Any], names: list[str]) -> dict[str, str | None]:

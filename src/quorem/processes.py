@@ -4,7 +4,7 @@ Gradients are added up here, after each process's backward passes, instead of by
 a step may be uneven or empty, the parts of a loss add up as they are, and weights keep their names.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import cache
@@ -15,6 +15,9 @@ from torch import Tensor, distributed, nn
 from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
 from torch.distributed.tensor import DTensor
 
+from quorem.gradients import sum_rows
+
+WHOLE = -1  # instead of a number of rows
 PATIENCE = timedelta(days=2)
 """How long a process waits for the others, which may be preparing the data. Of one that has died the launcher knows."""
 
@@ -71,16 +74,17 @@ def total(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def most(number: int) -> int:
     """The largest of the processes' numbers."""
-    return _largest([number])[0]
+    return max(each[0] for each in _of_each([number]))
 
 
-def _largest(numbers: list[int]) -> list[int]:
-    """For each of several numbers the largest of any process; the hosts talk, and wait for no device."""
+def _of_each(numbers: list[int]) -> list[list[int]]:
+    """The numbers of every process, in the order of their ranks; the hosts talk, and wait for no device."""
     if count() == 1:
-        return numbers
-    found = torch.tensor(numbers)
-    distributed.all_reduce(found, distributed.ReduceOp.MAX, group=_hosts())
-    return found.tolist()
+        return [numbers]
+    mine = torch.tensor(numbers)
+    found = [torch.empty_like(mine) for _ in range(count())]
+    distributed.all_gather(found, mine, group=_hosts())
+    return [each.tolist() for each in found]
 
 
 @cache
@@ -92,7 +96,8 @@ def _hosts() -> distributed.ProcessGroup | None:
 def add_gradients(parameters: Iterable[nn.Parameter], loss: Tensor, *, flag: bool) -> tuple[bool, Tensor]:
     """Replace the gradients of each process by their sum over all.
 
-    A gradient that no process has stays None. One that is cut (quorem.sharding) is a mean already.
+    A gradient that no process has stays None. One that is cut (quorem.sharding) is a mean already. Sparse ones stay
+    sparse: only rows that some process has read travel, and each is there once afterwards, in the same order in all.
 
     Args:
         parameters: the same ones in every process.
@@ -111,14 +116,46 @@ def add_gradients(parameters: Iterable[nn.Parameter], loss: Tensor, *, flag: boo
                 parameter.grad.mul_(count())
         elif parameter.requires_grad:
             every.append(parameter)
-    *anywhere, flagged = _largest([*(int(p.grad is not None) for p in every), int(flag)])
-    used = [parameter for parameter, has in zip(every, anywhere, strict=True) if has]
-    for parameter in used:
-        if parameter.grad is None:
-            parameter.grad = torch.zeros_like(parameter)
-    summed = [loss.clone(), *(parameter.grad for parameter in used if parameter.grad is not None)]
+    sum_rows(every)
+    *told, flags = zip(*_of_each([*map(_rows_held, every), int(flag)]), strict=True)
+    summed = [loss.clone()]
+    for parameter, rows in zip(every, told, strict=True):
+        if WHOLE in rows:
+            gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+            parameter.grad = gradient.to_dense() if gradient.is_sparse else gradient
+            summed.append(parameter.grad)
+        elif max(rows) > 0:
+            _add_rows(parameter, rows)
     flat = _flatten_dense_tensors(summed)
     distributed.all_reduce(flat)
     for tensor, total in zip(summed, _unflatten_dense_tensors(flat, summed), strict=True):
         tensor.copy_(total)
-    return bool(flagged), summed[0]
+    return any(flags), summed[0]
+
+
+def _rows_held(parameter: nn.Parameter) -> int:
+    """Rows of a gradient that is sparse and coalesced; WHOLE for a dense one, 0 for none."""
+    if parameter.grad is None:
+        return 0
+    return int(parameter.grad.values().shape[0]) if parameter.grad.is_sparse else WHOLE
+
+
+def _add_rows(parameter: nn.Parameter, rows: Sequence[int]) -> None:
+    """Sum a sparse gradient over all processes, which hold so many rows of it.
+
+    Each sends as many as the one that holds most, for tensors of different sizes cannot be gathered; what was added to
+    that end is left out again.
+    """
+    indices = torch.zeros(max(rows), dtype=torch.int64, device=parameter.device)
+    values = parameter.new_zeros(max(rows), *parameter.shape[1:]).detach()
+    if parameter.grad is not None:
+        indices[: rows[rank()]] = parameter.grad.indices()[0]
+        values[: rows[rank()]] = parameter.grad.values()
+    found = []
+    for mine in (indices, values):
+        each = [torch.empty_like(mine) for _ in rows]
+        distributed.all_gather(each, mine)
+        found.append(torch.cat([theirs[:held] for theirs, held in zip(each, rows, strict=True)]))
+    parameter.grad = torch.sparse_coo_tensor(
+        found[0].unsqueeze(0), found[1], parameter.shape, check_invariants=False
+    ).coalesce()

@@ -14,6 +14,7 @@ from quorem.fixed_generator import UNIGRAM, check_generator
 from quorem.layout import filled
 from quorem.optim import OPTIMIZERS, SCHEDULES
 from quorem.presets import network_configs, preset
+from quorem.row_adam import UPDATES
 from quorem.settings import PretrainConfig, TokenizerSettings, TrainSettings
 from quorem.tokenization.special import SPECIAL_IDS
 from quorem.tokenization.train import NORMALIZATIONS, OPTIONS, TOKENIZERS, build_steps
@@ -165,6 +166,7 @@ def check_train(train: TrainSettings) -> None:
     if train.optimizer is not None:
         check_choice("train.optimizer", train.optimizer, OPTIMIZERS)
     check_choice("train.precision", train.precision, PRECISIONS)
+    check_choice("train.table_updates", train.table_updates, UPDATES)
     if train.compile:
         check_compiler()
     if train.tracker is not None:

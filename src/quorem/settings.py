@@ -266,6 +266,12 @@ class TrainSettings:
     matrix_learning_rate: float = option(0.02, "muon: peak learning rate of the layers' matrices")
     warmup: float = option(0.05, "steps of warm-up: a share of all steps below 1, else a number")
     schedule: str | None = option(None, "linear, cosine, constant or google; the recipe's if not given")
+    table_updates: str = option(
+        "auto",
+        "pre-training, of tables with a row for each token: rows (a step updates those it has read, with one running "
+        "square a row), whole (the recipe's optimizer updates all), or auto: rows from 65,536 rows of 128 on; always "
+        "whole with the full softmax, which reads all",
+    )
     weight_decay: float = option(0.01, "decoupled weight decay")
     clip_norm: float = option(1.0, "largest global gradient norm")
     precision: str = option("auto", "bf16, fp32, or auto: bf16 where the processor is fast at it")

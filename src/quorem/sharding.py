@@ -18,6 +18,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from quorem import processes
+from quorem.gradients import numbers
 
 logger = logging.getLogger(__name__)
 
@@ -92,7 +93,7 @@ def put(module: nn.Module, state: Mapping[str, Tensor]) -> None:
 
 def clip(parameters: Iterable[nn.Parameter], largest: float) -> Tensor:
     """Scale gradients, parts or whole, so that their norm is at most `largest`; what it was before, float32 ()."""
-    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    gradients = numbers(parameters)
     parts = [gradient.to_local() for gradient in gradients if isinstance(gradient, DTensor)]
     others = [gradient for gradient in gradients if not isinstance(gradient, DTensor)]
     squares = _squares(parts)

@@ -24,7 +24,7 @@ from torch.utils.checkpoint import checkpoint
 from tqdm import tqdm
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from quorem import processes, sharding
+from quorem import gradients, processes, sharding
 from quorem.data.ahead import ahead
 from quorem.data.batches import DROPOUT, step_seed
 from quorem.errors import UserError, check_choice
@@ -272,7 +272,9 @@ def compute_gradients(
     dtype: torch.dtype | None,
     idle: Sequence[Any] = (),
 ) -> Tensor:
-    """Gradients of this process's part of a step, and its part of the loss, float32 (). Waits for no device.
+    """Gradients of this process's part of a step, and its part of the loss, float32 ().
+
+    Waits for no device, unless gradients are sparse (`quorem.gradients.sum_rows`).
 
     Args:
         program: what is trained.
@@ -293,13 +295,14 @@ def compute_gradients(
         else:
             (0.0 * loss).backward()
             program.load_state_dict(seen)
+        gradients.sum_rows(module.parameters())  # or they would grow from one micro-batch to the next
     return total
 
 
 def update(
     module: nn.Module, optimizer: torch.optim.Optimizer, window: Window, loss: Tensor, *, clip_norm: float
 ) -> Tensor:
-    """Clip gradients and take the optimizer's step, unless something is not finite. Waits for no device.
+    """Clip gradients and take the optimizer's step, unless something is not finite. Waits as `compute_gradients` does.
 
     Args:
         module: has gradients, which are used up.
@@ -311,10 +314,8 @@ def update(
     Returns:
         The gradient's norm before it was clipped, float32 ().
     """
-    if sharding.is_sharded(module):
-        norm = sharding.clip(module.parameters(), clip_norm)
-    else:
-        norm = nn.utils.clip_grad_norm_(module.parameters(), clip_norm)
+    clip = sharding.clip if sharding.is_sharded(module) else gradients.clip
+    norm = clip(module.parameters(), clip_norm)
     optimizer.found_inf = window.add(loss, norm)  # type: ignore[attr-defined]
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)

@@ -271,7 +271,7 @@ def test_a_kept_optimizer_goes_on(tmp_path, monkeypatch, refused, pretrain, shor
     assert "is for other parameters" in other
     for place, other in (("c", "objective.recipe=google"), ("d", "train.optimizer=adamw")):
         line = refused(*command, "--init-from", old, other, "--out", tmp_path / place, after_log=True)
-        assert "is of another kind: give that run's train.optimizer and objective.recipe" in line
+        assert "is of another kind: give that run's train.optimizer, train.table_updates and" in line
     assert pretrain(old).code == 0  # finished: what it was told to keep it still has
     assert read_state(old)["step"] == 6
 

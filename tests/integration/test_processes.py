@@ -81,7 +81,18 @@ def test_torchrun_starts_two_processes_that_take_the_steps_of_one(tmp_path, revi
     assert_close(tmp_path / "two", one)
 
 
-@pytest.mark.parametrize("settings", [("train.batch_size=1", "data.rows=isolated"), ("train.micro_batch_size=2",)])
+BY_ROWS = ("model.embedding.kind=dense", "model.head.kind=two_level", "train.table_updates=rows")
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ("train.batch_size=1", "data.rows=isolated"),
+        ("train.micro_batch_size=2",),
+        BY_ROWS,
+        (*BY_ROWS, "train.batch_size=1"),
+    ],
+)
 def test_two_processes_take_the_steps_of_one(tmp_path, reviews, settings):
     """Shares are empty, or one process has more micro-batches."""
     done = run(*words(reviews, tmp_path / "one", *settings))
@@ -98,6 +109,7 @@ def test_two_processes_take_the_steps_of_one(tmp_path, reviews, settings):
         (),
         ("train.batch_size=1", "objective.recipe=google"),
         ("train.micro_batch_size=2", "train.gradient_checkpointing=true"),
+        (*BY_ROWS, "train.micro_batch_size=2"),
     ],
 )
 def test_layers_that_are_shared_out_take_the_same_steps(tmp_path, reviews, settings):
@@ -109,7 +121,7 @@ def test_layers_that_are_shared_out_take_the_same_steps(tmp_path, reviews, setti
     assert_close(tmp_path / "two", tmp_path / "one")
     parts = re.search(r"keeps ([\d,]+) of ([\d,]+) parameters", both.stderr)
     mine, all_of_them = (int(number.replace(",", "")) for number in parts.groups())
-    assert 0.5 < mine / all_of_them < 0.65  # what is not a layer's is everywhere
+    assert 0.5 < mine / all_of_them < 0.75  # what is not a layer's is everywhere
 
 
 @pytest.mark.parametrize("kind", ["--multi_gpu", "--use_fsdp"])

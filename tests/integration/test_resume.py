@@ -88,19 +88,22 @@ def assert_bit_identical(one, other):
 
 
 @pytest.mark.parametrize(
-    ("embedding", "precision", "rows"),
+    ("embedding", "precision", "rows", "more"),
     [
-        ("dense", "fp32", "packed"), ("dense", "bf16", "packed"), ("qr", "fp32", "packed"), ("qr", "bf16", "packed"),
-        ("qr", "fp32", "isolated"), ("qr", "fp32", "documents"),
+        ("dense", "fp32", "packed", ()), ("dense", "bf16", "packed", ()),
+        ("qr", "fp32", "packed", ()), ("qr", "bf16", "packed", ()),
+        ("qr", "fp32", "isolated", ()), ("qr", "fp32", "documents", ()),
+        ("dense", "fp32", "packed", ("train.table_updates=rows", "model.head.kind=two_level")),
+        ("memcom", "fp32", "packed", ("train.table_updates=rows", "train.micro_batch_size=3")),
     ],
 )  # fmt: skip
 def test_an_interrupted_run_ends_bit_for_bit_like_an_uninterrupted_one(
-    tmp_path, monkeypatch, reviews, precision, embedding, rows
+    tmp_path, monkeypatch, reviews, precision, embedding, rows, more
 ):
     """Trap 20, bit for bit: masks, samples, dropout and order after resuming are those there would have been."""
     config = settings(
         reviews, f"train.precision={precision}", f"model.embedding.kind={embedding}", "model.embedding.tier=60",
-        f"data.rows={rows}",
+        f"data.rows={rows}", *more,
     )  # fmt: skip
     whole = pretrain(config, tmp_path / "whole")
     for step in (1, 5, 8):  # before the first checkpoint, between two, after the last

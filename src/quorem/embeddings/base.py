@@ -24,6 +24,10 @@ class TokenEmbedding(nn.Module):
 
     uniqueness: ClassVar[str] = ""
     """Why no two ids share everything they read; empty where some do."""
+    row_tables: tuple[str, ...] = ()
+    """Names of the parameters with a row for each id, or for each after the tier, of which a vector reads one."""
+    sparse = False
+    """Whether their gradients are sparse: torch's COO tensors of the rows read, not coalesced."""
 
     def __init__(self, assignment: Assignment, dim: int, **options: Any) -> None:
         super().__init__()
@@ -39,6 +43,14 @@ class TokenEmbedding(nn.Module):
     def forward(self, ids: Tensor) -> Tensor:
         """Vectors (*batch, D), in the parameters' dtype, of ids int64 (*batch) in [0, V)."""
         raise NotImplementedError
+
+    def row_parameters(self) -> list[nn.Parameter]:
+        """The parameters that `row_tables` names: a step reads few rows of them, however many there are."""
+        return [getattr(self, name) for name in self.row_tables]
+
+    def read(self, name: str, rows: Tensor) -> Tensor:
+        """Rows (*batch, width) of the table `name`, one of `row_tables`, at rows int64 (*batch)."""
+        return F.embedding(rows, getattr(self, name), sparse=self.sparse)
 
     def reset_parameters(self, std: float) -> None:
         """Draw parameters anew from torch's global generator; `std` is that of the composed vectors' entries."""

@@ -4,7 +4,6 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from quorem.embeddings.assignment import Assignment
 from quorem.embeddings.base import TokenEmbedding
@@ -14,6 +13,7 @@ class DenseEmbedding(TokenEmbedding):
     """A (V, D) table, with the parameter name of torch.nn.Embedding."""
 
     uniqueness: ClassVar[str] = "every id has a row of its own"
+    row_tables: tuple[str, ...] = ("weight",)
 
     def __init__(self, assignment: Assignment, dim: int) -> None:
         super().__init__(assignment, dim)
@@ -22,7 +22,7 @@ class DenseEmbedding(TokenEmbedding):
 
     def forward(self, ids: Tensor) -> Tensor:
         """Vectors (*batch, D) of ids int64 (*batch)."""
-        return F.embedding(ids, self.weight)
+        return self.read("weight", ids)
 
     def from_dense(self, weight: Tensor) -> float:
         """A copy."""

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from quorem.embeddings.base import TokenEmbedding
-from quorem.embeddings.dense import DenseEmbedding
 
 
 class DisentangledEmbedding(TokenEmbedding):
@@ -37,14 +36,26 @@ class DisentangledEmbedding(TokenEmbedding):
 
     def forward(self, ids: Tensor) -> Tensor:
         """Vectors (*batch, D) of ids int64 (*batch)."""
-        base = self.base
-        if isinstance(base, DenseEmbedding):  # the rows that are read, rather than a sum of whole tables
-            return F.embedding(ids, base.weight.detach()) + F.embedding(ids, self.differences[0])
-        rows = {
-            name: parameter.detach() + difference
-            for (name, parameter), difference in zip(base.named_parameters(), self.differences, strict=True)
+        base, differences = self.base, self._named()
+
+        def read(name: str, rows: Tensor) -> Tensor:
+            """The sum of the rows that are read, rather than of whole tables."""
+            shared = F.embedding(rows, getattr(base, name).detach())
+            return shared + F.embedding(rows, differences[name], sparse=self.sparse)
+
+        apart = copy.copy(base)  # of the same parameters
+        apart.read = read  # type: ignore[method-assign]
+        sums = {
+            name: parameter.detach() + differences[name]
+            for name, parameter in base.named_parameters()
+            if name not in base.row_tables
         }
-        return torch.func.functional_call(base, rows, (ids,))
+        return torch.func.functional_call(apart, sums, (ids,))
+
+    def row_parameters(self) -> list[nn.Parameter]:
+        """The differences of base's."""
+        differences = self._named()
+        return [differences[name] for name in self.base.row_tables]
 
     def reset_parameters(self, std: float) -> None:
         """Back to base's vectors; their `std` is base's."""
@@ -58,3 +69,8 @@ class DisentangledEmbedding(TokenEmbedding):
         for parameter, difference in zip(found.parameters(), self.differences, strict=True):
             parameter.add_(difference)
         return found
+
+    def _named(self) -> dict[str, nn.Parameter]:
+        """The differences under the names of base's parameters."""
+        names = (name for name, _ in self.base.named_parameters())
+        return dict(zip(names, self.differences, strict=True))

@@ -25,6 +25,7 @@ class HashEmbedding(TieredEmbedding):
     """
 
     uniqueness: ClassVar[str] = "every id has importances of its own"
+    row_tables: tuple[str, ...] = ("importance",)
 
     def __init__(self, assignment: Assignment, dim: int, *, rows: int, functions: int = 2) -> None:
         super().__init__(assignment, dim, rows=rows, functions=functions)
@@ -36,7 +37,7 @@ class HashEmbedding(TieredEmbedding):
 
     def tail_vectors(self, tail: Tensor) -> Tensor:
         """The weighted sum."""
-        importance = F.embedding(tail, self.importance)
+        importance = self.read("importance", tail)
         vectors = torch.zeros(*tail.shape, self.dim, dtype=importance.dtype, device=tail.device)
         for number in range(self.importance.shape[1]):
             row = F.embedding(hashed(tail, len(self.shared), seed=number), self.shared)

@@ -7,7 +7,6 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from quorem.embeddings.assignment import Assignment
 from quorem.embeddings.base import TieredEmbedding
@@ -23,6 +22,7 @@ class LowRankEmbedding(TieredEmbedding):
     """
 
     uniqueness: ClassVar[str] = "every id has a narrow row of its own"
+    row_tables: tuple[str, ...] = ("factor",)
 
     def __init__(self, assignment: Assignment, dim: int, *, rank: int) -> None:
         super().__init__(assignment, dim, rank=rank)
@@ -34,12 +34,12 @@ class LowRankEmbedding(TieredEmbedding):
 
     def tail_vectors(self, tail: Tensor) -> Tensor:
         """The product."""
-        return F.embedding(tail, self.factor) @ self.projection
+        return self.read("factor", tail) @ self.projection
 
     def tail_scores(self, hidden: Tensor, tail: Tensor) -> Tensor:
         """The same products, r numbers a token instead of D."""
         narrow = hidden @ self.projection.T
-        return (F.embedding(tail, self.factor) @ narrow.unsqueeze(-1)).squeeze(-1)
+        return (self.read("factor", tail) @ narrow.unsqueeze(-1)).squeeze(-1)
 
     def reset_tail(self, std: float) -> None:
         """Narrow rows have `std`, the projection keeps it."""

@@ -23,6 +23,7 @@ class MemComEmbedding(TieredEmbedding):
     """
 
     uniqueness: ClassVar[str] = "every id that shares a row has a multiplier of its own"
+    row_tables: tuple[str, ...] = ("multiplier",)
 
     def __init__(self, assignment: Assignment, dim: int, *, rows: int) -> None:
         super().__init__(assignment, dim, rows=rows)
@@ -35,7 +36,7 @@ class MemComEmbedding(TieredEmbedding):
 
     def tail_vectors(self, tail: Tensor) -> Tensor:
         """The product."""
-        return F.embedding(tail % self.rows_asked, self.shared) * F.embedding(tail, self.multiplier)
+        return F.embedding(tail % self.rows_asked, self.shared) * self.read("multiplier", tail)
 
     def reset_tail(self, std: float) -> None:
         """Rows have `std`, multipliers are near 1 and differ."""

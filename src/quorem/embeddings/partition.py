@@ -64,6 +64,7 @@ class PartitionEmbedding(TieredEmbedding):
             width = dim // count + (index < dim % count) if operation == "concat" else rank * dim
             self.register_parameter(name, nn.Parameter(torch.empty(size, width)))
         if own_rank:
+            self.row_tables = ("own_numbers",)
             self.own_numbers = nn.Parameter(torch.empty(assignment.tail, own_rank))
             self.own_projection = nn.Parameter(torch.empty(own_rank, dim))
         self.reset_parameters(dim**-0.5)
@@ -92,7 +93,7 @@ class PartitionEmbedding(TieredEmbedding):
             for row in rows[1:]:
                 combined = combined * row if self.operation == "multiply" else combined + row
             combined = combined if self.rank == 1 else combined.unflatten(-1, (self.rank, self.dim)).sum(-2)
-        return combined + F.embedding(tail, self.own_numbers) @ self.own_projection if self.own_rank else combined
+        return combined + self.read("own_numbers", tail) @ self.own_projection if self.own_rank else combined
 
     def tail_scores(self, hidden: Tensor, tail: Tensor) -> Tensor:
         """The same products. Of a sum: one for each shared row, not for each token, and own_rank numbers a token."""
@@ -103,7 +104,7 @@ class PartitionEmbedding(TieredEmbedding):
             scores = scores + (hidden @ table.T).gather(-1, code)
         if self.own_rank:
             narrow = hidden @ self.own_projection.T
-            scores = scores + (F.embedding(tail, self.own_numbers) @ narrow.unsqueeze(-1)).squeeze(-1)
+            scores = scores + (self.read("own_numbers", tail) @ narrow.unsqueeze(-1)).squeeze(-1)
         return scores
 
     def reset_tail(self, std: float) -> None:

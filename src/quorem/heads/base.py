@@ -8,6 +8,7 @@ noise in low precision or of torch.multinomial beyond 2**24 categories.
 """
 
 from collections.abc import Iterable, Iterator
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +28,9 @@ class GeneratorHead(nn.Module):
             so that it is saved once; `tie` replaces it.
         never: ids that are never targets (padding and other special tokens).
     """
+
+    reads_all: ClassVar[bool] = False
+    """Whether its loss reads every row of the embedding, whose gradients are dense then."""
 
     def __init__(self, embedding: TokenEmbedding, *, never: Iterable[int] = ()) -> None:
         super().__init__()

@@ -7,6 +7,7 @@ computed in the parameters' precision throughout.
 """
 
 from collections.abc import Iterable, Iterator
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +29,8 @@ FACTORISES = (
 
 class FullHead(GeneratorHead):
     """log softmax(hidden E^T + bias), E the embedding's rows (transformers' generator_lm_head, tied)."""
+
+    reads_all: ClassVar[bool] = True
 
     def __init__(self, embedding: TokenEmbedding, *, never: Iterable[int] = ()) -> None:
         super().__init__(embedding, never=never)

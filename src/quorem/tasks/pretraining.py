@@ -29,6 +29,7 @@ from quorem.optim import build_optimizer, parameter_groups
 from quorem.order import frequency_order
 from quorem.presets import NEVER_TARGETS, network_configs
 from quorem.recipes import RECIPES
+from quorem.row_adam import row_tables
 from quorem.settings import PretrainConfig
 from quorem.tokenization import continuing, fingerprint
 from quorem.train import autocast_dtype
@@ -264,7 +265,8 @@ def _check_shareable(there: QuoremConfig, here: QuoremConfig, folder: str) -> No
 def build_pretraining_optimizer(module: Electra, config: PretrainConfig) -> torch.optim.Optimizer:
     """The optimizer: with Muon the layers' matrices have a rate of their own, and so have the generator's weights.
 
-    Embeddings are the generator's own where they are disentangled, and not where they are shared whole.
+    Embeddings are the generator's own where they are disentangled, and not where they are shared whole. Tables whose
+    rows are updated by themselves (`train.table_updates`) have `RowAdam`, at the same rates.
 
     Args:
         module: both networks.
@@ -284,6 +286,7 @@ def build_pretraining_optimizer(module: Electra, config: PretrainConfig) -> torc
         weight_decay=config.train.weight_decay,
         decay_embeddings=recipe.decay_embeddings,
         matrix_lr=config.train.matrix_learning_rate if kind == "muon" else None,
+        row_tables=row_tables(module, config.train.table_updates),
     )
     dtype = autocast_dtype(config.train.precision, processes.state().device) or torch.float32
     return build_optimizer(groups, kind=kind, betas=recipe.betas, eps=1e-6, matrix_dtype=dtype)
