@@ -41,7 +41,8 @@ def cooccurrence_vectors(corpus: Corpus, *, components: int, seed: int = 0) -> n
     ids = np.flatnonzero(corpus.counts > 0)
     found = decomposed(positive_pmi(pair_counts(corpus, ids, seed=seed)), components=components, seed=seed)
     known = np.abs(found).max(1, initial=0) > 0
-    found[known] -= found[known].mean(0)
+    if known.any():
+        found[known] -= found[known].mean(0)
     found /= np.linalg.norm(found, axis=1, keepdims=True).clip(min=1e-12)
     found[~known] = 0
     vectors = np.zeros((len(corpus.counts), components), np.float32)
