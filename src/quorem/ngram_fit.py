@@ -17,6 +17,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
+from torch.nn import functional as F
 
 from quorem import processes
 from quorem.files import write_bytes
@@ -29,6 +30,7 @@ logger = logging.getLogger(__name__)
 
 KEPT = "ngrams.safetensors"
 FOLDS = 4
+PENALTIES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)  # long film reviews want the least, short ones about 0.1
 SMOOTHING = 1.0  # documents of each class that every n-gram is taken to be in besides those counted
 FEWEST_DOCUMENTS = 3  # a row of the table that fewer have counts for nothing, as in the usual NB-SVM baseline
 MOST_ITERATIONS = 100  # of L-BFGS; 45,000 film reviews took 28 to 90
@@ -49,7 +51,7 @@ class NgramFit(NamedTuple):
 
 
 def install_ngrams(
-    branch: NgramBranch, rows: Sequence[Sequence[int]], labels: Sequence[int], *, penalty: float, folder: Path
+    branch: NgramBranch, rows: Sequence[Sequence[int]], labels: Sequence[int], *, penalty: float | None, folder: Path
 ) -> Tensor:
     """Fit the branch, or take what was fitted from `folder`, where the first process leaves it for a resumed run.
 
@@ -77,35 +79,44 @@ def install_ngrams(
 
 
 def fit_ngrams(
-    branch: NgramBranch, rows: Sequence[Sequence[int]], labels: Sequence[int], *, penalty: float
+    branch: NgramBranch, rows: Sequence[Sequence[int]], labels: Sequence[int], *, penalty: float | None
 ) -> NgramFit:
     """The table for training rows; the branch itself is not changed.
 
-    Counts, weights and scale come from these rows alone. The scores of a row are out of fold: three of four parts of
-    the rows are fitted to judge the fourth. All are multiplied by the number that makes the out-of-fold scores the best
-    log-probabilities, for a regression is surer of new rows than it should be.
+    Counts, weights, penalty and scale come from these rows alone. The scores of a row are out of fold: three of four
+    parts of the rows are fitted to judge the fourth. All are multiplied by the number that makes the out-of-fold scores
+    the best log-probabilities, for a regression is surer of new rows than it should be.
 
     Args:
         branch: says which n-grams, rows of the table and classes.
         rows: whole documents as ids.
         labels: their classes; every class may lack.
-        penalty: of the squared weights, over twice the sum of the rows' losses.
+        penalty: of the squared weights, over twice the sum of the rows' losses; None for that of PENALTIES with the
+            least loss on one of the four parts, fitted on the others.
     """
     began, classes = time.perf_counter(), np.asarray(labels)
     features = _features(branch, rows)
     folds = np.empty(len(classes), np.int64)
     folds[np.argsort(classes, kind="stable")] = np.arange(len(classes)) % FOLDS  # each with its share of every class
     columns = np.zeros((len(classes), branch.weight.shape[1]), np.float32)
+    choices = PENALTIES if penalty is None else (penalty,)
     for fold in range(min(FOLDS, len(classes))):
-        inside = folds == fold
-        weight, bias = _regressions(features[~inside], classes[~inside], branch, penalty)
-        columns[inside] = features[inside] @ weight + bias
-    weight, bias = _regressions(features, classes, branch, penalty)
-    scale = _best_scale(class_scores(torch.from_numpy(columns), branch.num_labels), torch.from_numpy(classes))
+        inside, best = folds == fold, np.inf
+        for tried in choices:
+            weight, bias = _regressions(features[~inside], classes[~inside], branch, tried)
+            found = features[inside] @ weight + bias
+            loss, _ = _scaled(found, classes[inside], branch.num_labels)
+            if loss >= best:  # it has one minimum
+                break
+            best, penalty, columns[inside] = loss, tried, found
+        choices = (choices[0] if penalty is None else penalty,)
+    weight, bias = _regressions(features, classes, branch, *choices)
+    _, scale = _scaled(columns, classes, branch.num_labels)
     scores = class_scores(torch.from_numpy(columns * scale), branch.num_labels)
     logger.info(
-        "n-gram branch: %s rows of the table used, accuracy out of fold %.4f, %.0f s",
+        "n-gram branch: %s rows of the table used, penalty %g, accuracy out of fold %.4f, %.0f s",
         f"{np.count_nonzero(weight.any(1)):,}",
+        *choices,
         float((scores.argmax(1).numpy() == classes).mean()),
         time.perf_counter() - began,
     )
@@ -157,11 +168,14 @@ def _regressions(
     return weight, bias
 
 
-def _best_scale(scores: Tensor, classes: Tensor) -> float:
-    """The factor of scores float32 (n, num_labels) that makes their cross-entropy the least."""
+def _scaled(columns: np.ndarray, classes: np.ndarray, num_labels: int) -> tuple[float, float]:
+    """The least cross-entropy of columns (n, columns) times a number, and that number."""
     from scipy.optimize import minimize_scalar
 
-    def loss(logarithm: float) -> float:
-        return float(torch.nn.functional.cross_entropy(scores * np.exp(logarithm), classes))
+    scores, truth = class_scores(torch.from_numpy(columns), num_labels), torch.from_numpy(classes)
 
-    return float(np.exp(minimize_scalar(loss, bounds=(-6, 3), method="bounded").x))
+    def loss(logarithm: float) -> float:
+        return float(F.cross_entropy(scores * np.exp(logarithm), truth))
+
+    found = minimize_scalar(loss, bounds=(-6, 3), method="bounded")
+    return float(found.fun), float(np.exp(found.x))

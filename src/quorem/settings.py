@@ -305,7 +305,10 @@ class ClassifierSettings:
         "first, and the encoder learns what it leaves; 0 for no branch",
     )
     ngram_rows: int = option(2**21, "rows of its table, into which n-grams are hashed")
-    ngram_penalty: float = option(0.003, "penalty of its squared weights, over twice the sum of the rows' losses")
+    ngram_penalty: float | None = option(
+        None,
+        "penalty of its squared weights, over twice the sum of the rows' losses; default what training rows choose",
+    )
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from quorem.embeddings.hashing import hashed
-from quorem.ngram_fit import KEPT, fit_ngrams, install_ngrams
+from quorem.ngram_fit import KEPT, PENALTIES, fit_ngrams, install_ngrams
 from quorem.ngrams import KEYS, NOTHING, NgramBranch, ngram_keys
 from quorem.tokenization.special import SPECIAL_IDS
 
@@ -137,3 +137,15 @@ def test_a_fit_is_kept_for_the_next_start_and_made_again_where_it_is_damaged(tmp
     assert torch.equal(first.weight, second.weight)
     (tmp_path / "state" / KEPT).write_bytes(b"nothing")
     assert torch.equal(install_ngrams(second, rows, labels, penalty=0.01, folder=tmp_path / "state"), scores)
+
+
+def test_a_penalty_that_is_not_given_is_the_best_of_those_there_are():
+    """Rows of noise with a word or two that tell: the weakest penalty is not the best."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, 300).tolist()
+    rows = [document(*rng.integers(10, 60, 20), *([5 + label] if rng.random() < 0.6 else [])) for label in labels]
+    branch = NgramBranch(longest=2, rows=4096, num_labels=2)
+    free = fit_ngrams(branch, rows, labels, penalty=None)
+    same = [p for p in PENALTIES if torch.equal(fit_ngrams(branch, rows, labels, penalty=p).weight, free.weight)]
+    assert len(same) == 1
+    assert same[0] > PENALTIES[0]
