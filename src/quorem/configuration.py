@@ -12,6 +12,8 @@ POSITIONS = ("absolute", "rotary", "alibi")
 INITIALIZERS = ("bert", "width")
 POOLINGS = ("cls", "mean", "max")
 POOLED_LAYERS = ("last", "all")
+WINDOWS = "windows"
+TRUNCATIONS = ("head", "tail", "both", WINDOWS)
 
 
 @strict
@@ -46,6 +48,11 @@ class QuoremConfig(PreTrainedConfig):
         classifier_pooling (`str`): cls, mean or max over the hidden states of real tokens.
         classifier_layers (`str`): last, or all: pooled vectors of the embeddings and of every layer, side by side.
         classifier_dropout (`float`, *optional*): dropout of the classifier; hidden_dropout_prob if not given.
+        classifier_length (`int`): 0 if the encoder reads rows as they come; else rows are whole documents, of which it
+            reads excerpts of at most so many tokens.
+        classifier_truncation (`str`): which: head, tail, both, or windows, which are pooled.
+        classifier_ngrams (`int`): longest n-grams of the branch beside the encoder; 0 for no branch.
+        classifier_ngram_rows (`int`): rows of its table.
     """
 
     model_type = "quorem"
@@ -75,6 +82,10 @@ class QuoremConfig(PreTrainedConfig):
     classifier_pooling: str = "cls"
     classifier_layers: str = "last"
     classifier_dropout: float | int | None = None
+    classifier_length: int = 0
+    classifier_truncation: str = WINDOWS
+    classifier_ngrams: int = 0
+    classifier_ngram_rows: int = 0
     tie_word_embeddings: bool = False  # rows are shared by quorem's own head, not by transformers' mechanism
 
     def __post_init__(self, **kwargs: Any) -> None:
@@ -87,6 +98,7 @@ class QuoremConfig(PreTrainedConfig):
             ("initializer", INITIALIZERS),
             ("classifier_pooling", POOLINGS),
             ("classifier_layers", POOLED_LAYERS),
+            ("classifier_truncation", TRUNCATIONS),
         ):
             if getattr(self, key) not in allowed:
                 raise ValueError(f"{key}={getattr(self, key)!r}: one of {', '.join(allowed)} needed")

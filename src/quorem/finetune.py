@@ -9,32 +9,34 @@ from typing import Any
 import numpy as np
 import torch
 from transformers import PreTrainedTokenizerFast
+from transformers.tokenization_utils_base import VERY_LARGE_INTEGER
 
 from quorem import processes
 from quorem.classifier import CLASSIFIER_HEADS, QuoremForSequenceClassification
 from quorem.config import load, to_mapping
-from quorem.configuration import POOLED_LAYERS, POOLINGS
+from quorem.configuration import POOLED_LAYERS, POOLINGS, TRUNCATIONS
 from quorem.data.bad_rows import report_bad_rows
 from quorem.data.documents import HELD_OUT, SPLITS, RowCounts
 from quorem.data.source import Source
 from quorem.errors import UserError, check_choice
 from quorem.files import fingerprint_files
 from quorem.memory import MEMORY, check_finetuning_memory
+from quorem.ngram_fit import install_ngrams
 from quorem.optim import LAYER_DECAY_VARIANTS, build_optimizer, layerwise_lr, parameter_groups
 from quorem.presets import preset
-from quorem.pretrained import build_classifier, model_folder
+from quorem.pretrained import build_classifier, model_folder, reads_whole
 from quorem.recipes import check_number, check_train
 from quorem.rehearsal import Rehearsal, rehearse
 from quorem.runs import Run
 from quorem.settings import FinetuneConfig, LabelledDataSettings, PretrainConfig
 from quorem.tasks.classification import (
     LENGTH_MULTIPLE,
-    TRUNCATIONS,
     ClassificationProgram,
     Examples,
     count_unknown,
     encode_rows,
     label_names,
+    piece_counts,
     probabilities,
     scores,
     split,
@@ -49,6 +51,7 @@ logger = logging.getLogger(__name__)
 CLASSIFIER_RECIPES = ("paper", "origin")
 FROZEN_RATE, THAWED_RATE = 1e-3, 1e-4  # the original's two phases
 EVALUATION_ROWS = 64
+LONGEST_NGRAMS = 8
 
 
 def resolve(config: FinetuneConfig) -> FinetuneConfig:
@@ -83,6 +86,9 @@ def resolve(config: FinetuneConfig) -> FinetuneConfig:
     check_number("classifier.dropout", chosen.dropout, at_least=0, below=1)
     check_number("classifier.attention_dropout", attention_dropout, at_least=0, below=1)
     check_number("classifier.layer_decay", decay, above=0, at_most=1)
+    check_number("classifier.ngrams", chosen.ngrams, at_least=0, at_most=LONGEST_NGRAMS)
+    check_number("classifier.ngram_rows", chosen.ngram_rows, at_least=1, at_most=2**31 - 1)
+    check_number("classifier.ngram_penalty", chosen.ngram_penalty, above=0)
     check_number("data.max_length", config.data.max_length, at_least=4)
     check_number("data.validation_share", config.data.validation_share, above=0, below=1)
     check_number("data.split_seed", config.data.split_seed, at_least=0)
@@ -261,7 +267,8 @@ def load_examples(
     logger.info("%s: %s", source, counts)
     names = label_names(labels)
     number = {name: i for i, name in enumerate(names)}
-    rows = encode_rows(tokenizer, texts, max_length=data.max_length, truncation=data.truncation)
+    max_length = None if reads_whole(config) else data.max_length
+    rows = encode_rows(tokenizer, texts, max_length=max_length, truncation=data.truncation)
     tell_unknown(str(source), *count_unknown(rows, tokenizer))
     return names, Examples(rows, [number[label] for label in labels], splits)
 
@@ -275,7 +282,8 @@ def _program(begun: _Begun) -> tuple[ClassificationProgram, torch.optim.Optimize
     config, model, training = begun.config, begun.model, begun.training
     optimizer = build_optimizer(_groups(model, config), kind="adamw", betas=(0.9, 0.999), eps=1e-6)
     longest = min(max(map(len, training.rows)) + LENGTH_MULTIPLE, config.data.max_length)
-    sizes = check_finetuning_memory(model, config.train, length=longest)
+    pieces = int(piece_counts(model, training.rows).max())
+    sizes = check_finetuning_memory(model, config.train, length=longest, pieces=pieces)
     program = ClassificationProgram(model, training, config.train, pad_id=begun.tokenizer.pad_token_id)
     parameters = [parameter.numel() for parameter in model.parameters()]
     trained = [parameter.numel() for parameter in model.parameters() if parameter.requires_grad]
@@ -292,7 +300,7 @@ def _program(begun: _Begun) -> tuple[ClassificationProgram, torch.optim.Optimize
 def _train(begun: _Begun, run: Run) -> dict[str, Any]:
     """Train; judge after every epoch; keep the best."""
     config, model, tokenizer, held_out = begun.config, begun.model, begun.tokenizer, begun.held_out
-    program, optimizer = _program(begun)
+    program, optimizer = _program(replace(begun, training=_with_ngrams(begun, run)))
     state: dict[str, Any] = {"best": None, "last": None}
 
     def judge(step: int) -> None:
@@ -322,10 +330,21 @@ def _train(begun: _Begun, run: Run) -> dict[str, Any]:
     return {**state["best"], "last": state["last"]}
 
 
+def _with_ngrams(begun: _Begun, run: Run) -> Examples:
+    """The training rows with the n-gram branch's scores of them, after it was fitted; without a branch as they are."""
+    training, branch = begun.training, begun.model.ngrams
+    if branch is None:
+        return training
+    penalty = begun.config.classifier.ngram_penalty
+    with processes.first():
+        found = install_ngrams(branch, training.rows, training.labels, penalty=penalty, folder=run.folder / "state")
+    return replace(training, ngram_scores=found)
+
+
 def _save(
     model: QuoremForSequenceClassification, tokenizer: PreTrainedTokenizerFast, config: FinetuneConfig, folder: Path
 ) -> None:
-    tokenizer.model_max_length = config.data.max_length
+    tokenizer.model_max_length = VERY_LARGE_INTEGER if model.reads_whole else config.data.max_length
     model.save_pretrained(folder)
     save_tokenizer(tokenizer, folder)
 

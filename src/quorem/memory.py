@@ -59,30 +59,32 @@ def check_memory(config: PretrainConfig, vocab_size: int) -> tuple[int, int]:
 
 
 def check_finetuning_memory(
-    model: QuoremForSequenceClassification, train: TrainSettings, *, length: int
+    model: QuoremForSequenceClassification, train: TrainSettings, *, length: int, pieces: int = 1
 ) -> tuple[int, int]:
     """The same for a classifier, whose weights are there already.
 
     Args:
         model: those of its parameters that are trained require a gradient.
         train: settings of the loop.
-        length: tokens of the longest row.
+        length: tokens of the longest row that the encoder reads.
+        pieces: most of them in a document, which is not parted.
 
     Raises:
         UserError: with both sizes and what to change.
     """
+    rows = max(_rows(train), pieces)
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     needed = sum(p.numel() for p in model.parameters()) * BYTES + trained * (TRAINED_BYTES - BYTES)
     activations = 0
     if any(parameter.requires_grad for parameter in model.electra.parameters()):
         activations = encoder_bytes(
             model.config,
-            rows=_rows(train),
+            rows=rows,
             length=length,
             dtype=autocast_dtype(train.precision, torch.device("cpu")),
             checkpointing=train.gradient_checkpointing,
         )
-    _check_activations(needed, activations, _rows(train), length)
+    _check_activations(needed, activations, rows, length)
     return needed, activations
 
 

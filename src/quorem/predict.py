@@ -89,7 +89,8 @@ def predict(
                         parse_items(f"{path}, row {number}: column {text_column!r}", text)
                         for number, text in enumerate(texts, start=counts["read"] + 1)
                     ]
-                encoded = encode_rows(tokenizer, texts, max_length=data.max_length, truncation=data.truncation)
+                max_length = None if model.reads_whole else data.max_length
+                encoded = encode_rows(tokenizer, texts, max_length=max_length, truncation=data.truncation)
                 some, of = count_unknown(encoded, tokenizer)
                 unknown, tokens = unknown + some, tokens + of
                 shares = probabilities(model, encoded, pad_id=tokenizer.pad_token_id, batch_size=64, dtype=dtype)

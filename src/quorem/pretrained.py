@@ -7,7 +7,7 @@ import torch
 from safetensors import SafetensorError
 
 from quorem.classifier import QuoremForSequenceClassification
-from quorem.configuration import QuoremConfig
+from quorem.configuration import WINDOWS, QuoremConfig
 from quorem.data.batches import WEIGHTS, step_seed
 from quorem.errors import UserError
 from quorem.settings import FinetuneConfig
@@ -32,6 +32,11 @@ def model_folder(pretrained: str | Path) -> Path:
     )
 
 
+def reads_whole(config: FinetuneConfig) -> bool:
+    """Whether the classifier is given whole documents: for their windows, or for their n-grams."""
+    return config.data.truncation == WINDOWS or config.classifier.ngrams > 0
+
+
 def build_classifier(
     config: FinetuneConfig, source: Path, names: list[str], *, keep: bool = False
 ) -> QuoremForSequenceClassification:
@@ -50,7 +55,7 @@ def build_classifier(
     torch.manual_seed(step_seed(config.train.seed, WEIGHTS))
     model = load_classifier_model(
         source,
-        may_lack="" if keep else "classifier.",
+        may_lack=() if keep else ("classifier.", "ngrams."),
         num_labels=len(names),
         id2label=dict(enumerate(names)),
         label2id={name: i for i, name in enumerate(names)},
@@ -59,18 +64,26 @@ def build_classifier(
         classifier_layers=chosen.layers,
         hidden_dropout_prob=chosen.dropout,
         attention_probs_dropout_prob=chosen.attention_dropout,
+        classifier_length=config.data.max_length if reads_whole(config) else 0,
+        classifier_truncation=config.data.truncation,
+        classifier_ngrams=chosen.ngrams,
+        classifier_ngram_rows=chosen.ngram_rows if chosen.ngrams else 0,
     )
+    if model.ngrams is not None:
+        model.ngrams.requires_grad_(False)
     if chosen.from_scratch and not keep:
         model.apply(model._init_weights)  # parameters only: the order of ids is kept
     return model
 
 
-def load_classifier_model(source: Path, *, may_lack: str = "", **changes: Any) -> QuoremForSequenceClassification:
+def load_classifier_model(
+    source: Path, *, may_lack: tuple[str, ...] = (), **changes: Any
+) -> QuoremForSequenceClassification:
     """The classifier of a model folder.
 
     Args:
         source: with config.json and model.safetensors.
-        may_lack: prefix of weights that are new if they are not there; none may lack if empty.
+        may_lack: prefixes of weights that are new if they are not there; none may lack if empty.
         changes: to its config.
 
     Raises:
@@ -86,7 +99,7 @@ def load_classifier_model(source: Path, *, may_lack: str = "", **changes: Any) -
             f"{source}: config.json or model.safetensors is damaged, or they do not fit each other: train again or "
             f"copy them anew ({error})"
         ) from error
-    missing = sorted(name for name in found["missing_keys"] if not may_lack or not name.startswith(may_lack))
+    missing = sorted(name for name in found["missing_keys"] if not name.startswith(may_lack))
     if missing:
         raise UserError(
             f"{source}: no classifier, for model.safetensors lacks {missing[0]}: give a run of quorem finetune"

@@ -299,7 +299,9 @@ class LabelledDataSettings(ReadingSettings):
         "format folder has it by its folders",
     )
     max_length: int = option(256, "tokens of a text, special tokens included")
-    truncation: str = option("head", "what is kept of a longer text: head, tail or both")
+    truncation: str = option(
+        "head", "what the encoder reads of a longer text: head, tail, both, or windows: all of it, pooled together"
+    )
     validation_share: float = option(
         0.1, "share of rows held out to choose the best epoch and to report on, without splits"
     )
@@ -323,6 +325,16 @@ class ClassifierSettings:
     dropout: float = option(0.1, "dropout of the head and, but for attention, of the encoder")
     attention_dropout: float | None = option(
         None, "of its attention; dropout's value if not given, 0 for sizes tiny and origin"
+    )
+    ngrams: int = option(
+        0,
+        "longest n-grams of tokens, of whole texts, that a linear branch beside the encoder scores; it is fitted "
+        "first, and the encoder learns what it leaves; 0 for no branch",
+    )
+    ngram_rows: int = option(2**21, "rows of its table, into which n-grams are hashed")
+    ngram_penalty: float | None = option(
+        None,
+        "penalty of its squared weights, over twice the sum of the rows' losses; default what training rows choose",
     )
 
 

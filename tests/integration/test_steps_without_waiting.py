@@ -1,5 +1,7 @@
 """A whole step of either phase makes the host wait for no device, from the batches on it to the new weights."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from waiting import NoWaiting
@@ -70,16 +72,20 @@ def test_pretraining(tmp_path, reviews, settings, dtype):
     assert_steps_do_not_wait(program, build_pretraining_optimizer(program.module, config), dtype)
 
 
-def test_finetuning(pretrained, sample_csv):
+@pytest.mark.parametrize("settings", [(), ("data.truncation=windows", "data.max_length=16", "classifier.ngrams=2")])
+def test_finetuning(pretrained, sample_csv, settings):
     given = (
         f"pretrained={pretrained}", f"data.path={sample_csv}", "data.text_column=review",
         "data.label_column=sentiment", "train.batch_size=6", "train.micro_batch_size=2", "classifier.layers=all",
     )  # fmt: skip
-    config = resolve_finetuning(override(FinetuneConfig(), given))
+    config = resolve_finetuning(override(FinetuneConfig(), [*given, *settings]))
     tokenizer = load_tokenizer(pretrained / "discriminator")
     names, examples = load_examples(config, tokenizer)
     model = build_classifier(config, pretrained / "discriminator", names).train()
+    if model.ngrams is not None:
+        examples = replace(examples, ngram_scores=torch.zeros(len(examples), len(names)))
     program = ClassificationProgram(model, examples, config.train, pad_id=tokenizer.pad_token_id)
-    groups = parameter_groups(model.named_parameters(), lr=1e-3, weight_decay=0.01, decay_embeddings=True)
+    trained = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
+    groups = parameter_groups(trained, lr=1e-3, weight_decay=0.01, decay_embeddings=True)
     optimizer = build_optimizer(groups, kind="adamw", betas=(0.9, 0.999), eps=1e-6)
     assert_steps_do_not_wait(program, optimizer, torch.bfloat16)

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,32 +14,39 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PreTrainedTokenizerFast
 
+from quorem.classifier import QuoremForSequenceClassification
+from quorem.configuration import TRUNCATIONS, WINDOWS
 from quorem.data.batches import LengthGroupedOrder, collate
 from quorem.errors import UserError, check_choice
+from quorem.excerpts import Excerpts, window_counts
 from quorem.metrics import classification_scores, confusion_matrix
 from quorem.settings import TrainSettings
 from quorem.tokenization import encode
 
 logger = logging.getLogger(__name__)
 
-TRUNCATIONS = ("head", "tail", "both")
 LENGTH_MULTIPLE = 16  # of padded batches: 60 steps on IMDb peaked at 1.3 GB, at 1.8 GB with every length
 
 
 @dataclass(frozen=True)
 class Examples:
-    """Encoded texts, special tokens included, their classes, and the split of each where they were read."""
+    """Encoded texts, special tokens included, their classes, and the split of each where they were read.
+
+    In training with an n-gram branch also its scores of them, float32 (n, classes).
+    """
 
     rows: list[list[int]]
     labels: list[int]
     splits: list[str | None] = field(default_factory=list)
+    ngram_scores: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def take(self, indices: np.ndarray) -> "Examples":
         """Some of the examples."""
-        return Examples([self.rows[i] for i in indices], [self.labels[i] for i in indices])
+        scores = None if self.ngram_scores is None else self.ngram_scores[indices]
+        return Examples([self.rows[i] for i in indices], [self.labels[i] for i in indices], ngram_scores=scores)
 
 
 def label_names(labels: Sequence[str]) -> list[str]:
@@ -62,28 +70,28 @@ def label_names(labels: Sequence[str]) -> list[str]:
 
 
 def encode_rows(
-    tokenizer: PreTrainedTokenizerFast, texts: Sequence[str], *, max_length: int, truncation: str
+    tokenizer: PreTrainedTokenizerFast, texts: Sequence[str], *, max_length: int | None, truncation: str
 ) -> list[list[int]]:
     """[CLS] text [SEP] as ids, at most max_length of them.
 
     Args:
         tokenizer: its ids.
         texts: any text; an empty one gives [CLS] [SEP].
-        max_length: at least 4.
-        truncation: what is kept of a longer text: its head, its tail, or both in equal parts.
+        max_length: at least 4; None for whole texts, which the classifier cuts itself.
+        truncation: what is kept of a longer text: its head, its tail, both in equal parts, or (windows) all of it.
 
     Raises:
         UserError: for another truncation or length.
     """
     check_choice("data.truncation", truncation, TRUNCATIONS)
-    if max_length < 4:
+    if max_length is not None and max_length < 4:
         raise UserError(f"data.max_length={max_length}: 4 or more needed")
-    room = max_length - 2
-    cut = {"head": (room, 0), "tail": (0, room), "both": (room - room // 2, room // 2)}[truncation]
+    room = sys.maxsize if max_length is None or truncation == WINDOWS else max_length - 2
+    head = {"head": room, "tail": 0}.get(truncation, room - room // 2)
     rows = []
     for start in range(0, len(texts), 1000):
         for ids in encode(tokenizer, list(texts[start : start + 1000])):
-            kept = ids if len(ids) <= room else ids[: cut[0]] + ids[len(ids) - cut[1] :]
+            kept = ids if len(ids) <= room else ids[:head] + ids[len(ids) - (room - head) :]
             rows.append([tokenizer.cls_token_id, *kept, tokenizer.sep_token_id])
     return rows
 
@@ -139,8 +147,10 @@ class MicroBatch(NamedTuple):
         input_ids: int64 (batch, time).
         attention_mask: bool (batch, time), or None if all tokens are real.
         labels: int64 (batch,).
-        own_tokens: real tokens of these rows.
+        own_tokens: real tokens of these rows, as far as the encoder reads them.
         num_rows: rows of the whole step.
+        pieces: what the encoder reads of whole documents; None if they are not.
+        ngram_scores: float32 (batch, classes), to add to the encoder's; None without a branch.
     """
 
     input_ids: Tensor
@@ -148,6 +158,33 @@ class MicroBatch(NamedTuple):
     labels: Tensor
     own_tokens: int
     num_rows: int
+    pieces: Excerpts | None = None
+    ngram_scores: Tensor | None = None
+
+
+def piece_counts(model: QuoremForSequenceClassification, rows: Sequence[list[int]]) -> np.ndarray:
+    """How many pieces int64 (n,) the encoder reads of each row."""
+    config = model.config
+    if not model.reads_whole or config.classifier_truncation != WINDOWS:
+        return np.ones(len(rows), np.int64)
+    return window_counts(torch.tensor([len(row) for row in rows]), config.classifier_length).numpy()
+
+
+def share_out(counts: np.ndarray, most: int) -> Iterator[slice]:
+    """Runs of documents that together have at most so many pieces, or are a single one.
+
+    Args:
+        counts: int64 (n,), pieces of each.
+        most: at least 1.
+    """
+    start = pieces = 0
+    for place, count in enumerate(counts.tolist()):
+        if place > start and pieces + count > most:
+            yield slice(start, place)
+            start, pieces = place, 0
+        pieces += count
+    if start < len(counts):
+        yield slice(start, len(counts))
 
 
 class ClassificationProgram:
@@ -160,29 +197,38 @@ class ClassificationProgram:
         pad_id: id of [PAD].
     """
 
-    def __init__(self, module: nn.Module, examples: Examples, train: TrainSettings, *, pad_id: int) -> None:
+    def __init__(
+        self, module: QuoremForSequenceClassification, examples: Examples, train: TrainSettings, *, pad_id: int
+    ) -> None:
         self.module, self.examples, self.train, self.pad_id = module, examples, train, pad_id
-        lengths = [len(row) for row in examples.rows]
+        longest = sys.maxsize  # that is read
+        if module.reads_whole and module.config.classifier_truncation != WINDOWS:
+            longest = module.config.classifier_length
+        lengths = [min(len(row), longest) for row in examples.rows]
         self.order = LengthGroupedOrder(lengths, batch_size=train.batch_size, seed=train.seed)
         self.total_steps = train.max_steps or max(1, round(train.epochs * self.order.steps_per_epoch))
         self._tokens = self._rows = 0
         self._correct: Tensor | int = 0
 
     def micro_batches(self, step: int, *, rank: int, num_processes: int) -> Iterator[MicroBatch]:
-        """This process's rows of the step."""
+        """This process's rows of the step, in parts that keep no more than micro_batch_size rows of full length."""
         chosen = self.order.indices(step)
         first, end = (len(chosen) * i // num_processes for i in (rank, rank + 1))
         size = self.train.micro_batch_size or self.train.batch_size
-        for start in range(first, end, size):
-            examples = self.examples.take(chosen[start : min(start + size, end)])
+        own = self.examples.take(chosen[first:end])
+        for part in share_out(piece_counts(self.module, own.rows), size):
+            examples = own.take(np.arange(len(own))[part])
             input_ids, mask = collate(examples.rows, pad_id=self.pad_id, multiple=LENGTH_MULTIPLE)
-            own_tokens = sum(len(row) for row in examples.rows)
-            yield MicroBatch(input_ids, mask, torch.tensor(examples.labels), own_tokens, len(chosen))
+            pieces = self.module.cut(input_ids, mask, multiple=LENGTH_MULTIPLE) if self.module.reads_whole else None
+            read, seen = (input_ids, mask) if pieces is None else pieces[:2]
+            tokens = read.numel() if seen is None else int(seen.sum())
+            labels = torch.tensor(examples.labels)
+            yield MicroBatch(input_ids, mask, labels, tokens, len(chosen), pieces, examples.ngram_scores)
 
     def loss(self, module: nn.Module, micro_batch: MicroBatch) -> Tensor:
         """The micro-batch's share of the mean cross-entropy."""
-        input_ids, mask, labels, own_tokens, num_rows = micro_batch
-        logits = module(input_ids, mask).logits.float()
+        input_ids, mask, labels, own_tokens, num_rows, pieces, ngram_scores = micro_batch
+        logits = module(input_ids, mask, pieces=pieces, ngram_scores=ngram_scores).logits.float()
         self._correct = self._correct + (logits.detach().argmax(-1) == labels).sum()
         self._rows, self._tokens = self._rows + len(labels), self._tokens + own_tokens
         return F.cross_entropy(logits, labels, reduction="sum") / num_rows
@@ -209,7 +255,12 @@ class ClassificationProgram:
 
 @torch.no_grad()
 def probabilities(
-    module: nn.Module, rows: Sequence[list[int]], *, pad_id: int, batch_size: int, dtype: torch.dtype | None
+    module: QuoremForSequenceClassification,
+    rows: Sequence[list[int]],
+    *,
+    pad_id: int,
+    batch_size: int,
+    dtype: torch.dtype | None,
 ) -> Tensor:
     """Class probabilities float32 (rows, classes), on the CPU, in the order of rows.
 
@@ -217,15 +268,15 @@ def probabilities(
         module: the classifier; put into evaluation mode.
         rows: encoded texts.
         pad_id: id of [PAD].
-        batch_size: rows at once; rows of like length go together.
+        batch_size: rows at once, or as many pieces of whole documents; rows of like length go together.
         dtype: of autocast; None for float32 throughout.
     """
     module.eval()
     device = next(module.parameters()).device
     order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
     found: Tensor | None = None
-    for start in range(0, len(order), batch_size):
-        chosen = order[start : start + batch_size]
+    for part in share_out(piece_counts(module, [rows[i] for i in order]), batch_size):
+        chosen = order[part]
         input_ids, mask = collate([rows[i] for i in chosen], pad_id=pad_id, multiple=LENGTH_MULTIPLE)
         with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
             logits = module(input_ids.to(device), None if mask is None else mask.to(device)).logits
