@@ -7,7 +7,7 @@ from test_embeddings import DIM, VARIANTS, VOCAB, every_grid, make_embedding
 FITTED = [
     (kind, options)
     for kind, options in VARIANTS
-    if kind in ("dense", "qr", "hashing", "low_rank", "memcom")
+    if kind in ("dense", "qr", "hashing", "low_rank", "memcom") and "own_rank" not in options
 ]  # fmt: skip
 GROWING = [(kind, options) for kind, options in VARIANTS if kind != "attributes"]  # new ids come without attributes
 

@@ -282,7 +282,7 @@ def test_a_sequence_beyond_the_absolute_positions_is_a_user_error_and_others_hav
     ("key", "value", "message"),
     [
         ("embedding", {"kind": "dens", "own_rows": 211, "divisor": 1}, "'dens'.*Did you mean dense.*low_rank.*qr"),
-        ("head", {"kind": "twolevel"}, "'twolevel'.*Did you mean two_level.*full, two_level"),
+        ("head", {"kind": "twolevel"}, "'twolevel'.*Did you mean two_level.*full, tree, two_level"),
         ("classifier_head", "papr", "'papr'.*Did you mean paper.*hf, paper"),
     ],
 )

@@ -18,6 +18,7 @@ from quorem.embeddings.base import TieredEmbedding
 from quorem.embeddings.fitting import fit_by_gradient
 
 OPERATIONS = ("multiply", "add", "concat")
+SMALL = 0.1  # standard deviation of what is a token's own, beside that of what is shared
 FITTED_IN_TURN = 3  # times; the first brings nearly all
 
 
@@ -111,7 +112,7 @@ class PartitionEmbedding(TieredEmbedding):
         """Zero-mean normal rows.
 
         Of k factors, summed over s products, each has (std / sqrt(s))^(1/k); a term of a sum std / sqrt(k); a part of a
-        concatenation std. Tokens' own numbers are 0.
+        concatenation std. Tokens' own numbers are small beside that.
         """
         count = len(self.names)
         row_std = {
@@ -122,7 +123,7 @@ class PartitionEmbedding(TieredEmbedding):
         for table in self.tables:
             nn.init.normal_(table, std=row_std)
         if self.own_rank:
-            nn.init.zeros_(self.own_numbers)
+            nn.init.normal_(self.own_numbers, std=SMALL * std)  # not 0: the matrix would have no gradient
             nn.init.normal_(self.own_projection, std=self.own_rank**-0.5)
 
     def fit_tail(self, weight: Tensor) -> None:
@@ -132,8 +133,8 @@ class PartitionEmbedding(TieredEmbedding):
             return
         own = torch.zeros_like(weight)
         for _ in range(FITTED_IN_TURN):
-            self.own_numbers.data.zero_()
             self.fit_shared(weight - own)
+            self.own_numbers.data.zero_()
             left = weight - self.tail_vectors(torch.arange(len(weight), device=weight.device))
             values, right = torch.linalg.eigh((left.T @ left).double())
             kept = right[:, values.argsort(descending=True)[: self.own_rank]].to(left.dtype)
@@ -142,6 +143,8 @@ class PartitionEmbedding(TieredEmbedding):
             own = self.own_numbers @ self.own_projection
 
     def fit_shared(self, weight: Tensor) -> None:
-        """Set the shared rows to the best for weight (V - K, D) while tokens' own numbers are 0."""
+        """Set the shared rows to the best for weight (V - K, D), if tokens' own numbers were 0."""
         self.reset_tail(float(weight.std()))
+        if self.own_rank:
+            self.own_numbers.data.zero_()
         fit_by_gradient(self.tail_vectors, self.tables, weight)
