@@ -81,7 +81,12 @@ def resolve(config: FinetuneConfig) -> FinetuneConfig:
     attention_dropout = next(
         share for share in (chosen.attention_dropout, named.attention_dropout, chosen.dropout) if share is not None
     )
-    train = replace(config.train, learning_rate=rate, schedule=config.train.schedule or "linear")
+    if config.train.table_updates == "rows":
+        raise UserError("train.table_updates=rows: is for pre-training; fine-tuning updates whole tables: leave it out")
+    train = replace(
+        config.train, learning_rate=rate, schedule=config.train.schedule or "linear",
+        optimizer=config.train.optimizer or "adamw",
+    )  # fmt: skip
     check_train(train)
     check_number("classifier.dropout", chosen.dropout, at_least=0, below=1)
     check_number("classifier.attention_dropout", attention_dropout, at_least=0, below=1)
@@ -280,7 +285,9 @@ def _program(begun: _Begun) -> tuple[ClassificationProgram, torch.optim.Optimize
         UserError: if it does not fit in memory.
     """
     config, model, training = begun.config, begun.model, begun.training
-    optimizer = build_optimizer(_groups(model, config), kind="adamw", betas=(0.9, 0.999), eps=1e-6)
+    kind = str(config.train.optimizer)
+    dtype = autocast_dtype(config.train.precision, model.device) or torch.float32
+    optimizer = build_optimizer(_groups(model, config), kind=kind, betas=(0.9, 0.999), eps=1e-6, matrix_dtype=dtype)
     longest = min(max(map(len, training.rows)) + LENGTH_MULTIPLE, config.data.max_length)
     pieces = int(piece_counts(model, training.rows).max())
     sizes = check_finetuning_memory(model, config.train, length=longest, pieces=pieces)
@@ -364,7 +371,10 @@ def _groups(model: QuoremForSequenceClassification, config: FinetuneConfig) -> l
         )
 
     named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
-    return parameter_groups(named, lr=lr, weight_decay=config.train.weight_decay, decay_embeddings=True)
+    return parameter_groups(
+        named, lr=lr, weight_decay=config.train.weight_decay, decay_embeddings=True,
+        matrix_lr=config.train.matrix_learning_rate if config.train.optimizer == "muon" else None,
+    )  # fmt: skip
 
 
 def _size_of(pretrained: str) -> str:

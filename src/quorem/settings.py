@@ -261,7 +261,7 @@ class TrainSettings:
     optimizer: str | None = option(
         None,
         "muon (momentum made orthogonal for the layers' matrices, AdamW for all else), adamw or google; the recipe's "
-        "if not given; fine-tuning has adamw",
+        "if not given, adamw in fine-tuning",
     )
     matrix_learning_rate: float = option(0.02, "muon: peak learning rate of the layers' matrices")
     warmup: float = option(0.05, "steps of warm-up: a share of all steps below 1, else a number")
