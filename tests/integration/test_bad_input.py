@@ -72,9 +72,17 @@ BAD_PRETRAINING = [
     ("train.precision=fp8", "train.precision=fp8"),
     ("train.schedule=x", "train.schedule=x"),
     ("train.seed=-1", "train.seed=-1"),
+    ("train.optimizer=muin", "Did you mean muon?"),
+    ("train.matrix_learning_rate=0", "train.matrix_learning_rate=0"),
+    ("train.table_updates=row", "Did you mean rows?"),
+    ("model.embedding.start=coocurrence", "Did you mean cooccurrence?"),
+    ("model.embedding.own_rank=-1", "model.embedding.own_rank=-1"),
 ]
 BAD_FINE_TUNING = [
     ("train.shard_layers=true", "fine-tuning keeps all weights"),
+    ("train.table_updates=rows", "is for pre-training"),
+    ("train.optimizer=adam", "Did you mean adamw?"),
+    ("classifier.ngrams=-1", "classifier.ngrams=-1"),
     ("classifier.recipe=papr", "Did you mean paper?"),
     ("classifier.head=x", "classifier.head=x"),
     ("classifier.pooling=x", "classifier.pooling=x"),

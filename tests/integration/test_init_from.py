@@ -293,6 +293,8 @@ def test_what_cannot_be_gone_on_from_is_refused(tmp_path, refused, quorem, short
     (tmp_path / "broken" / "discriminator" / "model.safetensors").write_bytes(b"no weights")
     assert "cannot be read" in line(tmp_path / "broken")
     assert "needs model.init_from" in refused(*command, "--out", tmp_path / "x", "model.init_optimizer=kept")
+    counted = line(pretrained, "model.embedding.start=cooccurrence", after_log=False)
+    assert "token vectors are taken from" in counted
 
 
 def test_prepared_data_needs_the_same_tokens(tmp_path, refused, quorem, short, pretrained, sample_csv):
