@@ -1,7 +1,7 @@
 """What tables need to know of the tokens: their order, their attributes, the vectors they start from.
 
-It is made once, of the training rows, and kept in a run's data/ folder. The start vectors are needed until the run has
-a checkpoint.
+It is made once, of the training rows, and kept in a run's data/ folder. The start vectors stay until the run is finished,
+for one that is killed before its first checkpoint begins anew.
 """
 
 from pathlib import Path
@@ -36,8 +36,7 @@ class Arrangement(NamedTuple):
     Args:
         order: ids int64 (V,) in the order in which tables lay them out; None for frequency.
         attributes: int32 (V - K, k) of the tokens after the tier; None for other kinds.
-        vectors: float32 (V, components), what token vectors start from; None for a random start, or where a checkpoint
-            has the weights.
+        vectors: float32 (V, components), what token vectors start from; None for a random start.
     """
 
     order: Tensor | None = None
@@ -62,7 +61,7 @@ def arrange(config: PretrainConfig, run: Run, tokenizer: PreTrainedTokenizerFast
     grid = layout.embedding or {}
     order = stored_order(kept, len(tokenizer))
     orders = bool(grid.get("permuted")) and table.assignment != "frequency"
-    starts = table.start == "cooccurrence" and len(tokenizer) <= STARTED_UP_TO and not has_trained(run.folder)
+    starts = table.start == "cooccurrence" and len(tokenizer) <= STARTED_UP_TO
     clustered = orders and order is None and table.assignment == "cluster"
     corpus = Corpus(shards, split_rows(config.data, shards, tokenizer, seed=config.train.seed)[1])
     vectors = _stored_vectors(run.folder / START, len(tokenizer)) if starts else None

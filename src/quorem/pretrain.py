@@ -206,6 +206,8 @@ def _pretrain(config: PretrainConfig, run: Run, source: Source | None) -> dict[s
     if judge:
         result |= {"held_out": judge.last, "best_step": judge.best_step}
     result |= {"keep_state": True} if config.train.keep_state else {}
+    if run.writes:
+        (run.folder / START).unlink(missing_ok=True)
     run.finish(result)
     return result
 
