@@ -1,7 +1,7 @@
 """What tables need to know of the tokens: their order, their attributes, the vectors they start from.
 
-It is made once, of the training rows, and kept in a run's data/ folder. The start vectors stay until the run is finished,
-for one that is killed before its first checkpoint begins anew.
+It is made once, of the training rows, and kept in a run's data/ folder. The start vectors stay there until the run is
+finished, for one that is killed before its first checkpoint begins anew.
 """
 
 from pathlib import Path

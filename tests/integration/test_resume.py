@@ -314,3 +314,19 @@ def test_without_a_compiler_compiling_is_refused(monkeypatch, reviews):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(UserError, match=r"no C\+\+ compiler is installed"):
         resolve(settings(reviews, "train.compile=true"))
+
+
+def test_a_run_that_has_logged_and_has_no_checkpoint_begins_from_the_same_vectors(tmp_path, monkeypatch, reviews):
+    """They are there until the run is finished, and gone then."""
+    config = settings(reviews, "train.log_every=1", "train.checkpoint_every=1000")
+    pretrain(config, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, 2)
+        with pytest.raises(KeyboardInterrupt):
+            pretrain(config, tmp_path / "begun")
+    assert metrics(tmp_path / "begun")
+    assert (tmp_path / "begun" / "data" / "start.npy").exists()
+    pretrain(config, tmp_path / "begun")
+    assert_bit_identical(weights(tmp_path / "whole"), weights(tmp_path / "begun"))
+    assert curve(tmp_path / "whole") == curve(tmp_path / "begun")
+    assert not list(tmp_path.glob("*/data/start.npy"))
