@@ -2,10 +2,11 @@
 
     python benchmarks/row_updates.py --out results.json
 
-A step is ELECTRA's, with the two-level softmax: both networks, draws, backward, clipping, optimizer, on 8 x 128 ids of
-Zipf's law (size small). Arms are a way of updating at a vocabulary size, each in a process of its own; they take turns,
-a step each, round after round, so that they see the same machine. Times are of the process, so that other jobs count
-little; figures are medians over rounds, ratios are to the same way at the smallest vocabulary, in the same round.
+A step is ELECTRA's, with a softmax of several levels (--head): both networks, draws, backward, clipping, optimizer, on
+8 x 128 ids of Zipf's law (size small). Arms are a way of updating at a vocabulary size, each in a process of its own;
+they take turns, a step each, round after round, so that they see the same machine. Times are of the process, so that
+other jobs count little; figures are medians over rounds, ratios are to the same way at the smallest vocabulary, in the
+same round.
 """
 
 import argparse
@@ -36,7 +37,7 @@ from quorem.train import autocast_dtype
 ROWS, TIME, WARM_UP = 8, 128, 3
 
 
-def steps(updates: str, vocab_size: int, *, disentangled: bool) -> None:
+def steps(updates: str, vocab_size: int, *, head: str, disentangled: bool) -> None:
     """Take a step for each line of input and print its seconds; at last, what the process needed."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
@@ -44,7 +45,7 @@ def steps(updates: str, vocab_size: int, *, disentangled: bool) -> None:
         "size": "small",
         "vocab_size": vocab_size,
         "embedding": {"kind": "dense", "assignment": "frequency"},
-        "head": {"kind": "two_level"},
+        "head": {"kind": head},
         "disentangled_embeddings": disentangled,
     }
     settings = {"model": model, "data": {"max_length": TIME}, "train": {"table_updates": updates}}
@@ -78,15 +79,16 @@ def main() -> None:
     parser.add_argument("--vocab-sizes", type=int, nargs="+", default=[30_000, 100_000, 300_000, 1_000_000])
     parser.add_argument("--updates", nargs="+", choices=UPDATES, default=["whole", "rows"])
     parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--head", choices=["tree", "two_level"], default="tree")
     parser.add_argument("--disentangled", action="store_true", help="a second table, of differences")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--one", nargs=2, metavar=("UPDATES", "VOCAB_SIZE"), help="be an arm")
     options = parser.parse_args()
     if options.one:
-        steps(options.one[0], int(options.one[1]), disentangled=options.disentangled)
+        steps(options.one[0], int(options.one[1]), head=options.head, disentangled=options.disentangled)
         return
     arms = [(updates, size) for size in options.vocab_sizes for updates in options.updates]
-    more = ["--disentangled"] if options.disentangled else []
+    more = ["--head", options.head, *(["--disentangled"] if options.disentangled else [])]
     running: dict[tuple[str, int], subprocess.Popen[str]] = {
         arm: subprocess.Popen(
             [sys.executable, __file__, "--one", arm[0], str(arm[1]), *more],
