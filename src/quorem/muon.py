@@ -58,10 +58,6 @@ class Muon(torch.optim.Optimizer):
             with torch.enable_grad():
                 loss = closure()
         skip: Tensor | None = getattr(self, "found_inf", None)
-        if skip is not None and skip.device.type == "cpu":  # to look costs nothing there
-            if skip:
-                return loss
-            skip = None
         for group in self.param_groups:
             shapes: dict[torch.Size, list[Tensor]] = {}
             for parameter in group["params"]:

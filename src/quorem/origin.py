@@ -120,7 +120,7 @@ def settings(hparams: Mapping[str, Any], defaults: Mapping[str, Any], config: An
             known = dotted if "." in name else defaults
             raise UserError(f"--hparams: unknown hyperparameter {name}.{did_you_mean(name, known)}")
     values = dict(defaults) | {name: value for name, value in hparams.items() if name in defaults}
-    found = []
+    found = ["train.optimizer=adamw"] if "G_LR" in values else []  # its rates are Adam's, for all weights
     if "EMBED_TYPE" in values:
         if values["EMBED_TYPE"] not in EMBED_TYPES:
             raise UserError(

@@ -344,7 +344,7 @@ WHOLE = [
     ("limit", "rows", "texts", "checkpoint_every", "num_whole"),
     [
         pytest.param(500, 100, "few words here", 2, 0, id="config.yaml"),
-        pytest.param(2_000, 100, "few words here", 2, 2, id="tokenizer.json"),
+        pytest.param(2_400, 100, "few words here", 2, 2, id="tokenizer.json"),
         pytest.param(8_000, 100, "many words " * 50, 2, 3, id="tokens.bin"),
         pytest.param(8_000, 2_000, "one", 2, 3, id="ends.bin"),
         pytest.param(20_000, 100, "few words here", 2, 4, id="checkpoint"),
