@@ -18,6 +18,7 @@ from transformers.utils import logging as transformers_logging
 
 from quorem import __version__, memory, processes
 from quorem.config import leaves, load, override
+from quorem.confusions import table
 from quorem.describe import describe, described
 from quorem.errors import UserError
 from quorem.finetune import dry_run as dry_run_of_finetuning
@@ -181,9 +182,15 @@ def build_parser() -> argparse.ArgumentParser:
     command = _add(commands, "predict", "classify the rows of a CSV with a fine-tuned run", _predict)
     command.add_argument("run_folder", metavar="RUN", help="a run of quorem finetune")
     command.add_argument("csv", help="the data")
-    command.add_argument("--text-column", default="text", help="its column of text (default: text)")
-    command.add_argument("--encoding", help="of the data (default: the run's data.encoding)")
+    command.add_argument("--text-column", help="its column of text (default: the run's, or text)")
+    command.add_argument("--encoding", help="of the data (default: the run's data.encoding, or UTF-8 if it is that)")
     command.add_argument("--delimiter", help="of the data (default: the run's data.delimiter)")
+    command.add_argument(
+        "--quoting", help="of the data: auto, standard, none or backslash (default: the run's data.quoting)"
+    )
+    command.add_argument(
+        "--header", action=argparse.BooleanOptionalAction, help="whether it has one (default: the run's data.header)"
+    )
     command.add_argument("--out", required=True, type=Path, help="the CSV to write")
 
     command = _add(
@@ -314,6 +321,8 @@ def _predict(options: argparse.Namespace) -> None:
         out=options.out,
         encoding=options.encoding,
         delimiter=options.delimiter,
+        quoting=options.quoting,
+        header=options.header,
     )
     found = f"{counts['read']} rows, {counts['predicted']} predicted, {counts['empty']} left blank (empty text)"
     print(f"{options.out}: {found}")
@@ -380,8 +389,4 @@ def _show_scores(result: dict[str, Any]) -> None:
     )
     if "frozen_accuracy" in result:
         print(f"with the encoder frozen: {result['frozen_accuracy']:.4f}")
-    cells = [*result["labels"], *(str(count) for row in result["confusion"] for count in row)]
-    width = max(len(cell) for cell in cells) + 2
-    print("confusion (rows: truth)".ljust(26) + "".join(name.rjust(width) for name in result["labels"]))
-    for name, row in zip(result["labels"], result["confusion"], strict=True):
-        print(name.rjust(26) + "".join(str(count).rjust(width) for count in row))
+    print(table(result))

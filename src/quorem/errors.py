@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+MOST, LONGEST = 100, 60  # names in a list, and characters of one
+
 
 class UserError(Exception):
     """Something the user can fix, in one line. The command line prints it and exits with code 2."""
@@ -26,7 +28,7 @@ def check_choice(key: str, value: str | None, allowed: Iterable[str]) -> None:
 def did_you_mean(name: str, allowed: Iterable[str]) -> str:
     """The end of an unknown-name error: ' Did you mean X?' where one is close, and the allowed names.
 
-    A list of more than a dozen names is given only where none is close.
+    A list of more than a dozen names is given only where none is close; long names and long lists are cut.
 
     Args:
         name: what was given.
@@ -36,4 +38,8 @@ def did_you_mean(name: str, allowed: Iterable[str]) -> str:
     folded = {known.casefold(): known for known in names}
     close = get_close_matches(name.casefold(), folded, n=1, cutoff=0.6)
     hint = f" Did you mean {folded[close[0]]}?" if close else ""
-    return hint if hint and len(names) > 12 else f"{hint} Allowed: {', '.join(names)}."
+    if hint and len(names) > 12:
+        return hint
+    shown = [known if len(known) <= LONGEST else f"{known[:LONGEST]}..." for known in names[:MOST]]
+    more = f" and {len(names) - MOST:,} more" if len(names) > MOST else ""
+    return f"{hint} Allowed: {', '.join(shown)}{more}."

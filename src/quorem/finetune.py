@@ -36,6 +36,7 @@ from quorem.tasks.classification import (
     count_unknown,
     encode_rows,
     label_names,
+    not_nan,
     piece_counts,
     probabilities,
     scores,
@@ -116,8 +117,9 @@ def finetune(config: FinetuneConfig, out: Path, *, source: Source | None = None)
         source: what to read instead of data.path, such as Source.of_dataset(..., label_column=...).
 
     Returns:
-        What result.json holds: accuracy, f1, macro_f1, loss and confusion of the best epoch, `last` with those of the
-        last one, `epoch`, `labels`, and `held_out`: the splits judged on and their rows.
+        What result.json holds: accuracy, f1, macro_f1, loss and confusion (or confusions, see `judge`) of the best
+        epoch, `last` with those of the last one, `epoch`, `labels`, and `held_out`: the splits judged on and their
+        rows.
 
     Raises:
         UserError: for settings, data or folders that cannot be used.
@@ -269,6 +271,10 @@ def load_examples(
         texts.append(document.text)
         splits.append(document.split)
         labels.append((document.label or "").strip())
+    kept = not_nan(labels)
+    if len(kept) < len(labels):
+        texts, labels, splits = [texts[i] for i in kept], [labels[i] for i in kept], [splits[i] for i in kept]
+        counts.leave_out(counts.used - len(kept))
     logger.info("%s: %s", source, counts)
     names = label_names(labels)
     number = {name: i for i, name in enumerate(names)}

@@ -1,10 +1,12 @@
 """Predicting: a fine-tuned run and a CSV give the same CSV with two more columns."""
 
 import csv
+import logging
 import os
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import PreTrainedTokenizerFast
@@ -12,14 +14,20 @@ from transformers import PreTrainedTokenizerFast
 from quorem.classifier import QuoremForSequenceClassification
 from quorem.config import load
 from quorem.data.readers import READERS, choose_format
-from quorem.data.readers.csv import delimiter_of, find_delimiter, read_csv, read_rows
+from quorem.data.readers.csv import read_csv, read_rows
+from quorem.data.readers.dialect import delimiter_of, find_dialect
+from quorem.data.readers.encoding import is_utf8_beside
+from quorem.data.readers.records import read_records
 from quorem.data.readers.session import parse_items
+from quorem.data.source import DEFAULT_TEXT_COLUMN
 from quorem.errors import UserError
 from quorem.pretrained import load_classifier_model
 from quorem.settings import FinetuneConfig, LabelledDataSettings
 from quorem.tasks.classification import count_unknown, encode_rows, probabilities, tell_unknown
 from quorem.tokenization import load_tokenizer
 from quorem.train import autocast_dtype
+
+logger = logging.getLogger(__name__)
 
 ADDED = ("prediction", "probability")
 ROWS_AT_ONCE = 2_000
@@ -29,11 +37,13 @@ def predict(
     run: str | Path,
     path: str | Path,
     *,
-    text_column: str,
+    text_column: str | None = None,
     out: str | Path,
     precision: str = "auto",
     encoding: str | None = None,
     delimiter: str | None = None,
+    quoting: str | None = None,
+    header: bool | None = None,
 ) -> dict[str, int]:
     """Classify every row of a CSV.
 
@@ -44,11 +54,13 @@ def predict(
     Args:
         run: a finished fine-tuning run, or its model folder.
         path: the CSV.
-        text_column: its column of text.
+        text_column: its column of text; None for that of the run or, where the file has none of that name, "text".
         out: the CSV to write; must not exist.
         precision: bf16, fp32 or auto.
-        encoding: of the CSV, as data.encoding; None for that of the run.
+        encoding: of the CSV, as data.encoding; None for that of the run, or UTF-8 where the file is that.
         delimiter: of the CSV, as data.delimiter; None for that of the run. The output's goes by its name.
+        quoting: of the CSV, as data.quoting; None for that of the run. The output's is standard.
+        header: whether the CSV has one, as data.header; None for what the run's has. The output has one where it has.
 
     Returns:
         Number of rows `read`, `predicted` and `empty`.
@@ -67,21 +79,29 @@ def predict(
         raise UserError(f"{path}: predictions are columns beside those of a CSV: write the texts as one, with a header")
     if kind != "csv":
         READERS[kind].read(path, text_column=text_column)  # says why not
-    encoding = encoding or data.encoding
-    delimiter = find_delimiter(path, [text_column], delimiter=delimiter or data.delimiter, encoding=encoding)
-    read_csv(path, text_column=text_column, encoding=encoding, delimiter=delimiter)  # checks the column
-    header, rows = read_rows(path, delimiter=delimiter, encoding=encoding)
-    taken = [name for name in ADDED if name in header]
+    encoding = encoding or _own_encoding(path, data.encoding)
+    reading: dict[str, Any] = {
+        "delimiter": delimiter or data.delimiter,
+        "encoding": encoding,
+        "quoting": quoting or data.quoting,
+        "header": data.header if header is None else header,
+    }
+    text_column = text_column or _own_column(path, data.text_column, reading)
+    read_csv(path, text_column=text_column, **reading)  # checks the column
+    dialect = find_dialect(path, [text_column], **reading)
+    names, rows = read_rows(path, dialect=dialect, encoding=encoding)
+    taken = [name for name in ADDED if name in names]
     if taken:
         raise UserError(f"{path}: already has a column {taken[0]!r}, which predictions would repeat: rename it")
-    index, dtype = header.index(text_column), autocast_dtype(precision, model.device)
+    index, dtype = names.index(text_column), autocast_dtype(precision, model.device)
     counts, unknown, tokens = {"read": 0, "predicted": 0, "empty": 0}, 0, 0
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.with_name(out.name + ".partial")
     try:
         with partial.open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file, delimiter=delimiter_of(out))
-            writer.writerow([*header, *ADDED])
+            if dialect.header:
+                writer.writerow([*names, *ADDED])
             for fields in _grouped(rows):
                 texts = [row[index] for row in fields]
                 if data.lists:
@@ -131,6 +151,24 @@ def load_classifier(
     model, tokenizer = load_classifier_model(source).eval(), load_tokenizer(source)
     default = LabelledDataSettings(max_length=min(tokenizer.model_max_length, 512))
     return model, tokenizer, load(FinetuneConfig, settings).data if settings.exists() else default
+
+
+def _own_encoding(path: Path, of_run: str | None) -> str | None:
+    """That of the run, unless the file is UTF-8, which is told."""
+    if of_run is None or not is_utf8_beside(path, of_run):
+        return of_run
+    logger.warning("%s: is valid UTF-8 and read as that, not in the run's data.encoding=%s", path, of_run)
+    return None
+
+
+def _own_column(path: Path, of_run: str, reading: dict[str, Any]) -> str:
+    """That of the run or, if the file has none of that name but one named text, the latter, which is told."""
+    for name in dict.fromkeys((of_run, DEFAULT_TEXT_COLUMN)):
+        if name in read_records(path, find_dialect(path, [name], **reading), reading["encoding"])[0]:
+            if name != of_run:
+                logger.info("%s: its column %r is read, for it has none named %r as the run's data", path, name, of_run)
+            return name
+    return of_run
 
 
 def _grouped(rows: Iterator[tuple[int, list[str]]]) -> Iterator[list[list[str]]]:

@@ -87,7 +87,7 @@ def load_classifier_model(
         changes: to its config.
 
     Raises:
-        UserError: if a file is damaged or does not fit, or a weight is missing.
+        UserError: if a file is damaged or does not fit, a weight is missing, or one is not finite.
     """
     try:
         architecture = QuoremConfig.from_pretrained(source, **changes)
@@ -106,4 +106,10 @@ def load_classifier_model(
             if not may_lack
             else f"{source}: no encoder to start from, for model.safetensors lacks {missing[0]}"
         )
+    for name, parameter in model.named_parameters():
+        if not torch.isfinite(parameter).all():
+            raise UserError(
+                f"{source}: model.safetensors has NaN or an infinite number in {name}, so its scores mean nothing: "
+                "train again, with a smaller train.learning_rate"
+            )
     return model

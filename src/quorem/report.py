@@ -161,7 +161,7 @@ def report(folders: Sequence[Path], out: Path | None = None) -> Path:
         names=names,
         charts=charts,
         confusions=[(name, run.result) for name, run in zip(names, runs, strict=True)
-                    if run.result and "confusion" in run.result],
+                    if run.result and ("confusion" in run.result or run.result.get("confusions"))],
         examples=[(name, *run.examples()) for name, run in zip(names, runs, strict=True) if run.kind == "pre-training"],
     )  # fmt: skip
     write_text(out, page)

@@ -152,8 +152,18 @@ class ReadingSettings:
         "csv: what separates columns, such as ; or \\t; default a tab for .tsv and else a comma, or, if the columns "
         "asked for need it, one of , ; | and a tab",
     )
+    quoting: str = option(
+        "auto",
+        "csv: standard (double quotes around fields that need them), none (quotes are text), backslash (a quote inside "
+        "a field stands behind one), or auto: standard, unless the file's quotes fit one of the others only",
+    )
+    header: bool = option(
+        True, "csv: whether the first row names the columns; if not, columns are numbers, as data.text_column=2"
+    )
     lists: bool = option(
-        False, 'csv, text: texts are JSON lists, as ["a b", 7]: their items with tabs between (tokenizer.separator=\\t)'
+        False,
+        'csv, text: texts are lists of JSON or Python, as ["a b", 7]: their items with tabs between '
+        "(tokenizer.separator=\\t)",
     )
     documents: str = option(
         "line", "text: what a document is: a line, or a paragraph (lines between blank ones); its row is its first line"

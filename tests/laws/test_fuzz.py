@@ -21,11 +21,12 @@ ENCODINGS = (None, "utf-8", "cp949", "latin-1", "shift_jis", "gb18030", "utf-16"
 encodings = st.sampled_from(ENCODINGS)
 bad_rows = st.sampled_from(["error", "skip"])
 delimiters = st.sampled_from([None, ",", ";", "\\t", "|", " ", "x"])
+quotings = st.sampled_from(["auto", "standard", "none", "backslash"])
 FIELDS = ("text", "label", "a", "", " ", '"', '""', 'a"b', "\r", "\n", "\0", "영화", "\ufeff", "x;y,z|\t")
 PIECES = (
     *(b"text", b"label", b"a", b" ", b",", b";", b"\t", b"|", b'"', b'""', b"\n", b"\r\n", b"\r", b"\0", b"\xff"),
     *(b"\xe9", b"\xef\xbb\xbf", b"\xff\xfe", b"text,label\n", b"text;label\n", b"a,b\n", b'"a\nb",c\n'),
-    *("영화".encode(), "영화".encode("cp949")),
+    *("영화".encode(), "영화".encode("cp949"), b"\\", b'\\"', b"sep=;\n", b'"text\tlabel', b'"a,b\nc,d\ne",f\n'),
 )
 fields = st.sampled_from(FIELDS) | st.text(max_size=8)
 pieces = st.sampled_from(PIECES)
@@ -91,10 +92,19 @@ def check(folder, reader, name, content, *, bad_rows, **more):
 
 
 @fuzzed
-@given(content=tables() | anything, choice=bad_rows, encoding=encodings, delimiter=delimiters, label=st.booleans())
-def test_any_csv(tmp_path_factory, content, choice, encoding, delimiter, label):
-    columns = {"text_column": "text", "label_column": "label" if label else None}
-    options = {"encoding": encoding, "delimiter": delimiter}
+@given(
+    content=tables() | anything,
+    choice=bad_rows,
+    encoding=encodings,
+    delimiter=delimiters,
+    label=st.booleans(),
+    quoting=quotings,
+    header=st.booleans(),
+)
+def test_any_csv(tmp_path_factory, content, choice, encoding, delimiter, label, quoting, header):
+    names = ("text", "label") if header else ("1", "2")
+    columns = {"text_column": names[0], "label_column": names[1] if label else None}
+    options = {"encoding": encoding, "delimiter": delimiter, "quoting": quoting, "header": header}
     check(tmp_path_factory, read_csv, "any.csv", content, bad_rows=choice, **columns, **options)
 
 
@@ -117,8 +127,10 @@ def test_any_text(tmp_path_factory, content, choice, encoding, documents):
 
 
 @fuzzed
-@given(content=tables() | anything, encoding=encodings, delimiter=delimiters)
-def test_skipping_loses_nothing_that_comes_before_the_first_error(tmp_path_factory, content, encoding, delimiter):
-    more = {"text_column": "text", "encoding": encoding, "delimiter": delimiter}
+@given(content=tables() | anything, encoding=encodings, delimiter=delimiters, quoting=quotings)
+def test_skipping_loses_nothing_that_comes_before_the_first_error(
+    tmp_path_factory, content, encoding, delimiter, quoting
+):
+    more = {"text_column": "text", "encoding": encoding, "delimiter": delimiter, "quoting": quoting}
     before = check(tmp_path_factory, read_csv, "same.csv", content, bad_rows="error", **more)
     assert check(tmp_path_factory, read_csv, "same.csv", content, bad_rows="skip", **more) >= before

@@ -3,6 +3,7 @@
 import csv
 import json
 
+import numpy
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -59,9 +60,58 @@ def test_any_items_come_back(items):
     assert parse_items("here", json.dumps(items)).split("\t") == (items or [""])
 
 
+@given(
+    st.lists(
+        st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\t"), min_size=1) | st.integers(),
+        min_size=1,
+        max_size=9,
+    ),
+    st.sampled_from([list, tuple, lambda items: numpy.array(items, dtype=object)]),
+)
+def test_lists_as_pandas_writes_them_come_back(items, kind):
+    written = str(kind(items))  # what pandas puts into a CSV
+    assert parse_items("here", written).split("\t") == [str(item) for item in items]
+
+
+@pytest.mark.parametrize(
+    ("text", "items"),
+    [
+        ("['item 11', \"it's\", 'a \\'b\\' \"c\"']", ["item 11", "it's", "a 'b' \"c\""]),
+        ("['\\xe9\\n\\\\']", ["\xe9\n\\"]),
+        ("[np.str_('a'), np.int64(7), np.float64(1.50)]", ["a", "7", "1.50"]),
+        ("['a' 'b c'\n 'd']", ["a", "b c", "d"]),
+        ("[1 2 30]", ["1", "2", "30"]),
+        ("[1.50, -2, 3e5]", ["1.50", "-2", "3e5"]),
+        ("('a',)", ["a"]),
+        ("()", [""]),
+    ],
+)
+def test_lists_of_python_and_numpy(text, items):
+    assert parse_items("here", text) == "\t".join(items)
+
+
+@pytest.mark.parametrize("kind", ["csv", "text"])
+def test_a_list_that_is_not_read_as_one_is_wondered_at_once(tmp_path, caplog, kind):
+    path = write_lists(tmp_path, kind)
+    for _ in range(2):
+        list(Source.of(DataSettings(path=str(path)), text_column=None).documents())
+    (record,) = caplog.records
+    assert "row 1: the text is a list" in record.getMessage()
+    assert "data.lists=true" in record.getMessage()
+
+
+@pytest.mark.parametrize("first", ["[sic] a text", "[1]", "[]", "a", "(1, 2)"])
+def test_what_is_no_list_of_several_items_is_not(tmp_path, caplog, first):
+    (tmp_path / "a.txt").write_text(f"{first}\n['a', 'b']\n")
+    list(Source.of(DataSettings(path=str(tmp_path / "a.txt")), text_column=None).documents())
+    assert not caplog.records
+
+
 @pytest.mark.parametrize(
     "text",
     [
+        *("['a' 'b', 'c']", "['a',]", "['a', None]", "['a', nan]", "[1 ... 9]", "['a'", "['\\d']", "[a, b]", "{'a'}"),
+        *("['a', ['b']]", "('a' 'b')", "[" + "'a" * 9999, "['" + "\\" * 9999),
         *("a b", '["a"', '["a",]', "{}", '"a"', "12", "[null]", "[true]", "[[1]]", "[NaN]", "[" * 9999),
         *(r'["a\tb"]', r'["\ud800"]', r'["\u0000"]'),
     ],

@@ -69,6 +69,11 @@ class RowCounts:
         if len(self.messages) < MOST_MESSAGES:
             self.messages.append(message)
 
+    def leave_out(self, rows: int) -> None:
+        """Count rows as skipped that were used."""
+        self.used -= rows
+        self.skipped += rows
+
     def __str__(self) -> str:
         skipped = f"{self.skipped - self.bad:,} empty" + (f", {self.bad:,} bad" if self.bad else "")
         return f"{self.read:,} rows read, {self.used:,} used, {self.skipped:,} skipped ({skipped})"

@@ -16,10 +16,10 @@ from transformers import PreTrainedTokenizerFast
 
 from quorem.classifier import QuoremForSequenceClassification
 from quorem.configuration import TRUNCATIONS, WINDOWS
+from quorem.confusions import judge
 from quorem.data.batches import LengthGroupedOrder, collate
 from quorem.errors import UserError, check_choice
 from quorem.excerpts import Excerpts, window_counts
-from quorem.metrics import classification_scores, confusion_matrix
 from quorem.settings import TrainSettings
 from quorem.tokenization import encode
 
@@ -60,6 +60,8 @@ def label_names(labels: Sequence[str]) -> list[str]:
         raise UserError(f"every label is {next(iter(names), '(none)')!r}: two or more classes are needed to learn from")
     if len(names) == len(labels) and len(labels) > 2:
         raise UserError(f"all {len(labels)} labels differ: is this the right label column?")
+    if len(names) > max(2, len(labels) / 2):
+        logger.warning("%s classes in %s rows: is this the right label column?", f"{len(names):,}", f"{len(labels):,}")
     try:
         numbers = {name: float(name) for name in names}
     except ValueError:
@@ -67,6 +69,21 @@ def label_names(labels: Sequence[str]) -> list[str]:
     if not all(math.isfinite(number) for number in numbers.values()):  # "nan" has no place in an order of numbers
         return sorted(names)
     return sorted(names, key=lambda name: (numbers[name], name))
+
+
+def not_nan(labels: Sequence[str]) -> list[int]:
+    """The places of labels that are no "nan", where all others are numbers: among these it is what is missing.
+
+    What is left out is told; all places where "nan" may be a word.
+    """
+    kept = [place for place, label in enumerate(labels) if label.lower() != "nan"]
+    try:
+        [float(labels[place]) for place in kept]
+    except ValueError:
+        return list(range(len(labels)))
+    if len(kept) < len(labels):
+        logger.warning("%s rows are left out: their label is NaN, and all others are numbers", len(labels) - len(kept))
+    return kept
 
 
 def encode_rows(
@@ -287,7 +304,7 @@ def probabilities(
 
 
 def scores(shares: Tensor, labels: Sequence[int]) -> dict[str, Any]:
-    """Accuracy, F1, confusion matrix (rows are the truth) and mean loss of class probabilities (n, classes)."""
-    confusion = confusion_matrix(np.asarray(labels), shares.argmax(-1).numpy(), shares.shape[-1])
+    """Accuracy, F1, confusions (see `judge`) and mean loss of class probabilities (n, classes)."""
     chosen = shares.gather(-1, torch.tensor(labels).unsqueeze(-1)).clamp(min=1e-9)
-    return {**classification_scores(confusion), "loss": float(-chosen.log().mean()), "confusion": confusion.tolist()}
+    found = judge(labels, shares.argmax(-1).numpy(), shares.shape[-1])
+    return found | {"loss": float(-chosen.log().mean())}

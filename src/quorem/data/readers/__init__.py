@@ -43,7 +43,7 @@ READERS: dict[str, Reader] = {
         (".csv", ".tsv"),
         has_columns=True,
         has_splits=True,
-        options=("bad_rows", "encoding", "delimiter", "lists"),
+        options=("bad_rows", "encoding", "delimiter", "lists", "quoting", "header"),
     ),
     "jsonl": Reader(
         read_jsonl, (".jsonl", ".ndjson"), has_columns=True, has_splits=True, options=("bad_rows", "encoding")

@@ -5,38 +5,18 @@ with its place in the file or, where bad rows are skipped, counted and listed; n
 row. Besides, only rows without text (or without the label asked for) are left out, and those are counted.
 """
 
-import csv
-import logging
-from collections.abc import Iterator, Sequence
-from functools import cache
+import re
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 from quorem.data.bad_rows import BadRow
 from quorem.data.documents import Document, RowCounts
+from quorem.data.readers.dialect import delimiter_of, find_delimiter, find_dialect
 from quorem.data.readers.lines import Lines
-from quorem.data.readers.session import parse_items
+from quorem.data.readers.records import Dialect, Record, read_records
+from quorem.data.readers.session import parse_items, wonder_at_lists
 from quorem.data.readers.tally import Row, to_documents
 from quorem.errors import UserError, did_you_mean
-
-logger = logging.getLogger(__name__)
-
-FIELD_LIMIT = 2**31 - 1  # characters; the largest limit that a C long holds on every platform
-DELIMITERS = (",", ";", "\t", "|")
-
-
-class Record(NamedTuple):
-    """One parsed record, and where it stands: row 0 is the header; lines are 1-based."""
-
-    row: int
-    first_line: int
-    last_line: int
-    fields: list[str]
-
-    @property
-    def place(self) -> str:
-        """For error messages."""
-        return _place(self.row, self.first_line, self.last_line)
 
 
 def read_csv(
@@ -50,6 +30,8 @@ def read_csv(
     encoding: str | None = None,
     delimiter: str | None = None,
     lists: bool = False,
+    quoting: str = "auto",
+    header: bool = True,
 ) -> Iterator[Document]:
     """The documents of a CSV or TSV file, in file order; deterministic.
 
@@ -63,10 +45,13 @@ def read_csv(
         counts: a tally to keep up to date while streaming.
         split_column: name of the column that says train or test; None for none.
         bad_rows: error, or skip: a row that cannot be read is left out and counted. A broken quote swallows what
-            follows up to the next quote or the end; the message says which lines.
+            follows up to the next quote or the end; the message says which lines, and each row swallowed is one.
         encoding: a Python codec; None for UTF-8. A byte order mark goes before it.
-        delimiter: what separates fields; None for `find_delimiter`.
-        lists: whether texts are JSON lists, of which the items become the text (`parse_items`).
+        delimiter: what separates fields; None for what `find_dialect` finds.
+        lists: whether texts are lists, of which the items become the text (`parse_items`).
+        quoting: standard (double quotes around fields), none (quotes are text), backslash (a quote inside a field
+            stands behind one), or auto for what `find_dialect` finds.
+        header: whether the first row names the columns; else they are numbers, from 1 on.
 
     Raises:
         UserError: at the call for a missing or repeated column, and for everything `read_rows` raises at the call;
@@ -75,13 +60,21 @@ def read_csv(
     path = Path(path)
     asked = {"text": text_column, "label": label_column, "split": split_column}
     columns = {name: column for name, column in asked.items() if column is not None}
-    delimiter = find_delimiter(path, list(columns.values()), delimiter=delimiter, encoding=encoding)
-    header, records = _read_records(path, delimiter, encoding, counts)
-    indices = {name: _find_column(path, header, column, delimiter) for name, column in columns.items()}
+    try:
+        dialect = find_dialect(
+            path, list(columns.values()), delimiter=delimiter, encoding=encoding, quoting=quoting, header=header
+        )
+        names, records = read_records(path, dialect, encoding, counts)
+        indices = {name: _find_column(path, names, column, dialect) for name, column in columns.items()}
+    except UserError as error:
+        if advice := _not_csv(path, encoding):
+            raise UserError(f"{path} {advice}") from error
+        raise
     what = "text" if label_column is None else "text or label"
+    rows = _rows(path, records, indices, lists)
     return to_documents(
         path,
-        _rows(path, records, indices, lists),
+        rows if lists else wonder_at_lists(path, rows),
         labelled=label_column is not None,
         counts=counts,
         bad_rows=bad_rows,
@@ -91,17 +84,18 @@ def read_csv(
 
 
 def read_rows(
-    path: str | Path, *, delimiter: str | None = None, encoding: str | None = None
+    path: str | Path, *, dialect: Dialect | None = None, delimiter: str | None = None, encoding: str | None = None
 ) -> tuple[list[str], Iterator[tuple[int, list[str]]]]:
-    """The header of a CSV or TSV file, and the stream of (1-based data row, fields) below it.
+    """The names of a CSV or TSV file's columns, and the stream of (1-based data row, fields).
 
-    The file is packed if its name ends in .gz or .zst, with double quotes around fields that need them (RFC 4180).
-    Lines end in LF or CRLF. Blank lines above the header and at the end are ignored. Raises the process-wide
-    `csv.field_size_limit`.
+    The file is packed if its name ends in .gz or .zst, with double quotes around fields that need them (RFC 4180)
+    unless the dialect is another. Lines end in LF or CRLF. Blank lines above the header and at the end are ignored.
+    Raises the process-wide `csv.field_size_limit`.
 
     Args:
         path: the file.
-        delimiter: what separates fields; None for a tab if the file's name has .tsv, else a comma.
+        dialect: how it is read; None for what `find_dialect` finds.
+        delimiter: without a dialect, what separates fields; None for what the name of the file says.
         encoding: a Python codec; None for UTF-8. A byte order mark goes before it.
 
     Raises:
@@ -110,71 +104,46 @@ def read_rows(
             or a damaged compressed file.
     """
     path = Path(path)
-    header, records = _read_records(path, _checked(delimiter) or delimiter_of(path), encoding)
-    return header, _readable(records)
+    dialect = dialect or find_dialect(path, (), delimiter=delimiter, encoding=encoding)
+    names, records = read_records(path, dialect, encoding)
+    return names, _readable(records)
 
 
-def find_delimiter(
-    path: Path, columns: Sequence[str], *, delimiter: str | None = None, encoding: str | None = None
-) -> str:
-    r"""What separates the fields of a file.
-
-    Args:
-        path: the file.
-        columns: that its header should have.
-        delimiter: the choice (data.delimiter; \t is a tab); None for that of the file's name or, where the header
-            split so lacks a column, the first of DELIMITERS with which it has them all. The latter is logged.
-        encoding: of the file.
-
-    Raises:
-        UserError: for a choice that cannot be, and what `read_rows` raises at the call.
-    """
-    if chosen := _checked(delimiter):
-        return chosen
-    named = delimiter_of(path)
-    header, _ = _read_records(path, named, encoding)
-    if set(columns) <= set(header):
-        return named
-    for other in DELIMITERS:
-        try:
-            header, _ = _read_records(path, other, encoding)
-        except UserError:
-            continue  # a header that is broken when split so
-        if set(columns) <= set(header):
-            _tell(path, other)
-            return other
-    return named
-
-
-def delimiter_of(path: Path) -> str:
-    """What separates the fields of a file of that name: a tab for .tsv, else a comma."""
-    return "\t" if ".tsv" in path.name.lower() else ","
-
-
-def _checked(delimiter: str | None) -> str | None:
-    if delimiter is None:
-        return None
-    chosen = "\t" if delimiter == "\\t" else delimiter
-    if len(chosen) != 1 or chosen in '"\r\n\0' or "\ud800" <= chosen <= "\udfff":
-        raise UserError(
-            f"data.delimiter={delimiter!r}: one character is needed, and no quote or line break, such as , ; | or \\t"
-        )
-    return chosen
-
-
-@cache
-def _tell(path: Path, delimiter: str) -> None:  # cached: a file is read several times, and told once
-    logger.info("%s: split at %r, for so its header has the columns asked for", path, delimiter)
-
-
-def _find_column(path: Path, header: list[str], name: str, delimiter: str) -> int:
-    if name not in header:
-        split = f"(read as CSV, its columns split at {delimiter!r})"
-        raise UserError(f"{path}: the header {split} has no column {name!r}.{did_you_mean(name, header)}")
-    if header.count(name) > 1:
-        positions = ", ".join(str(index) for index, column in enumerate(header, start=1) if column == name)
+def _find_column(path: Path, names: list[str], name: str, dialect: Dialect) -> int:
+    if name not in names:
+        split = f"(read as CSV, its columns split at {dialect.delimiter!r})"
+        if not dialect.header:
+            raise UserError(
+                f"{path} {split}: no column {name!r}: without a header (data.header=false) columns are numbers, "
+                f"1 to {len(names)}, as in data.text_column={len(names)}."
+            )
+        hint = did_you_mean(name, names)
+        if name.isdecimal() or any(_is_data(column) for column in names):
+            hint += " If line 1 is no header, set data.header=false and give columns by number, as data.text_column=1."
+        raise UserError(f"{path}: the header {split} has no column {name!r}.{hint}")
+    if names.count(name) > 1:
+        positions = ", ".join(str(index) for index, column in enumerate(names, start=1) if column == name)
         raise UserError(f"{path}: the header has column {name!r} more than once (columns {positions}): rename them.")
-    return header.index(name)
+    return names.index(name)
+
+
+def _is_data(column: str) -> bool:
+    """Whether the name of a column looks like a value."""
+    return not column.strip() or len(column) > 60 or column.strip().lstrip("+-").replace(".", "", 1).isdecimal()
+
+
+def _not_csv(path: Path, encoding: str | None) -> str:
+    """What is said of JSON; nothing of what may be CSV, or cannot be read at all."""
+    try:
+        start = next(Lines(path, encoding), "").lstrip()
+    except UserError:
+        return ""
+    if re.match(r'\[\s*([{\["]|$)', start):
+        return (
+            "is a JSON array, and neither CSV nor JSON Lines: write an object in each line of a .jsonl file, as "
+            "jq -c '.[]' does."
+        )
+    return "looks like JSON: name it .jsonl, or set data.format=jsonl." if start.startswith('{"') else ""
 
 
 def _rows(
@@ -201,79 +170,4 @@ def _readable(records: Iterator[Record | BadRow]) -> Iterator[tuple[int, list[st
         yield record.row, record.fields
 
 
-def _read_records(
-    path: Path, delimiter: str, encoding: str | None, counts: RowCounts | None = None
-) -> tuple[list[str], Iterator[Record | BadRow]]:
-    """The header, and the records below it, each as wide as it is, or what is wrong with them."""
-    csv.field_size_limit(FIELD_LIMIT)
-    records = _parse_records(path, delimiter, encoding, counts)  # started, so that dropping it unread closes the file
-    header = next(records, None)
-    if header is None:
-        raise UserError(f"{path} is empty: its first line must name the columns, with the data rows below it.")
-    if isinstance(header, BadRow):
-        raise header
-    return header.fields, _check_width(path, records, len(header.fields), delimiter)
-
-
-def _check_width(
-    path: Path, records: Iterator[Record | BadRow], width: int, delimiter: str
-) -> Iterator[Record | BadRow]:
-    blanks: list[Record] = []  # held back: ignored if nothing but the end of the file follows
-    for record in records:
-        if isinstance(record, Record) and _is_blank(record.fields, width):
-            blanks.append(record)
-            continue
-        for row in (*blanks, record):
-            if isinstance(row, BadRow) or len(row.fields) == width:
-                yield row
-            elif width == 1 and not row.fields:  # in a one-column file a blank line is a row whose only field is empty
-                yield row._replace(fields=[""])
-            else:
-                yield BadRow(
-                    f"{path}, {row.place}: found {len(row.fields)} fields, expected {width} as in the header. Put "
-                    f'double quotes around a field that contains {delimiter!r}, a line break or a quote (").'
-                )
-        blanks.clear()
-
-
-def _is_blank(fields: list[str], width: int) -> bool:
-    return not fields or (width > 1 and len(fields) == 1 and not fields[0].strip())
-
-
-def _parse_records(
-    path: Path, delimiter: str, encoding: str | None, counts: RowCounts | None
-) -> Iterator[Record | BadRow]:
-    lines = Lines(path, encoding, counts)
-    reader = csv.reader(lines, delimiter=delimiter, strict=True)  # begins anew after an error
-    row = 0
-    while True:
-        first_line = lines.number + 1
-        try:
-            fields = next(reader)
-        except StopIteration:
-            return
-        except BadRow as error:
-            yield error
-        except csv.Error as error:
-            yield BadRow(_describe_broken(path, row, first_line, lines.number, error))
-        else:
-            if row == 0 and not fields:
-                continue  # blank lines above the header
-            yield Record(row, first_line, lines.number, fields)
-        row += 1
-
-
-def _describe_broken(path: Path, row: int, first_line: int, last_line: int, error: csv.Error) -> str:
-    where = f"{path}, {_place(row, first_line, last_line)}"
-    if "new-line" in str(error):
-        return f"{where}: a carriage return stands outside quotes: re-save the file with LF or CRLF line ends."
-    return (
-        f"{where}: broken quotes ({error}). A field that starts with a double quote must end with one, and a double "
-        f'quote inside it must be doubled ("").'
-    )
-
-
-def _place(row: int, first_line: int, last_line: int) -> str:
-    name = f"row {row}" if row else "the header"
-    lines = f"line {first_line}" if last_line <= first_line else f"starts at line {first_line}, ends at {last_line}"
-    return f"{name} ({lines})"
+__all__ = ["delimiter_of", "find_delimiter", "read_csv", "read_rows"]

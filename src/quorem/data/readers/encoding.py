@@ -1,13 +1,18 @@
 """Which characters the bytes of a data file stand for, and what is said where they stand for none."""
 
 import codecs
+import logging
+import os
 from dataclasses import dataclass
 from encodings.aliases import aliases
+from functools import cache, lru_cache
 from pathlib import Path
 
 from quorem.data.bad_rows import BadRow
 from quorem.data.readers.compression import open_data
 from quorem.errors import UserError, did_you_mean
+
+logger = logging.getLogger(__name__)
 
 MARKS = {  # byte order marks; the longer ones first, as one of them begins like a shorter one
     b"\xff\xfe\0\0": "utf-32-le",
@@ -83,6 +88,8 @@ class Encoding:
 def find_encoding(path: Path, chosen: str | None) -> Encoding:
     """How a file is encoded: by its byte order mark if it has one, else as chosen, else UTF-8.
 
+    A choice that reads a file of valid UTF-8 as something else is taken, and warned of.
+
     Args:
         path: the file.
         chosen: name of a Python codec (data.encoding), or None.
@@ -94,8 +101,43 @@ def find_encoding(path: Path, chosen: str | None) -> Encoding:
     with open_data(path) as stream:
         start = stream.read(4)
     mark = next((mark for mark in MARKS if start.startswith(mark)), b"")
+    if not mark and chosen is not None and is_utf8_beside(path, chosen):
+        _tell(f"{path}: is valid UTF-8, but read as data.encoding={chosen}: leave that out if its texts look wrong")
     codec = MARKS.get(mark, codec)
     return Encoding(path, codec, "\n".encode(codec), len(mark))
+
+
+def is_utf8_beside(path: Path, chosen: str) -> bool:
+    """Whether a file is UTF-8 as a whole, and as that another text than in the codec chosen.
+
+    Raises:
+        UserError: for an unknown codec, or whatever `open_data` raises.
+    """
+    codec = _find_codec(chosen)
+    with open_data(path):
+        status = os.stat(path)
+    return codec != "utf-8" and _is_utf8(path, len("\n".encode(codec)) > 1, (status.st_mtime_ns, status.st_size))
+
+
+@lru_cache(maxsize=256)
+def _is_utf8(path: Path, wide: bool, version: tuple[int, int]) -> bool:
+    """Whether a file is UTF-8 and more than ASCII, which most codecs share; more than none where they are wide."""
+    decoder, more = codecs.getincrementaldecoder("utf-8")(), wide
+    with open_data(path) as stream:
+        while piece := stream.read(2**20):
+            if b"\0" in piece:
+                return False
+            try:
+                decoder.decode(piece)
+            except UnicodeDecodeError:
+                return False
+            more = more or not piece.isascii()
+    return more and not decoder.getstate()[0]
+
+
+@cache
+def _tell(message: str) -> None:  # cached: a file is read several times, and told once
+    logger.warning(message)
 
 
 def guess_codec(path: Path, offset: int) -> str | None:

@@ -32,9 +32,9 @@ def read_jsonl(
 ) -> Iterator[Document]:
     """The documents of a JSON Lines file, in file order; deterministic.
 
-    Strings are taken as they are, numbers as they are written, true and false as these words. A text may be a list of
-    strings and numbers, a session: its items are the text, with tabs between them, and an empty one is blank. A
-    document's `row` is the number of its line.
+    Strings are taken as they are, numbers as they are written, true and false as these words; NaN is null. A text may
+    be a list of strings and numbers, a session: its items are the text, with tabs between them, and an empty one is
+    blank. A document's `row` is the number of its line.
 
     Args:
         path: the file, packed if its name ends in .gz or .zst.
@@ -84,6 +84,15 @@ def _rows(path: Path, lines: Iterator[tuple[int, str | BadRow]], keys: dict[str,
             yield Row(number, **dict(zip(keys, values, strict=False)))  # a blank line has none
 
 
+def _of_array(body: str) -> str:
+    array = " A JSON array is no JSON Lines: write each of its objects in a line, as jq -c '.[]' does."
+    return array if body.lstrip().startswith("[") else ""
+
+
+def _constant(name: str) -> Number | None:
+    return None if name == "NaN" else Number(name)  # what is missing, as pandas writes it
+
+
 def _values(place: str, body: str, keys: list[str]) -> list[str | None]:
     """What an object in a line has for these keys: the text, and the others asked for."""
 
@@ -97,14 +106,17 @@ def _values(place: str, body: str, keys: list[str]) -> list[str | None]:
 
     try:
         found = json.loads(
-            body, strict=False, object_pairs_hook=once, parse_int=Number, parse_float=Number, parse_constant=Number
+            body, strict=False, object_pairs_hook=once, parse_int=Number, parse_float=Number, parse_constant=_constant
         )
     except (json.JSONDecodeError, RecursionError) as error:
         where = f"{error.msg} at character {error.pos + 1}" if isinstance(error, json.JSONDecodeError) else "too deep"
-        raise BadRow(f'{place}: not JSON ({where}): an object is needed, as {{"{keys[0]}": "..."}}.') from error
+        needed = f'an object is needed, as {{"{keys[0]}": "..."}}.{_of_array(body)}'
+        raise BadRow(f"{place}: not JSON ({where}): {needed}") from error
     if not isinstance(found, dict):
         kind = "a list" if isinstance(found, list) else "a single value"
-        raise BadRow(f'{place}: {kind}, where an object is needed in each line, as {{"{keys[0]}": "..."}}.')
+        raise BadRow(
+            f'{place}: {kind}, where an object is needed in each line, as {{"{keys[0]}": "..."}}.{_of_array(body)}'
+        )
     for key in keys:
         if key not in found:
             raise BadRow(f"{place}: the object has no key {key!r}.{did_you_mean(key, found)}")

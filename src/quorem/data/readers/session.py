@@ -1,33 +1,96 @@
 """Lists as texts: what stands in a list is an item of a session, and tabs stand between items."""
 
+import ast
 import json
-from collections.abc import Iterable
+import logging
+import re
+import warnings
+from collections.abc import Iterable, Iterator
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 from quorem.data.bad_rows import BadRow
+from quorem.data.readers.tally import Row
 from quorem.data.readers.value import Number, check_characters
+
+logger = logging.getLogger(__name__)
+
+STRING = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\""""
+NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
+ITEM = rf"(?:np\.\w+\()?(?:(?P<string>{STRING})|(?P<number>{NUMBER}))\)?"
+EACH = re.sub(r"\?P<\w+>", "?:", ITEM)
+PYTHON_LISTS = [  # lists, tuples, and numpy's arrays, which have no commas
+    re.compile(rf"\[\s*(?:{EACH}(?:\s*,\s*{EACH})*\s*)?\]", re.DOTALL),
+    re.compile(rf"\(\s*(?:{EACH}(?:\s*,\s*{EACH})*\s*,?\s*)?\)", re.DOTALL),
+    re.compile(rf"\[\s*{EACH}(?:\s+{EACH})*\s*\]", re.DOTALL),
+]
 
 
 def parse_items(place: str, text: str) -> str:
-    r"""The items of a JSON list, as in ["a b", 7], with a tab between two; numbers are kept as they are written.
+    r"""The items of a list, as in ["a b", 7], with a tab between two; numbers are kept as they are written.
 
     Args:
         place: of the list, for the message.
-        text: the list; whitespace alone is an empty one.
+        text: the list, as JSON has it, or as pandas writes one of Python or numpy; whitespace alone is an empty one.
 
     Raises:
         BadRow: if it is anything else, or an item is no text.
     """
     if not text.strip():
         return ""
+    items = _items(text)
+    if items is None:
+        shown = text if len(text) <= 60 else f"{text[:60]}..."
+        raise BadRow(
+            f'{place}: {shown!r} is not a list of texts and numbers, of JSON or Python, as ["a b", 7]: write it as one.'
+        )
+    return join_items(place, items)
+
+
+def wonder_at_lists(path: Path, rows: Iterator[Row | BadRow]) -> Iterator[Row | BadRow]:
+    """The rows as they are, and a warning where the first text is a list of several items that is not read as one."""
+    begun = False
+    for row in rows:
+        if not begun and isinstance(row, Row) and row.text and row.text.strip():
+            begun = True
+            if row.text.lstrip().startswith("[") and len(_items(row.text) or ()) > 1:
+                _tell(
+                    f"{path}, row {row.number}: the text is a list ({row.text:.40}...): data.lists=true reads its items"
+                )
+        yield row
+
+
+@cache
+def _tell(message: str) -> None:  # cached: a file is read several times, and told once
+    logger.warning(message)
+
+
+def _items(text: str) -> list[str] | None:
+    """The items of a list, None where a text is none."""
     try:
         items = json.loads(text, strict=False, parse_int=Number, parse_float=Number)
     except (json.JSONDecodeError, RecursionError):
-        items = None
-    if not is_session(items):
-        shown = text if len(text) <= 60 else f"{text[:60]}..."
-        raise BadRow(f'{place}: {shown!r} is not a JSON list of texts and numbers, as ["a b", 7]: write it as one.')
-    return join_items(place, items)
+        return _python_items(text.strip())
+    return items if is_session(items) else None
+
+
+def _python_items(text: str) -> list[str] | None:
+    if not any(shape.fullmatch(text) for shape in PYTHON_LISTS):
+        return None
+    found = re.finditer(ITEM, text, re.DOTALL)
+    try:
+        return [_unquoted(item["string"]) if item["string"] else Number(item["number"]) for item in found]
+    except (SyntaxError, ValueError):  # a backslash before what Python does not know
+        return None
+
+
+def _unquoted(string: str) -> str:
+    if "\\" not in string:
+        return string[1:-1]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        return str(ast.literal_eval(string))
 
 
 def is_session(value: Any) -> bool:

@@ -11,7 +11,7 @@ from pathlib import Path
 from quorem.data.bad_rows import BadRow
 from quorem.data.documents import Document, RowCounts
 from quorem.data.readers.lines import numbered_lines
-from quorem.data.readers.session import parse_items
+from quorem.data.readers.session import parse_items, wonder_at_lists
 from quorem.data.readers.tally import Row, to_documents
 from quorem.errors import UserError, check_choice
 
@@ -44,7 +44,7 @@ def read_text(
         bad_rows: error, or skip: a line that cannot be read, or the paragraph that it is in, is left out and counted.
         encoding: a Python codec; None for UTF-8. A byte order mark goes before it.
         documents: line or paragraph.
-        lists: whether documents are JSON lists, of which the items become the text (`parse_items`).
+        lists: whether documents are lists, of which the items become the text (`parse_items`).
 
     Raises:
         UserError: at the call for a column or option that cannot be, and if the file is missing, a folder, unreadable,
@@ -74,7 +74,7 @@ def read_text(
     rows = _line_rows(lines) if documents == "line" else _paragraph_rows(lines)
     return to_documents(
         path,
-        _sessions(path, rows) if lists else rows,
+        _sessions(path, rows) if lists else wonder_at_lists(path, rows),
         counts=counts,
         bad_rows=bad_rows,
         unusable="lines are blank: write one document in each line.",

@@ -1,5 +1,7 @@
 """A single value of a column or key as text."""
 
+import math
+from decimal import Decimal
 from typing import Any
 
 from quorem.data.bad_rows import BadRow
@@ -10,7 +12,7 @@ class Number(str):
 
 
 def to_text(place: str, value: Any) -> str | None:
-    """A string as it is, a number as it is written, true and false as these words, None for none.
+    """A string as it is, a number as it is written, true and false as these words, None for none and for NaN.
 
     Args:
         place: of the value, for the message.
@@ -19,7 +21,7 @@ def to_text(place: str, value: Any) -> str | None:
     Raises:
         BadRow: for anything else, and for characters that no text has.
     """
-    if value is None:
+    if value is None or is_nan(value):
         return None
     if isinstance(value, bool):
         return "true" if value else "false"
@@ -29,6 +31,11 @@ def to_text(place: str, value: Any) -> str | None:
     text = str(value)
     check_characters(place, text)
     return text
+
+
+def is_nan(value: Any) -> bool:
+    """Whether a value is the number that is none, as pandas writes what is missing."""
+    return isinstance(value, float | Decimal) and math.isnan(value)
 
 
 def check_characters(place: str, text: str) -> None:
