@@ -39,7 +39,7 @@ class UnigramGenerator(nn.Module):
 
     def nll(self, hidden: Tensor, targets: Tensor) -> Tensor:
         """-log p (nats), float32 (n,), of targets int64 (n,)."""
-        return -self.log_probs[targets]
+        return -self.log_probs.gather(0, targets)
 
     def sample(
         self, hidden: Tensor, uniforms: Tensor, exclude: Tensor | None = None, *, temperature: float = 1.0
