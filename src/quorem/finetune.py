@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerFast
 from transformers.tokenization_utils_base import VERY_LARGE_INTEGER
 
 from quorem import processes
+from quorem.checkpoint_files import weight_files
 from quorem.classifier import CLASSIFIER_HEADS, QuoremForSequenceClassification
 from quorem.config import load, to_mapping
 from quorem.configuration import POOLED_LAYERS, POOLINGS, TRUNCATIONS
@@ -43,7 +44,7 @@ from quorem.tasks.classification import (
     tell_classes,
     tell_unknown,
 )
-from quorem.tokenization import load_tokenizer, save_tokenizer
+from quorem.tokenization import load_tokenizer, save_tokenizer, tokenizer_files
 from quorem.train import autocast_dtype, fit, hardware
 
 logger = logging.getLogger(__name__)
@@ -123,7 +124,7 @@ def finetune(config: FinetuneConfig, out: Path, *, source: Source | None = None)
         run = Run(out, to_mapping(config))
     if run.writes:
         report_bad_rows(begun.counts, out)
-    weights = fingerprint_files(begun.encoder / "model.safetensors", begun.encoder / "tokenizer.json")
+    weights = fingerprint_files(*weight_files(begun.encoder), *tokenizer_files(begun.encoder))
     inputs = {"data": begun.source.fingerprint(), "pretrained": weights}
     run.write_environment(inputs=inputs, seed=config.train.seed, **hardware(config.train.precision))
     if run.result is not None:

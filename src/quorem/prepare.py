@@ -34,6 +34,7 @@ from quorem.tokenization import (
     fingerprint,
     load_tokenizer,
     save_tokenizer,
+    tokenizer_files,
     train_tokenizer,
 )
 
@@ -91,7 +92,7 @@ def prepare_data(
     tokenizer = _tokenizer(folder, source, made_from, settings, vocab_size)
     made_from["tokenizer"] = fingerprint(tokenizer)
     if settings.ids:
-        made_from["ids"] = fingerprint_files(Path(str(settings.path)) / "tokenizer.json")
+        made_from["ids"] = fingerprint_files(*tokenizer_files(str(settings.path)))
     if (folder / "shards").exists():
         shards = Shards(folder / "shards")
         shards.check_made_from(json.loads(json.dumps(made_from)))

@@ -12,11 +12,13 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from quorem import processes, sharding
 from quorem.arrangement import ATTRIBUTES, ORDER, START, arrange, is_made_otherwise
 from quorem.attributes import read_attributes
+from quorem.checkpoint_files import weight_files
 from quorem.config import leaves, to_mapping
 from quorem.data.source import Source
 from quorem.describe import described
 from quorem.errors import UserError
 from quorem.files import fingerprint_files
+from quorem.fixed_generator import UNIGRAM
 from quorem.init_from import places, settled
 from quorem.memory import MEMORY, check_memory
 from quorem.objective import Electra
@@ -116,14 +118,14 @@ def _noted(config: PretrainConfig, run: Run, source: Source | None) -> dict[str,
     """Fingerprints of what the run reads, noted in its folder, or refused if they are others than noted there."""
     table = config.model.embedding
     files = {"assignment_file": table.assignment_file, "attributes_file": table.attributes_file}
-    generator = Path(config.objective.generator) / "model.safetensors"
-    files["generator"] = str(generator) if generator.is_file() else None
-    if config.model.init_from is not None:
-        for name, place in places(config.model.init_from).items():
-            files[f"init_from {name}"] = str(next(iter(sorted(place.glob("*.safetensors"))), place / "config.json"))
+    networks = places(config.model.init_from) if config.model.init_from is not None else {}
+    weights = {f"init_from {name}": place for name, place in networks.items()}
+    if config.objective.generator not in ("trained", UNIGRAM):
+        weights["generator"] = Path(config.objective.generator)
     made = {"assignment_file": ORDER, "attributes_file": ATTRIBUTES}
     inputs = {"data": source.fingerprint() if source else fingerprint_files(*facts_of(str(config.data.path)))}
     inputs |= {name: fingerprint_files(Path(file)) for name, file in files.items() if file}
+    inputs |= {name: fingerprint_files(*weight_files(place)) for name, place in weights.items()}
 
     def is_used(name: str) -> bool:
         """Whether anything is made of it yet: a file that was refused can be mended, and the run goes on."""

@@ -62,7 +62,7 @@ class Assignment(nn.Module):
         if torch.compiler.is_compiling():
             inside = (least >= 0) & (most < self.vocab_size)
             torch._assert_async(inside, f"an id is not in the vocabulary of {self.vocab_size} tokens")
-        elif not 0 <= (wrong := int(least)) or not (wrong := int(most)) < self.vocab_size:
+        elif (wrong := int(least)) < 0 or (wrong := int(most)) >= self.vocab_size:
             raise IndexError(
                 f"id {wrong} is not in the vocabulary: the {self.vocab_size} tokens have the ids 0 to "
                 f"{self.vocab_size - 1}"
