@@ -20,6 +20,7 @@ from quorem.errors import UserError
 from quorem.files import fingerprint_files
 from quorem.fixed_generator import UNIGRAM
 from quorem.init_from import places, settled
+from quorem.lock import held
 from quorem.memory import MEMORY, check_memory
 from quorem.objective import Electra
 from quorem.optimizer_state import take_over_optimizer
@@ -76,12 +77,13 @@ def pretrain(config: PretrainConfig, out: Path, *, source: Source | None = None)
         UserError: for settings, data or a folder that cannot be used, or a model that does not fit in memory.
     """
     config, source = _opened(config, source, out)
-    with processes.first():
-        stale = is_made_otherwise(config, out)
-        run = Run(out, to_mapping(config), fixed=FIXED)
-        for made in (ORDER, ATTRIBUTES, START) if stale else ():
-            (out / made).unlink(missing_ok=True)
-    return _pretrain(config, run, source)
+    with held(out, mine=processes.rank() == 0):
+        with processes.first():
+            stale = is_made_otherwise(config, out)
+            run = Run(out, to_mapping(config), fixed=FIXED)
+            for made in (ORDER, ATTRIBUTES, START) if stale else ():
+                (out / made).unlink(missing_ok=True)
+        return _pretrain(config, run, source)
 
 
 def dry_run(config: PretrainConfig, *, source: Source | None = None) -> Rehearsal:
