@@ -4,7 +4,6 @@ What is written appears under a temporary name, which has the number of the proc
 and on the disc. Whoever writes holds the lock of the output (quorem.lock): other temporary files are left by kills.
 """
 
-import errno
 import hashlib
 import os
 import re
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import BinaryIO, TextIO
 
 from quorem.errors import UserError
+from quorem.folders import make_folder, sync
 from quorem.lock import held
 
 TEMPORARY = r"(\.\d+)?\.partial"  # after the name of a file or folder; the number is the process's
@@ -44,7 +44,7 @@ def write_bytes(path: Path, content: bytes) -> None:
 @contextmanager
 def whole_file(path: Path) -> Iterator[BinaryIO]:
     """A file to fill with bytes; it takes its name, and the place of what had it, if all goes well, or vanishes."""
-    _make(path.parent)
+    make_folder(path.parent)
     partial = _temporary(path)
     try:
         with partial.open("wb") as file:
@@ -66,7 +66,7 @@ def new_text(path: Path) -> Iterator[TextIO]:
         UserError: if the file exists, or another process is writing it.
         OSError: if it cannot be written.
     """
-    _make(path.parent)
+    make_folder(path.parent)
     with held(path):
         if path.exists():  # asked only now: another process may have finished it
             raise UserError(f"{path} already exists: delete it or choose another name; it will not be overwritten.")
@@ -112,7 +112,7 @@ def whole_folder(folder: Path) -> Iterator[Path]:
     if old.exists() and not folder.exists():  # a crash between the two renames below
         os.replace(old, folder)
     shutil.rmtree(old, ignore_errors=True)
-    _make(folder.parent)
+    make_folder(folder.parent)
     partial = _temporary(folder)
     partial.mkdir()
     try:
@@ -146,25 +146,3 @@ def _temporary(path: Path) -> Path:
             else:
                 left.unlink(missing_ok=True)
     return path.with_name(f"{path.name}.{os.getpid()}.partial")
-
-
-def _make(folder: Path) -> None:
-    """Make a folder, and those it stands in; their names are on the disc then."""
-    if not folder.is_dir() and folder != folder.parent:
-        _make(folder.parent)
-        folder.mkdir(exist_ok=True)
-        sync(folder.parent)
-
-
-def sync(*paths: Path) -> None:
-    """Wait until the contents of files, and the names in folders, are on the disc."""
-    for path in paths:
-        try:
-            handle = os.open(path, os.O_RDONLY)
-            try:
-                os.fsync(handle)
-            finally:
-                os.close(handle)
-        except OSError as error:
-            if not (path.is_dir() and error.errno in (errno.EINVAL, errno.EBADF, errno.ENOTSUP, errno.EACCES)):
-                raise  # other than from file systems, of networks mostly, that cannot do it for folders

@@ -13,6 +13,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from quorem.errors import UserError
+from quorem.folders import make_folder
 
 
 def lock_name(out: Path) -> str:
@@ -35,7 +36,7 @@ def held(out: Path, *, mine: bool = True) -> Iterator[None]:
         yield
         return
     place = out.resolve()
-    place.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(place.parent)
     inside = place.is_dir() and not os.access(place.parent, os.W_OK)  # a folder that is lent alone
     file = (place if inside else place.parent) / lock_name(out)
     lock = FileLock(file)

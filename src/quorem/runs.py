@@ -32,7 +32,8 @@ import yaml
 
 from quorem import processes
 from quorem.errors import UserError
-from quorem.files import TEMPORARY, fingerprint_files, sync, whole_folder, write_bytes, write_text
+from quorem.files import TEMPORARY, fingerprint_files, whole_folder, write_bytes, write_text
+from quorem.folders import sync
 from quorem.lock import lock_name
 
 logger = logging.getLogger(__name__)

@@ -9,6 +9,7 @@ import threading
 
 import pytest
 
+from quorem.data.source import find_files
 from quorem.errors import UserError
 from quorem.lock import held
 
@@ -37,6 +38,7 @@ def hold():
     for process in begun:
         process.kill()
         process.wait()
+        process.stdout.close()
 
 
 def contents(folder):
@@ -166,8 +168,10 @@ def test_a_run_inside_its_input_folder_is_not_read(tmp_path, quorem, sample_csv,
     )
     assert one == two
     monkeypatch.chdir(data)
-    assert quorem("pretrain", "**/*.txt", *pretrain_settings, "--out", tmp_path / "third").code == 0
-    assert (tmp_path / "third" / "data" / "shards" / "tokens.bin").read_bytes() == one
+    assert [str(file) for file in find_files("**/*.txt")] == ["a.txt", "more/b.txt"]
+    assert [str(file) for file in find_files(".")] == ["a.txt", "more/b.txt"]
+    named = find_files("run/discriminator/*.txt")  # by its own name it may be had
+    assert [str(file) for file in named] == ["run/discriminator/vocab.txt"]
 
 
 def test_a_folder_of_runs_alone_has_no_data(refused, pretrained, tmp_path):
