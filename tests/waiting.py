@@ -4,7 +4,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from quorem.heads.base import FREE_TO_LOOK
+from quorem.embeddings.assignment import FREE_TO_LOOK
 
 READS = {  # a number of the device's, or a shape that depends on one
     "_local_scalar_dense", "nonzero", "masked_select", "equal", "is_nonzero", "bincount", "unique_dim", "_unique",

@@ -1,11 +1,12 @@
 """Files and folders that are there whole or not at all, whatever ends the program or the power.
 
-What is written appears under a temporary name and is renamed when it is complete and on the disc.
+What is written appears under a temporary name, which has the number of the process, and is renamed when it is complete
+and on the disc. Whoever writes holds the lock of the output (quorem.lock): other temporary files are left by kills.
 """
 
-import errno
 import hashlib
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,10 @@ from pathlib import Path
 from typing import BinaryIO, TextIO
 
 from quorem.errors import UserError
+from quorem.folders import make_folder, sync
+from quorem.lock import held
+
+TEMPORARY = r"(\.\d+)?\.partial"  # after the name of a file or folder; the number is the process's
 
 
 def fingerprint_files(*paths: Path) -> str:
@@ -39,8 +44,8 @@ def write_bytes(path: Path, content: bytes) -> None:
 @contextmanager
 def whole_file(path: Path) -> Iterator[BinaryIO]:
     """A file to fill with bytes; it takes its name, and the place of what had it, if all goes well, or vanishes."""
-    partial = path.with_name(path.name + ".partial")
-    _make(path.parent)
+    make_folder(path.parent)
+    partial = _temporary(path)
     try:
         with partial.open("wb") as file:
             yield file
@@ -52,19 +57,20 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
 
 
 @contextmanager
-def new_file(path: Path) -> Iterator[TextIO]:
+def new_text(path: Path) -> Iterator[TextIO]:
     """A text file to fill (UTF-8, line ends as they are written); it takes its name if all goes well, or vanishes.
 
-    Missing folders are created.
+    Missing folders are created; other commands are kept from writing it.
 
     Raises:
-        UserError: if the file exists or cannot be written.
+        UserError: if the file exists, or another process is writing it.
+        OSError: if it cannot be written.
     """
-    if path.exists():
-        raise UserError(f"{path} already exists: delete it or choose another name; it will not be overwritten.")
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        _make(path.parent)
+    make_folder(path.parent)
+    with held(path):
+        if path.exists():  # asked only now: another process may have finished it
+            raise UserError(f"{path} already exists: delete it or choose another name; it will not be overwritten.")
+        partial = _temporary(path)
         try:
             with partial.open("x", encoding="utf-8", newline="") as stream:
                 yield stream
@@ -73,19 +79,41 @@ def new_file(path: Path) -> Iterator[TextIO]:
             sync(path.parent)
         finally:
             partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def new_file(path: Path) -> Iterator[TextIO]:
+    """As `new_text`, for what is written from nothing: every OSError is about the file.
+
+    Raises:
+        UserError: if the file exists or cannot be written, or another process is writing it.
+    """
+    try:
+        with new_text(path) as stream:
+            yield stream
     except OSError as error:
         raise UserError(f"{path} cannot be written: {error.strerror}. Choose a folder you can write to.") from error
+
+
+def check_new(path: Path) -> None:
+    """Refuse to overwrite.
+
+    Raises:
+        UserError: if there is something of that name.
+    """
+    if path.exists():
+        raise UserError(f"{path}: exists already: delete it or choose another name")
 
 
 @contextmanager
 def whole_folder(folder: Path) -> Iterator[Path]:
     """A temporary folder to fill; it takes the name `folder` if all goes well and vanishes if not."""
-    partial, old = folder.with_name(folder.name + ".partial"), folder.with_name(folder.name + ".old")
+    old = folder.with_name(folder.name + ".old")
     if old.exists() and not folder.exists():  # a crash between the two renames below
         os.replace(old, folder)
-    for leftover in (partial, old):
-        shutil.rmtree(leftover, ignore_errors=True)
-    _make(partial.parent)
+    shutil.rmtree(old, ignore_errors=True)
+    make_folder(folder.parent)
+    partial = _temporary(folder)
     partial.mkdir()
     try:
         yield partial
@@ -109,23 +137,12 @@ def finish_folder(partial: Path, folder: Path) -> None:
             os.replace(old, folder)
 
 
-def _make(folder: Path) -> None:
-    """Make a folder, and those it stands in; their names are on the disc then."""
-    if not folder.is_dir() and folder != folder.parent:
-        _make(folder.parent)
-        folder.mkdir(exist_ok=True)
-        sync(folder.parent)
-
-
-def sync(*paths: Path) -> None:
-    """Wait until the contents of files, and the names in folders, are on the disc."""
-    for path in paths:
-        try:
-            handle = os.open(path, os.O_RDONLY)
-            try:
-                os.fsync(handle)
-            finally:
-                os.close(handle)
-        except OSError as error:
-            if not (path.is_dir() and error.errno in (errno.EINVAL, errno.EBADF, errno.ENOTSUP, errno.EACCES)):
-                raise  # other than from file systems, of networks mostly, that cannot do it for folders
+def _temporary(path: Path) -> Path:
+    """The name under which `path` is made; what kills have left of earlier ones is removed."""
+    for left in list(path.parent.iterdir()):
+        if re.fullmatch(re.escape(path.name) + TEMPORARY, left.name):
+            if left.is_dir():
+                shutil.rmtree(left, ignore_errors=True)
+            else:
+                left.unlink(missing_ok=True)
+    return path.with_name(f"{path.name}.{os.getpid()}.partial")

@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerFast
 from transformers.tokenization_utils_base import VERY_LARGE_INTEGER
 
 from quorem import processes
+from quorem.checkpoint_files import weight_files
 from quorem.classifier import CLASSIFIER_HEADS, QuoremForSequenceClassification
 from quorem.config import load, to_mapping
 from quorem.configuration import POOLED_LAYERS, POOLINGS, TRUNCATIONS
@@ -20,6 +21,7 @@ from quorem.data.documents import HELD_OUT, SPLITS, RowCounts
 from quorem.data.source import Source
 from quorem.errors import UserError, check_choice
 from quorem.files import fingerprint_files
+from quorem.lock import held
 from quorem.memory import MEMORY, check_finetuning_memory
 from quorem.ngram_fit import install_ngrams
 from quorem.optim import LAYER_DECAY_VARIANTS, build_optimizer, layerwise_lr, parameter_groups
@@ -44,7 +46,7 @@ from quorem.tasks.classification import (
     tell_classes,
     tell_unknown,
 )
-from quorem.tokenization import load_tokenizer, save_tokenizer
+from quorem.tokenization import load_tokenizer, save_tokenizer, tokenizer_files
 from quorem.train import autocast_dtype, fit, hardware
 
 logger = logging.getLogger(__name__)
@@ -125,35 +127,8 @@ def finetune(config: FinetuneConfig, out: Path, *, source: Source | None = None)
         UserError: for settings, data or folders that cannot be used.
     """
     begun = _begun(config, source)
-    config = begun.config
-    with processes.first():
-        run = Run(out, to_mapping(config))
-    if run.writes:
-        report_bad_rows(begun.counts, out)
-    weights = fingerprint_files(begun.encoder / "model.safetensors", begun.encoder / "tokenizer.json")
-    inputs = {"data": begun.source.fingerprint(), "pretrained": weights}
-    run.write_environment(inputs=inputs, seed=config.train.seed, **hardware(config.train.precision))
-    if run.result is not None:
-        run.clean(run.result)
-        logger.info("%s: this run is finished; nothing to do", out)
-        return run.result
-    frozen, model = None, begun.model
-    if config.classifier.recipe == "origin" and not config.classifier.freeze_encoder:
-        first = replace(
-            config,
-            classifier=replace(config.classifier, freeze_encoder=True),
-            train=replace(config.train, learning_rate=FROZEN_RATE),
-        )
-        logger.info("first phase: the encoder frozen")
-        frozen = finetune(first, out / "frozen", source=begun.source)
-        logger.info("second phase: all weights")
-        model = build_classifier(config, out / "frozen" / "model", begun.names, keep=True)
-    result = _train(replace(begun, model=model), run)
-    result |= {"labels": begun.names, "held_out": {"splits": begun.judged_on, "rows": len(begun.held_out)}}
-    result |= {"frozen_accuracy": frozen["accuracy"]} if frozen else {}
-    result |= {"keep_state": True} if config.train.keep_state else {}
-    run.finish(result)
-    return result
+    with held(out, mine=processes.rank() == 0):
+        return _finetune(begun, out)
 
 
 def dry_run(config: FinetuneConfig, *, source: Source | None = None) -> Rehearsal:
@@ -185,6 +160,38 @@ class _Begun:
     held_out: Examples
     judged_on: list[str]
     model: QuoremForSequenceClassification
+
+
+def _finetune(begun: _Begun, out: Path) -> dict[str, Any]:
+    config = begun.config
+    with processes.first():
+        run = Run(out, to_mapping(config))
+    if run.writes:
+        report_bad_rows(begun.counts, out)
+    weights = fingerprint_files(*weight_files(begun.encoder), *tokenizer_files(begun.encoder))
+    inputs = {"data": begun.source.fingerprint(), "pretrained": weights}
+    run.write_environment(inputs=inputs, seed=config.train.seed, **hardware(config.train.precision))
+    if run.result is not None:
+        run.clean(run.result)
+        logger.info("%s: this run is finished; nothing to do", out)
+        return run.result
+    frozen, model = None, begun.model
+    if config.classifier.recipe == "origin" and not config.classifier.freeze_encoder:
+        first = replace(
+            config,
+            classifier=replace(config.classifier, freeze_encoder=True),
+            train=replace(config.train, learning_rate=FROZEN_RATE),
+        )
+        logger.info("first phase: the encoder frozen")
+        frozen = finetune(first, out / "frozen", source=begun.source)
+        logger.info("second phase: all weights")
+        model = build_classifier(config, out / "frozen" / "model", begun.names, keep=True)
+    result = _train(replace(begun, model=model), run)
+    result |= {"labels": begun.names, "held_out": {"splits": begun.judged_on, "rows": len(begun.held_out)}}
+    result |= {"frozen_accuracy": frozen["accuracy"]} if frozen else {}
+    result |= {"keep_state": True} if config.train.keep_state else {}
+    run.finish(result)
+    return result
 
 
 def _begun(config: FinetuneConfig, source: Source | None) -> _Begun:

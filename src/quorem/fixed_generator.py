@@ -6,6 +6,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from quorem.checkpoint_files import fill
+from quorem.configuration import QuoremConfig
 from quorem.errors import UserError
 from quorem.modeling import QuoremForMaskedLM
 
@@ -39,7 +41,7 @@ class UnigramGenerator(nn.Module):
 
     def nll(self, hidden: Tensor, targets: Tensor) -> Tensor:
         """-log p (nats), float32 (n,), of targets int64 (n,)."""
-        return -self.log_probs[targets]
+        return -self.log_probs.gather(0, targets)
 
     def sample(
         self, hidden: Tensor, uniforms: Tensor, exclude: Tensor | None = None, *, temperature: float = 1.0
@@ -67,15 +69,23 @@ def frozen_generator(folder: str | Path, *, tokenizer_fingerprint: str) -> Quore
     """
     check_generator(folder)
     try:
-        generator = QuoremForMaskedLM.from_pretrained(folder, local_files_only=True)
+        with torch.random.fork_rng(devices=[]):
+            generator = QuoremForMaskedLM(QuoremConfig.from_pretrained(folder, local_files_only=True))
+        new = fill(generator, Path(folder), "generator")
+    except UserError as error:
+        raise UserError(f"objective.generator={folder}: {error}") from error
     except Exception as error:  # a damaged file can fail in any way
         raise UserError(f"objective.generator={folder}: cannot be read ({error}): give another folder") from error
+    if new:
+        raise UserError(
+            f"objective.generator={folder}: is an encoder without a softmax: give a whole generator's folder"
+        )
     if generator.config.tokenizer_fingerprint != tokenizer_fingerprint:
         raise UserError(
             f"objective.generator={folder}: its tokenizer is another, so that ids would mean other tokens: give this "
             f"run its own, tokenizer.path={folder}"
         )
-    return generator.requires_grad_(False)
+    return generator.eval().requires_grad_(False)
 
 
 def check_generator(folder: str | Path) -> None:

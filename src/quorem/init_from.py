@@ -1,17 +1,17 @@
 """Going on from trained networks: a quorem run's, or ELECTRA checkpoints of the transformers library."""
 
 import copy
-import json
 import logging
 from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, ElectraForMaskedLM, ElectraForPreTraining, PreTrainedTokenizerFast
+from transformers import AutoConfig, PreTrainedTokenizerFast
 
+from quorem.checkpoint_files import TIED, fill, read_weights, weight_files
 from quorem.config import from_mapping
 from quorem.configuration import QuoremConfig
 from quorem.embeddings import TokenEmbedding
@@ -23,28 +23,32 @@ from quorem.prepare import is_prepared
 from quorem.presets import PRESETS
 from quorem.runs import read_settings
 from quorem.settings import EmbeddingSettings, HeadSettings, ModelSettings, PretrainConfig, TokenizerSettings
-from quorem.tokenization import adopt_tokenizer, fingerprint
+from quorem.tokenization import adopt_tokenizer, fingerprint, read_tokenizer, tokenizer_files
 
 logger = logging.getLogger(__name__)
 
-NETWORKS: dict[str, tuple[type, type]] = {
-    "discriminator": (QuoremForPreTraining, ElectraForPreTraining),
-    "generator": (QuoremForMaskedLM, ElectraForMaskedLM),
-}
+NETWORKS: dict[str, type[Any]] = {"discriminator": QuoremForPreTraining, "generator": QuoremForMaskedLM}
 SIZES = ("num_hidden_layers", "hidden_size", "intermediate_size", "num_attention_heads")
 EMBEDDINGS = "electra.embeddings."
 TABLE = f"{EMBEDDINGS}word_embeddings."
 POSITIONS = f"{EMBEDDINGS}position_embeddings.weight"
 HEAD = "generator_lm_head."
 FIXED = ("hidden_act", "layer_norm_eps", "type_vocab_size")  # that no setting of a run changes
-TIED = "generator_lm_head.weight"  # transformers' second name of the table
+
+
+@dataclass(frozen=True)
+class Start:
+    """A network to go on from, and the names of its weights that its folder lacks: they start as in any run."""
+
+    network: nn.Module
+    new: frozenset[str] = frozenset()
 
 
 def places(folder: str | Path) -> dict[str, Path]:
     """The folders of the networks there are: of a run, of a folder like it, or a discriminator's own.
 
     Raises:
-        UserError: if there is no discriminator, or a network of another kind.
+        UserError: if there is no discriminator, a network of another kind, or one without weights or a tokenizer.
     """
     folder = Path(folder)
     found = {name: folder / name for name in NETWORKS if (folder / name / "config.json").is_file()}
@@ -59,8 +63,11 @@ def places(folder: str | Path) -> dict[str, Path]:
         kind = read_settings(place / "config.json").get("model_type")
         if kind not in ("quorem", "electra"):
             raise UserError(f"{place}: is a model of type {kind}, but quorem or electra is needed")
-        if not (place / "tokenizer.json").is_file():
-            raise UserError(f"{place}: has no tokenizer.json: put its fast tokenizer there (save_pretrained does)")
+        if not tokenizer_files(place):
+            raise UserError(
+                f"{place}: has no tokenizer.json and no vocab.txt: put its fast tokenizer there (save_pretrained does)"
+            )
+        weight_files(place)
     return found
 
 
@@ -112,27 +119,35 @@ def settled(config: PretrainConfig) -> PretrainConfig:
     if is_prepared(config.data.path) and config.tokenizer == TokenizerSettings(path=str(found["discriminator"])):
         config = replace(config, tokenizer=TokenizerSettings())  # prepared data has one
     model = config.model
+    if "generator" in found and model.shared_embeddings and config.objective.generator == "trained":
+        wide, narrow = (_config(found[name])["embedding_size"] for name in NETWORKS)
+        if wide != narrow:
+            raise UserError(
+                f"{found['generator']}: its token vectors are {narrow} wide and the discriminator's {wide}, so that "
+                f"the two cannot share them: give model.shared_embeddings=false and "
+                f"model.generator.embedding_size={narrow}"
+            )
     there = _config(found["generator"]) if "generator" in found else {}
     if model.embedding.kind == "dense" and model.head.kind == "auto" and there.get("model_type") == "electra":
         config = replace(config, model=replace(model, head=replace(model.head, kind="full")))
     return config
 
 
-def load_networks(folder: str | Path, tokenizer: PreTrainedTokenizerFast) -> dict[str, nn.Module]:
+def load_networks(folder: str | Path, tokenizer: PreTrainedTokenizerFast) -> dict[str, Start]:
     """The networks of a folder, with the ids of `tokenizer`.
 
     Raises:
-        UserError: if they cannot be read, or are for other tokens.
+        UserError: if they cannot be read, lack weights, or are for other tokens.
     """
     found = {}
     for name, place in places(folder).items():
-        ours, theirs = NETWORKS[name]
         try:
             if _config(place)["model_type"] == "quorem":
-                model = ours.from_pretrained(place, local_files_only=True)  # type: ignore[attr-defined]
-                same = model.config.tokenizer_fingerprint == fingerprint(tokenizer)
+                network = _fresh(name, QuoremConfig.from_pretrained(place, local_files_only=True))
+                start = Start(network, fill(network, place, name))
+                same = network.config.tokenizer_fingerprint == fingerprint(tokenizer)
             else:
-                model = _adopted(ours, theirs.from_pretrained(place, local_files_only=True), place, tokenizer)  # type: ignore[attr-defined]
+                start = _adopted(name, place, tokenizer)
                 same = fingerprint(adopt_tokenizer(place)) == fingerprint(tokenizer)
         except UserError:
             raise
@@ -143,12 +158,12 @@ def load_networks(folder: str | Path, tokenizer: PreTrainedTokenizerFast) -> dic
                 f"{place}: its tokenizer is another than the data's, so that ids would mean other tokens: give "
                 f"tokenizer.path={place}"
             )
-        found[name] = model
+        found[name] = start
     return found
 
 
 @torch.no_grad()
-def initialise(module: Electra, start: Mapping[str, nn.Module]) -> None:
+def initialise(module: Electra, start: Mapping[str, Start]) -> None:
     """Give networks the weights of others, and say what of them is new, and what of the others is not used.
 
     A token table of the same kind and size is copied with its order of tokens; another one is fitted to the vectors,
@@ -161,13 +176,15 @@ def initialise(module: Electra, start: Mapping[str, nn.Module]) -> None:
     Raises:
         UserError: if sizes differ, or a table cannot be fitted.
     """
-    copied = _tables(module, start)
+    copied = _tables(module, {name: each.network for name, each in start.items()})
     for name, source in start.items():
         if name == "discriminator" or module.learns:
             shared = name == "generator" and _shares_whole(module)
             _copy(source, getattr(module, name), name, same_order=copied, but=EMBEDDINGS if shared else TABLE)
         else:
             logger.info("%s: not taken over, for the one of objective.generator does not learn", name)
+    if "generator" not in start and module.learns:
+        logger.info("generator: new, but for the token table, for only a discriminator was given")
 
 
 def _described(configs: Mapping[str, dict[str, Any]], folder: str | Path) -> ModelSettings:
@@ -203,37 +220,38 @@ def _described(configs: Mapping[str, dict[str, Any]], folder: str | Path) -> Mod
     )
 
 
-def _adopted(ours: type, model: nn.Module, place: Path, tokenizer: PreTrainedTokenizerFast) -> nn.Module:
+def _fresh(name: str, config: QuoremConfig) -> Any:
+    """A network as its config says; the run's own random numbers stay as they are."""
+    with torch.random.fork_rng(devices=[]):
+        return NETWORKS[name](config)
+
+
+def _adopted(name: str, place: Path, tokenizer: PreTrainedTokenizerFast) -> Start:
     """A network of transformers as one of ours, its rows in the order of tokenizer's ids."""
-    there: Any = model.config
-    for name in FIXED:
-        if getattr(there, name) != getattr(QuoremConfig(), name):
+    there = _config(place)
+    for key in FIXED:
+        if there[key] != getattr(QuoremConfig(), key):
             raise UserError(
-                f"{place / 'config.json'}: {name} is {getattr(there, name)}, but networks that quorem trains have "
-                f"{getattr(QuoremConfig(), name)}: it cannot be gone on from"
+                f"{place / 'config.json'}: {key} is {there[key]}, but networks that quorem trains have "
+                f"{getattr(QuoremConfig(), key)}: it cannot be gone on from"
             )
     names = ("vocab_size", "embedding_size", *SIZES, "hidden_act", "max_position_embeddings", "type_vocab_size",
              "layer_norm_eps")  # fmt: skip
-    converted = ours(QuoremConfig(**{name: getattr(there, name) for name in names}))
-    whole = model.state_dict()
+    converted = _fresh(name, QuoremConfig(**{key: there[key] for key in names}))
+    new = fill(converted, place, name)
+    whole = read_weights(place, name)
     if TIED in whole and not torch.equal(whole[TIED], whole[f"{TABLE}weight"]):
         logger.warning("%s: its %s is not taken over, for softmaxes here score by the token vectors", place, TIED)
-    state = {key: value for key, value in whole.items() if key != TIED and not key.endswith("position_ids")}
-    converted.load_state_dict(state)
-    ids = json.loads((place / "tokenizer.json").read_text(encoding="utf-8"))
-    old = {token["content"]: token["id"] for token in ids["added_tokens"]} | _vocabulary(ids["model"])
+    old = read_tokenizer(place).get_vocab()
     wanted = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
     rows = torch.tensor([old.get(token, -1) for token in wanted])
-    resized = ours(QuoremConfig(**(converted.config.to_dict() | {"vocab_size": len(wanted), "embedding": None})))
-    state = {key: _picked(value, rows, there.vocab_size) if _by_token(key) else value
+    resized = _fresh(
+        name, QuoremConfig(**(converted.config.to_dict() | {"vocab_size": len(wanted), "embedding": None}))
+    )
+    state = {key: _picked(value, rows, there["vocab_size"]) if _by_token(key) else value
              for key, value in converted.state_dict().items()}  # fmt: skip
     resized.load_state_dict(state)
-    return resized
-
-
-def _vocabulary(model: dict[str, Any]) -> dict[str, int]:
-    found = model["vocab"]
-    return dict(found) if isinstance(found, dict) else {token: place for place, (token, _) in enumerate(found)}
+    return Start(resized, new)
 
 
 def _by_token(key: str) -> bool:
@@ -311,9 +329,9 @@ def _take_over(table: TokenEmbedding, source: TokenEmbedding, whose: str, *, ord
     return False
 
 
-def _copy(source: nn.Module, target: nn.Module, name: str, *, same_order: bool, but: str) -> None:
+def _copy(source: Start, target: nn.Module, name: str, *, same_order: bool, but: str) -> None:
     """Everything but keys that start with `but`; a head if it is of the same kind and its tokens in the same order."""
-    found, wanted = source.state_dict(), target.state_dict()
+    found, wanted = source.network.state_dict(), target.state_dict()
     head = [key for key in wanted if key.startswith(HEAD)]
     same = all(key in found and found[key].shape == wanted[key].shape for key in head)
     if head and not (same and (same_order or head == [f"{HEAD}bias"])):  # a full softmax goes by ids, in any order
@@ -323,7 +341,7 @@ def _copy(source: nn.Module, target: nn.Module, name: str, *, same_order: bool, 
         but_also = but
     taken = {}
     for key, value in wanted.items():
-        if key.startswith((but, but_also)):
+        if key.startswith((but, but_also)) or key in source.new:
             continue
         there = found.get(key)
         if key == POSITIONS and there is not None and len(there) != len(value):
@@ -336,6 +354,7 @@ def _copy(source: nn.Module, target: nn.Module, name: str, *, same_order: bool, 
             )
         taken[key] = there
     target.load_state_dict(taken, strict=False)
+    found = {key: value for key, value in found.items() if key not in source.new}
     _say_unused(found, target, name, but=(TABLE, but_also if but_also == HEAD else TABLE))
 
 

@@ -2,7 +2,6 @@
 
 import csv
 import logging
-import os
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -21,6 +20,7 @@ from quorem.data.readers.records import read_records
 from quorem.data.readers.session import parse_items
 from quorem.data.source import DEFAULT_TEXT_COLUMN
 from quorem.errors import UserError
+from quorem.files import check_new, new_text
 from quorem.pretrained import load_classifier_model
 from quorem.settings import FinetuneConfig, LabelledDataSettings
 from quorem.tasks.classification import count_unknown, encode_rows, probabilities, tell_unknown
@@ -69,8 +69,7 @@ def predict(
         UserError: for files that cannot be used.
     """
     path, out = Path(path), Path(out)
-    if out.exists():
-        raise UserError(f"{out}: exists already: delete it or choose another --out")
+    check_new(out)
     model, tokenizer, data = load_classifier(Path(run))
     if torch.accelerator.is_available():
         model.to(torch.accelerator.current_accelerator())
@@ -95,38 +94,28 @@ def predict(
         raise UserError(f"{path}: already has a column {taken[0]!r}, which predictions would repeat: rename it")
     index, dtype = names.index(text_column), autocast_dtype(precision, model.device)
     counts, unknown, tokens = {"read": 0, "predicted": 0, "empty": 0}, 0, 0
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(out.name + ".partial")
-    try:
-        with partial.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file, delimiter=delimiter_of(out))
-            if dialect.header:
-                writer.writerow([*names, *ADDED])
-            for fields in _grouped(rows):
-                texts = [row[index] for row in fields]
-                if data.lists:
-                    texts = [
-                        parse_items(f"{path}, row {number}: column {text_column!r}", text)
-                        for number, text in enumerate(texts, start=counts["read"] + 1)
-                    ]
-                max_length = None if model.reads_whole else data.max_length
-                encoded = encode_rows(tokenizer, texts, max_length=max_length, truncation=data.truncation)
-                some, of = count_unknown(encoded, tokenizer)
-                unknown, tokens = unknown + some, tokens + of
-                shares = probabilities(model, encoded, pad_id=tokenizer.pad_token_id, batch_size=64, dtype=dtype)
-                best = shares.max(-1)
-                for row, text, share, label in zip(
-                    fields, texts, best.values.tolist(), best.indices.tolist(), strict=True
-                ):
-                    known = bool(text.strip())
-                    counts["predicted" if known else "empty"] += 1
-                    writer.writerow([*row, *((model.config.id2label[label], f"{share:.6f}") if known else ("", ""))])
-                counts["read"] += len(fields)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, out)
-    finally:
-        partial.unlink(missing_ok=True)
+    with new_text(out) as file:
+        writer = csv.writer(file, delimiter=delimiter_of(out))
+        if dialect.header:
+            writer.writerow([*names, *ADDED])
+        for fields in _grouped(rows):
+            texts = [row[index] for row in fields]
+            if data.lists:
+                texts = [
+                    parse_items(f"{path}, row {number}: column {text_column!r}", text)
+                    for number, text in enumerate(texts, start=counts["read"] + 1)
+                ]
+            max_length = None if model.reads_whole else data.max_length
+            encoded = encode_rows(tokenizer, texts, max_length=max_length, truncation=data.truncation)
+            some, of = count_unknown(encoded, tokenizer)
+            unknown, tokens = unknown + some, tokens + of
+            shares = probabilities(model, encoded, pad_id=tokenizer.pad_token_id, batch_size=64, dtype=dtype)
+            best = shares.max(-1)
+            for row, text, share, label in zip(fields, texts, best.values.tolist(), best.indices.tolist(), strict=True):
+                known = bool(text.strip())
+                counts["predicted" if known else "empty"] += 1
+                writer.writerow([*row, *((model.config.id2label[label], f"{share:.6f}") if known else ("", ""))])
+            counts["read"] += len(fields)
     tell_unknown(path, unknown, tokens)
     return counts
 

@@ -9,6 +9,7 @@ A prepared folder, which a pre-training run's data/ is too:
 
 import json
 import logging
+import re
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -23,7 +24,8 @@ from quorem.data.progress import Progress
 from quorem.data.shards import ShardMeta, Shards, merge_shards, write_shards
 from quorem.data.source import Source
 from quorem.errors import UserError
-from quorem.files import fingerprint_files, whole_folder, write_text
+from quorem.files import TEMPORARY, check_new, fingerprint_files, whole_folder, write_text
+from quorem.lock import held, lock_name
 from quorem.parts import parts_of, write_in_parts
 from quorem.recipes import check_tokenizer
 from quorem.settings import PrepareConfig, TokenizerSettings
@@ -34,6 +36,7 @@ from quorem.tokenization import (
     fingerprint,
     load_tokenizer,
     save_tokenizer,
+    tokenizer_files,
     train_tokenizer,
 )
 
@@ -41,7 +44,7 @@ logger = logging.getLogger(__name__)
 
 MADE_FROM = "made_from.json"  # of a tokenizer
 SHOWN_EVERY = 1_000  # documents
-LEFT_BY_KILLS = {"tokenizer.partial", "tokenizer.old"}  # where nothing else is yet
+LEFT_BY_KILLS = re.compile(rf"tokenizer({TEMPORARY}|\.old)")  # where nothing else is yet
 
 
 def prepare(config: PrepareConfig, out: Path, *, source: Source | None = None, processes: int = 1) -> ShardMeta:
@@ -61,14 +64,16 @@ def prepare(config: PrepareConfig, out: Path, *, source: Source | None = None, p
     check_tokenizer(config.tokenizer, config.model.vocab_size)
     source = source or Source.of(config.data, text_column=config.data.text_column)
     source.documents()  # missing files and columns are found before anything is made
-    foreign = out.exists() and (not out.is_dir() or {path.name for path in out.iterdir()} - LEFT_BY_KILLS)
-    if foreign and not (out / "tokenizer").is_dir():
-        raise UserError(f"{out}: is not empty and holds no prepared data: choose another --out or empty it")
-    _, shards = prepare_data(
-        out, source, inputs=source.fingerprint(), settings=config.tokenizer, vocab_size=config.model.vocab_size,
-        processes=processes,
-    )  # fmt: skip
-    return shards.meta
+    with held(out):
+        names = {path.name for path in out.iterdir()} - {lock_name(out)} if out.is_dir() else set()
+        foreign = (out.exists() and not out.is_dir()) or not all(map(LEFT_BY_KILLS.fullmatch, names))
+        if foreign and not (out / "tokenizer").is_dir():
+            raise UserError(f"{out}: is not empty and holds no prepared data: choose another --out or empty it")
+        _, shards = prepare_data(
+            out, source, inputs=source.fingerprint(), settings=config.tokenizer, vocab_size=config.model.vocab_size,
+            processes=processes,
+        )  # fmt: skip
+        return shards.meta
 
 
 def prepare_data(
@@ -91,7 +96,7 @@ def prepare_data(
     tokenizer = _tokenizer(folder, source, made_from, settings, vocab_size)
     made_from["tokenizer"] = fingerprint(tokenizer)
     if settings.ids:
-        made_from["ids"] = fingerprint_files(Path(str(settings.path)) / "tokenizer.json")
+        made_from["ids"] = fingerprint_files(*tokenizer_files(str(settings.path)))
     if (folder / "shards").exists():
         shards = Shards(folder / "shards")
         shards.check_made_from(json.loads(json.dumps(made_from)))
@@ -149,9 +154,13 @@ def merge(parts: Sequence[Path], out: Path) -> ShardMeta:
     Raises:
         UserError: if a part cannot be used, or `out` exists.
     """
-    if out.exists():
-        raise UserError(f"{out}: exists already: choose another --out or delete it")
     tokenizer, *_ = [load_prepared(part)[0] for part in parts]
+    with held(out):
+        check_new(out)
+        return _merged(tokenizer, parts, out)
+
+
+def _merged(tokenizer: PreTrainedTokenizerFast, parts: Sequence[Path], out: Path) -> ShardMeta:
     with whole_folder(out) as partial:
         meta = merge_shards(partial / "shards", [Path(part) / "shards" for part in parts])
         save_tokenizer(tokenizer, partial / "tokenizer")

@@ -12,12 +12,15 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from quorem import processes, sharding
 from quorem.arrangement import ATTRIBUTES, ORDER, START, arrange, is_made_otherwise
 from quorem.attributes import read_attributes
+from quorem.checkpoint_files import weight_files
 from quorem.config import leaves, to_mapping
 from quorem.data.source import Source
 from quorem.describe import described
 from quorem.errors import UserError
 from quorem.files import fingerprint_files
+from quorem.fixed_generator import UNIGRAM
 from quorem.init_from import places, settled
+from quorem.lock import held
 from quorem.memory import MEMORY, check_memory
 from quorem.objective import Electra
 from quorem.optimizer_state import take_over_optimizer
@@ -74,12 +77,13 @@ def pretrain(config: PretrainConfig, out: Path, *, source: Source | None = None)
         UserError: for settings, data or a folder that cannot be used, or a model that does not fit in memory.
     """
     config, source = _opened(config, source, out)
-    with processes.first():
-        stale = is_made_otherwise(config, out)
-        run = Run(out, to_mapping(config), fixed=FIXED)
-        for made in (ORDER, ATTRIBUTES, START) if stale else ():
-            (out / made).unlink(missing_ok=True)
-    return _pretrain(config, run, source)
+    with held(out, mine=processes.rank() == 0):
+        with processes.first():
+            stale = is_made_otherwise(config, out)
+            run = Run(out, to_mapping(config), fixed=FIXED)
+            for made in (ORDER, ATTRIBUTES, START) if stale else ():
+                (out / made).unlink(missing_ok=True)
+        return _pretrain(config, run, source)
 
 
 def dry_run(config: PretrainConfig, *, source: Source | None = None) -> Rehearsal:
@@ -116,14 +120,14 @@ def _noted(config: PretrainConfig, run: Run, source: Source | None) -> dict[str,
     """Fingerprints of what the run reads, noted in its folder, or refused if they are others than noted there."""
     table = config.model.embedding
     files = {"assignment_file": table.assignment_file, "attributes_file": table.attributes_file}
-    generator = Path(config.objective.generator) / "model.safetensors"
-    files["generator"] = str(generator) if generator.is_file() else None
-    if config.model.init_from is not None:
-        for name, place in places(config.model.init_from).items():
-            files[f"init_from {name}"] = str(next(iter(sorted(place.glob("*.safetensors"))), place / "config.json"))
+    networks = places(config.model.init_from) if config.model.init_from is not None else {}
+    weights = {f"init_from {name}": place for name, place in networks.items()}
+    if config.objective.generator not in ("trained", UNIGRAM):
+        weights["generator"] = Path(config.objective.generator)
     made = {"assignment_file": ORDER, "attributes_file": ATTRIBUTES}
     inputs = {"data": source.fingerprint() if source else fingerprint_files(*facts_of(str(config.data.path)))}
     inputs |= {name: fingerprint_files(Path(file)) for name, file in files.items() if file}
+    inputs |= {name: fingerprint_files(*weight_files(place)) for name, place in weights.items()}
 
     def is_used(name: str) -> bool:
         """Whether anything is made of it yet: a file that was refused can be mended, and the run goes on."""

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
+from quorem.checkpoint_files import read_weights
 from quorem.classifier import QuoremForSequenceClassification
 from quorem.configuration import WINDOWS, QuoremConfig
 from quorem.data.batches import WEIGHTS, step_seed
@@ -82,7 +83,7 @@ def load_classifier_model(
     """The classifier of a model folder.
 
     Args:
-        source: with config.json and model.safetensors.
+        source: with config.json and weights (quorem.checkpoint_files).
         may_lack: prefixes of weights that are new if they are not there; none may lack if empty.
         changes: to its config.
 
@@ -91,8 +92,9 @@ def load_classifier_model(
     """
     try:
         architecture = QuoremConfig.from_pretrained(source, **changes)
+        weights = read_weights(source, "classifier")
         model, found = QuoremForSequenceClassification.from_pretrained(
-            source, config=architecture, output_loading_info=True
+            None, config=architecture, state_dict=weights, output_loading_info=True
         )
     except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
         raise UserError(

@@ -4,7 +4,6 @@ import math
 import operator
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import TypeVar
 
 from quorem.data.readers import READERS
@@ -16,6 +15,7 @@ from quorem.optim import OPTIMIZERS, SCHEDULES
 from quorem.presets import network_configs, preset
 from quorem.row_adam import UPDATES
 from quorem.settings import PretrainConfig, TokenizerSettings, TrainSettings
+from quorem.tokenization.files import tokenizer_files
 from quorem.tokenization.special import SPECIAL_IDS
 from quorem.tokenization.train import NORMALIZATIONS, OPTIONS, TOKENIZERS, build_steps
 from quorem.train import PRECISIONS, check_compiler, check_tracker
@@ -137,7 +137,7 @@ def check_tokenizer(tokenizer: TokenizerSettings, vocab_size: int) -> None:
                     f"tokenizer.{name}={value} is for training a tokenizer, and tokenizer.path="
                     f"{tokenizer.path} is one: leave one of them out"
                 )
-        if not (Path(tokenizer.path) / "tokenizer.json").is_file():
+        if not tokenizer_files(tokenizer.path):
             raise UserError(f"tokenizer.path={tokenizer.path}: no tokenizer.json there: give a fast tokenizer's folder")
     elif tokenizer.ids:
         raise UserError("tokenizer.ids=true needs tokenizer.path, the folder of the tokenizer that made the ids")

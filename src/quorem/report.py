@@ -11,6 +11,7 @@ from quorem.config import from_mapping, leaves
 from quorem.errors import UserError
 from quorem.examples import Token, examples
 from quorem.files import write_text
+from quorem.lock import held
 from quorem.runs import read_records, read_settings
 from quorem.settings import FinetuneConfig, PretrainConfig
 
@@ -164,7 +165,8 @@ def report(folders: Sequence[Path], out: Path | None = None) -> Path:
                     if run.result and ("confusion" in run.result or run.result.get("confusions"))],
         examples=[(name, *run.examples()) for name, run in zip(names, runs, strict=True) if run.kind == "pre-training"],
     )  # fmt: skip
-    write_text(out, page)
+    with held(out):
+        write_text(out, page)
     return out
 
 

@@ -11,7 +11,8 @@
 
 Every file but metrics.jsonl, which grows line by line, appears under a temporary name and is renamed when it is
 complete and on the disc; what it replaces goes when its name is there too. Lines of metrics.jsonl are on the disc
-before a checkpoint after them. Nothing a user loads is a pickle; checkpoints are read with weights_only.
+before a checkpoint after them. One command at a time writes there (quorem.lock). Nothing a user loads is a pickle;
+checkpoints are read with weights_only.
 """
 
 import json
@@ -31,7 +32,9 @@ import yaml
 
 from quorem import processes
 from quorem.errors import UserError
-from quorem.files import fingerprint_files, sync, whole_folder, write_bytes, write_text
+from quorem.files import TEMPORARY, fingerprint_files, whole_folder, write_bytes, write_text
+from quorem.folders import sync
+from quorem.lock import lock_name
 
 logger = logging.getLogger(__name__)
 
@@ -42,8 +45,8 @@ NOT_PART_OF_A_RUN = (
 """Settings that may differ when a run is continued."""
 
 CHECKSUM = "sha256"  # of state.pt, beside it
-STATE = re.compile(r"step-(\d{6,})(\.partial|\.old)?")  # names of checkpoints, and of what a kill leaves of them
-LEFT_BY_KILLS = {"config.yaml.partial", "environment.json.partial"}  # where nothing else is yet
+STATE = re.compile(rf"step-(\d{{6,}})({TEMPORARY}|\.old)?")  # names of checkpoints, and of what a kill leaves of them
+LEFT_BY_KILLS = re.compile(rf"(config\.yaml|environment\.json){TEMPORARY}")  # where nothing else is yet
 
 
 class Run:
@@ -67,7 +70,8 @@ class Run:
             return
         if folder.exists() and not folder.is_dir():
             raise UserError(f"{folder}: is a file, but a folder is needed: choose another --out")
-        present = sorted({path.name for path in folder.iterdir()} - LEFT_BY_KILLS) if folder.is_dir() else []
+        names = {path.name for path in folder.iterdir()} - {lock_name(folder)} if folder.is_dir() else set()
+        present = sorted(name for name in names if not LEFT_BY_KILLS.fullmatch(name))
         if "config.yaml" not in present and present:
             raise UserError(
                 f"{folder}: is not empty ({', '.join(present[:5])}) and holds no run: choose another --out or empty it"

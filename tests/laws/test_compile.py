@@ -41,6 +41,9 @@ def test_a_compiled_table_gives_the_same_vectors_and_gradients(kind):
         vectors = module(ids)
         found.append((vectors, torch.autograd.grad(vectors.square().sum(), list(embedding.parameters()))))
     torch.testing.assert_close(*found)
+    for wrong in (-1, VOCAB):
+        with pytest.raises((IndexError, RuntimeError), match="is not in the vocabulary"):
+            compiled(torch.full((1, VOCAB), wrong))
 
 
 @pytest.mark.parametrize("kind", list(HEADS))

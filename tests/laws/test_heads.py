@@ -128,6 +128,13 @@ def test_nll_is_the_gathered_log_probability(head):
 
 
 @every_head
+def test_a_target_outside_the_vocabulary_is_an_error_on_the_cpu(head):
+    for wrong in (-100, -1, VOCAB):
+        with pytest.raises(IndexError, match=f"^id {wrong} is not in the vocabulary"):
+            head.nll(hidden_vectors(2), torch.tensor([5, wrong]))
+
+
+@every_head
 def test_value_and_gradients_equal_the_plain_twins(head):
     targets = targets_of(head)
     weights = torch.linspace(0.5, 1.5, len(targets))

@@ -151,6 +151,7 @@ def test_after_a_kill_or_a_power_cut_at_any_moment_the_same_command_goes_on(tmp_
         damage(disc / "run" / "state" / "step-000006")
         saves[0] = 4
     with monkeypatch.context() as patch:
+        patch.setattr(os, "getpid", lambda: 4242)  # those who go on are other processes
         moments = Moments(patch, disc, saves)
         go_on(disc / "run", keep=keep, saves=saves, every=1 if begun == "an earlier one is written" else 2)
         moments.close()

@@ -1,10 +1,10 @@
 """The folder of the IMDb release (Maas et al. 2011) as one CSV, as the original repository makes it."""
 
 import csv
-import os
 from pathlib import Path
 
 from quorem.errors import UserError
+from quorem.files import check_new, new_text
 
 SPLITS = ("train", "test")
 LABELS = ("neg", "pos")  # 0 and 1; the original has them the other way round
@@ -26,25 +26,19 @@ def write_aclimdb(folder: str | Path, out: str | Path) -> int:
         UserError: if a sub-folder is missing, a file is not UTF-8, or `out` exists.
     """
     folder, out = Path(folder), Path(out)
-    if out.exists():
-        raise UserError(f"{out}: exists already: delete it or choose another name")
+    check_new(out)
     for part in (folder / split / label for split in SPLITS for label in LABELS):
         if not part.is_dir():
             raise UserError(f"{part}: no such folder; aclImdb has {', '.join(SPLITS)} and in each {', '.join(LABELS)}")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial, rows = out.with_name(out.name + ".partial"), 0
-    try:
-        with partial.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(["review", "sentiment", "split"])
-            for split in SPLITS:
-                for label, name in enumerate(LABELS):
-                    for path in sorted((folder / split / name).glob("*.txt")):
-                        writer.writerow([_read(path), label, split])
-                        rows += 1
-        os.replace(partial, out)
-    finally:
-        partial.unlink(missing_ok=True)
+    rows = 0
+    with new_text(out) as file:
+        writer = csv.writer(file)
+        writer.writerow(["review", "sentiment", "split"])
+        for split in SPLITS:
+            for label, name in enumerate(LABELS):
+                for path in sorted((folder / split / name).glob("*.txt")):
+                    writer.writerow([_read(path), label, split])
+                    rows += 1
     return rows
 
 

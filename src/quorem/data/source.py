@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from quorem.data.documents import Document, RowCounts
+from quorem.data.own_files import beginning, without_own
 from quorem.data.readers import READERS, choose_format, known_format
 from quorem.errors import UserError
 from quorem.files import fingerprint_files
@@ -156,6 +157,8 @@ class Source:
 def find_files(path: str | list[str], chosen: str = "auto") -> tuple[Path, ...]:
     """The files that data.path stands for: of a folder or a pattern in the order of their names, each once.
 
+    Files of runs, prepared data and models that lie there are none of them (quorem.data.own_files).
+
     Args:
         path: a file, a folder, a pattern (*, ?, [], ** for folders at any depth), or a list of these.
         chosen: a format: of a folder only its files are taken; "auto" for those of all known formats.
@@ -167,7 +170,10 @@ def find_files(path: str | list[str], chosen: str = "auto") -> tuple[Path, ...]:
     for entry in filter(None, [path] if isinstance(path, str) else path):
         place = Path(entry)
         if place.is_dir():
-            files = sorted(file for file in place.rglob("*") if file.is_file() and known_format(file))
+            there = sorted(file for file in place.rglob("*") if file.is_file() and known_format(file))
+            files = without_own(there, place, itself=True)
+            if there and not files:
+                raise UserError(f"{place}: holds no data but files of runs or models: name the files, or a pattern")
             if chosen != "auto":
                 files = [file for file in files if known_format(file) == {"folder": "text"}.get(chosen, chosen)]
             if not files and chosen != "auto":
@@ -176,6 +182,7 @@ def find_files(path: str | list[str], chosen: str = "auto") -> tuple[Path, ...]:
                 raise UserError(f"{place}: no file of a known format in this folder: name the files, or a pattern")
         elif glob.has_magic(entry) and not place.exists():
             files = sorted(file for file in map(Path, glob.glob(entry, recursive=True)) if file.is_file())
+            files = without_own(files, beginning(entry), itself=False)
             if not files:
                 raise UserError(
                     f"{entry}: no file has such a name: check the pattern (quote it, so that the shell leaves it)"

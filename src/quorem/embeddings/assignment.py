@@ -12,6 +12,12 @@ import torch
 from torch import Tensor, nn
 
 IDS_AT_ONCE = 2**20
+FREE_TO_LOOK = {"cpu"}  # kinds of device whose numbers the host can read without waiting
+
+
+def may_look(device: torch.device) -> bool:
+    """Whether shapes and errors may depend on values there: the host has them anyway."""
+    return device.type in FREE_TO_LOOK
 
 
 class Assignment(nn.Module):
@@ -41,8 +47,31 @@ class Assignment(nn.Module):
         self.register_buffer("rank", torch.arange(vocab_size, dtype=torch.int32) if permuted else None)
         self._ids: Tensor | None = None  # inverse of rank, made when first asked for
 
+    def checked(self, ids: Tensor) -> Tensor:
+        """The ids as they are.
+
+        Where the host need not wait for their numbers: an index beyond a table raises nowhere if the table is hashed
+        or computed, and a negative one reads from the other end of an order.
+
+        Raises:
+            IndexError: if one is not in [0, V), as torch.nn.Embedding does; RuntimeError in compiled code.
+        """
+        if not ids.numel() or not may_look(ids.device):
+            return ids
+        least, most = ids.aminmax()
+        if torch.compiler.is_compiling():
+            inside = (least >= 0) & (most < self.vocab_size)
+            torch._assert_async(inside, f"an id is not in the vocabulary of {self.vocab_size} tokens")
+        elif (wrong := int(least)) < 0 or (wrong := int(most)) >= self.vocab_size:
+            raise IndexError(
+                f"id {wrong} is not in the vocabulary: the {self.vocab_size} tokens have the ids 0 to "
+                f"{self.vocab_size - 1}"
+            )
+        return ids
+
     def ranks(self, ids: Tensor) -> Tensor:
-        """Ranks int64 (*batch) of ids int64 (*batch)."""
+        """Ranks int64 (*batch) of ids int64 (*batch), `checked`."""
+        ids = self.checked(ids)
         return ids if self.rank is None else self.rank[ids].long()
 
     def ids(self, ranks: Tensor) -> Tensor:

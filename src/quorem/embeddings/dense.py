@@ -22,7 +22,7 @@ class DenseEmbedding(TokenEmbedding):
 
     def forward(self, ids: Tensor) -> Tensor:
         """Vectors (*batch, D) of ids int64 (*batch)."""
-        return self.read("weight", ids)
+        return self.read("weight", self.assignment.checked(ids))
 
     def from_dense(self, weight: Tensor) -> float:
         """A copy."""

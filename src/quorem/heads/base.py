@@ -17,7 +17,6 @@ from torch.nn import functional as F
 from quorem.embeddings import TokenEmbedding
 
 BLOCK = 256  # shares that a draw among many narrows down to first
-FREE_TO_LOOK = {"cpu"}  # kinds of device whose numbers the host can read without waiting
 
 
 class GeneratorHead(nn.Module):
@@ -111,11 +110,6 @@ class GeneratorHead(nn.Module):
     def log_prob(self, hidden: Tensor, ids: Tensor) -> Tensor:
         """Exact log p, float32 (n,), of ids int64 (n,) for hidden (n, D)."""
         return -self.nll(hidden, ids)
-
-
-def may_look(device: torch.device) -> bool:
-    """Whether shapes may depend on values there: the host has them anyway."""
-    return device.type in FREE_TO_LOOK
 
 
 def draw(scores: Tensor, uniforms: Tensor) -> tuple[Tensor, Tensor]:

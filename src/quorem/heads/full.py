@@ -50,7 +50,7 @@ class FullHead(GeneratorHead):
 
     def nll(self, hidden: Tensor, targets: Tensor) -> Tensor:
         """Exact -log p, float32 (n,)."""
-        size = self._chunk_size(len(hidden))
+        size, targets = self._chunk_size(len(hidden)), self.embedding.assignment.checked(targets)
         # Finite, since the gradient of a chunk's sum would be NaN if all its ids were never targets.
         biases = self._masked_bias().clamp(min=torch.finfo(self.bias.dtype).min).split(size)
         tables = self.embedding.chunks(size)

@@ -21,8 +21,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from quorem.embeddings import TokenEmbedding
+from quorem.embeddings.assignment import may_look
 from quorem.embeddings.mixed_radix import digit_sizes
-from quorem.heads.base import GeneratorHead, draw, may_look, without_autocast
+from quorem.heads.base import GeneratorHead, draw, without_autocast
 
 ROWS_AT_ONCE = 2**16  # vectors in memory at once, while means are taken
 

@@ -2,7 +2,7 @@
 
 from quorem.tokenization.adopt import adopt_tokenizer
 from quorem.tokenization.encode import encode
-from quorem.tokenization.files import fingerprint, load_tokenizer, save_tokenizer
+from quorem.tokenization.files import fingerprint, load_tokenizer, read_tokenizer, save_tokenizer, tokenizer_files
 from quorem.tokenization.ids import IdReader
 from quorem.tokenization.pieces import continuing
 from quorem.tokenization.special import SPECIAL_TOKENS
@@ -17,6 +17,8 @@ __all__ = [
     "encode",
     "fingerprint",
     "load_tokenizer",
+    "read_tokenizer",
     "save_tokenizer",
+    "tokenizer_files",
     "train_tokenizer",
 ]

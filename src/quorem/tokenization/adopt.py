@@ -9,6 +9,7 @@ from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
 from quorem.errors import UserError
+from quorem.tokenization.files import read_tokenizer, tokenizer_files
 from quorem.tokenization.special import SPECIAL_TOKENS
 from quorem.tokenization.wrap import ROLES, wrap
 
@@ -24,16 +25,16 @@ def adopt_tokenizer(folder: str | Path) -> PreTrainedTokenizerFast:
     text, whatever it did before. One whose ids are right already, as those that quorem trained, is returned as it is.
 
     Args:
-        folder: with a tokenizer.json, as AutoTokenizer reads it.
+        folder: with a tokenizer.json, as AutoTokenizer reads it, or a WordPiece's vocab.txt.
 
     Raises:
         UserError: if there is none, it is damaged, or two roles are one token.
     """
     folder = Path(folder)
-    if not (folder / "tokenizer.json").is_file():
+    if not tokenizer_files(folder):
         raise UserError(f"tokenizer.path={folder}: no tokenizer.json there: give the folder of a fast tokenizer")
     try:
-        found = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
+        found = read_tokenizer(folder)
     except Exception as error:  # the tokenizers library raises bare Exception
         raise UserError(f"tokenizer.path={folder}: cannot be read ({error}): give another folder") from error
     names = [getattr(found, role) or token for role, token in zip(ROLES, SPECIAL_TOKENS, strict=True)]

@@ -4,10 +4,42 @@ import hashlib
 import json
 from pathlib import Path
 
-from transformers import PreTrainedTokenizerFast
+from transformers import BertTokenizer, PreTrainedTokenizerFast
 
 from quorem.errors import UserError
 from quorem.tokenization.wrap import ROLES
+
+WORDPIECE = ("BertTokenizer", "ElectraTokenizer")  # that a vocab.txt alone may be of
+
+
+def tokenizer_files(folder: str | Path) -> tuple[Path, ...]:
+    """What decides the ids of a folder's tokenizer: tokenizer.json, else vocab.txt and its settings; or nothing."""
+    folder = Path(folder)
+    if (folder / "tokenizer.json").is_file():
+        return (folder / "tokenizer.json",)
+    if (folder / "vocab.txt").is_file():
+        return (folder / "vocab.txt", *folder.glob("tokenizer_config.json"))
+    return ()
+
+
+def read_tokenizer(folder: str | Path) -> PreTrainedTokenizerFast:
+    """The tokenizer of a folder: its tokenizer.json, or BERT's and ELECTRA's WordPiece with its vocab.txt.
+
+    Raises:
+        Exception: whatever the tokenizers library raises for a damaged file; ValueError for another kind's vocab.txt.
+    """
+    folder = Path(folder)
+    if (folder / "tokenizer.json").is_file():
+        return PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
+    settings = folder / "tokenizer_config.json"
+    kind = json.loads(settings.read_text(encoding="utf-8")).get("tokenizer_class") if settings.is_file() else None
+    if kind is not None and kind.removesuffix("Fast") not in WORDPIECE:
+        raise ValueError(f"tokenizer_config.json says {kind}, and vocab.txt alone is enough for {', '.join(WORDPIECE)}")
+    found = BertTokenizer.from_pretrained(folder, local_files_only=True)
+    roles = {role: getattr(found, role) for role in ROLES}
+    return PreTrainedTokenizerFast(
+        tokenizer_object=found.backend_tokenizer, model_max_length=found.model_max_length, padding_side="right", **roles
+    )
 
 
 def save_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: str | Path) -> None:
@@ -29,7 +61,8 @@ def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerFast:
     """Read a tokenizer from a folder, never from the network.
 
     Args:
-        folder: written by save_tokenizer, or any other with a tokenizer.json and the five special tokens.
+        folder: written by save_tokenizer, or any other with a tokenizer.json, or a WordPiece's vocab.txt, and the five
+            special tokens.
 
     Raises:
         UserError: if the folder holds no tokenizer, a damaged one, one without a special token that is needed, or
@@ -37,10 +70,10 @@ def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerFast:
             for other tokens.
     """
     folder = Path(folder)
-    if not (folder / "tokenizer.json").is_file():
+    if not tokenizer_files(folder):
         raise UserError(f"no tokenizer in {folder}: tokenizer.json is missing. Train one or give another folder.")
     try:
-        tokenizer = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
+        tokenizer = read_tokenizer(folder)
     except Exception as error:  # the tokenizers library raises bare Exception
         raise UserError(
             f"cannot read the tokenizer in {folder}: {error}. Train it again or copy tokenizer.json and "

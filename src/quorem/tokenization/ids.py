@@ -7,6 +7,7 @@ from transformers import PreTrainedTokenizerFast
 
 from quorem.data.documents import Document
 from quorem.errors import UserError
+from quorem.tokenization.files import read_tokenizer
 from quorem.tokenization.special import SPECIAL_TOKENS
 
 
@@ -20,7 +21,7 @@ class IdReader:
 
     def __init__(self, folder: str | Path, adopted: PreTrainedTokenizerFast) -> None:
         self.folder = folder
-        found = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
+        found = read_tokenizer(folder)
         vocabulary = found.get_vocab()
         self.new = np.full(max(vocabulary.values()) + 1, -1, np.int64)  # -1: no token has this id
         self.new[list(vocabulary.values())] = adopted.convert_tokens_to_ids(list(vocabulary))

@@ -1,0 +1,54 @@
+"""What quorem and others like it have written among the data: runs, prepared data, models. It is never read as data."""
+
+import glob
+import logging
+from collections.abc import Iterable
+from itertools import takewhile
+from pathlib import Path
+
+logger = logging.getLogger(__name__)
+
+MARKS = (
+    ("config.yaml", "environment.json"),  # a run
+    ("tokenizer/tokenizer.json",),  # prepared data
+    ("tokenizer.json",),  # a model, or a tokenizer
+    ("config.json", "vocab.txt"),
+    ("config.json", "merges.txt"),
+)
+"""Files by which such a folder is known: all of one line."""
+UNFINISHED = (".partial", ".old", ".unfinished", ".parts")
+
+
+def without_own(files: Iterable[Path], place: Path, *, itself: bool) -> list[Path]:
+    """The files that lie in no such folder, and a word on which folders are passed over.
+
+    Args:
+        files: at or below `place`.
+        place: where the search began.
+        itself: whether `place` is looked at too; not where it was named as the folder of a pattern.
+    """
+    known: dict[Path, bool] = {}
+    kept, own = [], dict[Path, None]()
+    for file in files:
+        parents = [parent for parent in file.parents if parent.is_relative_to(place) and (itself or parent != place)]
+        for parent in parents:
+            if parent not in known:
+                known[parent] = _is_own(parent)
+        if inside := [parent for parent in parents if known[parent]]:
+            own[inside[-1]] = None  # the outermost
+        else:
+            kept.append(file)
+    if own:
+        named = [str(folder) for folder in own]
+        more = f" and {len(named) - 3} more" if len(named) > 3 else ""
+        logger.info("not data, for a run or a model is there: %s%s", ", ".join(named[:3]), more)
+    return kept
+
+
+def beginning(pattern: str) -> Path:
+    """The folder of a pattern that has no wildcard."""
+    return Path(*takewhile(lambda part: not glob.has_magic(part), Path(pattern).parts[:-1]))
+
+
+def _is_own(folder: Path) -> bool:
+    return folder.name.endswith(UNFINISHED) or any(all((folder / name).is_file() for name in mark) for mark in MARKS)

@@ -1,0 +1,27 @@
+"""Folders whose names are on the disc, and waiting until contents and names are."""
+
+import errno
+import os
+from pathlib import Path
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder, and those it stands in; their names are on the disc then."""
+    if not folder.is_dir() and folder != folder.parent:
+        make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        sync(folder.parent)
+
+
+def sync(*paths: Path) -> None:
+    """Wait until the contents of files, and the names in folders, are on the disc."""
+    for path in paths:
+        try:
+            handle = os.open(path, os.O_RDONLY)
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)
+        except OSError as error:
+            if not (path.is_dir() and error.errno in (errno.EINVAL, errno.EBADF, errno.ENOTSUP, errno.EACCES)):
+                raise  # other than from file systems, of networks mostly, that cannot do it for folders
