@@ -85,6 +85,7 @@ def predict(
         "quoting": quoting or data.quoting,
         "header": data.header if header is None else header,
     }
+    found_column = text_column is None
     text_column = text_column or _own_column(path, data.text_column, reading)
     read_csv(path, text_column=text_column, **reading)  # checks the column
     dialect = find_dialect(path, [text_column], **reading)
@@ -116,6 +117,8 @@ def predict(
                 counts["predicted" if known else "empty"] += 1
                 writer.writerow([*row, *((model.config.id2label[label], f"{share:.6f}") if known else ("", ""))])
             counts["read"] += len(fields)
+    if found_column and text_column != data.text_column:
+        logger.info("%s: its column %r was read, for it has none named %r", path, text_column, data.text_column)
     tell_unknown(path, unknown, tokens)
     return counts
 
@@ -151,11 +154,9 @@ def _own_encoding(path: Path, of_run: str | None) -> str | None:
 
 
 def _own_column(path: Path, of_run: str, reading: dict[str, Any]) -> str:
-    """That of the run or, if the file has none of that name but one named text, the latter, which is told."""
-    for name in dict.fromkeys((of_run, DEFAULT_TEXT_COLUMN)):
+    """That of the run or, if the file has none of that name but one named text, the latter."""
+    for name in (of_run, DEFAULT_TEXT_COLUMN):
         if name in read_records(path, find_dialect(path, [name], **reading), reading["encoding"])[0]:
-            if name != of_run:
-                logger.info("%s: its column %r is read, for it has none named %r as the run's data", path, name, of_run)
             return name
     return of_run
 

@@ -86,13 +86,13 @@ def test_predict_remembers_the_text_column(quorem, refused, tmp_path, classifier
     path = tmp_path / "a.csv"
     path.write_text("text,review\nother,good\n", encoding="utf-8")
     outcome = quorem("predict", classifier, path, "--out", tmp_path / "1.csv")  # whose column was review
-    assert (outcome.code, outcome.err.count("is read, for")) == (0, 0)
+    assert (outcome.code, outcome.err.count("was read, for")) == (0, 0)
     assert quorem("predict", classifier, path, "--text-column", "review", "--out", tmp_path / "2.csv").code == 0
     assert read(tmp_path / "1.csv") == read(tmp_path / "2.csv")
     path.write_text("text,id\ngood,1\n", encoding="utf-8")
     outcome = quorem("predict", classifier, path, "--out", tmp_path / "3.csv")
     assert outcome.code == 0
-    assert "its column 'text' is read, for it has none named 'review'" in outcome.err
+    assert "its column 'text' was read, for it has none named 'review'" in outcome.err
     path.write_text("id;words\n1;good\n", encoding="utf-8")
     assert "no column 'review'" in refused("predict", classifier, path, "--out", tmp_path / "4.csv")
 
