@@ -151,8 +151,8 @@ def _tensors(file: Path) -> dict[str, Tensor]:
         if file.suffix == ".safetensors":
             raise UserError(f"{file}: cannot be read ({why}): copy it anew") from error
         raise UserError(
-            f"{file}: cannot be read, for it is damaged or holds more than tensors, which could run code ({why}): copy it "
-            "anew, or save its weights as model.safetensors"
+            f"{file}: cannot be read, for it is damaged or holds more than tensors, which could run code ({why}): "
+            "copy it anew, or save its weights as model.safetensors"
         ) from error
     for inner in NESTED:
         if isinstance(found, Mapping) and isinstance(found.get(inner), Mapping):
