@@ -147,12 +147,13 @@ def _tensors(file: Path) -> dict[str, Tensor]:
             return load_file(file)
         found: Any = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file can fail in any way
-        if type(error).__name__ == "UnpicklingError":  # what torch raises for all that is no tensor
-            raise UserError(
-                f"{file}: is damaged or holds more than tensors, which could run code and is not read: save the "
-                "weights again, as model.safetensors"
-            ) from error
-        raise UserError(f"{file}: cannot be read ({' '.join(str(error).split())[:200]}): copy it anew") from error
+        why = " ".join(str(error).split())[:200]
+        if file.suffix == ".safetensors":
+            raise UserError(f"{file}: cannot be read ({why}): copy it anew") from error
+        raise UserError(
+            f"{file}: cannot be read, for it is damaged or holds more than tensors, which could run code ({why}): "
+            "copy it anew, or save its weights as model.safetensors"
+        ) from error
     for inner in NESTED:
         if isinstance(found, Mapping) and isinstance(found.get(inner), Mapping):
             found = found[inner]

@@ -136,14 +136,20 @@ class LevelsHead(GeneratorHead):
     def full_log_prob(self, hidden: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """The tier first, then the ids of a prefix at a time."""
         grid = self.embedding.assignment
-        with without_autocast(hidden):
+        with without_autocast(hidden):  # never around a yield: casts that autocast keeps would outlive their weights
             hidden = hidden.to(self.bias.dtype)
             first = torch.log_softmax(self._first(hidden), dim=-1)
-            yield grid.ids(torch.arange(grid.own_rows, device=hidden.device)), first[:, : grid.own_rows]
-            for start, log_probs in self._leaves(hidden, 0, first[:, grid.own_rows :], level=0):
-                stop = min(start + log_probs.shape[-1], grid.tail)
-                ranks = grid.own_rows + torch.arange(start, stop, device=hidden.device)
-                yield grid.ids(ranks), log_probs[:, : stop - start]
+        yield grid.ids(torch.arange(grid.own_rows, device=hidden.device)), first[:, : grid.own_rows]
+        leaves = self._leaves(hidden, 0, first[:, grid.own_rows :], level=0)
+        while True:
+            with without_autocast(hidden):
+                found = next(leaves, None)
+            if found is None:
+                return
+            start, log_probs = found
+            stop = min(start + log_probs.shape[-1], grid.tail)
+            ranks = grid.own_rows + torch.arange(start, stop, device=hidden.device)
+            yield grid.ids(ranks), log_probs[:, : stop - start]
 
     def _classes(self, ranks: Tensor) -> Tensor:
         """First-level classes, int64 (n,)."""
