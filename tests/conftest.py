@@ -15,6 +15,15 @@ def one_thread():
     torch.set_num_threads(1)
 
 
+@pytest.fixture(autouse=True)
+def no_autocast_is_left_open():
+    """One that is keeps casts of weights for ever, and whatever trains after it in bf16 does not learn."""
+    yield
+    depth = torch.autocast_increment_nesting() - 1
+    torch.autocast_decrement_nesting()
+    assert depth == 0, "an autocast was entered and not left"
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of real data: $QUOREM_DATA, or ../shared/data beside the repository."""

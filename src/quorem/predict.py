@@ -77,7 +77,7 @@ def predict(
     if kind in ("jsonl", "parquet"):
         raise UserError(f"{path}: predictions are columns beside those of a CSV: write the texts as one, with a header")
     if kind != "csv":
-        READERS[kind].read(path, text_column=text_column)  # says why not
+        READERS[kind].read(path, text_column=text_column or DEFAULT_TEXT_COLUMN)  # says why not
     encoding = encoding or _own_encoding(path, data.encoding)
     reading: dict[str, Any] = {
         "delimiter": delimiter or data.delimiter,

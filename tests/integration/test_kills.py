@@ -264,7 +264,7 @@ def small_disc(tmp_path):
         subprocess.run(["umount", str(place)], check=True)
 
 
-@pytest.mark.parametrize(("megabytes", "states"), [(3, []), (14, ["step-000002", "step-000004"])])  # of 5 MB each
+@pytest.mark.parametrize(("megabytes", "states"), [(3, []), (11, ["step-000002", "step-000004"])])  # of 4 MB each
 def test_a_disc_that_is_really_full_ends_a_run_cleanly_and_it_goes_on_with_more_room(
     small_disc, reviews, whole, megabytes, states
 ):
