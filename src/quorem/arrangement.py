@@ -63,7 +63,10 @@ def arrange(config: PretrainConfig, run: Run, tokenizer: PreTrainedTokenizerFast
     orders = bool(grid.get("permuted")) and table.assignment != "frequency"
     starts = table.start == "cooccurrence" and len(tokenizer) <= STARTED_UP_TO
     clustered = orders and order is None and table.assignment == "cluster"
-    corpus = Corpus(shards, split_rows(config.data, shards, tokenizer, seed=config.train.seed)[1])
+    held_out = None
+    if config.data.held_out:  # else rows, which can take long to plan, need not be known yet
+        _, held_out = split_rows(config.data, shards, tokenizer, seed=config.train.seed)
+    corpus = Corpus(shards, held_out)
     vectors = _stored_vectors(run.folder / START, len(tokenizer)) if starts else None
     if (starts or clustered) and vectors is None:
         vectors = cooccurrence_vectors(
