@@ -6,7 +6,7 @@ times slower, and one matrix at a time; here matrices of one shape go together, 
 can be kept from acting by `found_inf`, as torch's fused optimizers can.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -14,13 +14,14 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 from quorem.sharding import like
+from quorem.skippable import Skippable
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 """Of the iteration: singular values in (0, 1] come to between 0.7 and 1.2 in five steps (Jordan et al.)."""
 ITERATIONS = 5
 
 
-class Muon(torch.optim.Optimizer):
+class Muon(Skippable):
     """Steps of lr * sqrt(max(1, rows / columns)) along the orthogonal matrix nearest to the momentum.
 
     Args:
@@ -46,26 +47,14 @@ class Muon(torch.optim.Optimizer):
         if any(parameter.ndim != 2 for group in self.param_groups for parameter in group["params"]):
             raise ValueError("Muon is for matrices: parameters of two dimensions")
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """Update every matrix that has a gradient.
-
-        Args:
-            closure: computes the loss and the gradients anew; its loss is returned.
-        """
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        skip: Tensor | None = getattr(self, "found_inf", None)
-        for group in self.param_groups:
-            shapes: dict[torch.Size, list[Tensor]] = {}
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    shapes.setdefault(parameter.shape, []).append(parameter)
-            for parameters in shapes.values():
-                self._update(parameters, group, skip)
-        return loss
+    def update_group(self, group: dict[str, Any], skip: Tensor | None) -> None:
+        """Update every matrix that has a gradient; not if skip, float32 (), is 1.0."""
+        shapes: dict[torch.Size, list[Tensor]] = {}
+        for parameter in group["params"]:
+            if parameter.grad is not None:
+                shapes.setdefault(parameter.shape, []).append(parameter)
+        for parameters in shapes.values():
+            self._update(parameters, group, skip)
 
     def _update(self, parameters: list[Tensor], group: dict[str, Any], skip: Tensor | None) -> None:
         """Update matrices of one shape; not if skip, float32 (), is 1.0, which nobody waits for to know."""

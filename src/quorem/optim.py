@@ -12,6 +12,7 @@ from torch.distributed.tensor import DTensor
 from quorem.errors import UserError, did_you_mean
 from quorem.muon import Muon
 from quorem.row_adam import RowAdam
+from quorem.skippable import Skippable
 
 SCHEDULES = ("google", "linear", "cosine", "constant")
 OPTIMIZERS = ("google", "adamw", "muon")
@@ -19,7 +20,7 @@ LAYER_DECAY_VARIANTS = ("fixed", "legacy")
 LAYER = re.compile(r"(?:^|\.)encoder\.layer\.(\d+)\.")
 
 
-class GoogleAdam(torch.optim.Optimizer):
+class GoogleAdam(Skippable):
     """Adam as google-research/electra runs it: without bias correction, with decoupled weight decay.
 
     `parameter -= lr * (mean / (sqrt(square) + eps) + weight_decay * parameter)`. Without the correction the first
@@ -46,28 +47,8 @@ class GoogleAdam(torch.optim.Optimizer):
     ) -> None:
         super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """Update every parameter that has a gradient.
-
-        Args:
-            closure: computes the loss and the gradients anew; its loss is returned.
-        """
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        skip: Tensor | None = getattr(self, "found_inf", None)
-        if skip is not None and skip.device.type == "cpu":  # to look costs nothing there
-            if skip:
-                return loss
-            skip = None
-        for group in self.param_groups:
-            self._update_group(group, skip)
-        return loss
-
-    def _update_group(self, group: dict[str, Any], skip: Tensor | None = None) -> None:
-        """Update a group; not if skip, float32 (), is 1.0, which nobody waits for to know."""
+    def update_group(self, group: dict[str, Any], skip: Tensor | None = None) -> None:
+        """Update a group; not if skip, float32 (), is 1.0."""
         parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
         if not parameters:
             return

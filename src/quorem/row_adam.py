@@ -7,7 +7,7 @@ Adam is Kingma and Ba, ICLR 2015, arXiv:1412.6980, here with beta1 = 0: without 
 stays where it is, so that leaving it out is no approximation.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -15,13 +15,14 @@ from torch import Tensor, nn
 
 from quorem.embeddings import TokenEmbedding
 from quorem.errors import check_choice
+from quorem.skippable import Skippable
 
 UPDATES = ("auto", "rows", "whole")
 LARGE = 2**23
 """Numbers in a table from which on auto updates rows: 65,536 rows of 128."""
 
 
-class RowAdam(torch.optim.Optimizer):
+class RowAdam(Skippable):
     """Adam with beta1 = 0 and one running square a row, that of the row's root mean square.
 
         square = beta**(steps since the row's last) * square + (1 - beta) * mean(gradient**2)
@@ -57,27 +58,11 @@ class RowAdam(torch.optim.Optimizer):
     ) -> None:
         super().__init__(params, {"lr": lr, "beta": beta, "eps": eps, "weight_decay": weight_decay})
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """Update the rows that have a gradient.
-
-        Args:
-            closure: computes the loss and the gradients anew; its loss is returned.
-        """
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        skip: Tensor | None = getattr(self, "found_inf", None)
-        if skip is not None and skip.device.type == "cpu":  # to look costs nothing there
-            if skip:
-                return loss
-            skip = None
-        for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    self._update(parameter, group, skip)
-        return loss
+    def update_group(self, group: dict[str, Any], skip: Tensor | None) -> None:
+        """Update the rows that have a gradient; not if skip, float32 (), is 1.0."""
+        for parameter in group["params"]:
+            if parameter.grad is not None:
+                self._update(parameter, group, skip)
 
     def _update(self, parameter: Tensor, group: dict[str, Any], skip: Tensor | None = None) -> None:
         """Update a table; not if skip, float32 (), is 1.0, which nobody waits for to know."""
