@@ -6,6 +6,8 @@ from typing import Any
 import yaml
 
 PLAIN = ("null", "bool", "int", "float", "str", "seq", "map")
+DISAGREES = (yaml.YAMLError, ValueError, TypeError, ArithmeticError, LookupError, AttributeError)
+"""What the library raises where a tag and its value do not fit."""
 MOST_VALUES = 100_000  # after all aliases are followed
 
 
@@ -28,7 +30,7 @@ def parse_yaml(text: str) -> Any:
         raise ValueError(f"{error.problem or error.context}{place}") from error
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
-    except (yaml.YAMLError, ValueError, TypeError, ArithmeticError, LookupError, AttributeError) as error:  # a tag can disagree with its value
+    except DISAGREES as error:
         raise ValueError(" ".join(str(error).split())) from error
 
 
