@@ -14,7 +14,7 @@ from transformers.tokenization_utils_base import VERY_LARGE_INTEGER
 from quorem import processes
 from quorem.checkpoint_files import weight_files
 from quorem.classifier import CLASSIFIER_HEADS, QuoremForSequenceClassification
-from quorem.config import load, to_mapping
+from quorem.config import to_mapping
 from quorem.configuration import POOLED_LAYERS, POOLINGS, TRUNCATIONS
 from quorem.data.bad_rows import report_bad_rows
 from quorem.data.documents import HELD_OUT, SPLITS, RowCounts
@@ -22,15 +22,16 @@ from quorem.data.source import Source
 from quorem.errors import UserError, check_choice
 from quorem.files import fingerprint_files
 from quorem.lock import held
+from quorem.longer import check_can_go_on, lengthen
 from quorem.memory import MEMORY, check_finetuning_memory
 from quorem.ngram_fit import install_ngrams
 from quorem.optim import LAYER_DECAY_VARIANTS, build_optimizer, layerwise_lr, parameter_groups
 from quorem.presets import preset
-from quorem.pretrained import build_classifier, model_folder, reads_whole
+from quorem.pretrained import build_classifier, model_folder, reads_whole, size_of
 from quorem.recipes import check_number, check_train
 from quorem.rehearsal import Rehearsal, rehearse
 from quorem.runs import Run
-from quorem.settings import FinetuneConfig, LabelledDataSettings, PretrainConfig
+from quorem.settings import FinetuneConfig, LabelledDataSettings
 from quorem.tasks.classification import (
     LENGTH_MULTIPLE,
     ClassificationProgram,
@@ -65,7 +66,7 @@ def resolve(config: FinetuneConfig) -> FinetuneConfig:
     Raises:
         UserError: for an unknown name or a number out of range.
     """
-    chosen, named = config.classifier, preset(_size_of(config.pretrained))
+    chosen, named = config.classifier, preset(size_of(config.pretrained))
     check_choice("classifier.recipe", chosen.recipe, CLASSIFIER_RECIPES)
     check_choice("classifier.head", chosen.head, CLASSIFIER_HEADS)
     check_choice("classifier.pooling", chosen.pooling or "cls", POOLINGS)
@@ -170,7 +171,9 @@ def _finetune(begun: _Begun, out: Path) -> dict[str, Any]:
     weights = fingerprint_files(*weight_files(begun.encoder), *tokenizer_files(begun.encoder))
     inputs = {"data": begun.source.fingerprint(), "pretrained": weights}
     run.write_environment(inputs=inputs, seed=config.train.seed, **hardware(config.train.precision))
-    if run.result is not None:
+    if run.earlier is not None:
+        check_can_go_on(run, otherwise="choose another --out")
+    elif run.result is not None:
         run.clean(run.result)
         logger.info("%s: this run is finished; nothing to do", out)
         return run.result
@@ -321,6 +324,7 @@ def _train(begun: _Begun, run: Run) -> dict[str, Any]:
     """Train; judge after every epoch; keep the best."""
     config, model, tokenizer, held_out = begun.config, begun.model, begun.tokenizer, begun.held_out
     program, optimizer = _program(replace(begun, training=_with_ngrams(begun, run)))
+    lengthen(run, config.train, program.order)
     state: dict[str, Any] = {"best": None, "last": None}
 
     def judge(step: int) -> None:
@@ -388,12 +392,3 @@ def _groups(model: QuoremForSequenceClassification, config: FinetuneConfig) -> l
         named, lr=lr, weight_decay=config.train.weight_decay, decay_embeddings=True,
         matrix_lr=config.train.matrix_learning_rate if config.train.optimizer == "muon" else None,
     )  # fmt: skip
-
-
-def _size_of(pretrained: str) -> str:
-    """The preset a pre-training run, or the run around a discriminator folder, was made with; else small."""
-    folder = Path(pretrained)
-    for run in (folder, folder.parent):
-        if (run / "discriminator").exists() and (run / "config.yaml").exists():
-            return load(PretrainConfig, run / "config.yaml").model.size
-    return "small"

@@ -21,6 +21,7 @@ from quorem.files import fingerprint_files
 from quorem.fixed_generator import UNIGRAM
 from quorem.init_from import places, settled
 from quorem.lock import held
+from quorem.longer import check_can_go_on, lengthen
 from quorem.memory import MEMORY, check_memory
 from quorem.objective import Electra
 from quorem.optimizer_state import take_over_optimizer
@@ -178,11 +179,15 @@ def _built(
 
 def _pretrain(config: PretrainConfig, run: Run, source: Source | None) -> dict[str, Any]:
     inputs = _noted(config, run, source)
-    if run.result is not None:
+    if run.earlier is not None:
+        check_can_go_on(run, otherwise=f"start another one from it, with --init-from {run.folder} and another --out")
+    elif run.result is not None:
         run.clean(run.result)
         logger.info("%s: this run is finished; nothing to do", run.folder)
         return run.result
     program, optimizer, tokenizer, sizes = _built(config, run, source, inputs)
+    ends = (config.objective.mask_rate_end, config.objective.temperature_end)
+    lengthen(run, config.train, program.order, others_follow_steps=any(end is not None for end in ends))
     judge = HeldOut(program, config, run) if program.held_out else None
     watch = Watch(program.total_steps, warmup_steps(config.train, program.total_steps), run.training_records())
     fit(

@@ -7,10 +7,11 @@ import torch
 
 from quorem.checkpoint_files import read_weights
 from quorem.classifier import QuoremForSequenceClassification
+from quorem.config import load
 from quorem.configuration import WINDOWS, QuoremConfig
 from quorem.data.batches import WEIGHTS, step_seed
 from quorem.errors import UserError
-from quorem.settings import FinetuneConfig
+from quorem.settings import FinetuneConfig, PretrainConfig
 
 
 def model_folder(pretrained: str | Path) -> Path:
@@ -116,3 +117,12 @@ def load_classifier_model(
                 "train again, with a smaller train.learning_rate"
             )
     return model
+
+
+def size_of(pretrained: str) -> str:
+    """The preset a pre-training run, or the run around a discriminator folder, was made with; else small."""
+    folder = Path(pretrained)
+    for run in (folder, folder.parent):
+        if (run / "discriminator").exists() and (run / "config.yaml").exists():
+            return load(PretrainConfig, run / "config.yaml").model.size
+    return "small"

@@ -31,11 +31,13 @@ import torch
 import yaml
 
 from quorem import processes
+from quorem.config import from_mapping
 from quorem.errors import UserError
 from quorem.files import TEMPORARY, fingerprint_files, whole_folder, write_bytes, write_text
 from quorem.folders import sync
 from quorem.lock import lock_name
 from quorem.parsing import parse_json, parse_yaml
+from quorem.settings import TrainSettings
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +46,9 @@ NOT_PART_OF_A_RUN = (
     "train.shard_layers",
 )  # fmt: skip
 """Settings that may differ when a run is continued."""
+
+LENGTH = ("train.max_steps", "train.epochs")
+"""Settings that may differ when a run is to go on longer (quorem.longer)."""
 
 CHECKSUM = "sha256"  # of state.pt, beside it
 STATE = re.compile(rf"step-(\d{{6,}})({TEMPORARY}|\.old)?")  # names of checkpoints, and of what a kill leaves of them
@@ -64,11 +69,10 @@ class Run:
     """
 
     def __init__(self, folder: Path, config: Mapping[str, Any], *, fixed: Sequence[str] = ()) -> None:
-        self.folder = folder
+        self.folder, self.config = folder, config
         self.writes = processes.rank() == 0
         self.listener: Callable[[Any, dict[str, float]], None] | None = None
-        if not self.writes:
-            return
+        self.earlier: TrainSettings | None = None
         if folder.exists() and not folder.is_dir():
             raise UserError(f"{folder}: is a file, but a folder is needed: choose another --out")
         names = {path.name for path in folder.iterdir()} - {lock_name(folder)} if folder.is_dir() else set()
@@ -82,10 +86,19 @@ class Run:
             if not {"data", "train"} <= there.keys() and config:
                 raise UserError(f"{folder}: its config.yaml is not a run's: choose another --out")
             if set(present) <= {"config.yaml", "environment.json"}:  # a run that failed before it made anything
-                (folder / "environment.json").unlink(missing_ok=True)
+                if self.writes:
+                    (folder / "environment.json").unlink(missing_ok=True)
             else:
                 self._check_same(there, config, tuple(fixed) if fixed and not has_trained(self.folder) else ("",))
-        write_text(folder / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
+        if self.earlier is None:
+            self._write_config()
+
+    def accept(self) -> None:
+        """Go on with other steps than the run was begun for (`earlier`); it is not finished any more."""
+        processes.wait()  # until all have seen that it is
+        if self.writes:
+            (self.folder / "result.json").unlink(missing_ok=True)
+            self._write_config()  # only then: a kill in between must not leave a run that seems to be as long as asked
 
     @property
     def result(self) -> dict[str, Any] | None:
@@ -197,6 +210,10 @@ class Run:
             if STATE.fullmatch(path.name) and path not in kept:
                 shutil.rmtree(path)
 
+    def last_checkpoint(self) -> int | None:
+        """The steps it had done; None if there is none."""
+        return max(_states(self.folder), default=None)
+
     def load_state(self) -> dict[str, Any] | None:
         """As `read_state`, of this run."""
         return read_state(self.folder)
@@ -205,13 +222,22 @@ class Run:
         """The checkpoint of one step; None if it is not there, or damaged."""
         return _read(self.folder / "state" / f"step-{step:06d}", otherwise="it is not used")
 
+    def _write_config(self) -> None:
+        if self.writes:
+            text = yaml.safe_dump(dict(self.config), sort_keys=False, allow_unicode=True)
+            write_text(self.folder / "config.yaml", text)
+
     def _check_same(self, there: Any, config: Mapping[str, Any], fixed: tuple[str, ...]) -> None:
         old, new = dict(_flat(there or {})), dict(_flat(config))
-        changed = [
-            f"{key}: {_shown(old.get(key))} there, {_shown(new.get(key))} here"
+        different = [
+            key
             for key in dict.fromkeys([*old, *new])
             if old.get(key) != new.get(key) and key not in NOT_PART_OF_A_RUN and key.startswith(fixed)
         ]
+        changed = [f"{key}: {_shown(old.get(key))} there, {_shown(new.get(key))} here" for key in different]
+        if changed and has_trained(self.folder) and not [key for key in different if key not in LENGTH]:
+            self.earlier = from_mapping(TrainSettings, there.get("train"), where="train.", source=str(self.folder))
+            return
         if changed:
             more = f"; and {len(changed) - 3} more" if len(changed) > 3 else ""
             raise UserError(

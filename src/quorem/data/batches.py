@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from quorem.settings import TrainSettings
+
 ORDER, GROUPING, MASKING, WEIGHTS, DROPOUT, HELD_OUT = range(6)
 """Places of a run that have random numbers of their own."""
 
@@ -34,6 +36,10 @@ class EpochOrder:
     def count_steps(self) -> int:
         """Batches in an epoch."""
         return -(-self.num_items // self.batch_size)
+
+    def steps(self, train: TrainSettings) -> int:
+        """How many steps a run has in all."""
+        return train.max_steps or max(1, round(train.epochs * self.steps_per_epoch))
 
     def indices(self, step: int) -> np.ndarray:
         """Items int64 (<= batch_size,) of a step, counted from 0."""

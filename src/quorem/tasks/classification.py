@@ -232,7 +232,7 @@ class ClassificationProgram:
             longest = module.config.classifier_length
         lengths = [min(len(row), longest) for row in examples.rows]
         self.order = LengthGroupedOrder(lengths, batch_size=train.batch_size, seed=train.seed)
-        self.total_steps = train.max_steps or max(1, round(train.epochs * self.order.steps_per_epoch))
+        self.total_steps = self.order.steps(train)
         self._tokens = self._rows = 0
         self._correct: Tensor | int = 0
 

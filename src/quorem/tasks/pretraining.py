@@ -82,7 +82,7 @@ class PretrainProgram:
         train = config.train
         self.rows, self.held_out = split_rows(config.data, shards, tokenizer, seed=train.seed)
         self.order = self.rows.order(batch_size=train.batch_size, seed=train.seed)
-        self.total_steps = train.max_steps or max(1, round(train.epochs * self.order.steps_per_epoch))
+        self.total_steps = self.order.steps(train)
         self.special = torch.tensor([i for i in tokenizer.all_special_ids if i != tokenizer.unk_token_id])
         self.mask_id = tokenizer.mask_token_id
         corpus = Corpus(shards, self.held_out)
