@@ -389,7 +389,7 @@ def _show_verdict(result: dict[str, Any]) -> None:
 
 def _show_scores(result: dict[str, Any]) -> None:
     print(
-        f"held-out accuracy {result['accuracy']:.4f}, f1 {result['f1']:.4f} "
+        f"held-out accuracy {result['accuracy']:.4f}, macro f1 {result['macro_f1']:.4f} "
         f"(best of the epochs; last: {result['last']['accuracy']:.4f})"
     )
     if "frozen_accuracy" in result:

@@ -51,6 +51,8 @@ from quorem.train import autocast_dtype, fit, hardware
 
 logger = logging.getLogger(__name__)
 
+SHOWN = ("epoch", "accuracy", "macro_f1")  # of an epoch's scores
+
 CLASSIFIER_RECIPES = ("paper", "origin")
 FROZEN_RATE, THAWED_RATE = 1e-3, 1e-4  # the original's two phases
 EVALUATION_ROWS = 64
@@ -335,7 +337,7 @@ def _train(begun: _Begun, run: Run) -> dict[str, Any]:
         found = {"epoch": round(step / program.order.steps_per_epoch, 2), **scores(shares, held_out.labels)}
         state["last"] = found
         run.log({"step": step, "held_out": found})
-        logger.info("epoch %g: held-out accuracy %.4f, f1 %.4f", found["epoch"], found["accuracy"], found["f1"])
+        logger.info("epoch %g: held-out accuracy %.4f, macro f1 %.4f", *(found[key] for key in SHOWN))
         if state["best"] is None or found["accuracy"] > state["best"]["accuracy"]:
             state["best"] = found
             run.save_model("model", lambda folder: _save(model, tokenizer, config, folder))

@@ -53,7 +53,7 @@ CHARTS = (
     Chart("Accuracies and share replaced", {
         "rtd_accuracy": "discriminator", "mlm_accuracy": "generator", "share_replaced": "tokens replaced",
     }),
-    Chart("Held-out scores", {"held_out.accuracy": "accuracy", "held_out.macro_f1": "macro F1"}),
+    Chart("Held-out scores", {"held_out.accuracy": "accuracy", "held_out.macro_f1": "macro f1"}),
     Chart("Loss", {"loss": "training", "held_out.loss": "held out"}, "nats"),
     Chart("Throughput", {"tokens_per_second": "real tokens"}, "tokens a second"),
     Chart("Gradient norm", {"gradient_norm": "before clipping"}),
@@ -119,7 +119,7 @@ class ReportedRun:
         found |= {label: show(value) for key, label, show in table if (value := self.last(key)) is not None}
         result = self.result or {}
         if "accuracy" in result:
-            found |= {"held-out accuracy": f"{result['accuracy']:.4f}", "macro F1": f"{result['macro_f1']:.4f}"}
+            found |= {"held-out accuracy": f"{result['accuracy']:.4f}", "macro f1": f"{result['macro_f1']:.4f}"}
         for name, size in result.get("parameters", {}).items():
             found[f"parameters, {name}"] = f"{size:,}"
         if "vocab_size" in result:

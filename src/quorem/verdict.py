@@ -10,6 +10,7 @@ logger = logging.getLogger(__name__)
 LEARNED = 0.005  # nats below the base rate's entropy that count as more than nothing
 FEW_REPLACED = 0.05  # of all tokens; a generator that is right more often is too good
 VERDICT_STEPS = 20  # that a verdict is about, at least: the loss of one step is too noisy
+RISEN = {"mlm_loss": 1.0, "rtd_loss": 0.5}  # nats above the lowest mean so far that are no noise
 MET = ("mlm_loss", "unigram_entropy", "rtd_loss", "base_rate_entropy", "share_replaced")
 
 
@@ -96,6 +97,7 @@ class Watch:
         self.total_steps, self.warmup_steps = total_steps, warmup_steps
         self._records = list(records)
         self._told: set[str] = set()
+        self._lowest: dict[str, float] = {}
 
     def look(self, record: dict[str, Any]) -> None:
         """Take note of a line of metrics.jsonl."""
@@ -107,8 +109,24 @@ class Watch:
             self._told.clear()
         elif step < max(self.warmup_steps, VERDICT_STEPS):
             return
-        for kind, text in doubts(self._records).items():
+        for kind, text in (doubts(self._records) | self._divergence()).items():
             if kind in self._told or (kind == "base rate" and 2 * step < self.total_steps):
                 continue
             self._told.add(kind)
             logger.warning("%s", text)
+
+    def _divergence(self) -> dict[str, str]:
+        """Whether a loss has risen far above what it was."""
+        means, steps = recent(self._records)
+        if steps < VERDICT_STEPS:
+            return {}
+        risen = [key for key, by in RISEN.items() if means.get(key, 0.0) > self._lowest.get(key, float("inf")) + by]
+        for key in RISEN.keys() & means.keys():
+            self._lowest[key] = min(means[key], self._lowest.get(key, float("inf")))
+        if not risen:
+            return {}
+        rises = " and ".join(f"{key} rose from {self._lowest[key]:.2f} to {means[key]:.2f}" for key in risen)
+        return {
+            "diverged": f"training has diverged: {rises}: lower train.learning_rate and train.matrix_learning_rate, or "
+            "raise train.warmup, with another --out"
+        }

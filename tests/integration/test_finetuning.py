@@ -11,7 +11,8 @@ from quorem.classifier import QuoremForSequenceClassification
 from quorem.config import override
 from quorem.configuration import QuoremConfig
 from quorem.errors import UserError
-from quorem.finetune import _groups, _size_of, resolve
+from quorem.finetune import _groups, resolve
+from quorem.pretrained import size_of
 from quorem.runs import Run
 from quorem.settings import FinetuneConfig, TrainSettings
 from quorem.train import fit
@@ -42,8 +43,8 @@ def test_every_parameter_of_a_compositional_classifier_has_its_layers_rate(varia
 def test_the_preset_is_found_through_the_run_or_its_discriminator(tmp_path):
     (tmp_path / "discriminator").mkdir()
     (tmp_path / "config.yaml").write_text("model: {size: tiny}\n")
-    assert _size_of(str(tmp_path)) == _size_of(str(tmp_path / "discriminator")) == "tiny"
-    assert _size_of(str(tmp_path / "elsewhere" / "model")) == "small"
+    assert size_of(str(tmp_path)) == size_of(str(tmp_path / "discriminator")) == "tiny"
+    assert size_of(str(tmp_path / "elsewhere" / "model")) == "small"
 
 
 @pytest.mark.parametrize(

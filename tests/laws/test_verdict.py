@@ -64,3 +64,14 @@ def test_a_run_that_goes_on_is_doubted_as_if_it_had_not_stopped(caplog):
 
 def test_skipped_steps_are_no_doubt(caplog):
     assert told(caplog, [{"step": step, "skipped_steps": step} for step in (20, 40, 1000)]) == []
+
+
+@pytest.mark.parametrize(("key", "rise"), [("mlm_loss", 1.2), ("rtd_loss", 0.6)])
+def test_a_loss_that_rises_far_above_what_it_was_is_called_divergence(caplog, key, rise):
+    records = [record(step) for step in range(20, 801, 20)]
+    risen = [{**each, key: each[key] + (rise if each["step"] > 400 else 0)} for each in records]
+    found = told(caplog, risen)
+    assert [step for step, message in found if "training has diverged" in message] == [420]
+    assert f"{key} rose from {records[0][key]:.2f} to" in next(message for _, message in found if "diverged" in message)
+    slowly = [{**each, key: each[key] + (rise / 2 if each["step"] > 400 else 0)} for each in records]
+    assert not [message for _, message in told(caplog, slowly) if "diverged" in message]
