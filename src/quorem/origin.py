@@ -15,6 +15,8 @@ from quorem.errors import UserError, did_you_mean
 from quorem.finetune import finetune
 from quorem.parsing import parse_yaml
 from quorem.pretrain import pretrain
+from quorem.pretrained import model_folder
+from quorem.runs import check_run_folder
 from quorem.samples import write_reviews
 from quorem.settings import FinetuneConfig, LabelledDataSettings, PretrainConfig
 
@@ -68,7 +70,8 @@ OURS: dict[str, tuple[str, ...]] = {
 
 EMBED_TYPES = {"default": "dense", "compositional": "qr"}
 WORKING_DIR = "working_dir"
-SAMPLE = "sample_reviews.csv"
+SAMPLE, SAMPLE_ROWS = "sample_reviews.csv", 4_000
+"""What the scripts read without data of the user's: with the original's hyperparameters, minutes on two cores."""
 
 
 def parse_hparams(words: Sequence[str]) -> dict[str, Any]:
@@ -143,6 +146,7 @@ def pretrain_original(
     Positions and initialisation are those of the preset `origin`, and words are separate tokens, as in the original.
     """
     folder = Path(working_dir or WORKING_DIR)
+    check_run_folder(folder)
     given = parse_hparams(hparams)
     base = PretrainConfig()
     assignments = ["model.size=origin", "model.embedding.tier=0", *settings(given, PRETRAIN_DEFAULTS, base)]
@@ -158,6 +162,7 @@ def finetune_original(*, raw_data_loc: str | None, working_dir: str | None, hpar
     among the hparams change them.
     """
     folder = Path(working_dir or WORKING_DIR)
+    model_folder(folder)
     given = parse_hparams(hparams)
     trained_on = load(PretrainConfig, folder / "config.yaml").data if (folder / "config.yaml").exists() else None
     column = (trained_on.text_column if trained_on else None) or "review"
@@ -175,7 +180,7 @@ def _data(raw_data_loc: str | None, folder: Path) -> str:
     sample = folder.parent / SAMPLE
     logger.info("no --raw_data_loc: using the built-in synthetic sample, %s", sample)
     if not sample.exists():
-        write_reviews(sample)
+        write_reviews(sample, rows=SAMPLE_ROWS)
     return str(sample)
 
 

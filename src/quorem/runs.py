@@ -73,15 +73,7 @@ class Run:
         self.writes = processes.rank() == 0
         self.listener: Callable[[Any, dict[str, float]], None] | None = None
         self.earlier: TrainSettings | None = None
-        if folder.exists() and not folder.is_dir():
-            raise UserError(f"{folder}: is a file, but a folder is needed: choose another --out")
-        names = {path.name for path in folder.iterdir()} - {lock_name(folder)} if folder.is_dir() else set()
-        present = sorted(name for name in names if not LEFT_BY_KILLS.fullmatch(name))
-        if "config.yaml" not in present and present:
-            raise UserError(
-                f"{folder}: is not empty ({', '.join(present[:5])}) and holds no run: choose another --out or empty it"
-            )
-        if present:
+        if present := check_run_folder(folder):
             there = read_settings(folder / "config.yaml")
             if not {"data", "train"} <= there.keys() and config:
                 raise UserError(f"{folder}: its config.yaml is not a run's: choose another --out")
@@ -244,6 +236,23 @@ class Run:
                 f"{self.folder}: already holds another run ({'; '.join(changed[:3])}{more}): choose another --out or "
                 "delete it"
             )
+
+
+def check_run_folder(folder: Path) -> list[str]:
+    """What is in a folder that a run may be written into; nothing if it is new.
+
+    Raises:
+        UserError: if it holds something else, or is a file.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder}: is a file, but a folder is needed: choose another --out")
+    names = {path.name for path in folder.iterdir()} - {lock_name(folder)} if folder.is_dir() else set()
+    present = sorted(name for name in names if not LEFT_BY_KILLS.fullmatch(name))
+    if "config.yaml" not in present and present:
+        raise UserError(
+            f"{folder}: is not empty ({', '.join(present[:5])}) and holds no run: choose another --out or empty it"
+        )
+    return present
 
 
 def has_trained(folder: Path) -> bool:

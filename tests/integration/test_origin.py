@@ -291,14 +291,28 @@ def test_every_script_of_the_world_is_kept(working_dir):
 
 
 def test_without_data_the_sample_is_written_beside_the_working_dir(tmp_path, monkeypatch):
-    from quorem.samples import write_reviews
-
-    monkeypatch.setattr(quorem.origin, "write_reviews", lambda path: write_reviews(path, rows=40))
+    monkeypatch.setattr(quorem.origin, "SAMPLE_ROWS", 40)
     monkeypatch.chdir(tmp_path)
     assert pretraining_script(["--hparams", json.dumps(SMALL)]) == 0
     assert (tmp_path / "sample_reviews.csv").exists()
     assert finetuning_script(["--hparams", '{"FINETUNE_EPOCHS": 1}']) == 0
     assert (tmp_path / "working_dir" / "classifier" / "model" / "model.safetensors").exists()
+
+
+def test_a_wrong_working_dir_is_found_before_the_sample_is_written(tmp_path, capsys):
+    other, file = tmp_path / "photographs", tmp_path / "file"
+    other.mkdir()
+    (other / "a.jpg").touch()
+    file.touch()
+    for script, folder, message in (
+        (pretraining_script, other, "is not empty (a.jpg) and holds no run"),
+        (pretraining_script, file, "is a file, but a folder is needed"),
+        (finetuning_script, other, "no pre-trained model there"),
+        (finetuning_script, tmp_path / "none", "no pre-trained model there"),
+    ):
+        assert script(["--working_dir", str(folder)]) == 2
+        assert message in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "photographs"]
 
 
 def test_fine_tuning_before_pretraining_says_so(capsys, tmp_path, sample_csv):
