@@ -100,7 +100,8 @@ def _values(place: str, body: str, keys: list[str]) -> list[str | None]:
         found = dict(pairs)
         if len(found) < len(pairs):
             names = [name for name, _ in pairs]
-            twice = next(name for name in names if names.count(name) > 1)
+            last = {name: at for at, name in enumerate(names)}
+            twice = next(name for at, name in enumerate(names) if last[name] != at)
             raise BadRow(f"{place}: the key {twice!r} is in an object twice: keep one of the two.")
         return found
 
