@@ -18,18 +18,19 @@ class BadRow(UserError):
     """A row that cannot be read, with its place in the file; the rows after it can."""
 
 
-def report_bad_rows(counts: RowCounts, folder: Path) -> None:
+def report_bad_rows(counts: RowCounts, folder: Path, *, name: str = FILE) -> None:
     """Log the first bad rows as warnings and list them in the folder's bad_rows.txt; nothing where there are none.
 
     Args:
         counts: what was read.
         folder: of the run, or of prepared data.
+        name: of the list.
     """
     if not counts.bad:
         return
     left_out = counts.bad - len(counts.messages)
     more = [f"and {left_out:,} more"] if left_out else []
-    write_text(folder / FILE, "\n".join([*counts.messages, *more, ""]))
+    write_text(folder / name, "\n".join([*counts.messages, *more, ""]))
     for message in counts.messages[:LOGGED]:
         logger.warning("skipped: %s", message)
-    logger.warning("%s bad rows in all, skipped and listed in %s", f"{counts.bad:,}", folder / FILE)
+    logger.warning("%s bad rows in all, skipped and listed in %s", f"{counts.bad:,}", folder / name)

@@ -62,17 +62,7 @@ class Source:
         Raises:
             UserError: if there are no such files, they have several formats, or an option has no meaning for theirs.
         """
-        files = find_files(data.path, data.format)
-        formats = {choose_format(file, data.format) for file in files}
-        if data.format == "auto" and formats == {"text"} and isinstance(data.path, str) and Path(data.path).is_dir():
-            formats = {"folder"}
-        if len(formats) > 1:
-            named = ", ".join(f"{file} ({choose_format(file)})" for file in files[:3])
-            raise UserError(
-                f"data.path={data.path}: files of several formats ({named}): give those of one, by a pattern such as "
-                f"'{data.path if isinstance(data.path, str) else 'folder'}/**/*.csv', or by data.format"
-            )
-        chosen = formats.pop()
+        files, chosen = find_format(data.path, data.format)
         reader = READERS[chosen]
         options = {name: getattr(data, name) for name in data.options()}
         for name, value in options.items():
@@ -152,6 +142,29 @@ class Source:
         if self.split_column is not None:
             columns["split_column"] = self.split_column
         return READERS[self.format].read(file, **columns, counts=counts, **self.options)
+
+
+def find_format(path: str | list[str], chosen: str = "auto") -> tuple[tuple[Path, ...], str]:
+    """The files that data.path stands for, and their format, a key of READERS.
+
+    Args:
+        path: as in `find_files`.
+        chosen: a format, or "auto": by their names.
+
+    Raises:
+        UserError: what `find_files` raises, and for several formats.
+    """
+    files = find_files(path, chosen)
+    formats = {choose_format(file, chosen) for file in files}
+    if chosen == "auto" and formats == {"text"} and isinstance(path, str) and Path(path).is_dir():
+        formats = {"folder"}
+    if len(formats) > 1:
+        named = ", ".join(f"{file} ({choose_format(file)})" for file in files[:3])
+        raise UserError(
+            f"data.path={path}: files of several formats ({named}): give those of one, by a pattern such as "
+            f"'{path if isinstance(path, str) else 'folder'}/**/*.csv', or by data.format"
+        )
+    return files, formats.pop()
 
 
 def find_files(path: str | list[str], chosen: str = "auto") -> tuple[Path, ...]:
