@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from itertools import islice
 from pathlib import Path
@@ -26,8 +26,8 @@ from quorem.errors import UserError, check_choice
 from quorem.files import check_new
 from quorem.pretrained import load_classifier_model
 from quorem.settings import FinetuneConfig, LabelledDataSettings, ReadingSettings
-from quorem.tasks.classification import count_unknown, encode_rows, probabilities, tell_unknown
-from quorem.tokenization import load_tokenizer
+from quorem.tasks.classification import encode_rows, probabilities, tell_unknown
+from quorem.tokenization import Unknown, load_tokenizer
 from quorem.train import autocast_dtype
 
 logger = logging.getLogger(__name__)
@@ -104,7 +104,7 @@ def predict(
     report_bad_rows(counts, out.parent, name=f"{out.stem}.{FILE}")
     if text_column is None and files.text_column not in (None, data.text_column):
         logger.info("%s: its column %r was read, for it has none named %r", source, files.text_column, data.text_column)
-    tell_unknown(str(source), classify.unknown, classify.tokens)
+    tell_unknown(str(source), classify.unknown)
     empty = counts.skipped - counts.bad
     return {"read": counts.read, "predicted": counts.used, "empty": empty, "bad": counts.bad}
 
@@ -136,22 +136,20 @@ class _Classify:
     """Texts to the name of each one's most probable class and its probability, or twice None where a text is blank.
 
     Attributes:
-        unknown: how many tokens of all texts so far are not in the vocabulary.
-        tokens: how many there are.
+        unknown: a tally of all texts so far.
     """
 
     model: QuoremForSequenceClassification
     tokenizer: PreTrainedTokenizerFast
     data: LabelledDataSettings
     dtype: torch.dtype | None
-    unknown: int = 0
-    tokens: int = 0
+    unknown: Unknown = field(default_factory=Unknown)
 
     def __call__(self, texts: list[str]) -> list[tuple[str, float] | tuple[None, None]]:
         max_length = None if self.model.reads_whole else self.data.max_length
-        encoded = encode_rows(self.tokenizer, texts, max_length=max_length, truncation=self.data.truncation)
-        unknown, tokens = count_unknown(encoded, self.tokenizer)
-        self.unknown, self.tokens = self.unknown + unknown, self.tokens + tokens
+        encoded = encode_rows(
+            self.tokenizer, texts, max_length=max_length, truncation=self.data.truncation, unknown=self.unknown
+        )
         pad_id = self.tokenizer.pad_token_id
         best = probabilities(self.model, encoded, pad_id=pad_id, batch_size=64, dtype=self.dtype).max(-1)
         return [
