@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import time
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from quorem.data.documents import RowCounts
 from quorem.data.readers.csv import read_csv
 from quorem.data.readers.jsonl import read_jsonl
+from quorem.data.readers.midi import SPELLINGS, read_midi
 from quorem.data.readers.text import read_text
 from quorem.errors import UserError
 
@@ -64,8 +66,8 @@ def json_lines(draw):
     return content[:at] + draw(st.just(b"") | pieces) + content[at + draw(st.integers(0, 2)) :]
 
 
-def check(folder, reader, name, content, *, bad_rows, **more):
-    """Read a file, and hold the reader to what it promises."""
+def check(folder, reader, name, content, *, bad_rows, empty=False, **more):
+    """Read a file, and hold the reader to what it promises; a file may be empty where it is one document of many."""
     path = folder.getbasetemp() / name
     path.write_bytes(content)
     counts, documents, rows, message = RowCounts(), 0, 0, ""
@@ -82,7 +84,7 @@ def check(folder, reader, name, content, *, bad_rows, **more):
         message = str(error)
         assert str(path) in message
         assert len(message.splitlines()) == 1
-    assert message or documents
+    assert message or documents or empty
     assert counts.used == documents
     assert counts.read == counts.used + counts.skipped
     assert counts.bad == len(counts.messages) <= counts.skipped
@@ -134,3 +136,83 @@ def test_skipping_loses_nothing_that_comes_before_the_first_error(
     more = {"text_column": "text", "encoding": encoding, "delimiter": delimiter, "quoting": quoting}
     before = check(tmp_path_factory, read_csv, "same.csv", content, bad_rows="error", **more)
     assert check(tmp_path_factory, read_csv, "same.csv", content, bad_rows="skip", **more) >= before
+
+
+EVENTS = (  # of MIDI, after a time
+    *(
+        b"\x90\x3c\x5a",
+        b"\x80\x3c\x00",
+        b"\x3c\x00",
+        b"\x99\x26\x40",
+        b"\x90\x3e\x00",
+        b"\x93\x00\x7f",
+        b"\x90\x7f\x7f",
+    ),
+    *(b"\xc0\x19", b"\xc9\x7f", b"\xb0\x40\x7f", b"\xb0\x40\x00", b"\xe0\x00\x40", b"\xd0\x01", b"\xa0\x3c\x01"),
+    *(
+        b"\xff\x58\x04\x04\x02\x18\x08",
+        b"\xff\x58\x04\x01\x05\x18\x08",
+        b"\xff\x58\x04\x00\xff\x18\x08",
+        b"\xff\x58\x02\x03\x02",
+    ),
+    *(b"\xff\x51\x03\x07\xa1\x20", b"\xff\x51\x03\x00\x00\x00", b"\xff\x51\x03\x00\x00\x01", b"\xff\x51\x01\x00"),
+    *(
+        b"\xff\x2f\x00",
+        b"\xff\x03\x02\xff\xfe",
+        b"\xff\x59\x02\x85\x01",
+        b"\xf0\x03\x01\x02\xf7",
+        b"\xf7\x01\x01",
+        b"\xf8",
+        b"\xf1\x01",
+    ),
+)
+TIMES = (
+    b"\x00",
+    b"\x00",
+    b"\x01",
+    b"\x60",
+    b"\x83\x60",
+    b"\xff\x7f",
+    b"\xff\xff\x7f",
+    b"\xff\xff\xff\x7f",
+    b"\xff\xff\xff\xff",
+)
+DIVISIONS = (480, 480, 96, 1, 0, 0x7FFF, 0xE728, 0xE250, 0xE301, 0xE801, 0xE728 - 0x100, 0xE700, 0x8000, 0xFFFF)
+
+
+@st.composite
+def midi_files(draw):
+    """A MIDI file whose numbers may lie, perhaps inside RIFF, with bytes put in or taken away."""
+    event = st.tuples(st.sampled_from(TIMES), st.sampled_from(EVENTS)).map(b"".join)
+    tracks = draw(st.lists(st.lists(event, max_size=30).map(b"".join), max_size=3))
+    numbers = (
+        draw(st.sampled_from([0, 1, 1, 1, 2, 3])),
+        max(0, len(tracks) + draw(st.sampled_from([0, 0, 0, -1, 1, 9]))),
+    )
+    content = b"MThd\0\0\0\6" + b"".join(n.to_bytes(2) for n in (*numbers, draw(st.sampled_from(DIVISIONS))))
+    for track in tracks:
+        length = max(0, len(track) + draw(st.sampled_from([0, 0, 0, 0, -1, 1, 2**31])))
+        content += draw(st.sampled_from([b"MTrk"] * 4 + [b"XFIH"])) + length.to_bytes(4) + track
+    if draw(st.booleans()) and draw(st.booleans()):
+        content = (
+            b"RIFF" + len(content).to_bytes(4, "little") + b"RMIDdata" + len(content).to_bytes(4, "little") + content
+        )
+    if draw(st.booleans()):
+        at = draw(st.integers(0, len(content)))
+        content = content[:at] + draw(st.just(b"") | st.binary(max_size=3)) + content[at + draw(st.integers(0, 3)) :]
+    return content
+
+
+@fuzzed
+@given(
+    content=midi_files() | anything,
+    choice=bad_rows,
+    spelling=st.sampled_from(SPELLINGS),
+    label=st.booleans(),
+    max_silence=st.sampled_from([1, 64, 1000]),
+)
+def test_any_midi(tmp_path_factory, content, choice, spelling, label, max_silence):
+    more = {"midi": spelling, "max_silence": max_silence, "label_column": "label" if label else None}
+    begun = time.monotonic()
+    check(tmp_path_factory, read_midi, "any.mid", content, bad_rows=choice, empty=True, **more)
+    assert time.monotonic() - begun < 10  # whatever times it says, a file this small has few words
