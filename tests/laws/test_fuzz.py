@@ -138,66 +138,49 @@ def test_skipping_loses_nothing_that_comes_before_the_first_error(
     assert check(tmp_path_factory, read_csv, "same.csv", content, bad_rows="skip", **more) >= before
 
 
-EVENTS = (  # of MIDI, after a time
-    *(
-        b"\x90\x3c\x5a",
-        b"\x80\x3c\x00",
-        b"\x3c\x00",
-        b"\x99\x26\x40",
-        b"\x90\x3e\x00",
-        b"\x93\x00\x7f",
-        b"\x90\x7f\x7f",
-    ),
-    *(b"\xc0\x19", b"\xc9\x7f", b"\xb0\x40\x7f", b"\xb0\x40\x00", b"\xe0\x00\x40", b"\xd0\x01", b"\xa0\x3c\x01"),
-    *(
-        b"\xff\x58\x04\x04\x02\x18\x08",
-        b"\xff\x58\x04\x01\x05\x18\x08",
-        b"\xff\x58\x04\x00\xff\x18\x08",
-        b"\xff\x58\x02\x03\x02",
-    ),
-    *(b"\xff\x51\x03\x07\xa1\x20", b"\xff\x51\x03\x00\x00\x00", b"\xff\x51\x03\x00\x00\x01", b"\xff\x51\x01\x00"),
-    *(
-        b"\xff\x2f\x00",
-        b"\xff\x03\x02\xff\xfe",
-        b"\xff\x59\x02\x85\x01",
-        b"\xf0\x03\x01\x02\xf7",
-        b"\xf7\x01\x01",
-        b"\xf8",
-        b"\xf1\x01",
-    ),
+EVENTS = tuple(  # of MIDI, each to stand after a time
+    bytes.fromhex(event)
+    for event in (
+        *("903c5a", "803c00", "3c00", "992640", "903e00", "93007f", "907f7f", "c019", "c97f", "b0407f", "b04000"),
+        *("e00040", "d001", "a03c01", "ff580404021808", "ff580401051808", "ff580400ff1808", "ff58020302", "ff2f00"),
+        *("ff510307a120", "ff5103000000", "ff5103000001", "ff0302fffe", "ff59028501", "f0030102f7", "f70101"),
+    )
 )
-TIMES = (
-    b"\x00",
-    b"\x00",
-    b"\x01",
-    b"\x60",
-    b"\x83\x60",
-    b"\xff\x7f",
-    b"\xff\xff\x7f",
-    b"\xff\xff\xff\x7f",
-    b"\xff\xff\xff\xff",
+WRONG_EVENTS = tuple(bytes.fromhex(event) for event in ("ff510100", "f4", "f8", "f101", "90ff5a", "ffffffff00", "90"))
+TIMES = tuple(
+    bytes.fromhex(time) for time in (*["00", "01", "60", "8360"] * 3, "ff7f", "ffff7f", "ffffff7f", "ffffff7f")
 )
-DIVISIONS = (480, 480, 96, 1, 0, 0x7FFF, 0xE728, 0xE250, 0xE301, 0xE801, 0xE728 - 0x100, 0xE700, 0x8000, 0xFFFF)
+DIVISIONS = (0, 0xE301, 0xE801, 0xE628, 0xE700, 0x8000, 0xFFFF)
+
+
+def seldom(draw, usual, others):
+    """One time in eight one of the others."""
+    return draw(st.sampled_from(others)) if draw(st.integers(0, 7)) == 7 else usual
 
 
 @st.composite
 def midi_files(draw):
-    """A MIDI file whose numbers may lie, perhaps inside RIFF, with bytes put in or taken away."""
-    event = st.tuples(st.sampled_from(TIMES), st.sampled_from(EVENTS)).map(b"".join)
-    tracks = draw(st.lists(st.lists(event, max_size=30).map(b"".join), max_size=3))
-    numbers = (
-        draw(st.sampled_from([0, 1, 1, 1, 2, 3])),
-        max(0, len(tracks) + draw(st.sampled_from([0, 0, 0, -1, 1, 9]))),
+    """A MIDI file, of which a number may lie, perhaps inside RIFF, with bytes put in or taken away."""
+    time = st.sampled_from(TIMES)
+    event = st.tuples(time, st.sampled_from(EVENTS)).map(b"".join)
+    note = st.tuples(time, st.integers(0, 15), st.integers(0, 127), time).map(
+        lambda n: n[0] + bytes([0x90 + n[1], n[2], 90]) + n[3] + bytes([0x80 + n[1], n[2], 0])
     )
-    content = b"MThd\0\0\0\6" + b"".join(n.to_bytes(2) for n in (*numbers, draw(st.sampled_from(DIVISIONS))))
-    for track in tracks:
-        length = max(0, len(track) + draw(st.sampled_from([0, 0, 0, 0, -1, 1, 2**31])))
-        content += draw(st.sampled_from([b"MTrk"] * 4 + [b"XFIH"])) + length.to_bytes(4) + track
-    if draw(st.booleans()) and draw(st.booleans()):
-        content = (
-            b"RIFF" + len(content).to_bytes(4, "little") + b"RMIDdata" + len(content).to_bytes(4, "little") + content
-        )
-    if draw(st.booleans()):
+    tracks = draw(st.lists(st.lists(note | event, max_size=30).map(b"".join), min_size=1, max_size=3))
+    numbers = (
+        seldom(draw, 1, [0, 2, 3]), len(tracks) + seldom(draw, 0, [-1, 1, 9]),
+        draw(st.sampled_from([480, 480, 96, 1, 0x7FFF, 0xE728, 0xE250])) if draw(st.booleans()) else
+        seldom(draw, 480, DIVISIONS),
+    )  # fmt: skip
+    content = b"MThd\0\0\0\6" + b"".join(number.to_bytes(2) for number in numbers)
+    for whole in tracks:
+        track = whole + seldom(draw, b"", WRONG_EVENTS)
+        length = max(0, len(track) + seldom(draw, 0, [-1, 1, 2**31]))
+        content += seldom(draw, b"MTrk", [b"XFIH", b"MTr\xff"]) + length.to_bytes(4) + track
+    if draw(st.integers(0, 7)) == 7:
+        size = len(content).to_bytes(4, "little")
+        content = b"RIFF" + size + b"RMIDdata" + size + content
+    if draw(st.integers(0, 3)) == 3:
         at = draw(st.integers(0, len(content)))
         content = content[:at] + draw(st.just(b"") | st.binary(max_size=3)) + content[at + draw(st.integers(0, 3)) :]
     return content

@@ -21,7 +21,10 @@ LAST_TICK = 2**31 - 1  # what those who read the file after us keep times in
 META, SYSEX, ESCAPE, END_OF_TRACK = 0xFF, 0xF0, 0xF7, 0x2F
 LAST_OF_CHANNELS = 0xEF
 SHORTEST_META = {0x51: 3, 0x58: 2, 0x59: 2}  # of tempo, time signature and key, whose bytes are read unasked
-DATA_BYTES = [2] * 64 + [1] * 32 + [2] * 16 + [0, 1, 2, 1] + [0] * 12  # after each status from 0x80 on
+NONE = -1
+DATA_BYTES = (
+    [2] * 64 + [1] * 32 + [2] * 16 + [0, 1, 2, 1, NONE, NONE] + [0, 0, 0, NONE, 0, 0, 0, NONE, 0, 0]
+)  # from 0x80 on
 FIX = "write it again, take it out, or leave such files out with data.bad_rows=skip"
 
 
@@ -126,8 +129,7 @@ def _tracks(path: Path, content: bytes, at: int, counted: int) -> tuple[bytes, .
             what = f"track {len(tracks) + 1}" if name == TRACK else f"chunk {name.decode()}"
             raise damaged(path, f"{what} is cut off: {length:,} bytes are announced, {len(content) - at:,} are there")
         if name == TRACK:
-            tracks.append(content[at : at + length])
-            _check(path, len(tracks), tracks[-1], at)
+            tracks.append(_checked(path, len(tracks) + 1, content[at : at + length], at))
         at += length
     if not tracks:
         raise damaged(path, "it has no track")
@@ -136,8 +138,10 @@ def _tracks(path: Path, content: bytes, at: int, counted: int) -> tuple[bytes, .
     return tuple(tracks)
 
 
-def _check(path: Path, number: int, track: bytes, offset: int) -> None:
-    """Hold a track to its format: every event whole, all times in 32 bits.
+def _checked(path: Path, number: int, track: bytes, offset: int) -> bytes:
+    """A track whose events are all whole and whose times fit in 32 bits.
+
+    Bytes that are none of MIDI's own (0xf7) become a system exclusive message, for symusic takes them for times.
 
     Args:
         path: for messages.
@@ -146,6 +150,7 @@ def _check(path: Path, number: int, track: bytes, offset: int) -> None:
         offset: of its first byte in the file.
     """
     at = tick = status = 0
+    escapes = list[int]()
     try:
         while at < len(track):
             begun, delta = at, track[at]
@@ -153,7 +158,7 @@ def _check(path: Path, number: int, track: bytes, offset: int) -> None:
             if delta > 0x7F:
                 delta, at = _number(track, at - 1)
             tick += delta
-            byte = track[at]
+            event, byte = at, track[at]
             if byte > 0x7F:
                 at += 1
                 if byte in (META, SYSEX, ESCAPE):
@@ -166,11 +171,17 @@ def _check(path: Path, number: int, track: bytes, offset: int) -> None:
                         raise IndexError
                     if kind == END_OF_TRACK:
                         break
+                    if byte != META:
+                        status = 0
+                    if byte == ESCAPE:
+                        escapes.append(event)
                     continue
                 status = byte
             elif not status:
-                raise ValueError("has no status byte, nor has one before it")
+                raise ValueError("has no status byte, and none before it holds")
             needed = DATA_BYTES[status - 0x80]
+            if needed == NONE:
+                raise ValueError(f"has status 0x{status:02x}, which there is none of")
             if needed and (track[at] | track[at + needed - 1]) > 0x7F:
                 raise ValueError(f"has a data byte above 0x7f after status 0x{status:02x}")
             at += needed
@@ -185,6 +196,12 @@ def _check(path: Path, number: int, track: bytes, offset: int) -> None:
             f"{path}: track {number} lasts {tick:,} ticks, where {LAST_TICK:,} can be counted: take the silence "
             "out, or leave such files out with data.bad_rows=skip."
         )
+    if not escapes:
+        return track
+    mended = bytearray(track)
+    for event in escapes:
+        mended[event] = SYSEX
+    return bytes(mended)
 
 
 def _number(track: bytes, at: int) -> tuple[int, int]:
