@@ -74,7 +74,8 @@ def test_files_of_several_formats_are_refused_unless_one_is_chosen(folder):
         texts(str(folder))
     assert str(caught.value) == (
         f"data.path={folder}: files of several formats (text: {folder}/a.txt; csv: {folder}/a.csv, {folder}/b.csv, "
-        f"{folder}/deep/c.csv): set data.format=csv to read those alone, or take the others out of the folder"
+        f"{folder}/deep/c.csv): set data.format=csv or data.format=text to read those alone, or "
+        f"take the others out of the folder"
     )
     assert len(texts(str(folder), format="csv")) == 6
     assert texts([str(folder / "a.txt"), str(folder / "a.csv")], format="text")[0] == "a line"
@@ -89,7 +90,11 @@ def test_among_many_files_of_a_format_the_odd_one_is_named(tmp_path, kind, asked
     path = str(tmp_path if asked == "folder" else tmp_path / "*")
     with pytest.raises(UserError, match=rf"\(jsonl: {tmp_path}/{odd}; {kind}: .* and 6 more\)") as caught:
         texts(path)
-    fix = f"set data.format={kind} to read" if asked == "folder" else f"by a pattern such as 'folder/**/*{ending}'"
+    fix = (
+        f"set data.format={kind} or data.format=jsonl to read"
+        if asked == "folder"
+        else f"by a pattern such as 'folder/**/*{ending}'"
+    )
     assert fix in str(caught.value)
     assert len(find_files(str(tmp_path), kind)) == 9
     assert len(find_files(str(tmp_path / f"*{ending}"))) == 9

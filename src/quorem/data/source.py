@@ -239,11 +239,11 @@ def _several_formats(path: str | list[str], files: Iterable[Path]) -> UserError:
         groups.setdefault(choose_format(file), []).append(file)
     by_number = sorted(groups, key=lambda name: len(groups[name]))
     named = "; ".join(f"{name}: {_named(groups[name])}" for name in by_number)
-    common = by_number[-1]
     if isinstance(path, str) and Path(path).is_dir():
-        fix = f"set data.format={common} to read those alone, or take the others out of the folder"
+        formats = " or ".join(f"data.format={name}" for name in reversed(by_number))
+        fix = f"set {formats} to read those alone, or take the others out of the folder"
     else:
-        ending = groups[common][0].suffix
+        ending = groups[by_number[-1]][0].suffix
         fix = f"give those of one, by a pattern such as 'folder/**/*{ending}'; files of unknown endings count as csv"
     return UserError(f"data.path={path}: files of several formats ({named}): {fix}")
 
