@@ -232,7 +232,7 @@ def main() -> None:
     transformers_logging.disable_progress_bar()
     arms = {name.strip(): given.split() for name, _, given in (each.partition(":") for each in options.arm)}
     reference = options.reference or next(iter(arms))
-    base = [f"data.path={options.data / 'training'}", *options.settings]
+    base = [f"data.path={options.data / 'training'}", *(s for s in options.settings if not s.startswith("tokenizer."))]
     facts = {"text": options.text.name, "settings": options.settings, "seconds": options.seconds,
              "finetune": options.finetune, "torch": torch.__version__,
              "bf16": bool(autocast_dtype("auto", torch.device("cpu")))}  # fmt: skip

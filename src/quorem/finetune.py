@@ -35,7 +35,6 @@ from quorem.tasks.classification import (
     LENGTH_MULTIPLE,
     ClassificationProgram,
     Examples,
-    count_unknown,
     encode_rows,
     label_names,
     not_nan,
@@ -46,7 +45,7 @@ from quorem.tasks.classification import (
     tell_classes,
     tell_unknown,
 )
-from quorem.tokenization import load_tokenizer, save_tokenizer, tokenizer_files
+from quorem.tokenization import Unknown, load_tokenizer, save_tokenizer, tokenizer_files
 from quorem.train import autocast_dtype, fit, hardware
 
 logger = logging.getLogger(__name__)
@@ -286,8 +285,9 @@ def load_examples(
     names = label_names(labels)
     number = {name: i for i, name in enumerate(names)}
     max_length = None if reads_whole(config) else data.max_length
-    rows = encode_rows(tokenizer, texts, max_length=max_length, truncation=data.truncation)
-    tell_unknown(str(source), *count_unknown(rows, tokenizer))
+    unknown = Unknown()
+    rows = encode_rows(tokenizer, texts, max_length=max_length, truncation=data.truncation, unknown=unknown)
+    tell_unknown(str(source), unknown)
     return names, Examples(rows, [number[label] for label in labels], splits)
 
 

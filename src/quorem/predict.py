@@ -23,8 +23,8 @@ from quorem.errors import UserError
 from quorem.files import check_new, new_text
 from quorem.pretrained import load_classifier_model
 from quorem.settings import FinetuneConfig, LabelledDataSettings
-from quorem.tasks.classification import count_unknown, encode_rows, probabilities, tell_unknown
-from quorem.tokenization import load_tokenizer
+from quorem.tasks.classification import encode_rows, probabilities, tell_unknown
+from quorem.tokenization import Unknown, load_tokenizer
 from quorem.train import autocast_dtype
 
 logger = logging.getLogger(__name__)
@@ -94,7 +94,7 @@ def predict(
     if taken:
         raise UserError(f"{path}: already has a column {taken[0]!r}, which predictions would repeat: rename it")
     index, dtype = names.index(text_column), autocast_dtype(precision, model.device)
-    counts, unknown, tokens = {"read": 0, "predicted": 0, "empty": 0}, 0, 0
+    counts, unknown = {"read": 0, "predicted": 0, "empty": 0}, Unknown()
     with new_text(out) as file:
         writer = csv.writer(file, delimiter=delimiter_of(out))
         if dialect.header:
@@ -107,9 +107,7 @@ def predict(
                     for number, text in enumerate(texts, start=counts["read"] + 1)
                 ]
             max_length = None if model.reads_whole else data.max_length
-            encoded = encode_rows(tokenizer, texts, max_length=max_length, truncation=data.truncation)
-            some, of = count_unknown(encoded, tokenizer)
-            unknown, tokens = unknown + some, tokens + of
+            encoded = encode_rows(tokenizer, texts, max_length=max_length, truncation=data.truncation, unknown=unknown)
             shares = probabilities(model, encoded, pad_id=tokenizer.pad_token_id, batch_size=64, dtype=dtype)
             best = shares.max(-1)
             for row, text, share, label in zip(fields, texts, best.values.tolist(), best.indices.tolist(), strict=True):
@@ -119,7 +117,7 @@ def predict(
             counts["read"] += len(fields)
     if found_column and text_column != data.text_column:
         logger.info("%s: its column %r was read, for it has none named %r", path, text_column, data.text_column)
-    tell_unknown(path, unknown, tokens)
+    tell_unknown(path, unknown)
     return counts
 
 

@@ -27,10 +27,9 @@ from quorem.errors import UserError
 from quorem.files import TEMPORARY, check_new, fingerprint_files, whole_folder, write_text
 from quorem.lock import held, lock_name
 from quorem.parts import parts_of, write_in_parts
-from quorem.recipes import check_tokenizer
+from quorem.recipes import check_number, check_tokenizer
 from quorem.settings import PrepareConfig, TokenizerSettings
 from quorem.tokenization import (
-    SPECIAL_TOKENS,
     IdReader,
     adopt_tokenizer,
     fingerprint,
@@ -59,8 +58,10 @@ def prepare(config: PrepareConfig, out: Path, *, source: Source | None = None, p
         processes: that write shards, each of some of the files.
 
     Raises:
-        UserError: for settings or data that cannot be used, or a folder that holds something else.
+        UserError: for settings or data that cannot be used, a folder that holds something else, or shards of which too
+            much is unknown; these stay.
     """
+    check_number("data.max_unknown", config.data.max_unknown, above=0, at_most=1)
     check_tokenizer(config.tokenizer, config.model.vocab_size)
     source = source or Source.of(config.data, text_column=config.data.text_column)
     source.documents()  # missing files and columns are found before anything is made
@@ -73,6 +74,7 @@ def prepare(config: PrepareConfig, out: Path, *, source: Source | None = None, p
             out, source, inputs=source.fingerprint(), settings=config.tokenizer, vocab_size=config.model.vocab_size,
             processes=processes,
         )  # fmt: skip
+        check_unknown(shards, config.data.max_unknown)
         return shards.meta
 
 
@@ -170,11 +172,24 @@ def _merged(tokenizer: PreTrainedTokenizerFast, parts: Sequence[Path], out: Path
 def summary(shards: Shards) -> str:
     """One line for people."""
     meta = shards.meta
-    unknown = shards.counts[SPECIAL_TOKENS.index("[UNK]")] / max(1, shards.counts.sum())
     return (
         f"{meta.num_documents:,} documents, {meta.num_tokens:,} tokens, vocabulary {meta.vocab_size:,}, "
-        f"{100 * unknown:.2f} % unknown"
+        f"{shards.unknown}"
     )
+
+
+def check_unknown(shards: Shards, most: float) -> None:
+    """Refuse shards of which too much is unknown.
+
+    Args:
+        shards: of a prepared folder.
+        most: the largest share of characters.
+
+    Raises:
+        UserError: if more is.
+    """
+    advice = "choose another --tokenizer or a larger model.vocab_size, with another --out or without this one"
+    shards.unknown.check(shards.folder.parent, most, advice)
 
 
 def _listed(documents: Iterator[Document], counts: RowCounts, folder: Path) -> Iterator[Document]:

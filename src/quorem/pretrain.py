@@ -25,7 +25,7 @@ from quorem.memory import MEMORY, check_memory
 from quorem.objective import Electra
 from quorem.optimizer_state import take_over_optimizer
 from quorem.order import check_order
-from quorem.prepare import facts_of, is_prepared, load_prepared, prepare_data
+from quorem.prepare import check_unknown, facts_of, is_prepared, load_prepared, prepare_data
 from quorem.recipes import resolve
 from quorem.rehearsal import Rehearsal, rehearse
 from quorem.runs import Run, has_trained
@@ -38,7 +38,7 @@ from quorem.verdict import Watch, verdict
 
 logger = logging.getLogger(__name__)
 
-OF_ROWS = ("data.max_length", "data.rows", "data.held_out")  # what is made of shards, not shards themselves
+OF_ROWS = ("data.max_length", "data.rows", "data.held_out", "data.max_unknown")  # of shards, not shards themselves
 FIXED = (
     *(
         name
@@ -150,6 +150,7 @@ def _built(
             )  # fmt: skip
         else:
             tokenizer, shards = load_prepared(str(config.data.path))
+        check_unknown(shards, config.data.max_unknown)
         arranged = arrange(config, run, tokenizer, shards)
     needed, activations = check_memory(config, len(tokenizer))
     program = PretrainProgram(config, tokenizer, shards, *arranged)
@@ -164,9 +165,9 @@ def _built(
     vocab_size, trained = config.model.vocab_size, source is not None and config.tokenizer.path is None
     sizes = {name: sum(p.numel() for p in part.parameters()) for name, part in program.module.named_children()}
     logger.info(
-        "%s tokens in %s rows, vocabulary %s; %s parameters in the generator, %s in the discriminator; "
+        "%s tokens (%s) in %s rows, vocabulary %s; %s parameters in the generator, %s in the discriminator; "
         "%s steps of %s x %s; token table %s, softmax %s",
-        *(f"{n:,}" for n in (shards.meta.num_tokens, len(program.rows))),
+        f"{shards.meta.num_tokens:,}", shards.unknown, f"{len(program.rows):,}",
         f"{len(tokenizer):,}{f' of at most {vocab_size:,}' if trained else ''}", *(f"{n:,}" for n in sizes.values()),
         program.total_steps, config.train.batch_size, config.data.max_length, kind,
         described(program.module.generator.config.head) if sizes["generator"] else "none",

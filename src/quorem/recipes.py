@@ -108,6 +108,7 @@ def check_pretraining(config: PretrainConfig) -> None:
     check_number("model.dropout", config.model.dropout, at_least=0, below=1)
     check_number("model.generator.dropout", config.model.generator.dropout, at_least=0, below=1)
     check_number("data.max_length", config.data.max_length, at_least=8)
+    check_number("data.max_unknown", config.data.max_unknown, above=0, at_most=1)
     check_number("data.held_out", config.data.held_out, at_least=0, below=1)
     check_number("objective.mask_rate", config.objective.mask_rate, above=0, at_most=1)
     check_choice("model.init_optimizer", config.model.init_optimizer, ("fresh", "kept"))

@@ -187,6 +187,10 @@ class TextDataSettings(ReadingSettings):
     """What is read for its text alone."""
 
     text_column: str | None = option(None, "csv, parquet and jsonl: its column or key of text, default text")
+    max_unknown: float = option(
+        0.5,
+        "largest share of characters that the vocabulary may not know ([UNK]): with more a command stops; 1 for any",
+    )
 
 
 @dataclass(frozen=True)

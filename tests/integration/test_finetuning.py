@@ -116,8 +116,8 @@ def test_text_of_other_words_is_told(quorem, tmp_path, pretrained, classifier, s
     foreign = tmp_path / "foreign.csv"
     foreign.write_text("review,sentiment\n" + "다른 언어,0\n언어,1\n" * 12, encoding="utf-8")
     for data, told in (
-        (foreign, "100.0 % of its tokens are not in the model's vocabulary; is this the column"),
-        (sample_csv, "% of its tokens are not in the model's vocabulary\n"),
+        (foreign, "100.00 % of tokens and 100.00 % of characters unknown to the model; is this the column"),
+        (sample_csv, "% of characters unknown to the model\n"),
     ):
         columns = ["--text-column", "review", "--label-column", "sentiment"]
         words = ["finetune", pretrained, data, *columns, "--out", tmp_path / data.stem, "train.max_steps=1"]

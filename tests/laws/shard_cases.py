@@ -11,6 +11,7 @@ class NumberTokenizer:
     """A text is its ids, written out."""
 
     sep_token_id = 3
+    unk_token_id = -1  # none
 
     def __init__(self, vocab_size=VOCAB):
         self.vocab_size = vocab_size

@@ -28,6 +28,7 @@ class NumberTokenizer:
     """Stands for a tokenizer of any size: a text is its ids, written out."""
 
     sep_token_id = SEP
+    unk_token_id = -1  # none
 
     def __init__(self, vocab_size):
         self.vocab_size = vocab_size

@@ -16,7 +16,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -29,11 +29,12 @@ from quorem.data.documents import Document, RowCounts
 from quorem.data.progress import Progress
 from quorem.errors import UserError
 from quorem.files import finish_folder, whole_folder, write_text
-from quorem.tokenization import encode
+from quorem.tokenization import SPECIAL_TOKENS, Unknown, encode
 
 logger = logging.getLogger(__name__)
 
 DOCUMENTS_AT_ONCE, CHARACTERS_AT_ONCE = 1_000, 2_000_000
+UNK_ID = SPECIAL_TOKENS.index("[UNK]")
 AHEAD = 2  # groups being encoded while one is written
 SECONDS_TO_LOSE = 10  # of work, at most, if a write is killed
 
@@ -56,6 +57,7 @@ class ShardMeta:
         num_documents: with a token at least.
         num_tokens: the [SEP] of each document included.
         rows: of the data: `read`, `used`, `skipped`, and the `bad` among these; empty if they were not counted.
+        unknown: numbers of an `Unknown`; empty in shards of versions that did not count them.
     """
 
     made_from: dict[str, Any]
@@ -64,6 +66,7 @@ class ShardMeta:
     num_documents: int
     num_tokens: int
     rows: dict[str, int]
+    unknown: dict[str, int] = field(default_factory=dict)
 
 
 class Shards:
@@ -88,6 +91,12 @@ class Shards:
         sizes = (len(self.tokens), len(self.ends), len(self.counts))
         if sizes != (self.meta.num_tokens, self.meta.num_documents, self.meta.vocab_size):
             raise UserError(f"{folder}: tokens, documents, vocabulary are {sizes}, unlike its meta.json: delete it")
+
+    @property
+    def unknown(self) -> Unknown:
+        """How much of the texts is unknown; of tokens only where characters were not counted."""
+        there = self.meta.unknown or {"tokens": self.counts.sum(), "unknown": self.counts[UNK_ID]}
+        return Unknown(**{name: int(number) for name, number in there.items()})
 
     def check_made_from(self, wanted: Mapping[str, Any]) -> None:
         """Accept only shards that were made from that.
@@ -137,13 +146,13 @@ def write_shards(
     vocab_size, separator = len(tokenizer), tokenizer.sep_token_id
     dtype = np.dtype("uint16" if vocab_size <= 2**16 else "uint32")
     try:
-        read, number, end = _resume(unfinished, dict(made_from), dtype)
+        read, number, end, unknown = _resume(unfinished, dict(made_from), dtype)
         ids, stream = _counted(unfinished / "tokens.bin", dtype, vocab_size), iter(documents)
         done = sum(1 for _ in islice(stream, read))
         progress, saved = Progress("to shards", share_read, tokens=end, quiet=quiet), time.monotonic()
         with (unfinished / "tokens.bin").open("ab") as tokens, (unfinished / "ends.bin").open("ab") as ends:
-            for size, rows in _encoded(stream, read_ids or partial(_encode, tokenizer)):
-                kept = [row for row in rows if row]
+            for size, rows, unknown_here in _encoded(stream, partial(_encode, tokenizer, read_ids)):
+                kept, unknown = [row for row in rows if row], unknown + unknown_here
                 flat = np.fromiter((i for row in kept for i in (*row, separator)), dtype=dtype)
                 np.add.at(ids, flat, 1)
                 places = end + np.cumsum([len(row) + 1 for row in kept], dtype=np.int64)
@@ -153,7 +162,8 @@ def write_shards(
                 progress.show(done, tokens=end)
                 if time.monotonic() - saved > SECONDS_TO_LOSE:
                     saved = time.monotonic()
-                    _save(unfinished, (tokens, ends), made_from=made_from, read=done, documents=number, tokens=end)
+                    safe = {"read": done, "documents": number, "tokens": end, "unknown": asdict(unknown)}
+                    _save(unfinished, (tokens, ends), made_from=made_from, **safe)
         progress.close()
         if not number:
             raise NoTokens()
@@ -162,7 +172,8 @@ def write_shards(
         raise
     ids[separator] = 0
     ids.tofile(unfinished / "counts.bin")
-    meta = ShardMeta(dict(made_from), dtype.name, vocab_size, number, end, {} if counts is None else counts.totals())
+    rows_read = {} if counts is None else counts.totals()
+    meta = ShardMeta(dict(made_from), dtype.name, vocab_size, number, end, rows_read, asdict(unknown))
     (unfinished / "progress.json").unlink(missing_ok=True)
     write_text(unfinished / "meta.json", json.dumps(asdict(meta), indent=2))
     finish_folder(unfinished, folder)
@@ -224,16 +235,18 @@ def merge_shards(
             }
             if counts is None
             else counts.totals(),
+            unknown=asdict(sum((shards.unknown for shards in opened), start=Unknown())),
         )
         write_text(new / "meta.json", json.dumps(asdict(meta), indent=2))
     return meta
 
 
-def _resume(unfinished: Path, made_from: dict[str, Any], dtype: np.dtype) -> tuple[int, int, int]:
-    """Documents read, documents written and tokens written that are safe; files are cut to that."""
+def _resume(unfinished: Path, made_from: dict[str, Any], dtype: np.dtype) -> tuple[int, int, int, Unknown]:
+    """Documents read, documents and tokens written that are safe and what of them is unknown; files are cut to that."""
     try:
         found = json.loads((unfinished / "progress.json").read_text(encoding="utf-8"))
         read, documents, tokens = (int(found[key]) for key in ("read", "documents", "tokens"))
+        unknown = Unknown(**found["unknown"])
         sizes = {"tokens.bin": tokens * dtype.itemsize, "ends.bin": documents * 8}
         if found["made_from"] == json.loads(json.dumps(made_from)) and all(
             (unfinished / name).stat().st_size >= size for name, size in sizes.items()
@@ -242,12 +255,12 @@ def _resume(unfinished: Path, made_from: dict[str, Any], dtype: np.dtype) -> tup
                 with (unfinished / name).open("r+b") as file:
                     file.truncate(size)
             logger.info("%s: going on after %s documents", unfinished, f"{read:,}")
-            return read, documents, tokens
+            return read, documents, tokens, unknown
     except (OSError, ValueError, KeyError, TypeError):
         pass  # nothing there, or damaged: it is made again
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
-    return 0, 0, 0
+    return 0, 0, 0, Unknown()
 
 
 def _counted(path: Path, dtype: np.dtype, vocab_size: int) -> np.ndarray:
@@ -268,22 +281,34 @@ def _save(unfinished: Path, files: Sequence[BinaryIO], **facts: Any) -> None:
 
 
 def _encoded(
-    documents: Iterator[Document], read_ids: Callable[[list[Document]], list[list[int]]]
-) -> Iterator[tuple[int, list[list[int]]]]:
-    """The ids of a group of documents at a time, with their number; the next groups are encoded meanwhile."""
+    documents: Iterator[Document], encode_group: Callable[[list[Document]], tuple[list[list[int]], Unknown]]
+) -> Iterator[tuple[int, list[list[int]], Unknown]]:
+    """Of a group of documents at a time: their number, ids and what is unknown; the next are encoded meanwhile."""
     with ThreadPoolExecutor(1) as pool:  # the library uses all cores for a group
-        waiting: list[tuple[int, Future[list[list[int]]]]] = []
+        waiting: list[tuple[int, Future[tuple[list[list[int]], Unknown]]]] = []
         for group in _grouped(documents):
-            waiting.append((len(group), pool.submit(read_ids, group)))
+            waiting.append((len(group), pool.submit(encode_group, group)))
             if len(waiting) > AHEAD:
-                size, rows = waiting.pop(0)
-                yield size, rows.result()
-        for size, rows in waiting:
-            yield size, rows.result()
+                size, encoded = waiting.pop(0)
+                yield size, *encoded.result()
+        for size, encoded in waiting:
+            yield size, *encoded.result()
 
 
-def _encode(tokenizer: PreTrainedTokenizerFast, documents: list[Document]) -> list[list[int]]:
-    return encode(tokenizer, [document.text for document in documents])
+def _encode(
+    tokenizer: PreTrainedTokenizerFast,
+    read_ids: Callable[[list[Document]], list[list[int]]] | None,
+    documents: list[Document],
+) -> tuple[list[list[int]], Unknown]:
+    unknown = Unknown()
+    if read_ids is not None:
+        rows = read_ids(documents)
+        unknown.add_ids(rows, tokenizer.unk_token_id)
+        return rows, unknown
+    texts = [document.text for document in documents]
+    rows = encode(tokenizer, texts)
+    unknown.add(tokenizer, texts, rows, [document.row for document in documents])
+    return rows, unknown
 
 
 def _grouped(documents: Iterator[Document]) -> Iterator[list[Document]]:

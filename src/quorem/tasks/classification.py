@@ -21,7 +21,7 @@ from quorem.data.batches import LengthGroupedOrder, collate
 from quorem.errors import UserError, check_choice
 from quorem.excerpts import Excerpts, window_counts
 from quorem.settings import TrainSettings
-from quorem.tokenization import encode
+from quorem.tokenization import Unknown, encode
 
 logger = logging.getLogger(__name__)
 
@@ -87,7 +87,12 @@ def not_nan(labels: Sequence[str]) -> list[int]:
 
 
 def encode_rows(
-    tokenizer: PreTrainedTokenizerFast, texts: Sequence[str], *, max_length: int | None, truncation: str
+    tokenizer: PreTrainedTokenizerFast,
+    texts: Sequence[str],
+    *,
+    max_length: int | None,
+    truncation: str,
+    unknown: Unknown | None = None,
 ) -> list[list[int]]:
     """[CLS] text [SEP] as ids, at most max_length of them.
 
@@ -96,6 +101,7 @@ def encode_rows(
         texts: any text; an empty one gives [CLS] [SEP].
         max_length: at least 4; None for whole texts, which the classifier cuts itself.
         truncation: what is kept of a longer text: its head, its tail, both in equal parts, or (windows) all of it.
+        unknown: a tally to keep of whole texts.
 
     Raises:
         UserError: for another truncation or length.
@@ -107,25 +113,28 @@ def encode_rows(
     head = {"head": room, "tail": 0}.get(truncation, room - room // 2)
     rows = []
     for start in range(0, len(texts), 1000):
-        for ids in encode(tokenizer, list(texts[start : start + 1000])):
+        group = list(texts[start : start + 1000])
+        encoded = encode(tokenizer, group)
+        if unknown is not None:
+            unknown.add(tokenizer, group, encoded, range(start + 1, start + len(group) + 1))
+        for ids in encoded:
             kept = ids if len(ids) <= room else ids[:head] + ids[len(ids) - (room - head) :]
             rows.append([tokenizer.cls_token_id, *kept, tokenizer.sep_token_id])
     return rows
 
 
-def count_unknown(rows: Sequence[list[int]], tokenizer: PreTrainedTokenizerFast) -> tuple[int, int]:
-    """Of rows of `encode_rows`: how many tokens are [UNK], and how many there are, [CLS] and [SEP] aside."""
-    return sum(row.count(tokenizer.unk_token_id) for row in rows), sum(len(row) - 2 for row in rows)
+def tell_unknown(path: str | Path, unknown: Unknown) -> None:
+    """Log how much of texts the model's vocabulary does not know, as a warning where it is most of them.
 
-
-def tell_unknown(path: str | Path, unknown: int, tokens: int) -> None:
-    """Log the share of unknown tokens, as a warning where it is most of them."""
-    share = unknown / max(1, tokens)
-    question = "; is this the column, and the kind of text, that the model was pre-trained on?" if share > 0.5 else ""
+    Args:
+        path: of the texts.
+        unknown: the tally of `encode_rows`.
+    """
+    question = "; is this the column, and the kind of text, that the model was pre-trained on?"
+    most = unknown.share > 0.5
     logger.log(
-        logging.WARNING if question else logging.INFO,
-        "%s: %.1f %% of its tokens are not in the model's vocabulary%s", path, 100 * share, question,
-    )  # fmt: skip
+        logging.WARNING if most else logging.INFO, "%s: %s to the model%s", path, unknown, question if most else ""
+    )
 
 
 def tell_classes(names: Sequence[str], training: Examples, held_out: Examples) -> None:

@@ -7,11 +7,13 @@ from quorem.tokenization.ids import IdReader
 from quorem.tokenization.pieces import continuing
 from quorem.tokenization.special import SPECIAL_TOKENS
 from quorem.tokenization.train import TOKENIZERS, train_tokenizer
+from quorem.tokenization.unknown import Unknown
 
 __all__ = [
     "SPECIAL_TOKENS",
     "TOKENIZERS",
     "IdReader",
+    "Unknown",
     "adopt_tokenizer",
     "continuing",
     "encode",

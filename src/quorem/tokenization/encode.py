@@ -1,7 +1,10 @@
 """Turning texts into ids."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
 from quorem.errors import UserError
@@ -20,17 +23,38 @@ def encode(tokenizer: PreTrainedTokenizerFast, texts: list[str]) -> list[list[in
     Raises:
         UserError: if a text is not a string or not valid Unicode.
     """
+    with _as_text(tokenizer) as backend:
+        try:
+            return [encoding.ids for encoding in backend.encode_batch_fast(texts, add_special_tokens=False)]
+        except TypeError:
+            for row, text in enumerate(texts):
+                check_text(row, text)
+            raise
+
+
+def places_of(token: int, tokenizer: PreTrainedTokenizerFast, texts: list[str]) -> list[list[tuple[int, int]]]:
+    """Where in each text a token begins and ends; the same tokens as those of `encode`, which is faster.
+
+    Args:
+        token: its id.
+        tokenizer: any fast tokenizer.
+        texts: that `encode` takes.
+    """
+    with _as_text(tokenizer) as backend:
+        found = backend.encode_batch(texts, add_special_tokens=False)
+    return [[place for i, place in zip(each.ids, each.offsets, strict=True) if i == token] for each in found]
+
+
+@contextmanager
+def _as_text(tokenizer: PreTrainedTokenizerFast) -> Iterator[Tokenizer]:
+    """The library's tokenizer, for which the names of special tokens are text, without truncation and padding."""
     backend = tokenizer.backend_tokenizer
     backend.no_truncation()
     backend.no_padding()
     found = backend.encode_special_tokens
     backend.encode_special_tokens = True
     try:
-        return [encoding.ids for encoding in backend.encode_batch_fast(texts, add_special_tokens=False)]
-    except TypeError:
-        for row, text in enumerate(texts):
-            check_text(row, text)
-        raise
+        yield backend
     finally:
         backend.encode_special_tokens = found
 

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable
+from itertools import chain
 from typing import Any, NamedTuple
 
 from tokenizers import Tokenizer
@@ -11,12 +12,13 @@ from transformers import PreTrainedTokenizerFast
 from quorem.errors import UserError, did_you_mean
 from quorem.tokenization.bpe import learn_bpe
 from quorem.tokenization.encode import check_text
+from quorem.tokenization.hints import first_texts, hint_at_kind
 from quorem.tokenization.item_bpe import item_run_steps, learn_item_runs
 from quorem.tokenization.items import item_steps
 from quorem.tokenization.special import SPECIAL_TOKENS
 from quorem.tokenization.steps import NORMALIZATIONS, Steps, character_steps, marked_steps, text_steps
 from quorem.tokenization.unigram import learn_unigram
-from quorem.tokenization.wordpiece import learn_wordpieces
+from quorem.tokenization.wordpiece import isolate_unknown, learn_wordpieces, wordpiece_steps
 from quorem.tokenization.words import learn_words
 from quorem.tokenization.wrap import wrap
 
@@ -28,11 +30,13 @@ class Kind(NamedTuple):
         learn: from the counts of what was split to a model whose first ids are SPECIAL_TOKENS.
         steps: from its options to what is done around the model.
         options: their names; the others of OPTIONS have no meaning for it.
+        finish: the steps with what follows from the model.
     """
 
     learn: Callable[..., Model]
     steps: Callable[..., Steps]
     options: tuple[str, ...]
+    finish: Callable[[Steps, Model], Steps] = lambda steps, _: steps
 
 
 OPTIONS: dict[str, Any] = {"normalization": "nfc", "lowercase": True, "strip_accents": False, "separator": None}
@@ -42,7 +46,7 @@ OF_TEXT = ("normalization", "lowercase", "strip_accents")
 
 TOKENIZERS: dict[str, Kind] = {
     "words": Kind(learn_words, text_steps, OF_TEXT),
-    "wordpiece": Kind(learn_wordpieces, text_steps, OF_TEXT),
+    "wordpiece": Kind(learn_wordpieces, wordpiece_steps, OF_TEXT, isolate_unknown),
     "bpe": Kind(learn_bpe, marked_steps, OF_TEXT),
     "unigram": Kind(learn_unigram, marked_steps, OF_TEXT),
     "characters": Kind(learn_words, character_steps, OF_TEXT),
@@ -68,7 +72,8 @@ def train_tokenizer(
     Memory grows with the number of distinct words only; with kind="item_bpe" with all distinct texts.
 
     Texts are split at whitespace, which is dropped, and around each punctuation mark; every other character of any
-    script is kept. Scripts written without spaces are best segmented first or cut by kind="wordpiece". With
+    script is kept. Scripts written without spaces are best segmented first or cut by kind="wordpiece". Where another
+    kind would suit the texts better, a warning says so. With
     kind="items" texts are split at the separator only and nothing in them is changed; kind="item_bpe" makes frequent
     runs of such items one token. Nothing is random: the same
     texts, in any order, give the same tokenizer. The size to give a model is len(tokenizer), which may be less than
@@ -103,10 +108,13 @@ def train_tokenizer(
     steps = build_steps(
         kind, normalization=normalization, lowercase=lowercase, strip_accents=strip_accents, separator=separator
     )
-    counts = count_words(texts, steps)
+    texts = iter(texts)
+    first = first_texts(texts)
+    counts = count_words(chain(first, texts), steps)
+    hint_at_kind(kind, first, counts)
     model = TOKENIZERS[kind].learn(counts, vocab_size=vocab_size, min_frequency=min_frequency)
     tokenizer = Tokenizer(model)
-    tokenizer.normalizer, tokenizer.pre_tokenizer, tokenizer.decoder = steps
+    tokenizer.normalizer, tokenizer.pre_tokenizer, tokenizer.decoder = TOKENIZERS[kind].finish(steps, model)
     wrapped = wrap(tokenizer, model_max_length=model_max_length)
     if len(wrapped) == len(SPECIAL_TOKENS):
         raise UserError(

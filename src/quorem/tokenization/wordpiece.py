@@ -1,22 +1,26 @@
 """WordPieces: words cut into frequent pieces, '##' before each piece that continues a word."""
 
+import json
 from collections import Counter
 from collections.abc import Iterator
 from itertools import repeat
 
-from tokenizers import Tokenizer
+from tokenizers import Regex, Tokenizer
 from tokenizers.models import Model, WordPiece
-from tokenizers.pre_tokenizers import WhitespaceSplit
+from tokenizers.pre_tokenizers import FixedLength, Sequence, Split, WhitespaceSplit
 from tokenizers.trainers import WordPieceTrainer
 
 from quorem.tokenization.special import SPECIAL_TOKENS
+from quorem.tokenization.steps import Steps, text_steps
+
+LONGEST = 100  # characters of a word; max_input_chars_per_word of the library's WordPiece
 
 
 def learn_wordpieces(counts: Counter[str], *, vocab_size: int, min_frequency: int) -> Model:
     """Merge the most frequent pairs of pieces until the vocabulary is full (the trainer of the tokenizers library).
 
-    Every character kept has a piece for the start and one for the inside of words, so only words with an unknown
-    character, or of more than 100 characters, are [UNK].
+    Every character kept has a piece for the start and one for the inside of words, so that only characters left out
+    are [UNK], cut off by `wordpiece_steps` and `isolate_unknown`.
 
     Args:
         counts: how often each word occurs.
@@ -40,6 +44,31 @@ def learn_wordpieces(counts: Counter[str], *, vocab_size: int, min_frequency: in
     tokenizer.pre_tokenizer = WhitespaceSplit()
     tokenizer.train_from_iterator(repeat_words(counts), trainer)
     return WordPiece(tokenizer.get_vocab(with_added_tokens=False), unk_token="[UNK]")
+
+
+def wordpiece_steps(*, normalization: str, lowercase: bool, strip_accents: bool) -> Steps:
+    """`text_steps`, and runs without a space are cut every LONGEST characters: the library knows no longer word.
+
+    Where they were cut a space stands when tokens become text again.
+    """
+    steps = text_steps(normalization=normalization, lowercase=lowercase, strip_accents=strip_accents)
+    return steps._replace(splitter=Sequence([steps.splitter, FixedLength(LONGEST)]))
+
+
+def isolate_unknown(steps: Steps, model: Model) -> Steps:
+    """The steps with each character that is no piece a word of its own: else the word it stands in were [UNK].
+
+    Args:
+        steps: of `wordpiece_steps`.
+        model: of `learn_wordpieces`.
+    """
+    tokens = json.loads(Tokenizer(model).to_str())["model"]["vocab"]
+    alphabet = sorted(ord(token) for token in tokens if len(token) == 1)
+    first = [point for i, point in enumerate(alphabet) if i == 0 or alphabet[i - 1] + 1 != point]
+    last = [point for i, point in enumerate(alphabet) if i == len(alphabet) - 1 or alphabet[i + 1] - 1 != point]
+    known = "".join(rf"\x{{{start:x}}}-\x{{{end:x}}}" for start, end in zip(first, last, strict=True))
+    apart = Split(Regex(f"[^{known}]" if known else "(?m)."), "isolated")
+    return steps._replace(splitter=Sequence([steps.splitter, apart]))
 
 
 def choose_alphabet(counts: Counter[str], *, size: int) -> list[str]:

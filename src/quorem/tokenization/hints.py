@@ -1,0 +1,60 @@
+"""What the words of texts say about the kind of tokenizer: hints, before hours are spent on another one's work."""
+
+import logging
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+logger = logging.getLogger(__name__)
+
+LOOKED_AT = 1_000_000  # characters
+ENOUGH_WORDS = 1_000  # below that, that words occur once says nothing
+MOST_ONCE = 0.6  # share of all words read
+MOST_EVENTS = 0.5
+EVENT = re.compile(r"\w+[_:=]-?[\w.:/#-]*\d[\w.:/#-]*")
+"""A name, a mark and a value with a digit, without a space: Pitch_60, TimeSig_4/4, price:12."""
+
+
+def first_texts(texts: Iterator[str]) -> list[str]:
+    """As many texts, taken off the stream, as are looked at."""
+    found: list[str] = []
+    characters = 0
+    for text in texts:
+        found.append(text)
+        characters += len(text) if isinstance(text, str) else 0  # what is no text is refused by who reads it
+        if characters >= LOOKED_AT:
+            break
+    return found
+
+
+def hint_at_kind(kind: str, texts: Sequence[str], counts: Counter[str]) -> None:
+    """Warn if another kind of tokenizer would suit the texts better.
+
+    Args:
+        kind: the one chosen.
+        texts: the first of them.
+        counts: how often occurs what they all were split into.
+    """
+    total = counts.total()
+    if kind not in ("items", "item_bpe"):
+        words = [word for text in texts for word in text.split()]
+        events = sum(1 for word in words if EVENT.fullmatch(word))
+        if len(words) >= ENOUGH_WORDS and events > MOST_EVENTS * len(words):
+            example = next(word for word in words if EVENT.fullmatch(word))
+            logger.warning(
+                "words look like events (%s) and tokenizer.kind=%s cuts them up: --tokenizer items keeps each as one "
+                "token", example, kind,
+            )  # fmt: skip
+            return
+    if kind not in ("words", "items") or total < ENOUGH_WORDS:
+        return
+    once = sum(1 for count in counts.values() if count == 1)
+    if once > MOST_ONCE * total:
+        advice = (
+            "is the text written without spaces? --tokenizer wordpiece, unigram or characters cuts it up"
+            if kind == "words"
+            else "is this the column, and tokenizer.separator what stands between items?"
+        )
+        logger.warning(
+            "%.0f %% of all %s read occur once, and nothing is learned of them: %s", 100 * once / total, kind, advice
+        )
