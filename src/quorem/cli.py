@@ -136,7 +136,7 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument(
         "data",
         nargs="*",
-        help="files, folders or quoted patterns: CSV, .parquet, .jsonl, .txt (a document in each line); or data.path",
+        help="files, folders or quoted patterns: CSV, .parquet, .jsonl, MIDI, .txt (a document a line); or data.path",
     )
     command.add_argument("--text-column", help="the CSV's column, or the key, of text (data.text_column)")
     command.add_argument(
@@ -172,7 +172,7 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument(
         "data",
         nargs="*",
-        help="the labelled data: CSV, .parquet, .jsonl, or a folder of .txt files; data.path if not given",
+        help="the labelled data: CSV, .parquet, .jsonl, or a folder of .txt or MIDI files; data.path if not given",
     )
     command.add_argument("--text-column", help="its column of text (data.text_column)")
     command.add_argument("--label-column", help="its column of classes (data.label_column)")

@@ -16,11 +16,11 @@ from quorem.config import load
 from quorem.data.bad_rows import BAD_ROWS, FILE, BadRow, report_bad_rows
 from quorem.data.documents import RowCounts
 from quorem.data.joined import Joined
-from quorem.data.readers import READERS, known_format
+from quorem.data.readers import known_format
 from quorem.data.readers.encoding import is_utf8_beside
 from quorem.data.readers.table import FILE_COLUMN, Column, TableRow
 from quorem.data.readers.value import Number
-from quorem.data.source import DEFAULT_TEXT_COLUMN, Source, find_files, find_format
+from quorem.data.source import DEFAULT_TEXT_COLUMN, Source, find_files, find_format, options_for
 from quorem.data.writers import Head, Line, Writer, choose_writer
 from quorem.errors import UserError, check_choice
 from quorem.files import check_new
@@ -173,7 +173,7 @@ def _source(
     place = str(path) if isinstance(path, str | Path) else [str(each) for each in path]
     place = place[0] if isinstance(place, list) and len(place) == 1 else place
     files, found = find_format(place, _choose_format(place, chosen, data.format))
-    of_run = {name: getattr(data, name) for name in READERS[found].options if name != "bad_rows"}
+    of_run = {name: value for name, value in options_for(data, found).items() if name != "bad_rows"}
     settings = ReadingSettings(path=[str(file) for file in files], format=found, **of_run | given)
     return Source.of(settings, text_column=text_column)
 

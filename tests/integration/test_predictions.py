@@ -239,7 +239,9 @@ def read_lines_of(quorem, classifier, path, folder, *more):
     return check(read_lines(out), [True])
 
 
-def test_a_folder_of_midi_files_names_each(quorem, tmp_path, classifier):
+@pytest.fixture
+def tunes(tmp_path):
+    """A folder with a MIDI file, one without notes and one that is none."""
     symusic = pytest.importorskip("symusic")
     folder = tmp_path / "tunes"
     folder.mkdir()
@@ -250,10 +252,37 @@ def test_a_folder_of_midi_files_names_each(quorem, tmp_path, classifier):
             track.notes.append(symusic.Note(place * 480, 240, pitch, 90))
         score.tracks.append(track)
         score.dump_midi(str(folder / name))
-    outcome = quorem("predict", classifier, folder, "--out", tmp_path / "out.csv")
-    assert outcome.code == 0, outcome
+    (folder / "c.mid").write_bytes(b"no tune")
+    return folder
+
+
+def test_a_folder_of_midi_files_names_each(quorem, refused, tmp_path, classifier, tunes):
+    words = ("predict", classifier, tunes, "--out", tmp_path / "out.csv")
+    assert f"{tunes / 'c.mid'} is damaged or not MIDI" in refused(*words)
+    outcome = quorem(*words, "--bad-rows", "skip")
+    assert "3 rows, 1 predicted, 1 left blank (empty text), 1 bad and left out" in outcome.out
     found = check(read_csv(tmp_path / "out.csv"), [True, False])
-    assert found == [{"file": str(folder / name)} for name in ("a.mid", "b.mid")]
+    assert found == [{"file": str(tunes / name)} for name in ("a.mid", "b.mid")]
+    assert (tmp_path / "out.bad_rows.txt").read_text().startswith(f"{tunes / 'c.mid'} is damaged")
+
+
+@pytest.mark.parametrize("ending", [".csv", ".jsonl", ".parquet"])
+def test_a_table_of_paths_is_followed_as_in_the_run(quorem, refused, tmp_path, classifier, tunes, ending):
+    run = shutil.copytree(classifier, tmp_path / "run")
+    settings = (run / "config.yaml").read_text()
+    (run / "config.yaml").write_text(settings.replace("paths: false", "paths: true").replace("midi: remi", "midi: tsd"))
+    rows = [{"review": name, "n": name[:1]} for name in ("a.mid", "b.mid", "", "none.mid", "c.mid")]
+    path = write(tunes / f"all{ending}", rows)
+    words = ("predict", run, path, "--out", tmp_path / "out.csv")
+    assert f"{path}, row 4: {tunes / 'none.mid'} does not exist" in refused(*words)
+    outcome = quorem(*words, "--bad-rows", "skip")
+    assert "5 rows, 1 predicted, 2 left blank (empty text), 2 bad and left out" in outcome.out, outcome
+    assert check(read_csv(tmp_path / "out.csv"), [True, False, False]) == rows[:3]
+    assert (
+        quorem("predict", run, tunes, "--format", "midi", "--bad-rows", "skip", "--out", tmp_path / "f.csv").code == 0
+    )
+    shares = [read_csv(tmp_path / name)[0]["probability"] for name in ("out.csv", "f.csv")]
+    assert shares[0] == shares[1]
 
 
 @pytest.mark.parametrize("ending", [".csv", ".jsonl", ".parquet"])

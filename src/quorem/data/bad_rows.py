@@ -18,6 +18,25 @@ class BadRow(UserError):
     """A row that cannot be read, with its place in the file; the rows after it can."""
 
 
+def check_some_used(counts: RowCounts, name: str) -> None:
+    """Accept data of which rows are used, or of which none was bad: those who read it say what else it lacks.
+
+    A file is a row where it is one document, so that no reader sees that all of them are bad.
+
+    Args:
+        counts: what was read, all of it.
+        name: of the data.
+
+    Raises:
+        UserError: if no row could be used, and some were bad.
+    """
+    if counts.bad and not counts.used:
+        raise UserError(
+            f"{name}: none of the {counts.read:,} rows can be used, and {counts.bad:,} are bad. The first: "
+            f"{counts.messages[0]}"
+        )
+
+
 def report_bad_rows(counts: RowCounts, folder: Path, *, name: str = FILE) -> None:
     """Log the first bad rows as warnings and list them in the folder's bad_rows.txt; nothing where there are none.
 

@@ -5,10 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from quorem.data.bad_rows import BadRow
+from quorem.data.documents import RowCounts
 from quorem.data.readers import READERS
+from quorem.data.readers.midi import check_midi
+from quorem.data.readers.paths import followed
 from quorem.data.readers.table import Column, Table, TableRow, file_table
 from quorem.data.readers.value import wider
-from quorem.data.source import Source
+from quorem.data.source import OF_PATHS, Source
 from quorem.errors import UserError
 
 
@@ -35,7 +38,11 @@ class Joined:
             UserError: if the first file cannot be read, or has no such column.
         """
         self._source, self._options_of = source, options_of
-        self._text_columns = text_columns
+        self._text_columns, self._counts = text_columns, RowCounts()  # the latter of what is told of the first files
+        self._of_paths: dict[str, Any] | None = None
+        if source.options.get("paths"):
+            self._of_paths = {name: value for name, value in source.options.items() if name in OF_PATHS}
+            check_midi(**self._of_paths)
         first = self._open(source.files[0])
         self.text_column, self.named, self.metadata = first.text_column, first.named, first.metadata
         self._columns = first.columns
@@ -68,18 +75,31 @@ class Joined:
     def rows(self) -> Iterator[tuple[Path, TableRow | BadRow]]:
         """The rows of all files, in order, or what is wrong with one, each with its file.
 
+        Where data.paths is set, the text of a row is the words of the file that it names.
+
         Raises:
             UserError: while streaming, for a file that cannot be read.
         """
         for file in self._source.files:
             for row in self._open(file).rows:
-                yield file, row
+                yield file, self._followed(file, row) if self._of_paths is not None else row
+
+    def _followed(self, file: Path, row: TableRow | BadRow) -> TableRow | BadRow:
+        if isinstance(row, TableRow) and (row.text or "").strip():
+            try:
+                row.text = followed(file, row.number, row.text or "", counts=self._counts, **self._of_paths or {})
+            except BadRow as error:
+                return error
+        return row
 
     def _open(self, file: Path) -> Table:
-        reader, options = READERS[self._source.format], self._options_of(file)
+        reader = READERS[self._source.format]
+        options = {name: value for name, value in self._options_of(file).items() if name in reader.options}
         if reader.table is None:
             skipping = {"bad_rows": "skip"} if "bad_rows" in reader.options else {}
-            return file_table(reader.read, file, text_column=self._source.text_column, **options | skipping)
+            return file_table(
+                reader.read, file, self._counts, text_column=self._source.text_column, **options | skipping
+            )
         options.pop("bad_rows", None)  # bad rows are among the rows: whoever reads them decides
         if reader.has_columns:
             return reader.table(file, text_columns=self._text_columns, **options)

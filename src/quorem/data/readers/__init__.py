@@ -28,6 +28,7 @@ class Reader(NamedTuple):
         endings: of the names of its files, lower case; COMPRESSIONS may stand after them.
         has_columns: whether the text is one of several named columns or keys.
         has_splits: whether `read` takes split_column, None or the name of the column that says train or test.
+        by_folder: whether a file is a document, labelled by the folder that it is in.
         options: keywords of `read` beside text_column, label_column and counts: settings of section data.
         table: from a file to all that its rows hold, called as table(path, text_columns=..., **options), or with
             text_column=None where the format has no columns, and without bad_rows; None where a file is one document.
@@ -38,6 +39,7 @@ class Reader(NamedTuple):
     has_columns: bool
     options: tuple[str, ...] = ()
     has_splits: bool = False
+    by_folder: bool = False
     table: Callable[..., Table] | None = None
 
 
@@ -65,11 +67,17 @@ READERS: dict[str, Reader] = {
         options=("bad_rows", "encoding", "documents", "lists"),
         table=read_text_table,
     ),
-    "folder": Reader(read_folder, (".txt",), has_columns=False, options=("bad_rows", "encoding")),
+    "folder": Reader(read_folder, (".txt",), has_columns=False, by_folder=True, options=("bad_rows", "encoding")),
     "parquet": Reader(
         read_parquet, (".parquet",), has_columns=True, has_splits=True, options=("bad_rows",), table=read_parquet_table
     ),
-    "midi": Reader(read_midi, (".mid", ".midi"), has_columns=False, options=("midi",)),
+    "midi": Reader(
+        read_midi,
+        (".mid", ".midi", ".kar", ".rmi"),
+        has_columns=False,
+        by_folder=True,
+        options=("bad_rows", "midi", "max_silence"),
+    ),
 }
 FORMATS = {ending: name for name, reader in READERS.items() if name != "folder" for ending in reader.endings}
 

@@ -67,25 +67,28 @@ class Table:
 FILE_COLUMN = Column("file")
 
 
-def file_table(read: Callable[..., Iterator[Document]], path: Path, **options: Any) -> Table:
+def file_table(
+    read: Callable[..., Iterator[Document]], path: Path, counts: RowCounts | None = None, **options: Any
+) -> Table:
     """The table of a file that is one document: a row with the name of the file.
 
     Args:
         read: of a Reader; it may take `bad_rows`, and then finds the row bad instead of raising.
         path: the file.
+        counts: a tally of several files, for what readers say of the first of them alone; its messages are taken out.
         options: of the reader.
     """
-    return Table(None, (FILE_COLUMN,), _file_rows(read, path, options))
+    return Table(None, (FILE_COLUMN,), _file_rows(read, path, RowCounts() if counts is None else counts, options))
 
 
 def _file_rows(
-    read: Callable[..., Iterator[Document]], path: Path, options: dict[str, Any]
+    read: Callable[..., Iterator[Document]], path: Path, counts: RowCounts, options: dict[str, Any]
 ) -> Iterator[TableRow | BadRow]:
-    counts = RowCounts()
     documents = list(read(path, counts=counts, **options))
-    for message in counts.messages:
+    messages, counts.messages = counts.messages, []
+    for message in messages:
         yield BadRow(message)
     for document in documents:
         yield TableRow(document.row, document.text, (str(path),))
-    if not documents and not counts.bad:
+    if not documents and not messages:
         yield TableRow(1, None, (str(path),))
