@@ -10,6 +10,7 @@ from quorem.heads.full import SCORES_AT_ONCE
 from quorem.modeling import Layer, alibi_bias, rotation_angles
 
 FLOAT32 = 4  # bytes
+MEASURED = 1_024  # tokens of a row: what longer ones keep is computed
 
 
 @dataclass
@@ -59,7 +60,7 @@ def encoder_bytes(
     """
     layer = Layer(config).train()
 
-    def kept(batch: int) -> int:
+    def kept(batch: int, length: int) -> int:
         hidden = torch.zeros(batch, length, config.hidden_size, dtype=dtype or torch.float32).requires_grad_()
         rotation = bias = None
         if config.positions == "rotary":
@@ -70,7 +71,15 @@ def encoder_bytes(
             layer(hidden, bias, rotation)
         return found.bytes
 
-    one, two = kept(1), kept(2)
+    def of_length(batch: int) -> int:
+        """What is kept grows with the square of the length, at most: what memory may not hold follows from less."""
+        if length <= MEASURED:
+            return kept(batch, length)
+        quarter, half, full = (kept(batch, MEASURED * part // 4) for part in (1, 2, 4))
+        x = 4 * length / MEASURED
+        return round(quarter * (x - 2) * (x - 4) / 3 - half * (x - 1) * (x - 4) / 2 + full * (x - 1) * (x - 2) / 6)
+
+    one, two = of_length(1), of_length(2)
     layer_bytes = one + (two - one) * (rows - 1)  # weights that were cast do not grow with rows
     if not checkpointing:
         return layer_bytes * config.num_hidden_layers

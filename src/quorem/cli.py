@@ -52,6 +52,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code: 0, or 2 for something the user can fix, 130 for an interrupt.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
+    for word in words:  # a file's name can be bytes; what a run keeps of it is text
+        if (name := word.encode(errors="replace").decode()) != word:
+            print(f"quorem: {name}: is not valid UTF-8 where the question marks are: rename it", file=sys.stderr)
+            return 2
     settings = [word for word in words if SETTING.match(word)]
     parser = build_parser()
     options, unknown = parser.parse_known_args([word for word in words if word not in settings])
@@ -102,7 +106,8 @@ def guarded(command: Callable[[], None], *, again: Sequence[str]) -> int:
             advice = "make room or choose another --out, then run the same command again"
             print(f"{speaker}: the disc is full: nothing unfinished has a final name; {advice}", file=sys.stderr)
         elif isinstance(error, OSError) and error.strerror and error.filename:
-            print(f"{speaker}: {error.filename}: {error.strerror}: check the path and its permissions", file=sys.stderr)
+            told = UserError(f"{error.filename}: {error.strerror}: check the path and its permissions")
+            print(f"{speaker}: {told}", file=sys.stderr)
         elif memory.has_run_out(error):
             print(f"{speaker}: no memory is left: to train with less, use {memory.LESS}", file=sys.stderr)
         elif processes.is_loss_of_another(error):

@@ -9,9 +9,11 @@ from typing import Any, TypeVar
 
 import yaml
 
-from quorem.errors import UserError, did_you_mean
+from quorem.errors import UserError, did_you_mean, shown
+from quorem.parsing import parse_json, parse_yaml
 
 Settings = TypeVar("Settings")
+LARGEST = 2**31 - 1  # whole numbers, if a setting does not say otherwise
 
 
 def to_mapping(settings: Any) -> dict[str, Any]:
@@ -37,8 +39,10 @@ def from_mapping(
     place = f"{source}: " if source else ""
     if not isinstance(values, Mapping):
         name = where.rstrip(".") or "the settings"
-        raise UserError(f"{place}{name} must be a mapping of keys to values, not {type(values).__name__} ({values!r})")
+        found_kind = f"{type(values).__name__} ({shown(values)})"
+        raise UserError(f"{place}{name} must be a mapping of keys to values, not {found_kind}")
     hints, base = typing.get_type_hints(kind), kind() if base is None else base
+    largest = {item.name: item.metadata.get("largest", LARGEST) for item in dataclasses.fields(typing.cast(Any, kind))}
     found: dict[str, Any] = {}
     for key, value in values.items():
         if key not in hints:
@@ -47,7 +51,7 @@ def from_mapping(
             inner = typing.cast(type, hints[key])
             found[key] = from_mapping(inner, value, base=getattr(base, key), where=f"{where}{key}.", source=source)
         else:
-            found[key] = _typed(hints[key], value, f"{place}{where}{key}")
+            found[key] = _typed(hints[key], value, f"{place}{where}{key}", largest=largest[key])
     return dataclasses.replace(typing.cast(Any, base), **found)
 
 
@@ -77,12 +81,14 @@ def load(kind: type[Settings], path: str | Path, *, base: Settings | None = None
     Raises:
         UserError: if the file is missing or malformed, or has unknown keys.
     """
+    path = Path(path)
+    kind_of_text, parse = ("JSON", parse_json) if path.suffix == ".json" else ("YAML", parse_yaml)
     try:
-        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        values = parse(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read ({error})") from error
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: not valid YAML ({error})") from error
+    except ValueError as error:
+        raise UserError(f"{path}: not valid {kind_of_text} ({error})") from error
     return from_mapping(kind, values or {}, base=base, source=str(path))
 
 
@@ -120,33 +126,41 @@ def _set(values: dict[str, Any], kind: type, keys: list[str], text: str, name: s
 def _read(hint: Any, text: str, name: str) -> Any:
     """The value of an assignment, as YAML has it; a setting of text keeps it as it stands ("007", "no")."""
     allowed = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-    if list[str] in allowed and text.startswith("["):
-        return yaml.safe_load(text)
-    if str in allowed:
+    if str in allowed and not (list[str] in allowed and text.startswith("[")):
         unset = type(None) in allowed and text in ("", "null", "none", "None")
         return None if unset else text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"" else text
     try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        return parse_yaml(text)
+    except ValueError as error:
         raise UserError(f"{name}={text}: the value is not valid YAML ({error})") from error
 
 
-def _typed(hint: Any, value: Any, name: str) -> Any:
+def _typed(hint: Any, value: Any, name: str, *, largest: int) -> Any:
+    """A value of a setting's type.
+
+    Args:
+        hint: the type.
+        value: as YAML has it.
+        name: of the setting, for messages.
+        largest: of whole numbers: nothing that is made may overflow.
+    """
     allowed = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
     if value is None and type(None) in allowed:
         return None
     if bool in allowed and isinstance(value, bool):
         return value
     if int in allowed and isinstance(value, int) and not isinstance(value, bool):
+        if abs(value) > largest:
+            raise UserError(f"{name}={value}: a whole number up to {largest} needed")
         return value
     if float in allowed and isinstance(value, int | float | str) and not isinstance(value, bool):
         try:
             return float(value)  # YAML reads 1e-3 as text
-        except ValueError:
+        except (ValueError, OverflowError):
             pass
     if str in allowed and isinstance(value, str | int | float) and not isinstance(value, bool):
         return str(value)
     if list[str] in allowed and isinstance(value, list) and all(isinstance(each, str) for each in value):
         return value
     expected = " or ".join("none" if kind is type(None) else getattr(kind, "__name__", str(kind)) for kind in allowed)
-    raise UserError(f"{name}={value!r}: {expected} needed")
+    raise UserError(f"{name}={shown(value)}: {expected} needed")

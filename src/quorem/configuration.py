@@ -3,10 +3,13 @@
 With positions `absolute`, embedding kind `dense` and no attention_head_size it describes transformers' ELECTRA exactly.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
+
+from quorem.errors import shown
 
 POSITIONS = ("absolute", "rotary", "alibi")
 INITIALIZERS = ("bert", "width")
@@ -14,6 +17,45 @@ POOLINGS = ("cls", "mean", "max")
 POOLED_LAYERS = ("last", "all")
 WINDOWS = "windows"
 TRUNCATIONS = ("head", "tail", "both", WINDOWS)
+
+WIDEST = 2**16  # of a layer or a vector: more overflows, or fills any memory
+MOST_OF_A_LAYER = 2**29  # weights: 2 GiB, forty times those of size large
+LARGEST = {
+    "vocab_size": 2**31 - 1,
+    "embedding_size": WIDEST,
+    "hidden_size": WIDEST,
+    "num_hidden_layers": 1_000,
+    "num_attention_heads": WIDEST,
+    "attention_head_size": WIDEST,
+    "intermediate_size": WIDEST,
+    "max_position_embeddings": 2**20,
+    "type_vocab_size": WIDEST,
+    "classifier_length": WIDEST,
+    "classifier_ngrams": 100,
+    "classifier_ngram_rows": 2**28,
+}
+"""Of sizes: a config may come from anybody, and nothing is built before they are checked."""
+MAY_BE_ZERO = ("attention_head_size", "classifier_length", "classifier_ngrams", "classifier_ngram_rows")
+
+
+def check_sizes(config: Mapping[str, Any]) -> None:
+    """Accept a config's numbers if a network of that size can be built.
+
+    Raises:
+        ValueError: naming one that is too small or too large.
+    """
+    for key, largest in LARGEST.items():
+        smallest = 0 if key in MAY_BE_ZERO else 1
+        if key in config and not smallest <= config[key] <= largest:
+            raise ValueError(f"{key}={shown(config[key])}: a number from {smallest} to {largest} needed")
+    hidden, heads = config["hidden_size"], config["num_attention_heads"]
+    width = heads * config.get("attention_head_size", 0) or hidden
+    weights = hidden * (4 * width + 2 * config["intermediate_size"])
+    if weights > MOST_OF_A_LAYER:
+        raise ValueError(
+            f"a layer has {weights:,} weights, and {MOST_OF_A_LAYER:,} is the most: a smaller hidden_size, "
+            "intermediate_size or attention_head_size needed"
+        )
 
 
 @strict
@@ -92,6 +134,13 @@ class QuoremConfig(PreTrainedConfig):
         """Fill in the ordinary table and the full softmax; check the named choices."""
         self.embedding = self.embedding or {"kind": "dense", "own_rows": self.vocab_size, "divisor": 1}
         self.head = self.head or {"kind": "full"}
+        check_sizes(vars(self))
+        for key in ("embedding", "head"):
+            given = getattr(self, key)
+            if not isinstance(given.get("kind"), str):
+                raise ValueError(f"{key}={shown(given)}: a kind is needed, the name of one")
+            if too_large := [name for name, value in given.items() if isinstance(value, int) and value >= 2**31]:
+                raise ValueError(f"{key}: {too_large[0]}={shown(given[too_large[0]])} is too large")
         self.attention_head_size = self.attention_head_size or self.hidden_size // self.num_attention_heads
         for key, allowed in (
             ("positions", POSITIONS),

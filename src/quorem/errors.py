@@ -1,9 +1,12 @@
 """The one exception users see: a message that says what is wrong, what is allowed and what to do."""
 
+import reprlib
 from collections.abc import Iterable
 from difflib import get_close_matches
+from typing import Any
 
 MOST, LONGEST = 100, 60  # names in a list, and characters of one
+LONGEST_WORD = 500  # characters without a space in a message; paths have fewer
 
 
 class UserError(Exception):
@@ -11,7 +14,16 @@ class UserError(Exception):
 
     def __init__(self, message: str) -> None:
         # What it quotes, such as the name of a column, may have line breaks.
-        super().__init__(" ".join(message.splitlines()))
+        words = " ".join(message.splitlines()).split(" ")
+        cut = (word if len(word) <= LONGEST_WORD else f"{word[:LONGEST]}...{word[-LONGEST:]}" for word in words)
+        super().__init__(" ".join(cut))
+
+
+def shown(value: Any) -> str:
+    """A value for a message, however large it is."""
+    short = reprlib.Repr()
+    short.maxstring = short.maxother = short.maxlong = LONGEST
+    return short.repr(value)
 
 
 def check_choice(key: str, value: str | None, allowed: Iterable[str]) -> None:

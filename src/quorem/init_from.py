@@ -13,7 +13,7 @@ from transformers import AutoConfig, PreTrainedTokenizerFast
 
 from quorem.checkpoint_files import TIED, fill, read_weights, weight_files
 from quorem.config import from_mapping
-from quorem.configuration import QuoremConfig
+from quorem.configuration import QuoremConfig, check_sizes
 from quorem.embeddings import TokenEmbedding
 from quorem.embeddings.disentangled import DisentangledEmbedding
 from quorem.errors import UserError
@@ -74,7 +74,9 @@ def places(folder: str | Path) -> dict[str, Path]:
 def _config(place: Path) -> dict[str, Any]:
     """A network's config, its defaults filled in."""
     try:
-        return dict(AutoConfig.from_pretrained(place, local_files_only=True).to_dict())
+        found = dict(AutoConfig.from_pretrained(place, local_files_only=True).to_dict())
+        check_sizes(found)
+        return found
     except Exception as error:  # a damaged file can fail in any way
         raise UserError(f"{place}: its config.json cannot be read ({error})") from error
 

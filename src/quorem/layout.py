@@ -110,7 +110,7 @@ def parse_bytes(text: str) -> int:
     Raises:
         UserError: for anything else.
     """
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMG]i?B|B)?\s*", text, re.IGNORECASE)
+    found = re.fullmatch(r"\s*(\d{1,15}(?:\.\d{1,15})?)\s*([KMG]i?B|B)?\s*", text, re.IGNORECASE)
     if not found:
         raise UserError(f"model.embedding.budget={text}: bytes needed, for example 20MB or 512KiB")
     return round(float(found[1]) * UNITS[(found[2] or "B").upper()])

@@ -10,11 +10,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from quorem.config import leaves, load, override
 from quorem.errors import UserError, did_you_mean
 from quorem.finetune import finetune
+from quorem.parsing import parse_yaml
 from quorem.pretrain import pretrain
 from quorem.samples import write_reviews
 from quorem.settings import FinetuneConfig, LabelledDataSettings, PretrainConfig
@@ -95,8 +94,8 @@ def parse_hparams(words: Sequence[str]) -> dict[str, Any]:
     # As it stands first: a space after every colon is for {A:1}, and would change a text with a colon in it.
     for attempt in (text, re.sub(r"(\w):(?=\S)", r"\1: ", text)):
         try:
-            found = yaml.safe_load(attempt)
-        except (yaml.YAMLError, ValueError):
+            found = parse_yaml(attempt)
+        except ValueError:
             continue
         if isinstance(found, Mapping) and None not in found.values():
             return {str(name): value for name, value in found.items()}

@@ -116,14 +116,23 @@ def network_configs(
     if own.get("embedding_size", shared["embedding_size"]) != shared["embedding_size"]:
         # its own width has to do too
         lay_out(model, vocab_size=vocab_size, width=own["embedding_size"], attributes=attributes)
-    generator = QuoremConfig(**{**shared, **own}, **_sizes(named.generator, model.generator, "generator"), head=head)
-    discriminator = QuoremConfig(**shared, **_sizes(named.discriminator, model.discriminator, "discriminator"))
+    generator = _config("generator", {**shared, **own, "head": head}, named.generator, model.generator)
+    discriminator = _config("discriminator", shared, named.discriminator, model.discriminator)
     for name, config in (("generator", generator), ("discriminator", discriminator)):
         if config.positions == "rotary" and config.attention_head_size % 2:
             raise UserError(
                 f"model.{name}.attention_head_size={config.attention_head_size}: rotary needs an even width"
             )
     return generator, discriminator
+
+
+def _config(
+    name: str, shared: dict[str, Any], named: tuple[int, int, int, int, int], given: NetworkSettings
+) -> QuoremConfig:
+    try:
+        return QuoremConfig(**shared, **_sizes(named, given, name))
+    except ValueError as error:
+        raise UserError(f"model.{name}: {error}") from error
 
 
 def _sizes(named: tuple[int, int, int, int, int], given: NetworkSettings, where: str) -> dict[str, int]:

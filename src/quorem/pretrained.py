@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 
 from quorem.checkpoint_files import read_weights
 from quorem.classifier import QuoremForSequenceClassification
@@ -96,7 +95,9 @@ def load_classifier_model(
         model, found = QuoremForSequenceClassification.from_pretrained(
             None, config=architecture, state_dict=weights, output_loading_info=True
         )
-    except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
+    except UserError:
+        raise
+    except Exception as error:  # a damaged file can fail in any way
         raise UserError(
             f"{source}: config.json or model.safetensors is damaged, or they do not fit each other: train again or "
             f"copy them anew ({error})"

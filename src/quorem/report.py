@@ -14,8 +14,15 @@ from quorem.files import write_text
 from quorem.lock import held
 from quorem.runs import read_records, read_settings
 from quorem.settings import FinetuneConfig, PretrainConfig
+from quorem.shape import NUMBER, check_shape, is_number
 
 TEMPLATE = Path(__file__).with_name("templates") / "report.html"
+RESULT = {
+    "verdict": str, "accuracy": NUMBER, "macro_f1": NUMBER, "vocab_size": NUMBER, "parameters": {...: NUMBER},
+    "labels": [str], "confusion": [[NUMBER]], "confusions": [[int]],
+}  # fmt: skip
+ENVIRONMENT = {"versions": {...: str}}
+RECORD = {"step": NUMBER, "held_out": {...: object}}
 LAST = 5  # records whose mean is shown as where a run stands
 
 
@@ -69,13 +76,20 @@ class ReportedRun:
         self.folder, self.settings = folder, read_settings(folder / "config.yaml")
         kind: Any = FinetuneConfig if "classifier" in self.settings else PretrainConfig
         self.config: FinetuneConfig | PretrainConfig = from_mapping(kind, self.settings, source=f"{folder}/config.yaml")
-        self.records = [_flat(record) for record in read_records(folder)]
+        self.records = []
+        for record in read_records(folder):
+            check_shape({"step": None} | record, RECORD, f"{folder / 'metrics.jsonl'}: a record")
+            self.records.append(_flat(record))
         if not self.records:
             raise UserError(f"{folder}: has logged nothing yet (no metrics.jsonl): wait for its first lines")
         finished = folder / "result.json"
         self.result = read_settings(finished) if finished.exists() else None
+        if self.result is not None:
+            check_shape(self.result, RESULT, str(finished))
+            _check_confusions(self.result, finished)
         environment = folder / "environment.json"
         self.environment = read_settings(environment) if environment.exists() else {}
+        check_shape(self.environment, ENVIRONMENT, str(environment))
         self.name = folder.resolve().name
 
     @property
@@ -85,7 +99,7 @@ class ReportedRun:
 
     def line(self, key: str) -> tuple[list[float], list[float]]:
         """Steps, and values of a key, where there are any."""
-        found = [(record["step"], record[key]) for record in self.records if isinstance(record.get(key), int | float)]
+        found = [(record["step"], record[key]) for record in self.records if is_number(record.get(key))]
         return [step for step, _ in found], [value for _, value in found]
 
     def last(self, key: str) -> float | None:
@@ -204,6 +218,22 @@ def _table(columns: Mapping[str, Mapping[str, str]]) -> list[tuple[str, list[str
     keys = dict.fromkeys(key for column in columns.values() for key in column)
     rows = [(key, [column.get(key, "") for column in columns.values()]) for key in keys]
     return [(key, values, len(set(values)) > 1) for key, values in rows]
+
+
+def _check_confusions(result: Mapping[str, Any], file: Path) -> None:
+    """Accept counts that are of the labels.
+
+    Raises:
+        UserError: if there are more or fewer.
+    """
+    number = len(result.get("labels", ()))
+    pairs = result.get("confusions", ())
+    if any(len(row) != number for row in [result.get("confusion", []), *result.get("confusion", [])] if row) or any(
+        len(pair) != 3 or not all(0 <= label < number for label in pair[:2]) for pair in pairs
+    ):
+        raise UserError(
+            f"{file}: its confusions are not of its {number} labels: the file is damaged: restore or delete it"
+        )
 
 
 def _flat(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -35,6 +35,7 @@ from quorem.errors import UserError
 from quorem.files import TEMPORARY, fingerprint_files, whole_folder, write_bytes, write_text
 from quorem.folders import sync
 from quorem.lock import lock_name
+from quorem.parsing import parse_json, parse_yaml
 
 logger = logging.getLogger(__name__)
 
@@ -231,11 +232,9 @@ def read_settings(path: Path) -> dict[str, Any]:
         UserError: if it is damaged.
     """
     try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(
-            f"{path}: cannot be read ({' '.join(str(error).split())}): restore or delete the run"
-        ) from error
+        found = (parse_json if path.suffix == ".json" else parse_yaml)(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read ({error}): restore or delete the run") from error
     if not isinstance(found, dict):
         raise UserError(f"{path}: is damaged, it holds no mapping: restore or delete the run")
     return found

@@ -4,10 +4,12 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
+WIDEST, LONGEST = 2**16, 2**16  # of layers and rows: more overflows, or fills any memory
 
-def option(default: Any, description: str) -> Any:
-    """A setting with its default and the line that --help shows."""
-    return field(default=default, metadata={"help": description})
+
+def option(default: Any, description: str, *, largest: int | None = None) -> Any:
+    """A setting with its default, the line that --help shows and, of a whole number, a bound of its own."""
+    return field(default=default, metadata={"help": description} | ({"largest": largest} if largest else {}))
 
 
 def section(kind: type) -> Any:
@@ -34,16 +36,18 @@ class EmbeddingSettings:
         "partitions: how rows are combined: add, multiply or concat; default add, or multiply where it is needed: for "
         "a rank above 1 or a full softmax",
     )
-    rank: int | None = option(None, "multiply: how many products are summed, default 1; low_rank: width of the rows")
+    rank: int | None = option(
+        None, "multiply: how many products are summed, default 1; low_rank: width of the rows", largest=WIDEST
+    )
     own_rank: int = option(
-        0, "partitions: numbers of each token's own, widened by one matrix and added to the shared rows"
+        0, "partitions: numbers of each token's own, widened by one matrix and added to the shared rows", largest=WIDEST
     )
     divisor: int | None = option(None, "qr and path: ids per quotient; default the fewest parameters")
-    digits: int = option(2, "mixed_radix and chinese_remainder: partitions")
+    digits: int = option(2, "mixed_radix and chinese_remainder: partitions", largest=64)
     moduli: str | None = option(None, "the same: their moduli, as 97,101; default the fewest rows")
-    hidden: int = option(0, "path: width of the hidden layer; 0 for linear functions")
+    hidden: int = option(0, "path: width of the hidden layer; 0 for linear functions", largest=WIDEST)
     rows: int | None = option(None, "hashing, hash_embedding, memcom: shared rows")
-    functions: int = option(2, "hash_embedding: hash functions")
+    functions: int = option(2, "hash_embedding: hash functions", largest=64)
     attributes_file: str | None = option(
         None, "kind=attributes: CSV with a header, the token in its first column and its attributes in the others"
     )
@@ -76,6 +80,7 @@ class HeadSettings:
         None,
         "digits, tree: levels of the softmax; default for digits those of a mixed_radix table, else 3; for a tree 2 up "
         "to 100,000 tokens, else 3",
+        largest=64,
     )
 
 
@@ -83,18 +88,18 @@ class HeadSettings:
 class NetworkSettings:
     """Sizes of one network that differ from the preset's."""
 
-    hidden_size: int | None = option(None, "width of the encoder")
-    num_hidden_layers: int | None = option(None, "layers")
-    num_attention_heads: int | None = option(None, "attention heads")
-    attention_head_size: int | None = option(None, "width of a head")
-    intermediate_size: int | None = option(None, "width of the feed-forward layer")
+    hidden_size: int | None = option(None, "width of the encoder", largest=WIDEST)
+    num_hidden_layers: int | None = option(None, "layers", largest=1_000)
+    num_attention_heads: int | None = option(None, "attention heads", largest=WIDEST)
+    attention_head_size: int | None = option(None, "width of a head", largest=WIDEST)
+    intermediate_size: int | None = option(None, "width of the feed-forward layer", largest=WIDEST)
 
 
 @dataclass(frozen=True)
 class GeneratorSettings(NetworkSettings):
     """Sizes of the generator that differ from the preset's."""
 
-    embedding_size: int | None = option(None, "width of its token vectors where embeddings are not shared")
+    embedding_size: int | None = option(None, "width of its token vectors if they are not shared", largest=WIDEST)
     dropout: float | None = option(None, "its dropout, on while it fills in words; model.dropout if not given")
 
 
@@ -104,7 +109,7 @@ class ModelSettings:
 
     size: str = option("small", "preset: tiny, small, small++, base, large or origin")
     vocab_size: int = option(30522, "largest vocabulary, special tokens included")
-    embedding_size: int | None = option(None, "width of a token's vector; the preset's if not given")
+    embedding_size: int | None = option(None, "width of a token's vector; the preset's if not given", largest=WIDEST)
     positions: str | None = option(None, "absolute, rotary or alibi; the preset's if not given")
     initializer: str | None = option(None, "bert (0.02) or width (scaled by width); the preset's if not given")
     dropout: float | None = option(None, "dropout in pre-training; the preset's if not given")
@@ -197,7 +202,9 @@ class TextDataSettings(ReadingSettings):
 class DataSettings(TextDataSettings):
     """What pre-training reads: data files, or a folder of `quorem prepare`."""
 
-    max_length: int | None = option(None, "tokens in a row, special tokens included; the preset's if not given")
+    max_length: int | None = option(
+        None, "tokens in a row, special tokens included; the preset's if not given", largest=LONGEST
+    )
     rows: str = option(
         "packed",
         "packed (documents end to end, no padding), isolated (whole documents side by side that do not see each other) "
@@ -263,8 +270,8 @@ class TrainSettings:
 
     max_steps: int | None = option(None, "stop after so many steps; by default, after `epochs`")
     epochs: float = option(1.0, "passes over the data")
-    batch_size: int = option(32, "rows in a step, over all processes and micro-batches")
-    micro_batch_size: int | None = option(None, "rows in memory at once; batch_size if not given")
+    batch_size: int = option(32, "rows in a step, over all processes and micro-batches", largest=2**24)
+    micro_batch_size: int | None = option(None, "rows in memory at once; batch_size if not given", largest=2**24)
     gradient_checkpointing: bool = option(
         False, "keep each layer's input only and compute the layer again in the backward pass: less memory, more time"
     )
@@ -300,7 +307,7 @@ class TrainSettings:
     keep_checkpoints: int = option(2, "how many of them to keep")
     keep_state: bool = option(False, "keep the last checkpoint of a finished run, optimizer and all, to go on from")
     log_every: int = option(20, "steps between lines of metrics.jsonl")
-    seed: int = option(0, "seed of everything random")
+    seed: int = option(0, "seed of everything random", largest=2**63 - 1)
     tracker: str | None = option(
         None, "tensorboard, wandb or mlflow: metrics go there too (extra quorem[trackers]); else metrics.jsonl alone"
     )
@@ -319,14 +326,16 @@ class LabelledDataSettings(ReadingSettings):
         "csv, parquet and jsonl: that which says train, or test, valid, validation or dev: these rows are held out; "
         "folder and midi have it by their folders",
     )
-    max_length: int = option(256, "tokens of a text, special tokens included")
+    max_length: int = option(256, "tokens of a text, special tokens included", largest=LONGEST)
     truncation: str = option(
         "head", "what the encoder reads of a longer text: head, tail, both, or windows: all of it, pooled together"
     )
     validation_share: float = option(
         0.1, "share of rows held out to choose the best epoch and to report on, without splits"
     )
-    split_seed: int = option(0, "seed of that split (scikit-learn's train_test_split with this random_state)")
+    split_seed: int = option(
+        0, "seed of that split (scikit-learn's train_test_split with this random_state)", largest=2**32 - 1
+    )
 
 
 @dataclass(frozen=True)
@@ -351,8 +360,9 @@ class ClassifierSettings:
         0,
         "longest n-grams of tokens, of whole texts, that a linear branch beside the encoder scores; it is fitted "
         "first, and the encoder learns what it leaves; 0 for no branch",
+        largest=100,
     )
-    ngram_rows: int = option(2**21, "rows of its table, into which n-grams are hashed")
+    ngram_rows: int = option(2**21, "rows of its table, into which n-grams are hashed", largest=2**28)
     ngram_penalty: float | None = option(
         None,
         "penalty of its squared weights, over twice the sum of the rows' losses; default what training rows choose",

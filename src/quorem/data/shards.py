@@ -70,7 +70,7 @@ class ShardMeta:
 
 
 class Shards:
-    """Read access to a folder of shards.
+    """Read access to a folder of shards; `unknown` is how much of its texts is in no token.
 
     Args:
         folder: made by `write_shards`.
@@ -86,17 +86,22 @@ class Shards:
             self.tokens = np.memmap(folder / "tokens.bin", dtype=self.meta.dtype, mode="r")
             self.ends = np.memmap(folder / "ends.bin", dtype=np.int64, mode="r")
             self.counts = np.fromfile(folder / "counts.bin", dtype=np.int64)
-        except (OSError, ValueError, TypeError) as error:
+            self.unknown = self._unknown()
+            if not isinstance(self.meta.made_from, dict):
+                raise ValueError("made_from is no mapping")
+        except (OSError, ValueError, TypeError, AttributeError, IndexError) as error:
             raise UserError(f"{folder}: not a readable folder of token shards ({error}): delete it") from error
         sizes = (len(self.tokens), len(self.ends), len(self.counts))
         if sizes != (self.meta.num_tokens, self.meta.num_documents, self.meta.vocab_size):
             raise UserError(f"{folder}: tokens, documents, vocabulary are {sizes}, unlike its meta.json: delete it")
 
-    @property
-    def unknown(self) -> Unknown:
-        """How much of the texts is unknown; of tokens only where characters were not counted."""
+    def _unknown(self) -> Unknown:
+        """What meta.json has; of tokens only where characters were not counted."""
         there = self.meta.unknown or {"tokens": self.counts.sum(), "unknown": self.counts[UNK_ID]}
-        return Unknown(**{name: int(number) for name, number in there.items()})
+        numbers = {name: int(number) for name, number in there.items()}
+        if not all(0 <= number < 2**63 for number in numbers.values()):
+            raise ValueError("its unknown tokens and characters are no numbers of these")
+        return Unknown(**numbers)
 
     def check_made_from(self, wanted: Mapping[str, Any]) -> None:
         """Accept only shards that were made from that.

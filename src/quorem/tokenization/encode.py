@@ -21,7 +21,7 @@ def encode(tokenizer: PreTrainedTokenizerFast, texts: list[str]) -> list[list[in
         texts: a batch; hundreds at once use all cores.
 
     Raises:
-        UserError: if a text is not a string or not valid Unicode.
+        UserError: if a text is not a string or not valid Unicode, or the tokenizer's pattern never ends on it.
     """
     with _as_text(tokenizer) as backend:
         try:
@@ -55,6 +55,13 @@ def _as_text(tokenizer: PreTrainedTokenizerFast) -> Iterator[Tokenizer]:
     backend.encode_special_tokens = True
     try:
         yield backend
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":  # the library's, for what its authors held to be impossible
+            raise
+        raise UserError(
+            f"the tokenizer cannot cut a text ({error}): a pattern in its tokenizer.json does not suit it: use another "
+            "tokenizer"
+        ) from error
     finally:
         backend.encode_special_tokens = found
 

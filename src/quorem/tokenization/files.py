@@ -6,7 +6,7 @@ from pathlib import Path
 
 from transformers import BertTokenizer, PreTrainedTokenizerFast
 
-from quorem.errors import UserError
+from quorem.errors import UserError, shown
 from quorem.tokenization.wrap import ROLES
 
 WORDPIECE = ("BertTokenizer", "ElectraTokenizer")  # that a vocab.txt alone may be of
@@ -83,6 +83,10 @@ def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerFast:
     if missing:
         raise UserError(
             f"the tokenizer in {folder} has no {', '.join(missing)}. Set it in tokenizer_config.json or train another."
+        )
+    if not isinstance(tokenizer.model_max_length, int | float):
+        raise UserError(
+            f"{folder / 'tokenizer_config.json'}: model_max_length={shown(tokenizer.model_max_length)}: a number needed"
         )
     expected = _expected_fingerprint(folder / "config.json")
     if expected is not None and (found := fingerprint(tokenizer)) != expected:

@@ -1,0 +1,129 @@
+"""Folders with files that somebody or something has changed: one line and exit code 2, no traceback, no hang."""
+
+import copy
+import json
+import os
+import shutil
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from quorem.cli import main
+
+EXAMPLES = int(os.environ.get("QUOREM_FUZZ", "5"))
+fuzzed = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
+
+ODD = (None, "x", "", -1, 0, 1, 10**12, 2**63, 10**400, 1.5, [], {}, [1], {"a": 1}, True, "9" * 3_000, float("nan"))
+
+
+def places(value, above=()):
+    """The places in a JSON value: tuples of keys and numbers."""
+    yield above
+    inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, each in list(inside)[:20]:
+        yield from places(each, (*above, key))
+
+
+def changed(value, place, new):
+    """The value with something else in a place."""
+    if not place:
+        return new
+    value = copy.deepcopy(value)
+    inner = value
+    for key in place[:-1]:
+        inner = inner[key]
+    inner[place[-1]] = new
+    return value
+
+
+def refused_or_done(capfd, *words):
+    """Run a command that may fail, in one line."""
+    capfd.readouterr()
+    code = main([str(word) for word in words])
+    err = capfd.readouterr().err
+    assert code in (0, 2), err
+    assert "Traceback" not in err
+    if code == 2:
+        said = [line for line in err.splitlines() if line.startswith("quorem: ")]
+        assert len(said) == 1
+        assert len(said[0]) < 3_000
+
+
+COMMANDS = {
+    "model": ("classifier", ["model/config.json", "model/tokenizer.json", "model/tokenizer_config.json"]),
+    "encoder": ("pretrained", ["discriminator/config.json", "discriminator/tokenizer_config.json"]),
+    "shards": ("pretrained", ["data/shards/meta.json", "data/tokenizer/tokenizer.json"]),
+    "report of pre-training": ("pretrained", ["result.json", "environment.json", "metrics.jsonl"]),
+    "report of fine-tuning": ("classifier", ["result.json", "environment.json", "metrics.jsonl"]),
+}
+
+
+@pytest.mark.parametrize(("what", "name"), [(what, name) for what, (_, names) in COMMANDS.items() for name in names])
+def test_any_value_anywhere_is_used_or_refused(
+    request, tmp_path_factory, capfd, sample_csv, pretrain_settings, what, name
+):
+    whole = request.getfixturevalue(COMMANDS[what][0])
+    text = (whole / name).read_text(encoding="utf-8")
+    value = [json.loads(line) for line in text.splitlines()] if name.endswith("jsonl") else json.loads(text)
+    labels = ["--text-column", "review", "--label-column", "sentiment"]
+    unprepared = [each for each in pretrain_settings if not each.startswith("model.vocab_size")]
+
+    @fuzzed
+    @given(st.sampled_from(list(places(value))), st.sampled_from(ODD))
+    def attack(place, new):
+        folder = tmp_path_factory.mktemp("damaged")
+        run = shutil.copytree(whole, folder / "run")
+        found = changed(value, place, new)
+        lines = found if name.endswith("jsonl") and isinstance(found, list) else [found]
+        (run / name).write_text("\n".join(json.dumps(line) for line in lines) + "\n", encoding="utf-8")
+        words = {
+            "model": ["predict", run, sample_csv, "--out", folder / "found.csv"],
+            "encoder": ["finetune", run, sample_csv, *labels, "--out", folder / "out", "train.max_steps=1"],
+            "shards": ["pretrain", run / "data", "--out", folder / "out", *unprepared, "train.max_steps=1"],
+        }.get(what, ["report", run, "--out", folder / "report.html"])
+        refused_or_done(capfd, *words)
+        shutil.rmtree(folder)
+
+    attack()
+
+
+def test_sizes_are_bounded_before_anything_is_built(refused, tmp_path, classifier, sample_csv):
+    run = shutil.copytree(classifier, tmp_path / "run")
+    config = json.loads((run / "model" / "config.json").read_text())
+    for key, value in (("num_hidden_layers", 10**9), ("hidden_size", 10**12), ("vocab_size", 2**40)):
+        (run / "model" / "config.json").write_text(json.dumps(config | {key: value}))
+        said = refused("predict", run, sample_csv, "--out", tmp_path / "found.csv")
+        assert f"{key}={value}: a number from 1 to" in said
+
+
+def test_a_pattern_that_never_ends_is_named(refused, tmp_path, pretrained):
+    folder = shutil.copytree(pretrained / "data" / "tokenizer", tmp_path / "tokenizer")
+    content = json.loads((folder / "tokenizer.json").read_text())
+    content["pre_tokenizer"] = {
+        "type": "Split",
+        "pattern": {"Regex": "(a+)+$"},
+        "behavior": "Isolated",
+        "invert": False,
+    }
+    (folder / "tokenizer.json").write_text(json.dumps(content))
+    (tmp_path / "a.txt").write_text("a" * 60 + "b\n")
+    said = refused("prepare", tmp_path / "a.txt", "--out", tmp_path / "out", f"tokenizer.path={folder}")
+    assert "the tokenizer cannot cut a text" in said
+    assert not (tmp_path / "out" / "shards").exists()
+
+
+def test_names_that_are_no_text_are_refused(refused, tmp_path):
+    said = refused("prepare", str(tmp_path / "a\udcff.csv"), "--out", tmp_path / "out")
+    assert "is not valid UTF-8 where the question marks are: rename it" in said
+
+
+def test_a_thousand_classes_and_any_label_are_read_again_at_once(quorem, tmp_path, classifier):
+    """YAML would take minutes for such a result, and refuses some labels."""
+    run = shutil.copytree(classifier, tmp_path / "run")
+    result = json.loads((run / "result.json").read_text())
+    result["labels"] = ["😀\x7f", *(f"class {number}" for number in range(999))]
+    result["confusion"] = [[0] * 1_000] * 1_000
+    (run / "result.json").write_text(json.dumps(result))
+    assert quorem("report", run, "--out", tmp_path / "report.html").code == 0
+    assert "😀" in (tmp_path / "report.html").read_text(encoding="utf-8")
