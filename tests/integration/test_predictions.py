@@ -4,6 +4,7 @@ import csv
 import datetime
 import gzip
 import json
+import os
 import shutil
 from decimal import Decimal
 
@@ -231,6 +232,20 @@ def test_a_folder_of_texts_is_a_row_for_each_file(quorem, tmp_path, classifier):
     outcome = quorem(*words)
     assert "4 rows, 2 predicted, 1 left blank (empty text), 1 bad and left out" in outcome.out
     assert str(folder / "d.txt") in (tmp_path / "skipped.bad_rows.txt").read_text()
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_names_of_files_that_are_no_text_are_escaped(quorem, tmp_path, classifier, ending):
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    for name, content in ((b"a\xff.txt", b"good"), (b"b\xff.txt", b"caf\xe9"), (b"c\nd.txt", b"bad")):
+        (folder / os.fsdecode(name)).write_bytes(content)
+    outcome = quorem("predict", classifier, folder, "--bad-rows", "skip", "--out", tmp_path / f"out{ending}")
+    assert "3 rows, 2 predicted, 0 left blank (empty text), 1 bad" in outcome.out, outcome
+    found = check(read(tmp_path / f"out{ending}"), [True, True])
+    odd = "a\udcff.txt" if ending in (".jsonl", ".ndjson") else "a\\udcff.txt"
+    assert [row["file"] for row in found] == [f"{folder}/{odd}", f"{folder}/c\nd.txt"]
+    assert "b\\udcff.txt, line 1" in (tmp_path / "out.bad_rows.txt").read_text()
 
 
 def read_lines_of(quorem, classifier, path, folder, *more):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from quorem.data.documents import RowCounts
 from quorem.errors import UserError
-from quorem.files import write_text
+from quorem.files import write_bytes
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +49,8 @@ def report_bad_rows(counts: RowCounts, folder: Path, *, name: str = FILE) -> Non
         return
     left_out = counts.bad - len(counts.messages)
     more = [f"and {left_out:,} more"] if left_out else []
-    write_text(folder / name, "\n".join([*counts.messages, *more, ""]))
+    listed = "\n".join([*counts.messages, *more, ""])
+    write_bytes(folder / name, listed.encode(errors="backslashreplace"))  # names of files need not be text
     for message in counts.messages[:LOGGED]:
         logger.warning("skipped: %s", message)
     logger.warning("%s bad rows in all, skipped and listed in %s", f"{counts.bad:,}", folder / name)
