@@ -141,20 +141,14 @@ class ReadingSettings:
         "csv, parquet, jsonl (an object in each line), text (a document in each line), folder (one in each .txt file), "
         "midi (one in each file), or auto: by the ending of the name; folder for a folder of .txt files",
     )
-    midi: str = option(
-        "remi", "midi: its words: remi or tsd (events, as miditok has them), or chords (a word for each)"
-    )
-    max_silence: int = option(
-        64, "midi: most bars in a row in which no note starts; longer silence is cut to so many, which is told"
-    )
+    midi: str = option("remi", "midi: its words: remi or tsd (events, as miditok has them), or chords (one for each)")
+    max_silence: int = option(64, "midi: most bars in a row in which no note starts; longer silence is cut and told")
     paths: bool = option(
         False,
         "csv, jsonl, parquet: texts are paths of MIDI files, seen from the data file's folder: their words are read",
     )
     bad_rows: str = option(
-        "error",
-        "a row that cannot be read (a file, where each is a document) is an error, or skip: counted and listed in "
-        "bad_rows.txt",
+        "error", "a row (a file, if each is a document) that cannot be read: error, or skip: listed in bad_rows.txt"
     )
     encoding: str | None = option(
         None, "csv, jsonl, text: a Python codec such as cp949; default UTF-8, or UTF-16 if a byte order mark says so"
