@@ -19,6 +19,7 @@ from transformers.utils import logging as transformers_logging
 from quorem import __version__, memory, processes
 from quorem.config import leaves, load, override
 from quorem.confusions import table
+from quorem.data.writers import WRITERS
 from quorem.describe import describe, described
 from quorem.errors import UserError
 from quorem.finetune import dry_run as dry_run_of_finetuning
@@ -140,7 +141,7 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument(
         "data",
         nargs="*",
-        help="files, folders or quoted patterns: CSV, .parquet, .jsonl, .txt (a document in each line); or data.path",
+        help="files, folders or quoted patterns: CSV, .parquet, .jsonl, MIDI, .txt (a document a line); or data.path",
     )
     command.add_argument("--text-column", help="the CSV's column, or the key, of text (data.text_column)")
     command.add_argument(
@@ -176,7 +177,7 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument(
         "data",
         nargs="*",
-        help="the labelled data: CSV, .parquet, .jsonl, or a folder of .txt files; data.path if not given",
+        help="the labelled data: CSV, .parquet, .jsonl, or a folder of .txt or MIDI files; data.path if not given",
     )
     command.add_argument("--text-column", help="its column of text (data.text_column)")
     command.add_argument("--label-column", help="its column of classes (data.label_column)")
@@ -184,19 +185,24 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("--dry-run", action="store_true", help=DRY_RUN)
     command.add_argument("--out", required=True, type=Path, help="the run folder to write")
 
-    command = _add(commands, "predict", "classify the rows of a CSV with a fine-tuned run", _predict)
+    command = _add(commands, "predict", "classify the rows of data files with a fine-tuned run", _predict)
     command.add_argument("run_folder", metavar="RUN", help="a run of quorem finetune")
-    command.add_argument("csv", help="the data")
-    command.add_argument("--text-column", help="its column of text (default: the run's, or text)")
+    command.add_argument(
+        "data", nargs="+", help="files, folders or quoted patterns, of all formats that finetune reads"
+    )
+    command.add_argument("--text-column", help="its column or key of text (default: the run's, or text)")
+    command.add_argument("--format", default="auto", help="data.format (default: by the names, or the run's)")
+    command.add_argument("--bad-rows", default="error", help="error, or skip: left out and listed beside the output")
     command.add_argument("--encoding", help="of the data (default: the run's data.encoding, or UTF-8 if it is that)")
-    command.add_argument("--delimiter", help="of the data (default: the run's data.delimiter)")
+    command.add_argument("--delimiter", help="of a CSV (default: the run's data.delimiter)")
     command.add_argument(
-        "--quoting", help="of the data: auto, standard, none or backslash (default: the run's data.quoting)"
+        "--quoting", help="of a CSV: auto, standard, none or backslash (default: the run's data.quoting)"
     )
     command.add_argument(
-        "--header", action=argparse.BooleanOptionalAction, help="whether it has one (default: the run's data.header)"
+        "--header", action=argparse.BooleanOptionalAction, help="whether a CSV has one (default: the run's data.header)"
     )
-    command.add_argument("--out", required=True, type=Path, help="the CSV to write")
+    endings = ", ".join(ending for writer in WRITERS.values() for ending in writer.endings)
+    command.add_argument("--out", required=True, type=Path, help=f"the file to write, by its ending: {endings}")
 
     command = _add(
         commands, "describe", "parameters and bytes, table by table, before building", _describe, PretrainConfig()
@@ -319,18 +325,10 @@ def _finetune(options: argparse.Namespace) -> None:
 
 
 def _predict(options: argparse.Namespace) -> None:
-    counts = predict(
-        options.run_folder,
-        options.csv,
-        text_column=options.text_column,
-        out=options.out,
-        encoding=options.encoding,
-        delimiter=options.delimiter,
-        quoting=options.quoting,
-        header=options.header,
-    )
+    names = ("text_column", "out", "format", "bad_rows", "encoding", "delimiter", "quoting", "header")
+    counts = predict(options.run_folder, options.data, **{name: getattr(options, name) for name in names})
     found = f"{counts['read']} rows, {counts['predicted']} predicted, {counts['empty']} left blank (empty text)"
-    print(f"{options.out}: {found}")
+    print(f"{options.out}: {found}" + (f", {counts['bad']} bad and left out" if counts["bad"] else ""))
 
 
 def _report(options: argparse.Namespace) -> None:

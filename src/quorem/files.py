@@ -5,6 +5,7 @@ and on the disc. Whoever writes holds the lock of the output (quorem.lock): othe
 """
 
 import hashlib
+import io
 import os
 import re
 import shutil
@@ -57,8 +58,8 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
 
 
 @contextmanager
-def new_text(path: Path) -> Iterator[TextIO]:
-    """A text file to fill (UTF-8, line ends as they are written); it takes its name if all goes well, or vanishes.
+def new_bytes(path: Path) -> Iterator[BinaryIO]:
+    """A file to fill with bytes; it takes its name, which is free, if all goes well, or vanishes.
 
     Missing folders are created; other commands are kept from writing it.
 
@@ -72,13 +73,25 @@ def new_text(path: Path) -> Iterator[TextIO]:
             raise UserError(f"{path} already exists: delete it or choose another name; it will not be overwritten.")
         partial = _temporary(path)
         try:
-            with partial.open("x", encoding="utf-8", newline="") as stream:
+            with partial.open("xb") as stream:
                 yield stream
             sync(partial)
             os.replace(partial, path)
             sync(path.parent)
         finally:
             partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def new_text(path: Path) -> Iterator[TextIO]:
+    """As `new_bytes`, for text: UTF-8, line ends as they are written.
+
+    Raises:
+        UserError: if the file exists, or another process is writing it.
+        OSError: if it cannot be written.
+    """
+    with new_bytes(path) as file, io.TextIOWrapper(file, encoding="utf-8", newline="") as stream:
+        yield stream
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from quorem.checkpoint_files import weight_files
 from quorem.classifier import CLASSIFIER_HEADS, QuoremForSequenceClassification
 from quorem.config import to_mapping
 from quorem.configuration import POOLED_LAYERS, POOLINGS, TRUNCATIONS
-from quorem.data.bad_rows import report_bad_rows
+from quorem.data.bad_rows import check_some_used, report_bad_rows
 from quorem.data.documents import HELD_OUT, SPLITS, RowCounts
 from quorem.data.source import Source
 from quorem.errors import UserError, check_choice
@@ -276,12 +276,12 @@ def load_examples(
         UserError: for a file or labels that cannot be used.
     """
     data, counts = config.data, RowCounts() if counts is None else counts
-    texts, labels, splits = [], [], []
-    source = source or labelled_source(data)
+    source, texts, labels, splits = source or labelled_source(data), [], [], []
     for document in source.documents(counts):
         texts.append(document.text)
         splits.append(document.split)
         labels.append((document.label or "").strip())
+    check_some_used(counts, str(source))
     kept = not_nan(labels)
     if len(kept) < len(labels):
         texts, labels, splits = [texts[i] for i in kept], [labels[i] for i in kept], [splits[i] for i in kept]

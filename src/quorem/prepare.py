@@ -18,7 +18,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerFast
 
 from quorem.config import to_mapping
-from quorem.data.bad_rows import report_bad_rows
+from quorem.data.bad_rows import check_some_used, report_bad_rows
 from quorem.data.documents import Document, RowCounts
 from quorem.data.progress import Progress
 from quorem.data.shards import ShardMeta, Shards, merge_shards, write_shards
@@ -195,6 +195,7 @@ def check_unknown(shards: Shards, most: float) -> None:
 def _listed(documents: Iterator[Document], counts: RowCounts, folder: Path) -> Iterator[Document]:
     """The documents, and then the list of bad rows: it stands before the shards do, so that no kill can lose it."""
     yield from documents
+    check_some_used(counts, "data")
     report_bad_rows(counts, folder)
 
 
@@ -207,6 +208,7 @@ def _texts(source: Source) -> Iterator[str]:
         if number % SHOWN_EVERY == 0:
             progress.show(number)
     progress.close()
+    check_some_used(counts, str(source))
 
 
 def _tokenizer(

@@ -141,13 +141,14 @@ class ReadingSettings:
         "csv, parquet, jsonl (an object in each line), text (a document in each line), folder (one in each .txt file), "
         "midi (one in each file), or auto: by the ending of the name; folder for a folder of .txt files",
     )
-    midi: str = option(
-        "remi", "midi: its words: remi or tsd (events, as miditok has them), or chords (a word for each)"
+    midi: str = option("remi", "midi: its words: remi or tsd (events, as miditok has them), or chords (one for each)")
+    max_silence: int = option(64, "midi: most bars in a row in which no note starts; longer silence is cut and told")
+    paths: bool = option(
+        False,
+        "csv, jsonl, parquet: texts are paths of MIDI files, seen from the data file's folder: their words are read",
     )
-
     bad_rows: str = option(
-        "error",
-        "csv, jsonl, text, parquet: a row that cannot be read is an error, or skip: counted and listed in bad_rows.txt",
+        "error", "a row (a file, if each is a document) that cannot be read: error, or skip: listed in bad_rows.txt"
     )
     encoding: str | None = option(
         None, "csv, jsonl, text: a Python codec such as cp949; default UTF-8, or UTF-16 if a byte order mark says so"
@@ -312,12 +313,12 @@ class LabelledDataSettings(ReadingSettings):
 
     text_column: str = option("text", "the column or key of text")
     label_column: str = option(
-        "label", "that of classes: any two or more values; format folder: the name of a file's folder instead"
+        "label", "that of classes: any two or more values; folder, midi: the name of a file's folder instead"
     )
     split_column: str | None = option(
         None,
         "csv, parquet and jsonl: that which says train, or test, valid, validation or dev: these rows are held out; "
-        "format folder has it by its folders",
+        "folder and midi have it by their folders",
     )
     max_length: int = option(256, "tokens of a text, special tokens included", largest=LONGEST)
     truncation: str = option(

@@ -124,8 +124,8 @@ def test_a_broken_text_file_is_refused_and_the_mended_one_accepted(
     assert quorem(*words).code == 0
 
 
-def test_classifying_needs_columns(refused, tmp_path, items, pretrained, classifier):
-    for words in (["finetune", pretrained, items], ["predict", classifier, items]):
+def test_learning_to_classify_needs_columns(refused, tmp_path, items, pretrained, classifier):
+    for words in (["finetune", pretrained, items], ["predict", classifier, items, "--text-column", "text"]):
         line = refused(*words, "--out", tmp_path / "out")
         assert f"{items} is read as plain text" in line
         assert "need a CSV" in line

@@ -124,6 +124,40 @@ def test_fifty_kills_change_nothing(tmp_path, reviews, whole):
     assert_same(folder, expected)
 
 
+@pytest.mark.parametrize("words", [("reviews", "--rows", "4000"), ("items", "--rows", "20000", "--vocab-size", "1000")])
+def test_a_killed_sample_has_no_name_and_the_next_one_clears_what_it_left(tmp_path, words):
+    folder, whole = tmp_path / "samples", tmp_path / "whole.txt"
+    folder.mkdir()
+    out = folder / "sample.txt"
+
+    def start(out):
+        return forked.start("sample", *words, "--out", out, out=log(folder), err=log(folder))
+
+    began = time.monotonic()
+    process = start(whole)
+    process.join()
+    seconds, moments = time.monotonic() - began, random.Random(0)
+    for kill in range(5):
+        process = start(out)
+        while kill == 4 and not list(folder.glob(f"*.{process.pid}.partial")):  # once for sure while it is written
+            time.sleep(0.001)
+        process.join(moments.uniform(0, seconds / 2) if kill < 4 else 0)
+        process.kill()
+        process.join()
+        if out.exists():  # it was faster
+            assert out.read_bytes() == whole.read_bytes()
+            out.unlink()
+        left = {path.name for path in folder.iterdir()} - {".sample.txt.lock"}
+        assert len(left) <= 1
+        assert all(name.endswith(".partial") for name in left)
+    assert left
+    process = start(out)
+    process.join()
+    assert process.exitcode == 0, said(folder)
+    assert out.read_bytes() == whole.read_bytes()
+    assert list(folder.iterdir()) == [out]
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_a_run_with_a_checkpoint_and_the_command_that_goes_on(tmp_path, reviews, whole, number):
     settings = words(reviews, "train.precision=fp32", "train.checkpoint_every=1000")

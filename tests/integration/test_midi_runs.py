@@ -1,5 +1,7 @@
 """From a folder of MIDI files to a model that loads, with each tokenizer for events."""
 
+import json
+
 import pytest
 from symusic import Note, Score, Track
 from transformers import AutoModel, AutoTokenizer
@@ -43,3 +45,80 @@ def test_another_spelling_is_another_run(tmp_path, quorem, refused, pretrain_set
     command = ["pretrain", folder, "--tokenizer", "items", "--out", tmp_path / "run", *pretrain_settings]
     assert quorem(*command).code == 0
     assert "data.midi" in refused(*command, "data.midi=tsd")
+
+
+@pytest.fixture
+def labelled(folder):
+    """The tunes in folders that are labels and splits, one that is no MIDI, and beside them a table that names all."""
+    rows = ["file,genre,part"]
+    for place, path in enumerate(sorted(folder.glob("*.mid"))):
+        label, part = ("jigs", "reels")[place % 2], ("train", "test")[place % 3 == 2]
+        moved = folder / part / label / path.name
+        moved.parent.mkdir(parents=True, exist_ok=True)
+        path.rename(moved)
+        rows.append(f"{moved.relative_to(folder)},{label},{part}")
+    (folder / "train" / "jigs" / "404.mid").write_text("<html>")
+    (folder / "labels.txt").write_text("\n".join([*rows, "train/jigs/404.mid,jigs,train", ""]))
+    (folder / "labels.txt").rename(folder.parent / "labels.csv")
+    return folder
+
+
+def test_labels_are_folders_or_stand_in_a_table(
+    tmp_path, quorem, refused, pretrain_settings, finetune_settings, labelled
+):
+    base = tmp_path / "base"
+    reading = ["data.midi=chords", "data.bad_rows=skip"]
+    command = ["pretrain", labelled, "--tokenizer", "items", "--out", base, *reading, *pretrain_settings]
+    assert "404.mid is damaged or not MIDI" in refused(*[word for word in command if word != "data.bad_rows=skip"])
+    outcome = quorem(*command)
+    assert outcome.code == 0, outcome.err
+    assert "404.mid" in (base / "data" / "bad_rows.txt").read_text()
+    by_folder = ["finetune", base, labelled, "--out", tmp_path / "one", *reading, *finetune_settings]
+    outcome = quorem(*by_folder)
+    assert outcome.code == 0, outcome.err
+    assert "14 rows read, 12 used, 2 skipped (1 empty, 1 bad)" in outcome.err
+    assert "404.mid" in (tmp_path / "one" / "bad_rows.txt").read_text()
+
+    table = tmp_path / "labels.csv"
+    table.write_text(table.read_text().replace("\n", f"\n{labelled.name}/").removesuffix(f"{labelled.name}/"))
+    columns = ["--text-column", "file", "--label-column", "genre", "data.split_column=part", "data.paths=true"]
+    outcome = quorem("finetune", base, table, "--out", tmp_path / "two", *columns, *reading, *finetune_settings)
+    assert outcome.code == 0, outcome.err
+    first, second = (json.loads((tmp_path / name / "result.json").read_text()) for name in ("one", "two"))
+    assert first["labels"] == second["labels"] == ["jigs", "reels"]
+    assert first["held_out"] == second["held_out"] == {"splits": ["test"], "rows": 4}
+
+
+def test_silence_is_cut_in_every_command_and_told_once(tmp_path, quorem, pretrain_settings, folder):
+    score, track = Score(480), Track("", 0, False)
+    for bar in range(0, 5_000_000, 500_000):
+        track.notes.append(Note(bar // 10 * 1920, 240, 60, 90))
+    score.tracks.append(track)
+    score.dump_midi(str(folder / "late.mid"))
+    outcome = quorem("pretrain", folder, "--tokenizer", "items", "--out", tmp_path / "run", *pretrain_settings)
+    assert outcome.code == 0, outcome.err
+    assert outcome.err.count("late.mid: 449,424 silent bars are left out: at most 64 in a row are kept") == 1
+    assert "14 rows read, 13 used, 1 skipped (1 empty), 1 with silence cut" in outcome.err
+
+
+def test_several_processes_count_what_one_counts(tmp_path, quorem, folder):
+    (folder / "a.mid").write_text("<html>")
+    said = []
+    for processes in (1, 2):
+        out = tmp_path / str(processes)
+        outcome = quorem("prepare", folder, "--tokenizer", "items", "--out", out, "--processes", processes,
+                         "data.bad_rows=skip")  # fmt: skip
+        assert outcome.code == 0, outcome.err
+        said.append((out / "bad_rows.txt").read_text())
+        assert "14 rows read, 12 used, 2 skipped (1 empty, 1 bad)" in outcome.err
+    assert said[0] == said[1]
+    assert said[0].count("\n") == 1
+
+
+def test_where_all_files_are_bad_the_first_is_named(tmp_path, refused, pretrain_settings, folder):
+    for path in folder.glob("*.mid"):
+        path.write_text("<html>")
+    command = ["pretrain", folder, "--tokenizer", "items", "--out", tmp_path / "run", *pretrain_settings]
+    message = refused(*command, "data.bad_rows=skip")
+    assert "none of the 13 rows can be used, and 13 are bad. The first: " in message
+    assert "tune0.mid is damaged or not MIDI" in message

@@ -10,6 +10,7 @@ import pytest
 from quorem.data.bad_rows import report_bad_rows
 from quorem.data.documents import MOST_MESSAGES, Document, RowCounts
 from quorem.data.readers.csv import find_delimiter, read_csv, read_rows
+from quorem.data.readers.folder import read_folder
 from quorem.data.readers.jsonl import read_jsonl
 from quorem.data.readers.text import read_text
 from quorem.errors import UserError
@@ -128,6 +129,30 @@ def test_the_list_of_bad_rows_has_an_end(tmp_path, caplog):
     assert lines[-1] == "and 5 more"
     assert [record.getMessage() for record in caplog.records][:3] == [f"skipped: row {number}" for number in range(3)]
     assert "1,005 bad rows" in caplog.records[3].getMessage()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("b.txt", b"caf\xe9", "byte 0xe9"),
+        ("b.txt", b"a\0b", "NUL byte"),
+        ("b.txt", b"PK\3\4", "zip archive"),
+        ("b.txt", gzip.compress(b"text"), "is gzipped: add .gz"),
+        ("b.txt.gz", gzip.compress(b"text" * 99)[:-9], "not a whole gzip file"),
+        ("b.txt.gz", b"text", "not a whole gzip file"),
+    ],
+)
+def test_where_a_file_is_a_document_a_bad_one_is_a_bad_row(tmp_path, name, content, words):
+    bad = write(tmp_path, content, name)
+    with pytest.raises(UserError, match=words) as caught:
+        list(read_folder(bad))
+    found, counts = skipped(read_folder, bad)
+    assert (found, counts.messages) == ([], [str(caught.value)])
+    for other in (tmp_path / "none.txt", tmp_path):
+        with pytest.raises(UserError):
+            read_folder(other, bad_rows="skip")
+    with pytest.raises(UserError, match="no text codec"):
+        read_folder(write(tmp_path, "a", "a.txt"), bad_rows="skip", encoding="no-such")
 
 
 # ---- encodings

@@ -2,66 +2,17 @@
 
 import csv
 import io
-import json
-import os
 
-from hypothesis import HealthCheck, given, settings
+from any_files import anything, bad_rows, delimiters, encodings, fuzzed, json_lines, quotings, tables
+from hypothesis import given
 from hypothesis import strategies as st
 
 from quorem.data.documents import RowCounts
-from quorem.data.readers.csv import read_csv
+from quorem.data.readers.csv import read_csv, read_rows
+from quorem.data.readers.dialect import find_dialect
 from quorem.data.readers.jsonl import read_jsonl
 from quorem.data.readers.text import read_text
 from quorem.errors import UserError
-
-FILES = int(os.environ.get("QUOREM_FUZZ", "300"))
-fuzzed = settings(max_examples=FILES, deadline=None, suppress_health_check=list(HealthCheck))
-ENCODINGS = (None, "utf-8", "cp949", "latin-1", "shift_jis", "gb18030", "utf-16", "utf-16-be", "utf-32", "utf-7")
-
-encodings = st.sampled_from(ENCODINGS)
-bad_rows = st.sampled_from(["error", "skip"])
-delimiters = st.sampled_from([None, ",", ";", "\\t", "|", " ", "x"])
-quotings = st.sampled_from(["auto", "standard", "none", "backslash"])
-FIELDS = ("text", "label", "a", "", " ", '"', '""', 'a"b', "\r", "\n", "\0", "영화", "\ufeff", "x;y,z|\t")
-PIECES = (
-    *(b"text", b"label", b"a", b" ", b",", b";", b"\t", b"|", b'"', b'""', b"\n", b"\r\n", b"\r", b"\0", b"\xff"),
-    *(b"\xe9", b"\xef\xbb\xbf", b"\xff\xfe", b"text,label\n", b"text;label\n", b"a,b\n", b'"a\nb",c\n'),
-    *("영화".encode(), "영화".encode("cp949"), b"\\", b'\\"', b"sep=;\n", b'"text\tlabel', b'"a,b\nc,d\ne",f\n'),
-)
-fields = st.sampled_from(FIELDS) | st.text(max_size=8)
-pieces = st.sampled_from(PIECES)
-anything = st.lists(pieces | st.binary(max_size=4), max_size=20).map(b"".join)
-
-
-@st.composite
-def tables(draw):
-    """A table as csv writes it in some encoding, with bytes put in or taken away."""
-    buffer = io.StringIO(newline="")
-    delimiter = draw(st.sampled_from(",;\t|"))
-    writer = csv.writer(
-        buffer, delimiter=delimiter, lineterminator=draw(st.sampled_from(["\n", "\r\n"])), quoting=csv.QUOTE_ALL
-    )
-    writer.writerow(["text", "label"])
-    writer.writerows(draw(st.lists(st.lists(fields, min_size=1, max_size=3), max_size=6)))
-    content = buffer.getvalue().encode(draw(encodings) or "utf-8", errors="replace")
-    at = draw(st.integers(0, len(content)))
-    return content[:at] + draw(st.just(b"") | pieces) + content[at + draw(st.integers(0, 2)) :]
-
-
-values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | fields,
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["text", "label", "x"]), inner),
-    max_leaves=6,
-)
-objects = st.fixed_dictionaries({"text": values, "label": values}).map(json.dumps) | values.map(json.dumps)
-
-
-@st.composite
-def json_lines(draw):
-    """Lines of JSON in some encoding, with bytes put in or taken away."""
-    content = "\n".join(draw(st.lists(objects, max_size=6))).encode(draw(encodings) or "utf-8", errors="replace")
-    at = draw(st.integers(0, len(content)))
-    return content[:at] + draw(st.just(b"") | pieces) + content[at + draw(st.integers(0, 2)) :]
 
 
 def check(folder, reader, name, content, *, bad_rows, **more):
@@ -134,3 +85,41 @@ def test_skipping_loses_nothing_that_comes_before_the_first_error(
     more = {"text_column": "text", "encoding": encoding, "delimiter": delimiter, "quoting": quoting}
     before = check(tmp_path_factory, read_csv, "same.csv", content, bad_rows="error", **more)
     assert check(tmp_path_factory, read_csv, "same.csv", content, bad_rows="skip", **more) >= before
+
+
+plain = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\ufeff"), max_size=8)
+cells = plain | st.lists(st.sampled_from(["a", '"', "\\", ",", "\n", "\r\n", ";", "\t", " "]), max_size=6).map("".join)
+
+
+@fuzzed
+@given(
+    rows=st.lists(st.tuples(cells, cells, cells), max_size=6),
+    quoting=st.sampled_from(["standard", "none", "backslash"]),
+    delimiter=st.sampled_from(",;\t|"),
+    end=st.sampled_from(["\n", "\r\n"]),
+    every=st.booleans(),
+)
+def test_what_was_written_in_some_quoting_is_read_in_it(tmp_path_factory, rows, quoting, delimiter, end, every):
+    how = {"quoting": csv.QUOTE_ALL if every else csv.QUOTE_MINIMAL, "lineterminator": end, "delimiter": delimiter}
+    buffer = io.StringIO(newline="")
+    header = ["text", "label", "more"]
+    if end == "\n" and not every:  # so Python 3.11 writes a carriage return without quotes
+        rows = [tuple(cell.replace("\r", "") for cell in row) for row in rows]
+    if quoting == "none":  # which has no way to write some values
+        rows = [tuple("".join(c for c in cell if c not in "\r\n" + delimiter) for cell in row) for row in rows]
+        buffer.writelines(delimiter.join(row) + end for row in [header, *rows])
+    elif quoting == "standard":
+        csv.writer(buffer, **how).writerows([header, *rows])
+    else:  # as MySQL and Spark write: of backslashes, those alone that stand before a quote or another are escaped
+        rows = [tuple(cell.replace("\\", "/") for cell in row) for row in rows]
+        csv.writer(buffer, **how, doublequote=False, escapechar="\\").writerows([header, *rows])
+    path = tmp_path_factory.getbasetemp() / "written.csv"
+    path.write_bytes(buffer.getvalue().encode())
+    _, found = read_rows(path, dialect=find_dialect(path, ["text"], delimiter=delimiter, quoting=quoting))
+    expected = [row for row in rows if list(row) != header]
+    assert [tuple(fields) for _, fields in found] == expected
+    counts, used = RowCounts(), [row for row in expected if row[0].strip()]
+    options = {"text_column": "text", "delimiter": delimiter, "quoting": quoting, "counts": counts}
+    if used:
+        assert [each.text for each in read_csv(path, **options)] == [row[0] for row in used]
+        assert (counts.read, counts.used) == (len(expected), len(used))

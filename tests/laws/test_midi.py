@@ -12,6 +12,7 @@ from quorem.data.readers import choose_format, compression, midi
 from quorem.data.readers.midi import SPELLINGS, read_midi
 from quorem.data.source import Source
 from quorem.errors import UserError
+from quorem.finetune import labelled_source
 from quorem.settings import DataSettings, LabelledDataSettings
 from quorem.tokenization import SPECIAL_TOKENS
 
@@ -159,9 +160,7 @@ def test_other_files_are_named(tmp_path, monkeypatch):
 def test_what_has_no_meaning_is_refused(tune):
     assert "Did you mean remi" in failure_of(tune, midi="rem")
     assert "no column 'text'" in failure_of(tune, text_column="text")
-    assert "write texts and labels to a CSV" in failure_of(tune, label_column="label")
-    with pytest.raises(UserError, match="no column 'label'"):
-        Source.of(LabelledDataSettings(path=str(tune)), text_column=None, label_column="label").documents()
+    assert "read the CSV with data.paths=true" in failure_of(tune, text_column="file")
     (tune.parent / "a.txt").write_text("a\n")
     with pytest.raises(UserError, match=r"data.midi=tsd has no meaning for data.format=text"):
         Source.of(DataSettings(path=str(tune.parent / "a.txt"), midi="tsd"), text_column=None)
@@ -189,6 +188,22 @@ def test_a_folder_is_its_files_in_order(tmp_path):
     assert (source.format, source.options["midi"]) == ("midi", "chords")
     assert [document.text for document in source.documents()] == ["61", "62", "63"]
     assert choose_format("a.mid.gz") == "midi"
+
+
+def test_labels_and_splits_are_the_names_of_folders(tmp_path):
+    names = ("train/jigs/a.mid", "test/reels/b.mid", "train/c.mid", "jigs/d.kar")
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        write(tmp_path / name, ([(0, 1, 60 + names.index(name), 90)], 0, False))
+    counts = RowCounts()
+    source = labelled_source(LabelledDataSettings(path=str(tmp_path), midi="chords"))
+    assert [(found.text, found.label, found.split) for found in source.documents(counts)] == [
+        *(("63", "jigs", None), ("61", "reels", "test"), ("60", "jigs", "train")),
+    ]
+    assert (counts.read, counts.skipped) == (4, 1)  # right in train: no label
+    before = source.fingerprint()
+    (tmp_path / "jigs").rename(tmp_path / "jegs")
+    assert labelled_source(LabelledDataSettings(path=str(tmp_path), midi="chords")).fingerprint() != before
 
 
 @spellings

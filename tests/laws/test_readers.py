@@ -3,6 +3,7 @@
 import gzip
 import inspect
 import json
+import time
 
 import pytest
 from hypothesis import given, settings
@@ -278,6 +279,22 @@ def test_lines_that_are_no_documents_are_named(tmp_path, line, words):
         message = failure_of("jsonl", path)
         assert f"line {2 if before else 1}: " in message
         assert words in message
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_a_key_that_is_twice_among_many_is_found_in_time(tmp_path, inside):
+    """Counting each key anew took minutes for so many, and hours for ten times as many."""
+    path, keys = tmp_path / "a.jsonl", [*range(200_000), 199_999]
+    many = "{" + ", ".join(f'"k{key}": 1' for key in keys) + "}"
+    path.write_text(f'{{"text": "a", "more": {many}}}\n' if inside else f'{{"text": "a", {many[1:]}\n')
+    began = time.perf_counter()
+    assert f"{path}, line 1: the key 'k199999' is in an object twice" in failure_of("jsonl", path)
+    assert time.perf_counter() - began < 20  # under half a second on a free core
+    counts = RowCounts()
+    with path.open("a") as file:
+        file.write('{"text": "b"}\n')
+    assert [each.text for each in read_jsonl(path, text_column="text", bad_rows="skip", counts=counts)] == ["b"]
+    assert (counts.read, counts.bad) == (2, 1)
 
 
 def test_json_lines_of_which_none_can_be_used(tmp_path):

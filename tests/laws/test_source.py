@@ -1,9 +1,12 @@
 """Which files data.path stands for, and how they become one stream."""
 
+import logging
+
 import pytest
 
 from quorem.config import override
 from quorem.data.documents import RowCounts
+from quorem.data.readers import READERS
 from quorem.data.source import Source, find_files
 from quorem.errors import UserError
 from quorem.settings import DataSettings, LabelledDataSettings, PretrainConfig
@@ -67,9 +70,50 @@ def test_what_cannot_be_found_is_named(folder):
 
 def test_files_of_several_formats_are_refused_unless_one_is_chosen(folder):
     (folder / "a.txt").write_text("a line\n")
-    with pytest.raises(UserError, match=r"several formats .*a.csv \(csv\)"):
+    with pytest.raises(UserError) as caught:
         texts(str(folder))
+    assert str(caught.value) == (
+        f"data.path={folder}: files of several formats (text: {folder}/a.txt; csv: {folder}/a.csv, {folder}/b.csv, "
+        f"{folder}/deep/c.csv): set data.format=csv or data.format=text to read those alone, or "
+        f"take the others out of the folder"
+    )
+    assert len(texts(str(folder), format="csv")) == 6
     assert texts([str(folder / "a.txt"), str(folder / "a.csv")], format="text")[0] == "a line"
+
+
+@pytest.mark.parametrize("kind", ["csv", "midi", "text", "parquet"])
+@pytest.mark.parametrize("asked", ["folder", "pattern"])
+def test_among_many_files_of_a_format_the_odd_one_is_named(tmp_path, kind, asked):
+    ending, odd = READERS[kind].endings[0], "z.jsonl"
+    for name in (*(f"{number}{ending}" for number in range(9)), odd):
+        (tmp_path / name).write_text("text\na\n")
+    path = str(tmp_path if asked == "folder" else tmp_path / "*")
+    with pytest.raises(UserError, match=rf"\(jsonl: {tmp_path}/{odd}; {kind}: .* and 6 more\)") as caught:
+        texts(path)
+    fix = (
+        f"set data.format={kind} or data.format=jsonl to read"
+        if asked == "folder"
+        else f"by a pattern such as 'folder/**/*{ending}'"
+    )
+    assert fix in str(caught.value)
+    assert len(find_files(str(tmp_path), kind)) == 9
+    assert len(find_files(str(tmp_path / f"*{ending}"))) == 9
+
+
+def test_what_a_folder_has_besides_is_named_and_not_read(folder, caplog):
+    for name in ("a.pdf", ".DS_Store", "deep/readme", "._a.csv", "deep/._c.csv", "a.txt"):
+        (folder / name).write_bytes(b"\0")
+    with caplog.at_level(logging.INFO):
+        assert len(texts(str(folder), format="csv")) == len(texts(str(folder), format="csv")) == 6
+    left = f"{folder}/.DS_Store, {folder}/a.pdf, {folder}/a.txt and 2 more"  # deep/readme and notes.md
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{folder}: not read, for they are not csv by their endings: {left}"
+    ]
+    (folder / "a.txt").unlink()
+    caplog.clear()
+    with caplog.at_level(logging.INFO):
+        assert len(texts(str(folder))) == 6
+    assert "not read, for they are of no known format: " in caplog.text
 
 
 def test_options_of_lines_reach_every_file_and_are_refused_elsewhere(folder):

@@ -40,6 +40,7 @@ class RowCounts:
         skipped: rows left out: their text, or the label asked for, was empty, or they were bad.
         bad: of the skipped, those that could not be read, where bad rows are skipped instead of being an error.
         messages: what was wrong with each of the first bad rows, at most MOST_MESSAGES of them.
+        remarks: how often what is no error was seen in a row, by what it was.
         files: begun so far.
         share: of the file begun last, how much is read, 0 to 1; readers that stream one set it.
     """
@@ -49,6 +50,7 @@ class RowCounts:
     skipped: int = 0
     bad: int = 0
     messages: list[str] = field(default_factory=list, repr=False)
+    remarks: dict[str, int] = field(default_factory=dict, repr=False, compare=False)
     files: int = field(default=0, repr=False, compare=False)
     share: Callable[[], float] = field(default=_whole, repr=False, compare=False)
 
@@ -69,6 +71,17 @@ class RowCounts:
         if len(self.messages) < MOST_MESSAGES:
             self.messages.append(message)
 
+    def spoil(self, message: str) -> None:
+        """Count a row as bad that was used."""
+        self.read -= 1
+        self.used -= 1
+        self.skip_bad(message)
+
+    def remark(self, what: str) -> int:
+        """Count a row of which something is to be said, and say how many there are of its kind."""
+        self.remarks[what] = self.remarks.get(what, 0) + 1
+        return self.remarks[what]
+
     def leave_out(self, rows: int) -> None:
         """Count rows as skipped that were used."""
         self.used -= rows
@@ -76,4 +89,5 @@ class RowCounts:
 
     def __str__(self) -> str:
         skipped = f"{self.skipped - self.bad:,} empty" + (f", {self.bad:,} bad" if self.bad else "")
-        return f"{self.read:,} rows read, {self.used:,} used, {self.skipped:,} skipped ({skipped})"
+        remarks = "".join(f", {number:,} {what}" for what, number in self.remarks.items())
+        return f"{self.read:,} rows read, {self.used:,} used, {self.skipped:,} skipped ({skipped}){remarks}"

@@ -2,9 +2,11 @@
 
 import glob
 import hashlib
+import logging
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import accumulate, chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from quorem.data.documents import Document, RowCounts
 from quorem.data.own_files import beginning, without_own
 from quorem.data.readers import READERS, choose_format, known_format
+from quorem.data.readers.paths import follow_paths, path_of, wonder_at_paths
 from quorem.errors import UserError
 from quorem.files import fingerprint_files
 from quorem.settings import ReadingSettings
@@ -19,7 +22,14 @@ from quorem.settings import ReadingSettings
 if TYPE_CHECKING:
     from quorem.data.dataset import DatasetSource
 
+logger = logging.getLogger(__name__)
+
 DEFAULT_TEXT_COLUMN = "text"
+OF_PATHS = ("midi", "max_silence")
+"""Options that formats with columns have where data.paths is set."""
+BESIDE = "._"
+"""How macOS begins the names of files that it writes beside others in archives and on foreign discs."""
+NAMED = 3
 
 
 @dataclass(frozen=True)
@@ -62,28 +72,16 @@ class Source:
         Raises:
             UserError: if there are no such files, they have several formats, or an option has no meaning for theirs.
         """
-        files = find_files(data.path, data.format)
-        formats = {choose_format(file, data.format) for file in files}
-        if data.format == "auto" and formats == {"text"} and isinstance(data.path, str) and Path(data.path).is_dir():
-            formats = {"folder"}
-        if len(formats) > 1:
-            named = ", ".join(f"{file} ({choose_format(file)})" for file in files[:3])
-            raise UserError(
-                f"data.path={data.path}: files of several formats ({named}): give those of one, by a pattern such as "
-                f"'{data.path if isinstance(data.path, str) else 'folder'}/**/*.csv', or by data.format"
-            )
-        chosen = formats.pop()
+        files, chosen = find_format(data.path, data.format)
         reader = READERS[chosen]
-        options = {name: getattr(data, name) for name in data.options()}
-        for name, value in options.items():
-            if name not in reader.options and value != getattr(ReadingSettings(), name):
-                raise UserError(f"data.{name}={value} has no meaning for data.format={chosen}: leave it out")
+        _check_options(data, chosen)
         if split_column is not None and not reader.has_splits:
             raise UserError(f"data.split_column={split_column} has no meaning for data.format={chosen}: leave it out")
-        if chosen == "folder" and text_column == DEFAULT_TEXT_COLUMN:  # the default of labelled data
+        if reader.by_folder and text_column == DEFAULT_TEXT_COLUMN:  # the default of labelled data
             text_column = None
         if text_column is None and reader.has_columns:
             text_column = DEFAULT_TEXT_COLUMN
+        options = {name: getattr(data, name) for name in data.options()}
         taken = {name: value for name, value in options.items() if value != getattr(ReadingSettings(), name)}
         return cls(files, chosen, text_column, label_column, taken, split_column)
 
@@ -131,9 +129,16 @@ class Source:
         return (before + counts.share() * (after - before)) / max(1, self._bytes[-1])
 
     def fingerprint(self) -> str:
-        """sha256 over the bytes of the files, and where their folders are labels over the names of these too."""
+        """sha256 over the bytes of the files, of those that they name, and of the names of folders that are labels.
+
+        Raises:
+            UserError: if one of them cannot be read.
+        """
         single = [fingerprint_files(file) for file in self.files]
-        if self.format == "folder" and self.label_column is not None:
+        if self.options.get("paths"):
+            named = (path_of(table, row.text) for table in self.files for row in self._read_rows(table))
+            single += [fingerprint_files(path) for path in named if os.path.isfile(path)]
+        if READERS[self.format].by_folder and self.label_column is not None:
             single += [folder.name for file in self.files for folder in file.absolute().parents[:2]]
         return single[0] if len(single) == 1 else hashlib.sha256("".join(single).encode()).hexdigest()
 
@@ -148,10 +153,40 @@ class Source:
     def _read(self, file: Path, counts: RowCounts | None) -> Iterator[Document]:
         if counts is not None:
             counts.begin_file()
-        columns = {"text_column": self.text_column, "label_column": self.label_column}
+        labels = {"label_column": self.label_column}
         if self.split_column is not None:
-            columns["split_column"] = self.split_column
-        return READERS[self.format].read(file, **columns, counts=counts, **self.options)
+            labels["split_column"] = self.split_column
+        rows = self._read_rows(file, counts=counts, **labels)
+        if self.options.get("paths"):
+            more = {name: value for name, value in self.options.items() if name in ("midi", "max_silence", "bad_rows")}
+            return follow_paths(file, rows, counts=counts, **more)
+        has_columns = READERS[self.format].has_columns
+        return wonder_at_paths(file, rows, lambda text: known_format(text) == "midi") if has_columns else rows
+
+    def _read_rows(self, file: Path, **more: Any) -> Iterator[Document]:
+        """What the reader makes of a file."""
+        reader = READERS[self.format]
+        options = {name: value for name, value in self.options.items() if name in reader.options}
+        return reader.read(file, text_column=self.text_column, **more, **options)
+
+
+def find_format(path: str | list[str], chosen: str = "auto") -> tuple[tuple[Path, ...], str]:
+    """The files that data.path stands for, and their format, a key of READERS.
+
+    Args:
+        path: as in `find_files`.
+        chosen: a format, or "auto": by their names.
+
+    Raises:
+        UserError: what `find_files` raises, and for several formats.
+    """
+    files = find_files(path, chosen)
+    formats = {choose_format(file, chosen) for file in files}
+    if chosen == "auto" and formats == {"text"} and isinstance(path, str) and Path(path).is_dir():
+        formats = {"folder"}
+    if len(formats) > 1:
+        raise _several_formats(path, files)
+    return files, formats.pop()
 
 
 def find_files(path: str | list[str], chosen: str = "auto") -> tuple[Path, ...]:
@@ -170,9 +205,10 @@ def find_files(path: str | list[str], chosen: str = "auto") -> tuple[Path, ...]:
     for entry in filter(None, [path] if isinstance(path, str) else path):
         place = Path(entry)
         if place.is_dir():
-            there = sorted(file for file in place.rglob("*") if file.is_file() and known_format(file))
-            files = without_own(there, place, itself=True)
-            if there and not files:
+            every = sorted(file for file in place.rglob("*") if file.is_file() and not file.name.startswith(BESIDE))
+            there = without_own(every, place, itself=True)
+            files = [file for file in there if known_format(file)]
+            if not files and any(map(known_format, every)):
                 raise UserError(f"{place}: holds no data but files of runs or models: name the files, or a pattern")
             if chosen != "auto":
                 files = [file for file in files if known_format(file) == {"folder": "text"}.get(chosen, chosen)]
@@ -180,6 +216,8 @@ def find_files(path: str | list[str], chosen: str = "auto") -> tuple[Path, ...]:
                 raise UserError(f"{place}: no {chosen} file in this folder: name the files, or a pattern")
             if not files:
                 raise UserError(f"{place}: no file of a known format in this folder: name the files, or a pattern")
+            taken = set(files)
+            _tell_left(place, [file for file in there if file not in taken], chosen)
         elif glob.has_magic(entry) and not place.exists():
             files = sorted(file for file in map(Path, glob.glob(entry, recursive=True)) if file.is_file())
             files = without_own(files, beginning(entry), itself=False)
@@ -193,3 +231,52 @@ def find_files(path: str | list[str], chosen: str = "auto") -> tuple[Path, ...]:
     if not found:
         raise UserError("no data: name a file after the command, or set data.path")
     return tuple(found)
+
+
+def options_for(data: ReadingSettings, chosen: str) -> dict[str, Any]:
+    """The settings that have a meaning for a format, a key of READERS."""
+    reader, names = READERS[chosen], set(READERS[chosen].options)
+    if reader.has_columns:
+        names |= {"paths", *(OF_PATHS if data.paths else ())}
+    return {name: getattr(data, name) for name in data.options() if name in names}
+
+
+def _check_options(data: ReadingSettings, chosen: str) -> None:
+    if data.paths and data.lists:
+        raise UserError("data.paths=true: texts are paths, so data.lists=true has no meaning: leave one out")
+    known = options_for(data, chosen)
+    for name in data.options():
+        value = getattr(data, name)
+        if name not in known and value != getattr(ReadingSettings(), name):
+            raise UserError(f"data.{name}={value} has no meaning for data.format={chosen}: leave it out")
+
+
+def _several_formats(path: str | list[str], files: Iterable[Path]) -> UserError:
+    """Names the files of every format, those of the rarest first."""
+    groups: dict[str, list[Path]] = {}
+    for file in files:
+        groups.setdefault(choose_format(file), []).append(file)
+    by_number = sorted(groups, key=lambda name: len(groups[name]))
+    named = "; ".join(f"{name}: {_named(groups[name])}" for name in by_number)
+    if isinstance(path, str) and Path(path).is_dir():
+        formats = " or ".join(f"data.format={name}" for name in reversed(by_number))
+        fix = f"set {formats} to read those alone, or take the others out of the folder"
+    else:
+        ending = groups[by_number[-1]][0].suffix
+        fix = f"give those of one, by a pattern such as 'folder/**/*{ending}'; files of unknown endings count as csv"
+    return UserError(f"data.path={path}: files of several formats ({named}): {fix}")
+
+
+def _tell_left(place: Path, files: list[Path], chosen: str) -> None:
+    if files:
+        why = "of no known format" if chosen == "auto" else f"not {chosen} by their endings"
+        _tell(f"{place}: not read, for they are {why}: {_named(files)}")
+
+
+def _named(files: list[Path]) -> str:
+    return ", ".join(map(str, files[:NAMED])) + (f" and {len(files) - NAMED:,} more" if len(files) > NAMED else "")
+
+
+@cache
+def _tell(message: str) -> None:  # cached: settings are read several times, and this is told once
+    logger.info(message)

@@ -10,12 +10,13 @@ from typing import NamedTuple
 
 from quorem.data.documents import Document
 from quorem.data.readers.compression import COMPRESSIONS
-from quorem.data.readers.csv import read_csv
+from quorem.data.readers.csv import read_csv, read_csv_table
 from quorem.data.readers.folder import read_folder
-from quorem.data.readers.jsonl import read_jsonl
+from quorem.data.readers.jsonl import read_jsonl, read_jsonl_table
 from quorem.data.readers.midi import read_midi
-from quorem.data.readers.parquet import read_parquet
-from quorem.data.readers.text import read_text
+from quorem.data.readers.parquet import read_parquet, read_parquet_table
+from quorem.data.readers.table import Table
+from quorem.data.readers.text import read_text, read_text_table
 from quorem.errors import check_choice
 
 
@@ -27,7 +28,10 @@ class Reader(NamedTuple):
         endings: of the names of its files, lower case; COMPRESSIONS may stand after them.
         has_columns: whether the text is one of several named columns or keys.
         has_splits: whether `read` takes split_column, None or the name of the column that says train or test.
+        by_folder: whether a file is a document, labelled by the folder that it is in.
         options: keywords of `read` beside text_column, label_column and counts: settings of section data.
+        table: from a file to all that its rows hold, called as table(path, text_columns=..., **options), or with
+            text_column=None where the format has no columns, and without bad_rows; None where a file is one document.
     """
 
     read: Callable[..., Iterator[Document]]
@@ -35,6 +39,8 @@ class Reader(NamedTuple):
     has_columns: bool
     options: tuple[str, ...] = ()
     has_splits: bool = False
+    by_folder: bool = False
+    table: Callable[..., Table] | None = None
 
 
 READERS: dict[str, Reader] = {
@@ -44,14 +50,34 @@ READERS: dict[str, Reader] = {
         has_columns=True,
         has_splits=True,
         options=("bad_rows", "encoding", "delimiter", "lists", "quoting", "header"),
+        table=read_csv_table,
     ),
     "jsonl": Reader(
-        read_jsonl, (".jsonl", ".ndjson"), has_columns=True, has_splits=True, options=("bad_rows", "encoding")
+        read_jsonl,
+        (".jsonl", ".ndjson"),
+        has_columns=True,
+        has_splits=True,
+        options=("bad_rows", "encoding"),
+        table=read_jsonl_table,
     ),
-    "text": Reader(read_text, (".txt",), has_columns=False, options=("bad_rows", "encoding", "documents", "lists")),
-    "folder": Reader(read_folder, (".txt",), has_columns=False, options=("bad_rows", "encoding")),
-    "parquet": Reader(read_parquet, (".parquet",), has_columns=True, has_splits=True, options=("bad_rows",)),
-    "midi": Reader(read_midi, (".mid", ".midi"), has_columns=False, options=("midi",)),
+    "text": Reader(
+        read_text,
+        (".txt",),
+        has_columns=False,
+        options=("bad_rows", "encoding", "documents", "lists"),
+        table=read_text_table,
+    ),
+    "folder": Reader(read_folder, (".txt",), has_columns=False, by_folder=True, options=("bad_rows", "encoding")),
+    "parquet": Reader(
+        read_parquet, (".parquet",), has_columns=True, has_splits=True, options=("bad_rows",), table=read_parquet_table
+    ),
+    "midi": Reader(
+        read_midi,
+        (".mid", ".midi", ".kar", ".rmi"),
+        has_columns=False,
+        by_folder=True,
+        options=("bad_rows", "midi", "max_silence"),
+    ),
 }
 FORMATS = {ending: name for name, reader in READERS.items() if name != "folder" for ending in reader.endings}
 

@@ -22,6 +22,10 @@ class Compression(NamedTuple):
     unpack: Callable[[Path, BinaryIO], BinaryIO]
 
 
+class DamagedFile(UserError):
+    """A packed file that is not whole: a bad row where a file is one document, elsewhere the end of all rows."""
+
+
 def _unpack_gzip(path: Path, raw: BinaryIO) -> BinaryIO:
     return cast(BinaryIO, gzip.open(raw, "rb"))
 
@@ -49,8 +53,8 @@ def open_data(path: Path, counts: RowCounts | None = None) -> Iterator[BinaryIO]
         counts: a tally that is to know how much of the file is read.
 
     Raises:
-        UserError: if it is missing, a folder or unreadable, or a library is not installed; inside the block if it turns
-            out to be damaged.
+        UserError: if it is missing, a folder or unreadable, or a library is not installed.
+        DamagedFile: inside the block, if it turns out to be damaged.
     """
     packed = COMPRESSIONS.get(path.suffix.lower())
     try:
@@ -73,7 +77,7 @@ def open_data(path: Path, counts: RowCounts | None = None) -> Iterator[BinaryIO]
         except Exception as error:
             if packed is None or not _is_damage(error):
                 raise
-            raise UserError(
+            raise DamagedFile(
                 f"{path} is not a whole {packed.name} file: reading stopped after {stream.tell():,} unpacked bytes "
                 f"({error}). Download or compress it again, or drop {path.suffix} from its name if it is plain."
             ) from error

@@ -6,8 +6,10 @@ row. Besides, only rows without text (or without the label asked for) are left o
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from quorem.data.bad_rows import BadRow
 from quorem.data.documents import Document, RowCounts
@@ -15,6 +17,7 @@ from quorem.data.readers.dialect import delimiter_of, find_delimiter, find_diale
 from quorem.data.readers.lines import Lines
 from quorem.data.readers.records import Dialect, Record, read_records
 from quorem.data.readers.session import parse_items, wonder_at_lists
+from quorem.data.readers.table import Column, Table, TableRow
 from quorem.data.readers.tally import Row, to_documents
 from quorem.errors import UserError, did_you_mean
 
@@ -60,16 +63,12 @@ def read_csv(
     path = Path(path)
     asked = {"text": text_column, "label": label_column, "split": split_column}
     columns = {name: column for name, column in asked.items() if column is not None}
-    try:
+    with _advised(path, encoding):
         dialect = find_dialect(
             path, list(columns.values()), delimiter=delimiter, encoding=encoding, quoting=quoting, header=header
         )
         names, records = read_records(path, dialect, encoding, counts)
         indices = {name: _find_column(path, names, column, dialect) for name, column in columns.items()}
-    except UserError as error:
-        if advice := _not_csv(path, encoding):
-            raise UserError(f"{path} {advice}") from error
-        raise
     what = "text" if label_column is None else "text or label"
     rows = _rows(path, records, indices, lists)
     return to_documents(
@@ -81,6 +80,43 @@ def read_csv(
         unusable=f"data rows have an empty {what}: check the file and the column names.",
         empty="has a header but no data rows: add rows below line 1.",
     )
+
+
+def read_csv_table(
+    path: str | Path,
+    *,
+    text_columns: Sequence[str],
+    encoding: str | None = None,
+    delimiter: str | None = None,
+    lists: bool = False,
+    quoting: str = "auto",
+    header: bool = True,
+) -> Table:
+    """A CSV or TSV file as a table: its fields exactly as they are.
+
+    Args:
+        path: the file.
+        text_columns: names of which the first that the file has is its column of text.
+        encoding: as in `read_csv`.
+        delimiter: the same.
+        lists: the same.
+        quoting: the same.
+        header: the same.
+
+    Raises:
+        UserError: what `read_csv` raises at the call.
+    """
+    path = Path(path)
+    reading: dict[str, Any] = {"delimiter": delimiter, "encoding": encoding, "quoting": quoting, "header": header}
+    with _advised(path, encoding):
+        for text_column in (*text_columns, text_columns[0]):  # the last time for the message
+            dialect = find_dialect(path, [text_column], **reading)
+            names, records = read_records(path, dialect, encoding)
+            if text_column in names:
+                break
+        index = _find_column(path, names, text_column, dialect)
+    columns = tuple(map(Column, names))
+    return Table(text_column, columns, _table_rows(path, records, text_column, index, lists), named=header)
 
 
 def read_rows(
@@ -107,6 +143,17 @@ def read_rows(
     dialect = dialect or find_dialect(path, (), delimiter=delimiter, encoding=encoding)
     names, records = read_records(path, dialect, encoding)
     return names, _readable(records)
+
+
+@contextmanager
+def _advised(path: Path, encoding: str | None) -> Iterator[None]:
+    """What is wrong with a file that is no CSV is said of that, instead of its columns."""
+    try:
+        yield
+    except UserError as error:
+        if advice := _not_csv(path, encoding):
+            raise UserError(f"{path} {advice}") from error
+        raise
 
 
 def _find_column(path: Path, names: list[str], name: str, dialect: Dialect) -> int:
@@ -163,6 +210,22 @@ def _rows(
             yield Row(record.row, **found)
 
 
+def _table_rows(
+    path: Path, records: Iterator[Record | BadRow], text_column: str, index: int, lists: bool
+) -> Iterator[TableRow | BadRow]:
+    for record in records:
+        if isinstance(record, BadRow):
+            yield record
+            continue
+        text = record.fields[index]
+        try:
+            text = parse_items(f"{path}, row {record.row}: column {text_column!r}", text) if lists else text
+        except BadRow as error:
+            yield error
+        else:
+            yield TableRow(record.row, text, record.fields)
+
+
 def _readable(records: Iterator[Record | BadRow]) -> Iterator[tuple[int, list[str]]]:
     for record in records:
         if isinstance(record, BadRow):
@@ -170,4 +233,4 @@ def _readable(records: Iterator[Record | BadRow]) -> Iterator[tuple[int, list[st
         yield record.row, record.fields
 
 
-__all__ = ["delimiter_of", "find_delimiter", "read_csv", "read_rows"]
+__all__ = ["delimiter_of", "find_delimiter", "read_csv", "read_csv_table", "read_rows"]

@@ -6,7 +6,8 @@ are blank or whose text (or label) is null or blank are left out, and those are 
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,27 @@ from quorem.data.bad_rows import BadRow
 from quorem.data.documents import Document, RowCounts
 from quorem.data.readers.lines import numbered_lines
 from quorem.data.readers.session import is_session, join_items
+from quorem.data.readers.table import Table, TableRow
 from quorem.data.readers.tally import Row, to_documents
-from quorem.data.readers.value import Number, to_text
+from quorem.data.readers.value import Number, kind_of, to_text, wider
 from quorem.errors import UserError, did_you_mean
+
+
+@dataclass(slots=True)
+class JsonRow(TableRow):
+    """An object.
+
+    Attributes:
+        body: as it is written, without what stands around it.
+        found: its keys and values, numbers as `Number`.
+    """
+
+    body: str = ""
+    found: dict[str, Any] = field(default_factory=dict)
+
+    def values(self, names: Sequence[str]) -> Sequence[Any]:
+        """What it has for these keys, None for what it lacks."""
+        return [self.found.get(name) for name in names]
 
 
 def read_jsonl(
@@ -72,16 +91,74 @@ def read_jsonl(
     )
 
 
+def read_jsonl_table(path: str | Path, *, text_columns: Sequence[str], encoding: str | None = None) -> Table:
+    """A JSON Lines file as a table: each object as it is written; blank lines are no rows.
+
+    Args:
+        path: the file.
+        text_columns: keys of which the first that the first object has is that of the texts.
+        encoding: as in `read_jsonl`.
+
+    Raises:
+        UserError: at the call if the file is missing, a folder, unreadable, or empty.
+    """
+    path = Path(path)
+    start = next(numbered_lines(path, encoding), None)
+    if start is None:
+        raise UserError(f"{path} is empty: write an object in each line.")
+    objects = (each for each in _objects(path, encoding, text_columns[0]) if not isinstance(each, BadRow))
+    first = next(objects, None)
+    text_column = next((name for name in text_columns if first and name in first.found), text_columns[0])
+    rows = _table_rows(path, encoding, text_column)
+    return Table(text_column, None, rows, survey=lambda: _survey(path, encoding, text_column))
+
+
 def _rows(path: Path, lines: Iterator[tuple[int, str | BadRow]], keys: dict[str, str]) -> Iterator[Row | BadRow]:
+    names = list(keys.values())
     for number, line in lines:
         try:
             if isinstance(line, BadRow):
                 raise line
-            values = _values(f"{path}, line {number}", line, list(keys.values())) if line.strip() else ()
+            place = f"{path}, line {number}"
+            values = _values(place, _parse(place, line, names[0]), names) if line.strip() else ()
         except BadRow as error:
             yield error
         else:
             yield Row(number, **dict(zip(keys, values, strict=False)))  # a blank line has none
+
+
+def _objects(path: Path, encoding: str | None, key: str) -> Iterator[JsonRow | BadRow]:
+    """The objects of a file, without their texts."""
+    for number, line in numbered_lines(path, encoding):
+        try:
+            if isinstance(line, BadRow):
+                raise line
+            if line.strip():
+                found = _parse(f"{path}, line {number}", line, key)
+                yield JsonRow(number, None, keys=found.keys(), body=line.strip(), found=found)
+        except BadRow as error:
+            yield error
+
+
+def _table_rows(path: Path, encoding: str | None, text_column: str) -> Iterator[TableRow | BadRow]:
+    for row in _objects(path, encoding, text_column):
+        try:
+            if not isinstance(row, BadRow):
+                (row.text,) = _values(f"{path}, line {row.number}", row.found, [text_column])
+        except BadRow as error:
+            yield error
+        else:
+            yield row
+
+
+def _survey(path: Path, encoding: str | None, text_column: str) -> dict[str, str | None]:
+    """All keys that objects have, in the order in which they are met, each with a kind that has room for its values."""
+    kinds: dict[str, str | None] = {}
+    for row in _table_rows(path, encoding, text_column):
+        if isinstance(row, JsonRow):
+            for name, value in row.found.items():
+                kinds[name] = wider(kinds.get(name), kind_of(value))
+    return kinds
 
 
 def _of_array(body: str) -> str:
@@ -93,14 +170,15 @@ def _constant(name: str) -> Number | None:
     return None if name == "NaN" else Number(name)  # what is missing, as pandas writes it
 
 
-def _values(place: str, body: str, keys: list[str]) -> list[str | None]:
-    """What an object in a line has for these keys: the text, and the others asked for."""
+def _parse(place: str, body: str, key: str) -> dict[str, Any]:
+    """The object in a line; `key` is one that it should have, for the message."""
 
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(pairs)
         if len(found) < len(pairs):
             names = [name for name, _ in pairs]
-            twice = next(name for name in names if names.count(name) > 1)
+            last = {name: at for at, name in enumerate(names)}
+            twice = next(name for at, name in enumerate(names) if last[name] != at)
             raise BadRow(f"{place}: the key {twice!r} is in an object twice: keep one of the two.")
         return found
 
@@ -110,13 +188,18 @@ def _values(place: str, body: str, keys: list[str]) -> list[str | None]:
         )
     except (json.JSONDecodeError, RecursionError) as error:
         where = f"{error.msg} at character {error.pos + 1}" if isinstance(error, json.JSONDecodeError) else "too deep"
-        needed = f'an object is needed, as {{"{keys[0]}": "..."}}.{_of_array(body)}'
+        needed = f'an object is needed, as {{"{key}": "..."}}.{_of_array(body)}'
         raise BadRow(f"{place}: not JSON ({where}): {needed}") from error
     if not isinstance(found, dict):
         kind = "a list" if isinstance(found, list) else "a single value"
         raise BadRow(
-            f'{place}: {kind}, where an object is needed in each line, as {{"{keys[0]}": "..."}}.{_of_array(body)}'
+            f'{place}: {kind}, where an object is needed in each line, as {{"{key}": "..."}}.{_of_array(body)}'
         )
+    return found
+
+
+def _values(place: str, found: dict[str, Any], keys: list[str]) -> list[str | None]:
+    """What an object has for these keys: the text, and the others asked for."""
     for key in keys:
         if key not in found:
             raise BadRow(f"{place}: the object has no key {key!r}.{did_you_mean(key, found)}")

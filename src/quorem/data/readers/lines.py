@@ -21,6 +21,10 @@ FOREIGN_FORMATS = {  # first bytes of files that are often named .csv or .txt by
 }
 
 
+class ForeignFormat(UserError):
+    """A file of another format than its name says."""
+
+
 class Lines(Iterator[str]):
     """The lines with their line ends (LF or CRLF), without a byte order mark.
 
@@ -94,7 +98,7 @@ def _raw_lines(encoding: Encoding, counts: RowCounts | None) -> Iterator[bytes]:
         for number, line in enumerate(stream if len(encoding.newline) == 1 else _wide_lines(stream, encoding.newline)):
             for signature, advice in FOREIGN_FORMATS.items() if number == 0 else ():
                 if line.startswith(signature):
-                    raise UserError(f"{encoding.path} {advice}.")
+                    raise ForeignFormat(f"{encoding.path} {advice}.")
             yield line
 
 

@@ -1,28 +1,37 @@
 """Stream documents from MIDI files: one file is one document, its text the words for its events between single spaces.
 
 Guarantees: one file is in memory at a time; the same file gives the same words; no word has a space or is the name of a
-special token. A file that is no MIDI or a damaged one is an
-error that names it; a file without notes is skipped and counted.
+special token; a file's words are bounded by its events, for long silence is cut. A file that is no MIDI or a damaged
+one is an error that names it, or skipped and listed; a file without notes is skipped and counted.
 
 Sources: REMI (Huang and Yang 2020, arXiv 2002.00212) and TSD, time shifts and durations, as the library miditok spells
 them (https://miditok.readthedocs.io); files are read by symusic. Both are the extra quorem[midi].
 """
 
+import logging
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from quorem.data.bad_rows import LOGGED, BadRow
 from quorem.data.documents import Document, RowCounts
 from quorem.data.readers.compression import open_data
+from quorem.data.readers.midi_file import damaged, parse_midi
+from quorem.data.readers.midi_time import DENOMINATORS, MOST_BEATS, TooLong, settle_times
+from quorem.data.readers.whole import whole_document
 from quorem.errors import UserError, check_choice
 
 if TYPE_CHECKING:
     from symusic import Score
 
+logger = logging.getLogger(__name__)
+
 SPELLINGS = ("remi", "tsd", "chords")
 GRID = 12
 """Places in a quarter note at which chords start: sixteenths and triplets both fall on them."""
+MAX_SILENCE, LONGEST_SILENCE = 64, 1_000
+"""Bars; in POP909 the longest has 27."""
 
 
 def read_midi(
@@ -32,52 +41,120 @@ def read_midi(
     label_column: str | None = None,
     counts: RowCounts | None = None,
     midi: str = "remi",
+    max_silence: int = MAX_SILENCE,
+    bad_rows: str = "error",
 ) -> Iterator[Document]:
     """The document of a MIDI file, none if it has no notes; deterministic.
 
     Args:
         path: the file, unpacked if its name ends in .gz or .zst.
         text_column: must be None: a MIDI file has no columns. Every reader takes it, so that callers need not know.
-        label_column: the same.
+        label_column: None for unlabelled documents; its name does not count (`whole_document` has labels and splits).
         counts: a tally to keep up to date while streaming; a file is a row.
         midi: how it is spelled, one of SPELLINGS: see `event_words` and `chord_words`.
+        max_silence: most whole bars in a row in which no note starts; what is longer is cut to so many and told.
+        bad_rows: error, or skip: a file that is damaged, empty or not MIDI is left out and counted.
 
     Raises:
-        UserError: at the call for another spelling, a column, a library that is not installed, and a file that is
-            missing, a folder, unreadable, empty, damaged or not MIDI.
+        UserError: at the call for another spelling, a column of text, a number out of range, a library that is not
+            installed, a file that is missing, a folder or unreadable and, unless they are skipped, for a bad one.
     """
     path = Path(path)
-    check_choice("data.midi", midi, SPELLINGS)
-    if text_column is not None or label_column is not None:
+    check_midi(midi=midi, max_silence=max_silence)
+    if text_column is not None:
         raise UserError(
-            f"{path} is read as MIDI, a document a file: it has no column {(text_column or label_column)!r}: leave the "
-            "column out to pre-train; to classify, write texts and labels to a CSV (docs/tutorial.md, MIDI)."
+            f"{path} is read as MIDI, a document a file: it has no column {text_column!r}: leave the column out; where "
+            "a CSV has the paths of MIDI files in a column, read the CSV with data.paths=true."
         )
-    return _read_document(path, read_score(path), midi, RowCounts() if counts is None else counts)
+    return whole_document(
+        path,
+        lambda: midi_text(path, midi=midi, max_silence=max_silence, counts=counts),
+        label_column=label_column,
+        counts=counts,
+        bad_rows=bad_rows,
+    )
 
 
-def read_score(path: Path) -> "Score":
-    """What a MIDI file holds, in ticks as in the file.
+def check_midi(*, midi: str = "remi", max_silence: int = MAX_SILENCE) -> None:
+    """Accept a spelling and a bound on silence.
 
     Raises:
-        UserError: if the file is missing, a folder, unreadable, empty, damaged or not MIDI, or symusic is not
-            installed.
+        UserError: for another spelling, a number out of range, or a library that is not installed.
     """
+    check_choice("data.midi", midi, SPELLINGS)
+    if not 1 <= max_silence <= LONGEST_SILENCE:
+        raise UserError(f"data.max_silence={max_silence}: must be at least 1 and at most {LONGEST_SILENCE:,} (bars)")
     try:
-        from symusic import Score
+        import symusic  # noqa: F401
+
+        if midi != "chords":
+            _library(midi)
     except ImportError as error:
-        raise _not_installed() from error
+        raise UserError("data.format=midi needs miditok and symusic: pip install 'quorem[midi]'") from error
+
+
+def midi_text(
+    path: Path, *, midi: str = "remi", max_silence: int = MAX_SILENCE, counts: RowCounts | None = None
+) -> str:
+    """The words of a MIDI file with single spaces between them; blank if it has no notes.
+
+    Silence that is cut, and a header that counts too few tracks, are told of the first such files, and counted.
+
+    Args:
+        path: the file.
+        midi: how it is spelled, one of SPELLINGS; see `check_midi`, which must have been asked.
+        max_silence: most whole bars in a row in which no note starts.
+        counts: the tally of what is told.
+
+    Raises:
+        BadRow: if the file is empty, damaged, not MIDI, or MIDI that cannot be one document.
+        UserError: for a file that is missing, a folder, unreadable or packed and not whole.
+    """
+    counts = RowCounts() if counts is None else counts
+    score = read_score(path, max_silence=max_silence, counts=counts)
+    try:
+        words = chord_words(score) if midi == "chords" else event_words(score, midi)
+    except (UserError, MemoryError):
+        raise
+    except Exception as error:  # on a strange file the library can fail in any way
+        raise damaged(path, _first_line(error)) from error
+    return " ".join(words) if any(word[0].isdigit() or word.startswith("Pitch") for word in words) else ""
+
+
+def read_score(path: Path, *, max_silence: int, counts: RowCounts) -> "Score":
+    """The notes and time signatures of a MIDI file, in ticks of a quarter; see `midi_text` for the rest.
+
+    Raises:
+        UserError: what `midi_text` raises.
+    """
+    from symusic import Score
+
     with open_data(path) as stream:
         content = stream.read()
-    if not content:
-        raise UserError(f"{path} is empty: it is no MIDI file.")
+    file = parse_midi(path, content)
+    if len(file.tracks) != file.counted:
+        _tell(
+            path,
+            f"its header counts {file.counted} tracks, all {len(file.tracks)} are read",
+            "with more tracks",
+            counts,
+        )
     try:
-        score = Score.from_midi(content)
-    except RuntimeError as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"{path} is damaged or not MIDI ({reason}): write it again, or take it out.") from error
-    if score.ticks_per_quarter <= 0:
-        raise UserError(f"{path} is damaged: it has {score.ticks_per_quarter} ticks in a quarter: write it again.")
+        score = Score.from_midi(file.content)
+        bars = settle_times(score, ticks_per_second=file.ticks_per_second, max_silence=max_silence)
+    except TooLong as error:
+        raise BadRow(f"{path}: lasts {error}, more than can be read: split it, or set data.bad_rows=skip.") from error
+    except MemoryError:
+        raise
+    except Exception as error:  # a file may be strange in ways that its format allows
+        raise damaged(path, _first_line(error)) from error
+    if bars:
+        _tell(
+            path,
+            f"{bars:,} silent bars are left out: at most {max_silence} in a row are kept (data.max_silence)",
+            "with silence cut",
+            counts,
+        )
     return score
 
 
@@ -90,13 +167,9 @@ def event_words(score: "Score", spelling: str) -> list[str]:
     note (quarters of it beyond four), velocities to 32 values, as the library does if nothing is set; unlike there
     pitches from 0 to 126 and time signatures over 1, 2, 4, 8, 16 and 32 are kept. Tempo, pedal and other controls are
     left out, and so is pitch 127, which the library cannot write.
-
-    Raises:
-        UserError: if miditok is not installed.
     """
-    for (
-        track
-    ) in score.tracks:  # the library keeps the file's order of notes that start together, unless it joins tracks
+    for track in score.tracks:
+        # The library keeps the file's order of notes that start together, unless it joins tracks.
         track.notes.sort(lambda note: (note.time, note.pitch, note.duration))
     return list(_library(spelling)(score).tokens)
 
@@ -122,32 +195,31 @@ def chord_words(score: "Score") -> list[str]:
     return words
 
 
-def _read_document(path: Path, score: "Score", midi: str, counts: RowCounts) -> Iterator[Document]:
-    counts.read += 1
-    words = chord_words(score) if midi == "chords" else event_words(score, midi)
-    if not any(word[0].isdigit() or word.startswith("Pitch") for word in words):
-        counts.skipped += 1
-        return
-    counts.used += 1
-    yield Document(" ".join(words), row=1)
+def _tell(path: Path, message: str, kind: str, counts: RowCounts) -> None:
+    """Warn of the first files of a kind, and count all."""
+    if counts.remark(kind) <= LOGGED:
+        _warn(f"{path}: {message}")
+
+
+@cache
+def _warn(message: str) -> None:  # cached: a file is read several times, and told once
+    logger.warning(message)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 @cache
 def _library(spelling: str) -> Any:
-    try:
-        from miditok import REMI, TSD, TokenizerConfig
-    except ImportError as error:
-        raise _not_installed() from error
+    from miditok import REMI, TSD, TokenizerConfig
+
     settings = TokenizerConfig(
         pitch_range=(0, 127),
         drums_pitch_range=(0, 127),
         use_programs=True,
         program_changes=True,
         use_time_signatures=True,
-        time_signature_range={beat: (1, 32) for beat in (1, 2, 4, 8, 16, 32)},
+        time_signature_range={beat: (1, MOST_BEATS) for beat in DENOMINATORS},
     )
     return {"remi": REMI, "tsd": TSD}[spelling](settings)
-
-
-def _not_installed() -> UserError:
-    return UserError("data.format=midi needs miditok and symusic: pip install 'quorem[midi]'")

@@ -4,7 +4,9 @@ Guarantees: one batch of rows is in memory at a time, of the columns needed; a r
 asked for) is left out and counted; a file that is no Parquet or a damaged one is an error that names it.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from quorem.data.bad_rows import BadRow
 from quorem.data.documents import Document, RowCounts
 from quorem.data.readers.lines import open_data
 from quorem.data.readers.session import join_items
+from quorem.data.readers.table import Column, Table, TableRow
 from quorem.data.readers.tally import Row, to_documents
 from quorem.data.readers.value import to_text
 from quorem.errors import UserError, did_you_mean
@@ -49,17 +52,7 @@ def read_parquet(
             and, unless they are skipped, for bad rows, and at the end if no row could be used.
     """
     path = Path(path)
-    try:
-        import pyarrow  # type: ignore[import-untyped,unused-ignore]
-        from pyarrow import parquet
-    except ImportError as error:
-        raise UserError("data.format=parquet needs pyarrow: pip install 'quorem[parquet]'") from error
-    with open_data(path):  # a missing file, a folder and one that may not be read
-        pass
-    try:
-        file = parquet.ParquetFile(path)
-    except (pyarrow.ArrowException, OSError) as error:
-        raise _damaged(path, error) from error
+    file = _open(path)
     asked = {"text": text_column, "label": label_column, "split": split_column}
     columns = {field: name for field, name in asked.items() if name is not None}
     try:
@@ -79,6 +72,116 @@ def read_parquet(
         unusable=f"rows have an empty {what}: check the file and the column names.",
         empty="has no rows: write some.",
     )
+
+
+@dataclass
+class Batch:
+    """Rows that were read together.
+
+    Attributes:
+        arrow: a RecordBatch.
+    """
+
+    arrow: Any
+    path: Path
+
+    @cached_property
+    def columns(self) -> list[list[Any]]:
+        """Its values as Python's, column by column."""
+        return [self._values(name, column) for name, column in zip(self.arrow.schema.names, self.arrow, strict=True)]
+
+    def _values(self, name: str, column: Any) -> list[Any]:
+        from pyarrow import ArrowException
+
+        try:
+            return list(column.to_pylist())
+        except (
+            ValueError,
+            OverflowError,
+            UnicodeDecodeError,
+        ):  # times of nanoseconds, or beyond year 9999; damaged text
+            try:
+                return list(column.cast("string").to_pylist())
+            except (ArrowException, UnicodeDecodeError) as error:
+                raise UserError(
+                    f"{self.path}: column {name!r} of type {column.type} cannot be written as text: write a .parquet"
+                ) from error
+
+
+@dataclass(slots=True)
+class ArrowRow(TableRow):
+    """A row of Parquet, in a batch."""
+
+    batch: Batch | None = None
+    index: int = 0
+
+    def values(self, names: Sequence[str]) -> Sequence[Any]:
+        """Its values as Python's."""
+        assert self.batch is not None
+        return [column[self.index] for column in self.batch.columns]
+
+
+def read_parquet_table(path: str | Path, *, text_columns: Sequence[str]) -> Table:
+    """A Parquet file as a table of `ArrowRow`, which keep the types of all columns.
+
+    Args:
+        path: the file.
+        text_columns: names of which the first that the file has is its column of text.
+
+    Raises:
+        UserError: what `read_parquet` raises at the call.
+    """
+    path = Path(path)
+    file = _open(path)
+    schema = file.schema_arrow
+    name = next((name for name in text_columns if name in schema.names), text_columns[0])
+    try:
+        read = _column_text(path, schema, name)
+    except UserError:
+        file.close()
+        raise
+    columns = tuple(Column(field.name, field) for field in schema)
+    rows = _table_rows(path, file, name, read)
+    next(rows)  # so that dropping it unread still closes the file
+    return Table(name, columns, rows, metadata=schema.metadata)
+
+
+def _open(path: Path) -> Any:
+    """A ParquetFile, to be closed."""
+    try:
+        import pyarrow  # type: ignore[import-untyped,unused-ignore]
+        from pyarrow import parquet
+    except ImportError as error:
+        raise UserError("data.format=parquet needs pyarrow: pip install 'quorem[parquet]'") from error
+    with open_data(path):  # a missing file, a folder and one that may not be read
+        pass
+    try:
+        return parquet.ParquetFile(path)
+    except (pyarrow.ArrowException, OSError) as error:
+        raise _damaged(path, error) from error
+
+
+def _table_rows(path: Path, file: Any, name: str, read: ReadValue) -> Iterator[TableRow | BadRow]:
+    """First an empty row, then those of the file."""
+    from pyarrow import ArrowException
+
+    number, place = 0, file.schema_arrow.names.index(name)
+    try:
+        yield TableRow(0, None)
+        for arrow in file.iter_batches(batch_size=BATCH_ROWS):
+            batch, texts = Batch(arrow, path), arrow.column(place).to_pylist()
+            for index, text in enumerate(texts):
+                number += 1
+                try:
+                    shown = read(f"{path}, row {number}: column {name!r}", text)
+                except BadRow as error:
+                    yield error
+                else:
+                    yield ArrowRow(number, shown, batch=batch, index=index)
+    except (ArrowException, OSError, UnicodeDecodeError) as error:
+        raise _damaged(path, error) from error
+    finally:
+        file.close()
 
 
 def _rows(

@@ -12,6 +12,7 @@ from quorem.data.bad_rows import BadRow
 from quorem.data.documents import Document, RowCounts
 from quorem.data.readers.lines import numbered_lines
 from quorem.data.readers.session import parse_items, wonder_at_lists
+from quorem.data.readers.table import Column, Table, TableRow
 from quorem.data.readers.tally import Row, to_documents
 from quorem.errors import UserError, check_choice
 
@@ -52,6 +53,53 @@ def read_text(
             a NUL byte (unless bad rows are skipped) or a damaged compressed file, and at the end if no row can be used.
     """
     path = Path(path)
+    rows = _checked_rows(path, text_column, label_column, counts, bad_rows == "error", encoding, documents)
+    return to_documents(
+        path,
+        _sessions(path, rows) if lists else wonder_at_lists(path, rows),
+        counts=counts,
+        bad_rows=bad_rows,
+        unusable="lines are blank: write one document in each line.",
+        empty="has blank lines only: write one document in each paragraph.",
+    )
+
+
+def read_text_table(
+    path: str | Path,
+    *,
+    text_column: str | None = None,
+    encoding: str | None = None,
+    documents: str = "line",
+    lists: bool = False,
+) -> Table:
+    """A text file as a table with the columns line, its number, and text; blank lines are rows, but not of paragraphs.
+
+    Args:
+        path: the file.
+        text_column: must be None: lines have no columns.
+        encoding: as in `read_text`.
+        documents: the same.
+        lists: the same.
+
+    Raises:
+        UserError: at the call for what `read_text` raises there, but a bad first row.
+    """
+    path = Path(path)
+    rows = _checked_rows(path, text_column, None, None, False, encoding, documents)
+    columns = (Column("line", "integer"), Column("text"))
+    return Table(None, columns, _table_rows(path, rows, lists))
+
+
+def _checked_rows(
+    path: Path,
+    text_column: str | None,
+    label_column: str | None,
+    counts: RowCounts | None,
+    strict: bool,
+    encoding: str | None,
+    documents: str,
+) -> Iterator[Row | BadRow]:
+    """Lines or paragraphs; what is wrong with the call or the file, or if `strict` with its first row, is raised."""
     check_choice("data.documents", documents, DOCUMENTS)
     columns = [repr(name) for name in (text_column, label_column) if name is not None]
     if columns:
@@ -68,18 +116,23 @@ def read_text(
     first_line = next(lines, None)
     if first_line is None:
         raise UserError(f"{path} is empty: write one document in each {documents}.")
-    if isinstance(first_line[1], BadRow) and bad_rows == "error":
+    if isinstance(first_line[1], BadRow) and strict:
         raise first_line[1]
     lines = chain([first_line], lines)
-    rows = _line_rows(lines) if documents == "line" else _paragraph_rows(lines)
-    return to_documents(
-        path,
-        _sessions(path, rows) if lists else wonder_at_lists(path, rows),
-        counts=counts,
-        bad_rows=bad_rows,
-        unusable="lines are blank: write one document in each line.",
-        empty="has blank lines only: write one document in each paragraph.",
-    )
+    return _line_rows(lines) if documents == "line" else _paragraph_rows(lines)
+
+
+def _table_rows(path: Path, rows: Iterator[Row | BadRow], lists: bool) -> Iterator[TableRow | BadRow]:
+    for row in rows:
+        try:
+            if isinstance(row, BadRow):
+                raise row
+            written = row.text or ""
+            text = parse_items(f"{path}, line {row.number}", written) if lists else written
+        except BadRow as error:
+            yield error
+        else:
+            yield TableRow(row.number, text, (row.number, written))
 
 
 def _line_rows(lines: Iterator[tuple[int, str | BadRow]]) -> Iterator[Row | BadRow]:

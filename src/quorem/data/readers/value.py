@@ -51,3 +51,28 @@ def check_characters(place: str, text: str) -> None:
     except UnicodeEncodeError as error:
         code = ord(text[error.start])
         raise BadRow(f"{place} has half a character (\\u{code:04x}), which is no text: remove it.") from error
+
+
+def kind_of(value: Any) -> str | None:
+    """What a value of JSON is, its numbers read as `Number`: integer (of 64 bits), number, boolean or string.
+
+    A list or an object counts as a string, for it becomes one in a column; None for none.
+    """
+    if value is None:
+        return None
+    if isinstance(value, bool):
+        return "boolean"
+    if not isinstance(value, Number):
+        return "string"
+    if not value.lstrip("-").isdecimal():
+        return "number"
+    return "integer" if len(value) <= 20 and -(2**63) <= int(value) < 2**63 else "string"
+
+
+def wider(kind: str | None, other: str | None) -> str | None:
+    """The kind that has room for values of both; None is that of no value."""
+    if kind == other or other is None:
+        return kind
+    if kind is None:
+        return other
+    return "number" if {kind, other} == {"integer", "number"} else "string"
