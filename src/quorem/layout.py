@@ -197,7 +197,7 @@ def filled(model: ModelSettings) -> ModelSettings:
     if operation is None and table.kind in USES["operation"]:
         operation = "multiply" if model.head.kind == "full" or table.rank not in (None, 1) else "add"
     if assignment is None:
-        head = _head_kind(model.head.kind, table.kind, model.vocab_size, own_rank=table.own_rank)
+        head = head_kind(model.head.kind, table.kind, model.vocab_size, own_rank=table.own_rank)
         alike = table.kind in CLUSTERED or head == "tree" or (table.kind == "dense" and head != "full")
         assignment = "cluster" if alike and model.vocab_size <= CLUSTERED_UP_TO else "frequency"
     start = table.start or ("random" if model.init_from is not None else "cooccurrence")
@@ -333,7 +333,7 @@ def _largest(least: int, most: int, holds: Callable[[int], bool]) -> int:
     return low
 
 
-def _head_kind(asked: str, table: str, vocab_size: int, *, own_rank: int) -> str:
+def head_kind(asked: str, table: str, vocab_size: int, *, own_rank: int) -> str:
     """The head that goes with a kind of table if none is asked for: a tree where tokens have something of their own."""
     if asked != "auto":
         return asked
@@ -344,7 +344,7 @@ def _head_kind(asked: str, table: str, vocab_size: int, *, own_rank: int) -> str
 
 def _with_head(model: ModelSettings, entry: dict[str, Any], vocab_size: int) -> tuple[dict[str, Any], dict[str, Any]]:
     """The entry and its head; a table that is no grid gets the one that a head of several levels needs."""
-    kind = _head_kind(model.head.kind, entry["kind"], vocab_size, own_rank=entry.get("own_rank", 0))
+    kind = head_kind(model.head.kind, entry["kind"], vocab_size, own_rank=entry.get("own_rank", 0))
     if kind == "full":
         if entry.get("operation") in ("add", "concat"):
             raise UserError(f"model.head.kind=full, model.embedding.operation={entry['operation']}: {FACTORISES}")

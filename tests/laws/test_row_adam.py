@@ -23,10 +23,10 @@ from quorem.embeddings import EMBEDDINGS, TokenEmbedding
 from quorem.embeddings.disentangled import DisentangledEmbedding
 from quorem.errors import UserError
 from quorem.optimizer_state import load_moments, parameter_names
+from quorem.pretraining.program import build_pretraining_optimizer
 from quorem.recipes import resolve
 from quorem.row_adam import LARGE, RowAdam, row_tables
 from quorem.settings import PretrainConfig
-from quorem.tasks.pretraining import build_pretraining_optimizer
 from quorem.train import update
 from quorem.window import Window
 

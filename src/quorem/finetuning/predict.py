@@ -24,7 +24,7 @@ from quorem.data.source import DEFAULT_TEXT_COLUMN, Source, find_files, find_for
 from quorem.data.writers import Head, Line, Writer, choose_writer
 from quorem.errors import UserError, check_choice
 from quorem.files import check_new
-from quorem.pretrained import load_classifier_model
+from quorem.finetuning.checkpoint import load_classifier_model
 from quorem.settings import FinetuneConfig, LabelledDataSettings, ReadingSettings
 from quorem.tasks.classification import encode_rows, probabilities, tell_unknown
 from quorem.tokenization import Unknown, load_tokenizer
