@@ -9,11 +9,12 @@ from torch.nn import functional as F
 
 from quorem.embeddings.assignment import Assignment
 from quorem.embeddings.fitting import fit_by_gradient
+from quorem.embeddings.planning import Planned
 
 ROWS_AT_ONCE = 2**16  # of a table that is looked through
 
 
-class TokenEmbedding(nn.Module):
+class TokenEmbedding(Planned, nn.Module):
     """Maps ids to vectors.
 
     Args:
