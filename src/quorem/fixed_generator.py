@@ -1,5 +1,6 @@
 """Generators that do not learn: word frequencies without a network, or a network as an earlier run has left it."""
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -94,8 +95,7 @@ def check_generator(folder: str | Path) -> None:
     Raises:
         UserError: for another.
     """
-    there = Path(folder) / "config.json"
-    if not there.is_file():
+    if not os.path.isfile(Path(folder) / "config.json"):  # a name that is too long for a path is no error to it
         raise UserError(
             f"objective.generator={folder}: trained, {UNIGRAM} or a folder with a generator's "
             "config.json and weights is needed, such as runs/earlier/generator"
