@@ -12,6 +12,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 from transformers import (
     AutoConfig,
     AutoModel,
+    AutoModelForCausalLM,
     AutoModelForMaskedLM,
     AutoModelForPreTraining,
     AutoModelForSequenceClassification,
@@ -21,11 +22,13 @@ from quorem.classifier import QuoremForSequenceClassification
 from quorem.configuration import QuoremConfig
 from quorem.errors import UserError
 from quorem.modeling import QuoremForMaskedLM, QuoremForPreTraining, QuoremModel
+from quorem.next_item import QuoremForNextItem
 
 __version__ = "0.1.0"
 
 AutoConfig.register("quorem", QuoremConfig, exist_ok=True)
 AutoModel.register(QuoremConfig, QuoremModel, exist_ok=True)
+AutoModelForCausalLM.register(QuoremConfig, QuoremForNextItem, exist_ok=True)
 AutoModelForMaskedLM.register(QuoremConfig, QuoremForMaskedLM, exist_ok=True)
 AutoModelForPreTraining.register(QuoremConfig, QuoremForPreTraining, exist_ok=True)
 AutoModelForSequenceClassification.register(QuoremConfig, QuoremForSequenceClassification, exist_ok=True)
@@ -33,6 +36,7 @@ AutoModelForSequenceClassification.register(QuoremConfig, QuoremForSequenceClass
 __all__ = [
     "QuoremConfig",
     "QuoremForMaskedLM",
+    "QuoremForNextItem",
     "QuoremForPreTraining",
     "QuoremForSequenceClassification",
     "QuoremModel",

@@ -11,12 +11,13 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext, redirect_stdout
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from transformers.utils import logging as transformers_logging
 
-from quorem import __version__, memory, processes
+from quorem import __version__, memory, processes, recommend_commands
 from quorem.config import leaves, load, override
 from quorem.confusions import table
 from quorem.data.writers import WRITERS
@@ -182,6 +183,7 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("--text-column", help="its column of text (data.text_column)")
     command.add_argument("--label-column", help="its column of classes (data.label_column)")
     command.add_argument("--from-scratch", action="store_true", help="the control: the same network from new weights")
+    recommend_commands.add_task(command)
     command.add_argument("--dry-run", action="store_true", help=DRY_RUN)
     command.add_argument("--out", required=True, type=Path, help="the run folder to write")
 
@@ -204,6 +206,7 @@ def build_parser() -> argparse.ArgumentParser:
     endings = ", ".join(ending for writer in WRITERS.values() for ending in writer.endings)
     command.add_argument("--out", required=True, type=Path, help=f"the file to write, by its ending: {endings}")
 
+    recommend_commands.add_commands(partial(_add, commands), print)
     command = _add(
         commands, "describe", "parameters and bytes, table by table, before building", _describe, PretrainConfig()
     )
@@ -314,6 +317,8 @@ def _merge(options: argparse.Namespace) -> None:
 
 
 def _finetune(options: argparse.Namespace) -> None:
+    if options.task == "next_item":
+        return print(recommend_commands.next_item(options, _configured(options, recommend_commands.NextItemConfig())))
     config = _configured(options, FinetuneConfig())
     config = replace(config, pretrained=options.run_folder)
     if options.from_scratch:
