@@ -318,7 +318,7 @@ def _merge(options: argparse.Namespace) -> None:
 
 def _finetune(options: argparse.Namespace) -> None:
     if options.task == "next_item":
-        return print(recommend_commands.next_item(options, _configured(options, recommend_commands.NextItemConfig())))
+        return print(recommend_commands.next_item(options, _configured))
     config = _configured(options, FinetuneConfig())
     config = replace(config, pretrained=options.run_folder)
     if options.from_scratch:

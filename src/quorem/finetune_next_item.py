@@ -45,7 +45,7 @@ from quorem.next_item_settings import NextItemConfig, SessionDataSettings
 from quorem.optim import build_optimizer, parameter_groups
 from quorem.presets import preset
 from quorem.pretrained import size_of
-from quorem.ranking import judge
+from quorem.ranking import Scorer, judge
 from quorem.recipes import check_number, check_train
 from quorem.rehearsal import Rehearsal, rehearse
 from quorem.runs import Run
@@ -310,18 +310,13 @@ def _train(begun: _Begun, run: Run) -> dict[str, Any]:
     program, optimizer = _program(begun)
     lengthen(run, config.train, program.order)
     state: dict[str, Any] = {"best": None}
-    counts = parts.training.counts(model.config.vocab_size)
-    measure = {"counts": counts, "exclude_seen": config.next_item.exclude_seen}
-
-    def scorer(histories: Any) -> torch.Tensor:
-        dtype = autocast_dtype(config.train.precision, model.device)
-        return model.scores(histories, max_items=config.data.max_items, dtype=dtype)
 
     def after_step(step: int) -> None:
         if step % program.order.steps_per_epoch and step != program.total_steps:
             return
         model.eval()
-        found = {"epoch": round(step / program.order.steps_per_epoch, 2), **judge(scorer, parts.validation, **measure)}
+        found = {"epoch": round(step / program.order.steps_per_epoch, 2)}
+        found |= _judge(begun, _scorer(begun), parts.validation)
         run.log({"step": step, "held_out": found})
         logger.info("epoch %g: validation %s", found["epoch"], _shown(found))
         if state["best"] is None or found[CHOSEN_BY] > state["best"][CHOSEN_BY]:
@@ -341,16 +336,31 @@ def _train(begun: _Begun, run: Run) -> dict[str, Any]:
     )
     model.load_state_dict(read_weights(run.folder / "model", "next_item"))
     model.eval()
-    rows = len(parts.test)
-    result: dict[str, Any] = {"epoch": state["best"]["epoch"], "validation": state["best"]}
-    result["test"] = {"rows": rows, **judge(scorer, parts.test, **measure)}
-    logger.info("test, %s rows: %s", f"{rows:,}", _shown(result["test"]))
-    result["baselines"] = {}
-    for name, kind in BASELINES.items() if config.next_item.baselines else ():
-        baseline = kind(parts.counted, model.config.vocab_size)
-        result["baselines"][name] = {"rows": rows, **judge(baseline, parts.test, **measure, floor=FLOOR)}
+    return {"epoch": state["best"]["epoch"], "validation": state["best"], **_judged(begun)}
+
+
+def _judged(begun: _Begun) -> dict[str, Any]:
+    """Measures of the model, and of each baseline, on the test rows."""
+    rows = {"rows": len(begun.parts.test)}
+    result: dict[str, Any] = {"test": rows | _judge(begun, _scorer(begun), begun.parts.test), "baselines": {}}
+    logger.info("test, %s rows: %s", f"{rows['rows']:,}", _shown(result["test"]))
+    for name, kind in BASELINES.items() if begun.config.next_item.baselines else ():
+        baseline = kind(begun.parts.counted, begun.model.config.vocab_size)
+        result["baselines"][name] = rows | _judge(begun, baseline, begun.parts.test, floor=FLOOR)
         logger.info("%s: %s", name, _shown(result["baselines"][name]))
     return result
+
+
+def _scorer(begun: _Begun) -> Scorer:
+    """The model's log-probabilities, in the precision of training."""
+    model, config = begun.model, begun.config
+    dtype = autocast_dtype(config.train.precision, model.device)
+    return lambda histories: model.scores(histories, max_items=config.data.max_items, dtype=dtype)
+
+
+def _judge(begun: _Begun, scorer: Scorer, cases: Sessions, *, floor: float = -torch.inf) -> dict[str, float]:
+    counts = begun.parts.training.counts(begun.model.config.vocab_size)
+    return judge(scorer, cases, counts, exclude_seen=begun.config.next_item.exclude_seen, floor=floor)
 
 
 def _shown(found: dict[str, Any]) -> str:

@@ -87,13 +87,18 @@ def similar_items(options: argparse.Namespace) -> str:
     )
 
 
-def next_item(options: argparse.Namespace, config: NextItemConfig) -> str:
-    """Run `quorem finetune --task next_item` with settings; what it says."""
+def next_item(options: argparse.Namespace, configured: Callable[[argparse.Namespace, Any], NextItemConfig]) -> str:
+    """Run `quorem finetune --task next_item`; what it says.
+
+    Args:
+        options: of the command.
+        configured: makes settings of them and of a base.
+    """
     from quorem.finetune_next_item import dry_run_next_item, finetune_next_item
 
-    config = replace(config, pretrained=options.run_folder)
     if options.label_column is not None:
         raise UserError(f"--label-column {options.label_column}: --task next_item has no labels: leave it out")
+    config = replace(configured(options, NextItemConfig()), pretrained=options.run_folder)
     if options.from_scratch:
         config = replace(config, next_item=replace(config.next_item, start="random"))
     return str(dry_run_next_item(config)) if options.dry_run else scores(finetune_next_item(config, options.out))
