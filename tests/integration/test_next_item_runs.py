@@ -10,6 +10,7 @@ import torch
 from quorem.baselines import BASELINES
 from quorem.cli import main
 from quorem.next_item import load_next_item
+from quorem.recommend import recommend
 from quorem.runs import Run
 from quorem.samples import write_sessions
 
@@ -56,11 +57,10 @@ def test_a_run_says_what_it_reaches_beside_the_baselines(quorem, sessions, shop,
     assert all(name in again.out for name in ("this model", "V-SKNN", "popularity", "hr@20"))
 
 
-def test_recommendations_are_the_models_own(quorem, sessions, recommender, tmp_path):
+def test_recommendations_are_the_models_own(sessions, recommender, tmp_path):
     out = tmp_path / "found.csv"
-    outcome = quorem("recommend", recommender, sessions, "--top", 5, "--out", out)
-    assert outcome.code == 0, outcome
-    assert "150 rows, 150 with recommendations" in outcome.out
+    counts = recommend(recommender, sessions, top=5, out=out, precision="fp32")
+    assert counts == {"read": 150, "recommended": 150, "empty": 0, "bad": 0, "unknown_items": 0}
     with out.open(newline="") as file:
         rows = list(csv.DictReader(file))
     lines = sessions.read_text().splitlines()
@@ -182,7 +182,7 @@ def test_a_dry_run_keeps_nothing(quorem, sessions, shop, tmp_path):
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        (["next_item.attention=caused"], "next_item.attention=caused: unknown. Did you mean causal?"),
+        (["next_item.attention=casual"], "next_item.attention=casual: unknown. Did you mean causal?"),
         (["next_item.head=two_levels"], "next_item.head=two_levels: unknown."),
         (["next_item.head=tree"], "next_item.head=tree"),
         (["next_item.dropout=1"], "next_item.dropout=1.0: a number"),
