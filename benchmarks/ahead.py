@@ -26,10 +26,10 @@ from quorem.arrangement import arrange
 from quorem.config import override
 from quorem.data.rows import ROWS
 from quorem.prepare import load_prepared
+from quorem.pretraining.program import PretrainProgram, build_pretraining_optimizer
 from quorem.recipes import resolve
 from quorem.runs import Run
 from quorem.settings import PretrainConfig
-from quorem.tasks.pretraining import PretrainProgram, build_pretraining_optimizer
 from quorem.train import fit
 
 WARM_UP, TIMED = 5, 30  # steps

@@ -19,7 +19,7 @@ import numpy as np
 
 from quorem.config import override
 from quorem.data.source import Source
-from quorem.finetune import finetune
+from quorem.finetuning.finetune import finetune
 from quorem.settings import FinetuneConfig, LabelledDataSettings
 from quorem.tasks.classification import split
 

@@ -30,8 +30,8 @@ from transformers.utils import logging as transformers_logging
 
 from quorem.config import override
 from quorem.data.batches import collate
-from quorem.finetune import finetune, load_examples, resolve
-from quorem.pretrained import model_folder
+from quorem.finetuning.checkpoint import model_folder
+from quorem.finetuning.finetune import finetune, load_examples, resolve
 from quorem.settings import FinetuneConfig
 from quorem.tasks.classification import split
 from quorem.tokenization import load_tokenizer

@@ -46,14 +46,14 @@ import quorem  # noqa: F401
 from quorem.config import override
 from quorem.data.rows import ROWS
 from quorem.data.shards import Shards
-from quorem.finetune import finetune
+from quorem.finetuning.finetune import finetune
 from quorem.fixed_generator import UnigramGenerator
 from quorem.metrics import BinaryMetrics
 from quorem.modeling import QuoremForMaskedLM, QuoremForPreTraining
 from quorem.objective import corrupt, mask_tokens, real_tokens
 from quorem.prepare import load_prepared, prepare
 from quorem.presets import NEVER_TARGETS
-from quorem.pretrain import pretrain
+from quorem.pretraining.pretrain import pretrain
 from quorem.recipes import resolve
 from quorem.settings import FinetuneConfig, PrepareConfig, PretrainConfig
 from quorem.tasks.classification import encode_rows

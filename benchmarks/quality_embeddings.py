@@ -38,13 +38,13 @@ from quorem.data.readers import READERS, choose_format
 from quorem.data.rows import ROWS
 from quorem.data.shards import Shards, write_shards
 from quorem.files import fingerprint_files
-from quorem.finetune import finetune
+from quorem.finetuning.finetune import finetune
 from quorem.metrics import BinaryMetrics
 from quorem.objective import mask_tokens
+from quorem.pretraining.program import PretrainProgram, build_pretraining_optimizer
 from quorem.recipes import resolve
 from quorem.runs import Run
 from quorem.settings import FinetuneConfig, PretrainConfig
-from quorem.tasks.pretraining import PretrainProgram, build_pretraining_optimizer
 from quorem.tokenization import fingerprint, load_tokenizer, save_tokenizer, train_tokenizer
 from quorem.train import autocast_dtype, fit
 

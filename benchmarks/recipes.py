@@ -28,13 +28,13 @@ from transformers.utils import logging as transformers_logging
 
 from quorem.arrangement import arrange
 from quorem.config import override
-from quorem.finetune import finetune
+from quorem.finetuning.finetune import finetune
 from quorem.prepare import load_prepared
-from quorem.pretrain import pretrain
+from quorem.pretraining.pretrain import pretrain
+from quorem.pretraining.program import PretrainProgram, build_pretraining_optimizer
 from quorem.recipes import resolve
 from quorem.runs import Run
 from quorem.settings import FinetuneConfig, PretrainConfig
-from quorem.tasks.pretraining import PretrainProgram, build_pretraining_optimizer
 from quorem.train import fit
 
 WARM_UP, TIMED = 5, 25  # steps

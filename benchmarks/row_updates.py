@@ -28,10 +28,10 @@ from quorem import gradients
 from quorem.config import from_mapping
 from quorem.objective import mask_tokens, total_loss
 from quorem.presets import NEVER_TARGETS
+from quorem.pretraining.program import build_electra, build_pretraining_optimizer
 from quorem.recipes import resolve
 from quorem.row_adam import UPDATES
 from quorem.settings import PretrainConfig
-from quorem.tasks.pretraining import build_electra, build_pretraining_optimizer
 from quorem.train import autocast_dtype
 
 ROWS, TIME, WARM_UP = 8, 128, 3

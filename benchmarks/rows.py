@@ -25,9 +25,9 @@ from quorem.data.rows import ROWS, DocumentRows
 from quorem.objective import real_tokens
 from quorem.optim import build_optimizer, parameter_groups
 from quorem.prepare import load_prepared
+from quorem.pretraining.program import PretrainProgram
 from quorem.recipes import resolve
 from quorem.settings import PretrainConfig
-from quorem.tasks.pretraining import PretrainProgram
 
 STEPS, WARM_UP, BATCHES = 20, 3, 2_000
 

@@ -29,10 +29,10 @@ from quorem.data.shards import Shards, write_shards
 from quorem.data.source import Source
 from quorem.objective import mask_tokens
 from quorem.prepare import prepare_data
+from quorem.pretraining.program import MicroBatch, PretrainProgram, build_pretraining_optimizer
 from quorem.recipes import resolve
 from quorem.runs import Run
 from quorem.settings import PretrainConfig
-from quorem.tasks.pretraining import MicroBatch, PretrainProgram, build_pretraining_optimizer
 from quorem.tokenization import load_tokenizer
 from quorem.train import autocast_dtype, fit
 

@@ -37,9 +37,9 @@ from quorem.config import from_mapping
 from quorem.objective import mask_tokens, total_loss
 from quorem.optim import build_optimizer, parameter_groups
 from quorem.presets import NEVER_TARGETS, PRESETS, network_configs
+from quorem.pretraining.program import build_electra
 from quorem.recipes import resolve
 from quorem.settings import PretrainConfig
-from quorem.tasks.pretraining import build_electra
 
 BATCHES = {"tiny": (8, 128), "origin": (8, 256), "small": (8, 128), "base": (4, 128)}  # rows, tokens in a row
 ARMS = (

@@ -27,9 +27,9 @@ from quorem.config import from_mapping
 from quorem.objective import mask_tokens, total_loss
 from quorem.optim import build_optimizer, parameter_groups
 from quorem.presets import NEVER_TARGETS
+from quorem.pretraining.program import build_electra
 from quorem.recipes import resolve
 from quorem.settings import PretrainConfig
-from quorem.tasks.pretraining import build_electra
 from quorem.train import autocast_dtype
 
 ARMS: dict[str, dict[str, Any]] = {

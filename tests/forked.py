@@ -12,7 +12,8 @@ import torch
 from quorem.cli import main
 
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["quorem.cli"])
+COMMANDS = ("pretrain", "prepare", "merge", "finetune", "predict", "report", "sample")
+PROCESSES.set_forkserver_preload(["quorem.cli", *(f"quorem.commands.{name}" for name in COMMANDS)])
 
 
 def start(*words, out, err, first=None, **environment):

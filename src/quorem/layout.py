@@ -15,7 +15,6 @@ import torch
 
 from quorem.embeddings import EMBEDDINGS, Assignment
 from quorem.embeddings.assignment import square_divisor
-from quorem.embeddings.chinese_remainder import coprime_moduli
 from quorem.embeddings.mixed_radix import even_moduli
 from quorem.embeddings.partition import OPERATIONS
 from quorem.errors import UserError, check_choice
@@ -27,26 +26,13 @@ from quorem.settings import EmbeddingSettings, ModelSettings
 from quorem.tokenization.special import SPECIAL_IDS
 
 BYTES = 4  # of a float32 and of an int32
+DENSE = "dense"  # what a table stays that would not be smaller
 STARTS = ("cooccurrence", "random")
 LEVELS = 3  # of a head of digits, unless the table has its own
 FULL_UP_TO = 20_000  # tokens; above it levels are faster (docs/results.md)
 TWO_LEVELS_UP_TO = 100_000  # tokens; above it a tree has three
-OWN_NUMBERS = ("dense", "low_rank", "hash_embedding", "memcom")  # tables that know each token: a tree's leaves
 UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
-CLUSTERED = ("qr", "mixed_radix")  # tables where tokens that follow each other share a row
 CLUSTERED_UP_TO = 20_000_000  # tokens; clustering a million takes 16 s and 1.2 GB, ten million 62 s and 2.3 GB
-GRIDS = ("qr", "mixed_radix", "chinese_remainder", "path")
-USES = {  # which settings mean something to which kind
-    "operation": ("qr", "mixed_radix", "chinese_remainder", "attributes"),
-    "rank": ("qr", "mixed_radix", "chinese_remainder", "attributes", "low_rank"),
-    "own_rank": ("qr", "mixed_radix", "chinese_remainder", "attributes"),
-    "divisor": ("qr", "path", "dense"),  # dense: of its two-level head
-    "digits": ("mixed_radix", "chinese_remainder"),
-    "moduli": ("mixed_radix", "chinese_remainder"),
-    "rows": ("hashing", "hash_embedding", "memcom"),
-    "functions": ("hash_embedding",),
-    "hidden": ("path",),
-}
 LEAST = {"tier": 0, "divisor": 1, "rank": 1, "own_rank": 0, "digits": 2, "rows": 1, "functions": 1}
 
 
@@ -73,16 +59,16 @@ def lay_out(
     model = filled(model)
     table = model.embedding
     limit = _limit(table, vocab_size, width)
-    entry = _dense(vocab_size) if table.kind == "dense" else _fit(table, vocab_size, width, limit)
-    if table.kind == "attributes":
+    entry = _dense(vocab_size) if table.kind == DENSE else _fit(table, vocab_size, width, limit)
+    if _reads_file(table):
         if attributes is None:
             return _with_head(model, entry, vocab_size)
         entry["sizes"] = [min(size, vocab_size - entry["own_rows"]) for size in attributes]
-    if entry["kind"] != "dense" and size_of(entry, vocab_size, width) >= vocab_size * width * BYTES:
+    if entry["kind"] != DENSE and size_of(entry, vocab_size, width) >= vocab_size * width * BYTES:
         entry = _dense(vocab_size)
     entry, head = _with_head(model, entry, vocab_size)
     if limit is not None and size_of(entry, vocab_size, width) > limit:
-        least = _fit(table, vocab_size, width, 0) if table.kind != "dense" else None
+        least = _fit(table, vocab_size, width, 0) if table.kind != DENSE else None
         raise UserError(_too_small(table, limit, least, vocab_size, width))
     return entry, head
 
@@ -147,12 +133,13 @@ def _check(model: ModelSettings, vocab_size: int) -> None:
         )
     if (table.assignment == "file") != (table.assignment_file is not None):
         raise UserError("model.embedding.assignment=file and model.embedding.assignment_file=PATH need each other")
-    if (table.kind == "attributes") != (table.attributes_file is not None):
-        raise UserError("model.embedding.kind=attributes and model.embedding.attributes_file=PATH need each other")
+    if _reads_file(table) != (table.attributes_file is not None):
+        readers = " or ".join(_kinds_with("attributes_file"))
+        raise UserError(f"model.embedding.kind={readers} and model.embedding.attributes_file=PATH need each other")
     for name in ("budget", "compression"):
-        if table.kind == "attributes" and getattr(table, name) is not None:
+        if _reads_file(table) and getattr(table, name) is not None:
             raise UserError(
-                f"model.embedding.{name}={getattr(table, name)}: kind attributes has as many rows as its file has "
+                f"model.embedding.{name}={getattr(table, name)}: kind {table.kind} has as many rows as its file has "
                 "values: set model.embedding.tier, or leave columns out of the file"
             )
     check_choice("model.head.kind", head.kind, ("auto", *HEADS))
@@ -162,21 +149,13 @@ def _check(model: ModelSettings, vocab_size: int) -> None:
     if head.digits is not None and head.digits < 2:
         raise UserError(f"model.head.digits={head.digits}: 2 or more needed")
     defaults = EmbeddingSettings()
-    for name, kinds in USES.items():
-        value = getattr(table, name)
+    for name in dict.fromkeys(name for kind in EMBEDDINGS.values() for name in kind.settings):
+        value, kinds = getattr(table, name), _kinds_with(name)
         if value != getattr(defaults, name) and table.kind not in kinds:
             raise UserError(
                 f"model.embedding.{name}={value}: kind {table.kind} has no use for it: {', '.join(kinds)} have"
             )
-    for name, least in (
-        ("tier", 0),
-        ("divisor", 1),
-        ("rank", 1),
-        ("own_rank", 0),
-        ("digits", 2),
-        ("rows", 1),
-        ("functions", 1),
-    ):
+    for name, least in LEAST.items():
         value = getattr(table, name)
         if value is not None and value < least:
             raise UserError(f"model.embedding.{name}={value}: {least} or more needed")
@@ -184,7 +163,7 @@ def _check(model: ModelSettings, vocab_size: int) -> None:
         raise UserError("model.embedding.digits and model.embedding.moduli say the same thing: give one of them")
     if table.hidden < 0:
         raise UserError(f"model.embedding.hidden={table.hidden}: 0 (linear) or a width needed")
-    if table.rank not in (None, 1) and table.kind != "low_rank" and table.operation in ("add", "concat"):
+    if table.rank not in (None, 1) and table.kind in _kinds_with("operation") and table.operation in ("add", "concat"):
         raise UserError(f"model.embedding.rank={table.rank}: products are summed, so operation=multiply is needed")
     if table.budget is not None and table.compression is not None:
         raise UserError("model.embedding.budget and model.embedding.compression say the same thing: give one of them")
@@ -194,11 +173,11 @@ def filled(model: ModelSettings) -> ModelSettings:
     """The settings with the table's operation, assignment and start filled in: the best of docs/results.md."""
     table = model.embedding
     operation, assignment = table.operation, table.assignment
-    if operation is None and table.kind in USES["operation"]:
+    if operation is None and table.kind in _kinds_with("operation"):
         operation = "multiply" if model.head.kind == "full" or table.rank not in (None, 1) else "add"
     if assignment is None:
-        head = _head_kind(model.head.kind, table.kind, model.vocab_size, own_rank=table.own_rank)
-        alike = table.kind in CLUSTERED or head == "tree" or (table.kind == "dense" and head != "full")
+        head = head_kind(model.head.kind, table.kind, model.vocab_size, own_rank=table.own_rank)
+        alike = EMBEDDINGS[table.kind].neighbours_share or head == "tree" or (table.kind == DENSE and head != "full")
         assignment = "cluster" if alike and model.vocab_size <= CLUSTERED_UP_TO else "frequency"
     start = table.start or ("random" if model.init_from is not None else "cooccurrence")
     return replace(model, embedding=replace(table, operation=operation, assignment=assignment, start=start))
@@ -223,7 +202,7 @@ def _too_small(table: EmbeddingSettings, limit: int, least: dict[str, Any] | Non
     ways = ["allow more"]
     if index:
         ways.append(f"set model.embedding.assignment=identity, which has no index ({index:,} of these bytes)")
-    if index < limit and table.kind != "attributes":
+    if index < limit and not _reads_file(table):
         ways.append("choose mixed_radix with more digits")
         ways += ["a smaller tier"] if table.tier else []
     return (
@@ -233,7 +212,7 @@ def _too_small(table: EmbeddingSettings, limit: int, least: dict[str, Any] | Non
 
 
 def _dense(vocab_size: int) -> dict[str, Any]:
-    return {"kind": "dense", "own_rows": vocab_size, "divisor": 1}
+    return {"kind": DENSE, "own_rows": vocab_size, "divisor": 1}
 
 
 def _fit(table: EmbeddingSettings, vocab_size: int, width: int, limit: int | None) -> dict[str, Any]:
@@ -248,17 +227,16 @@ def _fit(table: EmbeddingSettings, vocab_size: int, width: int, limit: int | Non
     def bytes_of(entry: dict[str, Any]) -> int:
         return size_of(entry, vocab_size, width)
 
-    least, most = 0, vocab_size - SPECIAL_IDS - 1
-    if table.kind == "chinese_remainder" and table.moduli:  # a smaller tier would leave more than they tell apart
-        least = max(0, most + 1 - math.prod(_moduli(table.moduli) or []))
+    kind, most = EMBEDDINGS[table.kind], vocab_size - SPECIAL_IDS - 1
+    least = kind.least_tier(table, most + 1)
     if table.tier is not None:
         tier = table.tier
-    elif table.kind in GRIDS:  # sizes do not quite rise with the tier, as the grid shrinks, but nearly
+    elif kind.is_grid:  # sizes do not quite rise with the tier, as the grid shrinks, but nearly
         tier = _largest(least, most, lambda number: bytes_of(smallest(number)) <= limit)
     else:
         half = (bytes_of(smallest(least)) + limit) / 2
         tier = _largest(least, max(least, ordinary), lambda number: bytes_of(smallest(number)) <= half)
-    if table.tier is None and table.kind in GRIDS:
+    if table.tier is None and kind.is_grid:
         return smallest(tier)
     first, last = _sizes(table, vocab_size, width, tier)
     size = _largest(first, last, lambda number: bytes_of(_entry(table, vocab_size, width, tier, number)) <= limit)
@@ -267,59 +245,30 @@ def _fit(table: EmbeddingSettings, vocab_size: int, width: int, limit: int | Non
 
 def _sizes(table: EmbeddingSettings, vocab_size: int, width: int, tier: int) -> tuple[int, int]:
     """The smallest and the largest `size` of `_entry`; what takes memory rises from the one to the other."""
-    tail = max(1, vocab_size - SPECIAL_IDS - tier)
-    if table.kind == "qr":
-        return square_divisor(tail), tail
-    if table.kind == "path":
-        return _path_divisor(tail, width), tail
-    if table.kind in ("mixed_radix", "chinese_remainder"):
-        return even_moduli(tail, table.digits)[0], tail
-    return 1, width if table.kind == "low_rank" else tail
+    return EMBEDDINGS[table.kind].size_range(table, max(1, vocab_size - SPECIAL_IDS - tier), width)
 
 
 def _entry(table: EmbeddingSettings, vocab_size: int, width: int, tier: int, size: int | None) -> dict[str, Any]:
     """The entry with that tier; `size` is what scales the shared part: divisor, first modulus, rows or rank."""
     own_rows = min(vocab_size, SPECIAL_IDS + tier)
     tail = max(1, vocab_size - own_rows)
-    divisor = table.divisor or square_divisor(tail)
-    products = {} if table.rank in (None, 1) else {"rank": table.rank}
-    products |= {"own_rank": table.own_rank} if table.own_rank else {}
-    options: dict[str, Any] = {}
-    if table.kind == "qr":
-        divisor = table.divisor or size or divisor
-        options = {"operation": table.operation, **products}
-    elif table.kind == "path":
-        divisor = table.divisor or size or _path_divisor(tail, width)
-        options = {"hidden": table.hidden}
-    elif table.kind == "mixed_radix":
-        moduli = _moduli(table.moduli) or even_moduli(tail, table.digits, first=size)
-        options = {"moduli": moduli, "operation": table.operation, **products}
-    elif table.kind == "chinese_remainder":
-        moduli = _moduli(table.moduli) or coprime_moduli(tail, table.digits, first=size)
-        options = {"moduli": moduli, "operation": table.operation, **products}
-    elif table.kind == "attributes":
-        options = {"operation": table.operation, **products}
-    elif table.kind == "low_rank":
-        options = {"rank": table.rank or size or max(1, width // 8)}
-    else:
-        rows = table.rows or size or max(1, round(2 * tail**0.5))  # those of the square grid
-        options = {"rows": rows} | ({"functions": table.functions} if table.kind == "hash_embedding" else {})
+    try:
+        options = EMBEDDINGS[table.kind].plan(table, tail, width, size)
+    except ValueError as error:
+        raise UserError(f"model.embedding.{error}") from None
+    divisor = options.pop("divisor", table.divisor or square_divisor(tail))
     grid = {"own_rows": own_rows, "divisor": divisor, "permuted": table.assignment != "identity"}
     return {"kind": table.kind, **grid, **options}
 
 
-def _path_divisor(tail: int, width: int) -> int:
-    """Ids per quotient with the fewest parameters: tail / c rows and c matrices of width rows each."""
-    return -(-tail // max(1, round((tail / width) ** 0.5)))
+def _kinds_with(setting: str) -> list[str]:
+    """The kinds of tables that take a setting."""
+    return [name for name, kind in EMBEDDINGS.items() if setting in kind.settings]
 
 
-def _moduli(text: str | None) -> list[int] | None:
-    if text is None:
-        return None
-    try:
-        return [int(part) for part in text.split(",")]
-    except ValueError:
-        raise UserError(f"model.embedding.moduli={text}: numbers with commas between them needed, as 97,101") from None
+def _reads_file(table: EmbeddingSettings) -> bool:
+    """Whether a file of the tokens' attributes decides how many rows it has."""
+    return table.kind in _kinds_with("attributes_file")
 
 
 def _largest(least: int, most: int, holds: Callable[[int], bool]) -> int:
@@ -333,47 +282,47 @@ def _largest(least: int, most: int, holds: Callable[[int], bool]) -> int:
     return low
 
 
-def _head_kind(asked: str, table: str, vocab_size: int, *, own_rank: int) -> str:
+def head_kind(asked: str, table: str, vocab_size: int, *, own_rank: int) -> str:
     """The head that goes with a kind of table if none is asked for: a tree where tokens have something of their own."""
     if asked != "auto":
         return asked
-    if table == "dense" and vocab_size <= FULL_UP_TO:
+    if table == DENSE and vocab_size <= FULL_UP_TO:
         return "full"
-    return "tree" if table in OWN_NUMBERS or own_rank else "two_level"
+    return "tree" if EMBEDDINGS[table].knows_each or own_rank else "two_level"
 
 
 def _with_head(model: ModelSettings, entry: dict[str, Any], vocab_size: int) -> tuple[dict[str, Any], dict[str, Any]]:
     """The entry and its head; a table that is no grid gets the one that a head of several levels needs."""
-    kind = _head_kind(model.head.kind, entry["kind"], vocab_size, own_rank=entry.get("own_rank", 0))
+    kind = head_kind(model.head.kind, entry["kind"], vocab_size, own_rank=entry.get("own_rank", 0))
     if kind == "full":
         if entry.get("operation") in ("add", "concat"):
             raise UserError(f"model.head.kind=full, model.embedding.operation={entry['operation']}: {FACTORISES}")
         table = model.embedding
-        if model.head.kind == "full" and table.kind == "dense" and table.assignment not in ("frequency", "identity"):
+        if model.head.kind == "full" and table.kind == DENSE and table.assignment not in ("frequency", "identity"):
             raise UserError(
                 f"model.embedding.assignment={table.assignment}: a dense table with a full softmax has no use for it"
             )
         return entry, {"kind": "full"}
-    if entry["kind"] == "dense":
+    if entry["kind"] == DENSE:
         tier = round(8 * vocab_size**0.5) if model.embedding.tier is None else model.embedding.tier
         own_rows = min(vocab_size, SPECIAL_IDS + tier)
         if vocab_size - own_rows < 2:
             return _dense(vocab_size), {"kind": "full"}
         divisor = model.embedding.divisor or square_divisor(vocab_size - own_rows)
         grid = {"own_rows": own_rows, "divisor": divisor, "permuted": model.embedding.assignment != "identity"}
-        entry = {"kind": "dense", **grid}
+        entry = {"kind": DENSE, **grid}
     tail = vocab_size - entry["own_rows"]
     if kind == "tree":
         levels = model.head.digits or (2 if vocab_size <= TWO_LEVELS_UP_TO else 3)
         if levels == 2:
             return entry, {"kind": kind}
         moduli = even_moduli(tail, levels)
-        if model.embedding.divisor is None and entry["kind"] not in GRIDS:
+        if model.embedding.divisor is None and not EMBEDDINGS[entry["kind"]].is_grid:
             entry = {**entry, "divisor": moduli[0]}  # the leaves of a node are a cluster
         return entry, {"kind": kind, "moduli": moduli}
     options: dict[str, Any] = {"condition": model.head.condition}
     if kind == "digits":  # the table's, so that their rows are shared
-        shared = entry.get("moduli") if entry["kind"] == "mixed_radix" else None
+        shared = entry.get("moduli") if EMBEDDINGS[entry["kind"]].shares_digits else None
         if shared and model.head.digits not in (None, len(shared) + 1):
             raise UserError(
                 f"model.head.digits={model.head.digits}: the table has {len(shared) + 1} digits, which the head "

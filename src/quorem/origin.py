@@ -12,10 +12,10 @@ from typing import Any
 
 from quorem.config import leaves, load, override
 from quorem.errors import UserError, did_you_mean
-from quorem.finetune import finetune
+from quorem.finetuning.checkpoint import model_folder
+from quorem.finetuning.finetune import finetune
 from quorem.parsing import parse_yaml
-from quorem.pretrain import pretrain
-from quorem.pretrained import model_folder
+from quorem.pretraining.pretrain import pretrain
 from quorem.runs import check_run_folder
 from quorem.samples import write_reviews
 from quorem.settings import FinetuneConfig, LabelledDataSettings, PretrainConfig

@@ -10,10 +10,10 @@ import torch
 from quorem.config import override
 from quorem.data.source import Source
 from quorem.prepare import prepare_data
+from quorem.pretraining.program import PretrainProgram, build_pretraining_optimizer
 from quorem.recipes import resolve
 from quorem.samples import write_reviews
 from quorem.settings import PretrainConfig
-from quorem.tasks.pretraining import PretrainProgram, build_pretraining_optimizer
 from quorem.train import fit
 
 SETTINGS = (

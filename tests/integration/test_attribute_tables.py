@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from transformers import AutoModel, AutoTokenizer
 
 from quorem import QuoremForPreTraining
-from quorem.pretrain import ATTRIBUTES
+from quorem.pretraining.pretrain import ATTRIBUTES
 from quorem.runs import Run
 
 WORDS = [f"{first}{vowel}{last}" for first in "bdfgkl" for vowel in "aeiou" for last in "mnrst"]
@@ -84,7 +84,7 @@ def test_a_run_resumes_with_the_attributes_it_began_with_and_its_folder_loads(
         assert quorem(*command).code == 130
     assert (again / ATTRIBUTES).exists()
     with monkeypatch.context() as patch:
-        patch.setattr("quorem.pretrain.read_attributes", None)  # not read again
+        patch.setattr("quorem.pretraining.pretrain.read_attributes", None)  # not read again
         assert quorem(*command).code == 0
     for name in ("discriminator", "generator"):
         once, resumed = (load_file(folder / name / "model.safetensors") for folder in (out, again))

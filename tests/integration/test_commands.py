@@ -21,12 +21,12 @@ from quorem.config import dump, from_mapping, leaves, load, override
 from quorem.data.batches import LengthGroupedOrder
 from quorem.describe import describe
 from quorem.errors import UserError
-from quorem.finetune import load_examples, resolve
-from quorem.pretrained import build_classifier
+from quorem.finetuning.checkpoint import build_classifier
+from quorem.finetuning.finetune import load_examples, resolve
+from quorem.pretraining.program import build_electra
 from quorem.recipes import resolve as resolve_pretrain
-from quorem.settings import FinetuneConfig, PretrainConfig
+from quorem.settings import FinetuneConfig, PrepareConfig, PretrainConfig
 from quorem.tasks.classification import encode_rows, label_names, scores
-from quorem.tasks.pretraining import build_electra
 from quorem.tokenization import load_tokenizer
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
@@ -173,7 +173,7 @@ def test_the_kept_model_is_that_of_the_best_epoch(tmp_path, monkeypatch, pretrai
         weights.append(load_file(folder / "model.safetensors") if folder.exists() else None)
         return scores(shares, labels) | {"accuracy": next(accuracies)}
 
-    monkeypatch.setattr("quorem.finetune.scores", judged)
+    monkeypatch.setattr("quorem.finetuning.finetune.scores", judged)
     words = ["--text-column", "review", "--label-column", "sentiment", "--out", tmp_path / "run", *finetune_settings]
     assert main([str(word) for word in ["finetune", pretrained, sample_csv, *words, "train.epochs=3"]]) == 0
     result = json.loads((tmp_path / "run" / "result.json").read_text())
@@ -241,10 +241,10 @@ def test_any_two_or_more_labels_become_the_predictions(quorem, tmp_path, pretrai
 
 
 def test_columns_of_the_confusion_matrix_stay_apart(capsys):
-    from quorem.cli import _show_scores
+    from quorem.commands.finetune import show_scores
 
-    figures = {"accuracy": 0.5, "f1": 0.5, "labels": ["0", "1"], "confusion": [[12345, 67890], [1, 2]]}
-    _show_scores(figures | {"last": figures})
+    figures = {"accuracy": 0.5, "macro_f1": 0.5, "labels": ["0", "1"], "confusion": [[12345, 67890], [1, 2]]}
+    show_scores(figures | {"last": figures})
     assert "12345  67890" in capsys.readouterr().out
 
 
@@ -327,15 +327,68 @@ def test_sample_writes_as_many_rows_as_asked(quorem, tmp_path):
     assert len(rows) == 8
 
 
-@pytest.mark.parametrize("command", ["pretrain", "finetune", "predict", "describe", "sample"])
-def test_help_lists_every_setting(capsys, command):
+CONFIGURED = {"pretrain": PretrainConfig(), "describe": PretrainConfig(), "finetune": FinetuneConfig(),
+              "prepare": PrepareConfig()}  # fmt: skip
+
+
+@pytest.mark.parametrize("command", [*CONFIGURED, "predict", "sample", "config"])
+def test_help_fits_on_a_screen_and_help_all_lists_every_setting(capsys, command, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "110")
     with pytest.raises(SystemExit) as ended:
         main([command, "--help"])
     assert ended.value.code == 0
+    assert len(capsys.readouterr().out.splitlines()) <= 60
+    if command not in CONFIGURED:
+        return
+    with pytest.raises(SystemExit):
+        main([command, "--help-all"])
     shown = capsys.readouterr().out
-    config = {"pretrain": PretrainConfig(), "describe": PretrainConfig(), "finetune": FinetuneConfig()}.get(command)
-    for name, _, _ in leaves(config) if config else []:
+    for name, _, _ in leaves(CONFIGURED[command]):
         assert f"  {name}=" in shown
+
+
+def test_quorem_alone_shows_its_commands(capsys):
+    assert main([]) == 0
+    shown = capsys.readouterr().out
+    assert all(f"    {name} " in shown for name in ("pretrain", "prepare", "merge", "finetune", "predict", "config"))
+
+
+@pytest.mark.parametrize("kind", [PretrainConfig, FinetuneConfig, PrepareConfig])
+def test_quorem_config_writes_every_setting_which_is_read_again(tmp_path, quorem, kind):
+    command = {PretrainConfig: "pretrain", FinetuneConfig: "finetune", PrepareConfig: "prepare"}[kind]
+    written = quorem("config", command).out
+    assert quorem("config", command, "--out", tmp_path / "a.yaml").code == 0
+    assert (tmp_path / "a.yaml").read_text(encoding="utf-8") == written
+    assert load(kind, tmp_path / "a.yaml") == kind()
+    for name, _, text in leaves(kind()):
+        assert f"{name.rpartition('.')[2]}:" in written
+        assert text.split()[0] in written
+    schema = json.loads(quorem("config", command, "--schema").out)
+    for name, value, text in leaves(kind()):
+        place = schema
+        for part in name.split("."):
+            assert place["additionalProperties"] is False
+            place = place["properties"][part]
+        assert (place["default"], place["description"]) == (value, text)
+
+
+def test_settings_may_be_written_as_options(quorem, tmp_path, sample_csv):
+    words = ["prepare", sample_csv, "--text-column", "review", "--tokenizer.lowercase", "false"]
+    outcome = quorem(*words, "--model.vocab_size=40", "data.max_unknown=1", "--out", tmp_path / "out")
+    assert "vocabulary 40" in outcome.out
+    facts = json.loads((tmp_path / "out" / "tokenizer" / "made_from.json").read_text())
+    assert facts["made_from"]["tokenizer"]["lowercase"] is False
+    with pytest.raises(SystemExit):
+        quorem(*words[:3], "review", "--out", tmp_path / "x", "--train.seed")
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh"])
+def test_completion_is_written_for_a_shell(capsys, shell):
+    pytest.importorskip("shtab")
+    with pytest.raises(SystemExit) as ended:
+        main(["--print-completion", shell])
+    assert ended.value.code == 0
+    assert "finetune" in capsys.readouterr().out
 
 
 def test_the_package_runs_as_a_module():

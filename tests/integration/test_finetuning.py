@@ -11,8 +11,8 @@ from quorem.classifier import QuoremForSequenceClassification
 from quorem.config import override
 from quorem.configuration import QuoremConfig
 from quorem.errors import UserError
-from quorem.finetune import _groups, resolve
-from quorem.pretrained import size_of
+from quorem.finetuning.checkpoint import size_of
+from quorem.finetuning.finetune import _groups, resolve
 from quorem.runs import Run
 from quorem.settings import FinetuneConfig, TrainSettings
 from quorem.train import fit

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from quorem.cli import main
 from quorem.data.writers import WRITERS
-from quorem.predict import load_classifier
+from quorem.finetuning.predict import load_classifier
 
 pyarrow = pytest.importorskip("pyarrow")
 parquet = pytest.importorskip("pyarrow.parquet")
@@ -39,7 +39,7 @@ def loaded_once(classifier):
     """The classifier, which would else be loaded for every file."""
     found = load_classifier(classifier)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("quorem.predict.load_classifier", lambda folder: found)
+        patch.setattr("quorem.finetuning.predict.load_classifier", lambda folder: found)
         yield
 
 

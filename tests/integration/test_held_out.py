@@ -10,8 +10,8 @@ from safetensors.torch import load_file
 from quorem.data.rows import ROWS, hold_out
 from quorem.data.shards import Shards
 from quorem.errors import UserError
-from quorem.tasks.held_out import HeldOut
-from quorem.tasks.pretraining import PretrainProgram
+from quorem.pretraining.held_out import HeldOut
+from quorem.pretraining.program import PretrainProgram
 
 SETTINGS = ("data.held_out=0.2", "train.max_steps=6", "train.checkpoint_every=2", "train.log_every=3")
 

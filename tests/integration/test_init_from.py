@@ -18,9 +18,9 @@ from quorem.arrangement import arrange
 from quorem.config import load
 from quorem.optimizer_state import parameter_names
 from quorem.prepare import load_prepared
+from quorem.pretraining.program import PretrainProgram
 from quorem.runs import read_state
 from quorem.settings import PretrainConfig
-from quorem.tasks.pretraining import PretrainProgram
 
 SHARING = {
     "disentangled": ["model.disentangled_embeddings=true"],
@@ -253,7 +253,7 @@ def test_a_kept_optimizer_goes_on(tmp_path, monkeypatch, refused, pretrain, shor
         seen.extend([program.module, optimizer])
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("quorem.pretrain.fit", look)
+    monkeypatch.setattr("quorem.pretraining.pretrain.fit", look)
     words = ("--init-from", old, "model.init_optimizer=kept", "train.learning_rate=7e-5")
     assert pretrain(tmp_path / "new", *words, settings=short).code == 130
     found, expected = seen[1].state_dict(), kept["optimizer"]

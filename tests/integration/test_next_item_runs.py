@@ -7,10 +7,10 @@ import shutil
 import pytest
 import torch
 
-from quorem.baselines import BASELINES
 from quorem.cli import main
 from quorem.next_item import load_next_item
-from quorem.recommend import recommend
+from quorem.recommending.baselines import BASELINES
+from quorem.recommending.recommend import recommend
 from quorem.runs import Run
 from quorem.samples import write_sessions
 
@@ -190,7 +190,7 @@ def test_a_dry_run_keeps_nothing(quorem, sessions, shop, tmp_path):
         (["data.test=nowhere.txt"], "nowhere.txt"),
         (["data.split_column=part"], "data.split_column=part has no meaning for data.format=text"),
         (["train.shard_layers=true"], "train.shard_layers=True: is for pre-training"),
-        (["--label-column", "label"], "--label-column label: --task next_item has no labels"),
+        (["--label-column", "label"], "--label-column label: --task next_item has no use for it"),
         (["classifier.head=hf"], "unknown setting classifier.head"),
     ],
 )

@@ -17,9 +17,9 @@ from quorem.config import leaves, load, override
 from quorem.embeddings.disentangled import DisentangledEmbedding
 from quorem.errors import UserError
 from quorem.origin import FINETUNE_DEFAULTS, OURS, PRETRAIN_DEFAULTS, parse_hparams, settings
+from quorem.pretraining.program import build_electra, build_pretraining_optimizer
 from quorem.recipes import resolve
 from quorem.settings import FinetuneConfig, PretrainConfig
-from quorem.tasks.pretraining import build_electra, build_pretraining_optimizer
 from quorem.tokenization import encode, load_tokenizer
 
 ROOT = Path(__file__).parents[2]

@@ -12,7 +12,7 @@ import pytest
 
 from quorem.data.readers import READERS
 from quorem.data.writers import WRITERS
-from quorem.predict import predict
+from quorem.finetuning.predict import predict
 
 pyarrow = pytest.importorskip("pyarrow")
 parquet = pytest.importorskip("pyarrow.parquet")
@@ -190,7 +190,7 @@ def test_parquet_as_text(tmp_path, classifier):
 
 def test_a_parquet_file_is_written_in_pieces(tmp_path, classifier, monkeypatch):
     monkeypatch.setattr("quorem.data.writers.parquet.GROUP_ROWS", 50)
-    monkeypatch.setattr("quorem.predict.ROWS_AT_ONCE", 30)
+    monkeypatch.setattr("quorem.finetuning.predict.ROWS_AT_ONCE", 30)
     rows = [{"review": f"film {number}", "n": number} for number in range(500)]
     for ending in (".parquet", ".jsonl"):
         predict(classifier, write(tmp_path / f"in{ending}", rows), out=tmp_path / f"from{ending}.parquet")

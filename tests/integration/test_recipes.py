@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from quorem.tasks.pretraining import PretrainProgram
+from quorem.pretraining.program import PretrainProgram
 
 EVEN = "objective.temperature=1e9"  # all words alike, frequent or not
 RECIPES = {

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from quorem import memory
+from quorem.pretraining.program import PretrainProgram
 from quorem.rehearsal import Rehearsal
-from quorem.tasks.pretraining import PretrainProgram
 
 DATA = ["--text-column", "review", "--out"]
 

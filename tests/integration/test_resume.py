@@ -14,11 +14,11 @@ from quorem.config import override
 from quorem.data.source import Source
 from quorem.errors import UserError
 from quorem.prepare import prepare_data
-from quorem.pretrain import pretrain
+from quorem.pretraining.pretrain import pretrain
+from quorem.pretraining.program import PretrainProgram
 from quorem.recipes import resolve
 from quorem.samples import write_reviews
 from quorem.settings import PretrainConfig
-from quorem.tasks.pretraining import PretrainProgram
 
 STEPS, CHECKPOINT_EVERY, LOG_EVERY = 9, 2, 3
 
@@ -233,7 +233,7 @@ def test_a_run_that_goes_on_in_another_precision_says_so(tmp_path, monkeypatch, 
     config = settings(reviews, "train.precision=auto")
     with monkeypatch.context() as patch:
         interrupt_after(patch, 5)
-        patch.setattr("quorem.pretrain.hardware", lambda precision: {"device": "cpu", "precision": "fp16"})
+        patch.setattr("quorem.pretraining.pretrain.hardware", lambda precision: {"device": "cpu", "precision": "fp16"})
         with pytest.raises(KeyboardInterrupt):
             pretrain(config, tmp_path / "run")
     pretrain(config, tmp_path / "run")
@@ -244,7 +244,7 @@ def test_a_finished_run_is_returned_as_it_is(tmp_path, monkeypatch, reviews):
     config = settings(reviews, "train.max_steps=1")
     first = pretrain(config, tmp_path / "run")
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*.*") if path.name != "config.yaml"}
-    monkeypatch.setattr("quorem.pretrain.fit", None)
+    monkeypatch.setattr("quorem.pretraining.pretrain.fit", None)
     again = pretrain(override(config, ["train.log_every=1"]), tmp_path / "run")
     assert again == json.loads(json.dumps(first))
     assert math.isfinite(again["mlm_loss"])

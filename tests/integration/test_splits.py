@@ -9,9 +9,9 @@ from sklearn.model_selection import train_test_split
 
 from quorem.config import override
 from quorem.data.source import Source
-from quorem.finetune import finetune
+from quorem.finetuning.finetune import finetune
 from quorem.prepare import prepare
-from quorem.pretrain import pretrain
+from quorem.pretraining.pretrain import pretrain
 from quorem.settings import FinetuneConfig, PrepareConfig, PretrainConfig
 from quorem.tasks.classification import split
 

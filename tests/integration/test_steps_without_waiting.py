@@ -8,16 +8,16 @@ from waiting import NoWaiting
 
 from quorem.config import override
 from quorem.data.source import Source
-from quorem.finetune import load_examples
-from quorem.finetune import resolve as resolve_finetuning
+from quorem.finetuning.checkpoint import build_classifier
+from quorem.finetuning.finetune import load_examples
+from quorem.finetuning.finetune import resolve as resolve_finetuning
 from quorem.optim import build_optimizer, parameter_groups
 from quorem.prepare import prepare_data
-from quorem.pretrained import build_classifier
+from quorem.pretraining.program import PretrainProgram, build_pretraining_optimizer
 from quorem.recipes import resolve
 from quorem.samples import write_reviews
 from quorem.settings import FinetuneConfig, PretrainConfig
 from quorem.tasks.classification import ClassificationProgram
-from quorem.tasks.pretraining import PretrainProgram, build_pretraining_optimizer
 from quorem.tokenization import load_tokenizer
 from quorem.train import compute_gradients, on_device, update
 from quorem.window import Window

@@ -8,8 +8,8 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification, pipeline
 
+from quorem.finetuning.predict import predict
 from quorem.ngram_fit import FOLDS
-from quorem.predict import predict
 from quorem.tasks.classification import ClassificationProgram
 
 COLUMNS = ["--text-column", "review", "--label-column", "sentiment"]

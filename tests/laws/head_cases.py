@@ -1,45 +1,40 @@
 """Heads to test, one of every kind on every table, and what the tests of heads share."""
 
 import torch
+from embedding_cases import CASES
 
 from quorem.embeddings import EMBEDDINGS, Assignment
-from quorem.embeddings.partition import OPERATIONS
 from quorem.heads import HEADS
 from quorem.heads.condition import CONDITIONS
 from quorem.order import frequency_order
 
 VOCAB, DIM, DIVISOR, NEVER = 61, 8, 9, (0, 2, 3, 4)
-TABLE_OPTIONS = {
-    "dense": [{}],
-    "qr": [
-        *({"operation": operation} for operation in OPERATIONS),
-        {"operation": "multiply", "rank": 2},
-        {"operation": "add", "own_rank": 3},
-    ],
-    "mixed_radix": [{"operation": "multiply", "moduli": [4, 4]}],
-    "chinese_remainder": [{"operation": "multiply", "moduli": [7, 9]}],
-    "attributes": [{"operation": operation, "sizes": [7, 9]} for operation in OPERATIONS],
-    "path": [{"hidden": 0}],
-    "hashing": [{"rows": 20}],
-    "hash_embedding": [{"rows": 20}],
-    "low_rank": [{"rank": 3}],
-    "memcom": [{"rows": 20}],
-}
 HEAD_OPTIONS = {
     "full": [{}],
     "two_level": [{"condition": condition} for condition in CONDITIONS],
     "tree": [{}, {"moduli": [3, 5]}],
     "digits": [{"condition": "mlp", "moduli": [4, 4]}, {"condition": "multiply", "moduli": [3, 2, 5]}],
 }
-VARIANTS = [
-    (head, head_options, table, table_options, own_rows, permuted)
-    for head in HEADS
-    for head_options in HEAD_OPTIONS.get(head, [{}])
-    for table in EMBEDDINGS
-    for table_options in TABLE_OPTIONS[table]
-    if head != "full" or table_options.get("operation", "multiply") == "multiply"  # the others are refused
-    for own_rows, permuted in ((5, False), (17, True))
-]
+HEAD_VARIANTS = [(head, options) for head in HEADS for options in HEAD_OPTIONS.get(head, [{}])]
+GRIDS = ((5, False), (17, True))  # own rows, permuted
+
+
+def allowed(head, kind):
+    """The options of a table that a head takes: a full softmax needs a table that factorises."""
+    return [each for each in CASES[kind] if head != "full" or each.get("operation", "multiply") == "multiply"]
+
+
+def chosen():
+    """Every head over every kind of table, whose options and grids take turns; those in most use over all options."""
+    for place, (head, options) in enumerate(HEAD_VARIANTS):
+        for number, kind in enumerate(EMBEDDINGS):
+            cases = allowed(head, kind)
+            whole = kind == "qr" and (head, options) in (("two_level", HEAD_OPTIONS["two_level"][0]), ("tree", {}))
+            for turn, case in enumerate(cases if whole else [cases[place % len(cases)]]):
+                yield head, options, kind, case, *GRIDS[(place + number + turn) % 2]
+
+
+VARIANTS = list(chosen())
 
 
 def name_of(variant):

@@ -7,9 +7,9 @@ from quorem.activations import Kept
 from quorem.config import override
 from quorem.describe import describe
 from quorem.objective import mask_tokens
+from quorem.pretraining.program import build_electra
 from quorem.recipes import resolve
 from quorem.settings import PretrainConfig
-from quorem.tasks.pretraining import build_electra
 
 
 def kept(config, vocab_size):

@@ -9,9 +9,9 @@ from quorem.config import from_mapping
 from quorem.objective import mask_tokens, total_loss
 from quorem.optim import build_optimizer, parameter_groups
 from quorem.presets import NEVER_TARGETS
+from quorem.pretraining.program import build_electra
 from quorem.recipes import resolve
 from quorem.settings import PretrainConfig
-from quorem.tasks.pretraining import build_electra
 
 VOCAB, WIDTH = 1_000_000, 64
 SIZES = {"hidden_size": 32, "intermediate_size": 32, "num_attention_heads": 2, "attention_head_size": 16}

@@ -2,20 +2,12 @@
 
 import pytest
 import torch
+from embedding_cases import CASES
 
 from quorem.embeddings import EMBEDDINGS, Assignment
 from quorem.heads import HEADS
 
 VOCAB, DIM = 61, 8
-OPTIONS = {
-    "mixed_radix": {"moduli": [4, 4]},
-    "chinese_remainder": {"moduli": [7, 9]},
-    "attributes": {"sizes": [7, 9]},
-    "hashing": {"rows": 20},
-    "hash_embedding": {"rows": 20},
-    "low_rank": {"rank": 3},
-    "memcom": {"rows": 20},
-}
 # Where a graph breaks (sizes that are data), the capture itself looks at .grad of what is no leaf.
 pytestmark = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
 HEAD_OPTIONS = {"digits": {"moduli": [4, 4]}}
@@ -29,7 +21,7 @@ def fresh_cache():
 
 def make_embedding(kind):
     torch.manual_seed(0)
-    return EMBEDDINGS[kind](Assignment(VOCAB, own_rows=9, divisor=9, permuted=True), DIM, **OPTIONS.get(kind, {}))
+    return EMBEDDINGS[kind](Assignment(VOCAB, own_rows=9, divisor=9, permuted=True), DIM, **CASES[kind][0])
 
 
 @pytest.mark.parametrize("kind", list(EMBEDDINGS))

@@ -15,9 +15,9 @@ from quorem.data.documents import Document, RowCounts
 from quorem.data.rows import PackedRows
 from quorem.data.shards import Shards, merge_shards, write_shards
 from quorem.errors import UserError
+from quorem.pretraining.program import build_electra
 from quorem.recipes import resolve
 from quorem.settings import PretrainConfig
-from quorem.tasks.pretraining import build_electra
 from quorem.tokenization import train_tokenizer
 
 TEXTS = ["Ein Zug fährt", "Поезд идёт быстро", "東京 に 行く", "ein zug", "🚂 zug 🚂", "naïve  café"]

@@ -9,20 +9,16 @@ from quorem.embeddings.disentangled import DisentangledEmbedding
 from quorem.modeling import QuoremForPreTraining
 from quorem.optim import build_optimizer, parameter_groups
 
-OPTIONS = {
-    "attributes": {"attributes_file": "given.csv"},
-    "hashing": {"rows": 7},
-    "hash_embedding": {"rows": 7},
-    "memcom": {"rows": 7},
-}
 # 60 tokens are too few for path's matrices: such a table stays dense.
 every_kind = pytest.mark.parametrize("kind", [kind for kind in EMBEDDINGS if kind != "path"])
 
 
 def make(kind):
     tier = {} if kind == "dense" else {"tier": 10}
-    sizes = [9, 5] if kind == "attributes" else None
-    module = build(embedding={"kind": kind, **tier, **OPTIONS.get(kind, {})}, disentangled=True, attributes=sizes)
+    taken = EMBEDDINGS[kind].settings
+    small = {"rows": 7} if "rows" in taken else {}
+    file, sizes = ({"attributes_file": "given.csv"}, [9, 5]) if "attributes_file" in taken else ({}, None)
+    module = build(embedding={"kind": kind, **tier, **small, **file}, disentangled=True, attributes=sizes)
     assert module.generator.config.embedding["kind"] == kind  # nothing was too large to be worth it
     embedding = module.discriminator.get_input_embeddings()
     assert isinstance(embedding, DisentangledEmbedding)

@@ -4,6 +4,7 @@ import sys
 
 import pytest
 import torch
+from embedding_cases import VARIANTS, name_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoModel
@@ -15,28 +16,6 @@ from quorem.embeddings.partition import OPERATIONS
 from quorem.order import frequency_order
 
 VOCAB, DIM = 103, 8  # the last bucket is incomplete, with and without a tier
-EVERY_OPERATION = [{"operation": operation} for operation in OPERATIONS]
-OPTIONS = {
-    "dense": [{}],
-    "qr": [
-        *EVERY_OPERATION,
-        {"operation": "multiply", "rank": 3},
-        *({"own_rank": 2, **options} for options in EVERY_OPERATION),
-    ],
-    "mixed_radix": [{"moduli": [4, 5], **options} for options in EVERY_OPERATION],
-    "chinese_remainder": [{"moduli": [3, 5, 8], **options} for options in EVERY_OPERATION],
-    "attributes": [
-        *({"sizes": [3, 5, 8], **options} for options in EVERY_OPERATION),
-        {"sizes": [11, 13], "operation": "multiply", "rank": 3},
-        {"sizes": [3, 5, 8], "operation": "add", "own_rank": 2},
-    ],
-    "path": [{"hidden": 0}, {"hidden": 16}],
-    "hashing": [{"rows": 12}],
-    "hash_embedding": [{"rows": 12}, {"rows": 12, "functions": 3}],
-    "low_rank": [{"rank": 3}],
-    "memcom": [{"rows": 12}],
-}
-VARIANTS = [(kind, options) for kind in EMBEDDINGS for options in OPTIONS[kind]]
 LARGE = {
     "moduli": {"mixed_radix": [22, 21], "chinese_remainder": [21, 22, 23]},
     "sizes": [21, 22, 23],
@@ -46,9 +25,7 @@ LARGE = {
 }
 GRIDS = [(own_rows, permuted) for own_rows in (0, 13) for permuted in (False, True)]
 
-every_variant = pytest.mark.parametrize(
-    ("kind", "options"), VARIANTS, ids=["-".join([kind, *map(str, options.values())]) for kind, options in VARIANTS]
-)
+every_variant = pytest.mark.parametrize(("kind", "options"), VARIANTS, ids=[name_of(*variant) for variant in VARIANTS])
 every_grid = pytest.mark.parametrize(
     ("own_rows", "permuted"), GRIDS, ids=[f"tier{own_rows}-{'permuted' if p else 'identity'}" for own_rows, p in GRIDS]
 )

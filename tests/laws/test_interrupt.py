@@ -6,7 +6,7 @@ import signal
 import pytest
 
 from quorem import interrupt
-from quorem.cli import guarded
+from quorem.guard import guarded
 from quorem.interrupt import PASSED_ON, Interrupts
 
 

@@ -12,7 +12,7 @@ from quorem.data.readers import choose_format, compression, midi
 from quorem.data.readers.midi import SPELLINGS, read_midi
 from quorem.data.source import Source
 from quorem.errors import UserError
-from quorem.finetune import labelled_source
+from quorem.finetuning.finetune import labelled_source
 from quorem.settings import DataSettings, LabelledDataSettings
 from quorem.tokenization import SPECIAL_TOKENS
 

@@ -6,7 +6,7 @@ from quorem.data.documents import Document, RowCounts
 from quorem.data.readers.parquet import read_parquet
 from quorem.data.source import Source
 from quorem.errors import UserError
-from quorem.finetune import choose_rows
+from quorem.finetuning.finetune import choose_rows
 from quorem.settings import DataSettings, LabelledDataSettings
 
 pa = pytest.importorskip("pyarrow")

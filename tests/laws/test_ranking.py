@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from quorem.baselines import ItemNeighbours, Popularity, SequentialRules, SessionNeighbours
 from quorem.data.sessions import Sessions, by_split, judged, leave_one_out, set_aside
 from quorem.errors import UserError
-from quorem.ranking import Ranked, judge, places
+from quorem.recommending.baselines import ItemNeighbours, Popularity, SequentialRules, SessionNeighbours
+from quorem.recommending.ranking import Ranked, judge, places
 
 A, B, C, D = 5, 6, 7, 8  # items come after the special tokens
 V = 9

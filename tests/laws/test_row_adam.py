@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from embedding_cases import CASES
 from forked import PROCESSES, group
-from head_cases import TABLE_OPTIONS, VOCAB, make_head
+from head_cases import VOCAB, make_head
 from test_objective import build, run, sample_batch
 from torch import nn
 from waiting import NoWaiting
@@ -23,10 +24,10 @@ from quorem.embeddings import EMBEDDINGS, TokenEmbedding
 from quorem.embeddings.disentangled import DisentangledEmbedding
 from quorem.errors import UserError
 from quorem.optimizer_state import load_moments, parameter_names
+from quorem.pretraining.program import build_pretraining_optimizer
 from quorem.recipes import resolve
 from quorem.row_adam import LARGE, RowAdam, row_tables
 from quorem.settings import PretrainConfig
-from quorem.tasks.pretraining import build_pretraining_optimizer
 from quorem.train import update
 from quorem.window import Window
 
@@ -155,7 +156,7 @@ def test_a_step_of_rows_that_are_summed_already_waits_for_nothing():
 def test_sparse_gradients_are_the_dense_ones(kind):
     """Of vectors, of the tier's rows, and of differences from another network's."""
     ids = torch.tensor([[3, 60, 60], [17, 0, 44]])
-    for options in TABLE_OPTIONS[kind]:
+    for options in CASES[kind]:
         found = []
         for sparse in (False, True):
             embedding = make_head("two_level", {}, kind, options, 17, True).embedding
@@ -174,7 +175,7 @@ def test_sparse_gradients_are_the_dense_ones(kind):
 
 def test_which_parameters_are_tables_of_rows():
     for kind in EMBEDDINGS:
-        for options in TABLE_OPTIONS[kind]:
+        for options in CASES[kind]:
             embedding = make_head("two_level", {}, kind, options, 17, True).embedding
             rows = VOCAB if kind == "dense" else VOCAB - 17
             expected = [name for name, each in embedding.named_parameters() if len(each) == rows]

@@ -10,9 +10,9 @@ from quorem.config import override
 from quorem.data.batches import VariedOrder
 from quorem.data.rows import ROWS, DocumentRows, IsolatedRows, best_fit, windows
 from quorem.objective import mask_tokens, real_tokens
+from quorem.pretraining.program import build_electra
 from quorem.recipes import resolve
 from quorem.settings import PretrainConfig
-from quorem.tasks.pretraining import build_electra
 
 PAD, CLS, SEP = 0, 2, 3
 documents_of = st.lists(st.integers(0, 25), min_size=1, max_size=20)  # tokens of each, its [SEP] aside

@@ -1,6 +1,6 @@
 import pytest
 
-from quorem.verdict import Watch, verdict
+from quorem.pretraining.verdict import Watch, verdict
 
 
 def test_a_verdict_is_not_about_one_lucky_step():

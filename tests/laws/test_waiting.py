@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from head_cases import TABLE_OPTIONS, VARIANTS, VOCAB, hidden_vectors, make_head, name_of, seeded_uniforms, targets_of
+from embedding_cases import CASES
+from head_cases import VARIANTS, VOCAB, hidden_vectors, make_head, name_of, seeded_uniforms, targets_of
 from torch import nn
 from waiting import NoWaiting
 
@@ -40,7 +41,7 @@ WAITING = {"path"}
 
 @pytest.mark.parametrize("table", [table for table in EMBEDDINGS if table not in WAITING])
 def test_vectors_of_every_table(table):
-    for options in TABLE_OPTIONS[table]:
+    for options in CASES[table]:
         vectors = make_head("two_level", {}, table, options, 17, True).embedding
         apart, ids = DisentangledEmbedding(vectors), torch.arange(VOCAB).view(1, -1)
         with NoWaiting():

@@ -33,6 +33,8 @@ class AttributesEmbedding(PartitionEmbedding):
 
     uniqueness: ClassVar[str] = "their attributes differ, which is checked when these are read"
 
+    settings: ClassVar[tuple[str, ...]] = (*PartitionEmbedding.settings, "attributes_file")
+
     attributes: Tensor
 
     def __init__(

@@ -9,11 +9,12 @@ from torch.nn import functional as F
 
 from quorem.embeddings.assignment import Assignment
 from quorem.embeddings.fitting import fit_by_gradient
+from quorem.embeddings.planning import Planned
 
 ROWS_AT_ONCE = 2**16  # of a table that is looked through
 
 
-class TokenEmbedding(nn.Module):
+class TokenEmbedding(Planned, nn.Module):
     """Maps ids to vectors.
 
     Args:
@@ -34,6 +35,23 @@ class TokenEmbedding(nn.Module):
         self.assignment = assignment
         self.dim = dim
         self.options = options
+
+    @property
+    def num_embeddings(self) -> int:
+        """V, by torch.nn.Embedding's name."""
+        return self.assignment.vocab_size
+
+    @property
+    def embedding_dim(self) -> int:
+        """D, by torch.nn.Embedding's name."""
+        return self.dim
+
+    def extra_repr(self) -> str:
+        """For print: sizes, how many numbers there are, and their bytes with those of the index."""
+        numbers = sum(parameter.numel() for parameter in self.parameters())
+        size = sum(tensor.nbytes for tensor in (*self.parameters(), *self.buffers()))
+        own = f"{self.assignment.own_rows:,} tokens with a row of their own"
+        return f"{self.num_embeddings:,} x {self.dim}: {numbers:,} numbers, {size / 1e6:,.1f} MB, {own}"
 
     @property
     def capacity(self) -> int:

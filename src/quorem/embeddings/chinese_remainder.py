@@ -6,12 +6,14 @@ have distinct remainders.
 
 import math
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor
 
 from quorem.embeddings.assignment import Assignment
+from quorem.embeddings.mixed_radix import even_moduli
 from quorem.embeddings.partition import PartitionEmbedding
+from quorem.embeddings.planning import TableSettings, parse_moduli
 
 
 class ChineseRemainderEmbedding(PartitionEmbedding):
@@ -27,6 +29,8 @@ class ChineseRemainderEmbedding(PartitionEmbedding):
     """
 
     uniqueness: ClassVar[str] = "the moduli are coprime and their product is large enough (Chinese remainder theorem)"
+    settings: ClassVar[tuple[str, ...]] = (*PartitionEmbedding.settings, "digits", "moduli")
+    is_grid = True
 
     def __init__(
         self,
@@ -52,6 +56,23 @@ class ChineseRemainderEmbedding(PartitionEmbedding):
             names=names,
             moduli=list(self.moduli),
         )
+
+    @classmethod
+    def size_range(cls, wanted: TableSettings, tail: int, dim: int) -> tuple[int, int]:
+        """First moduli, from that of the fewest rows on."""
+        return even_moduli(tail, wanted.digits)[0], tail
+
+    @classmethod
+    def least_tier(cls, wanted: TableSettings, ids: int) -> int:
+        """With fewer there would be more ids than the moduli tell apart."""
+        moduli = parse_moduli(wanted.moduli)
+        return max(0, ids - math.prod(moduli)) if moduli else 0
+
+    @classmethod
+    def plan(cls, wanted: TableSettings, tail: int, dim: int, size: int | None) -> dict[str, Any]:
+        """`size` is the first modulus."""
+        moduli = parse_moduli(wanted.moduli) or coprime_moduli(tail, wanted.digits, first=size)
+        return {"moduli": moduli, **super().plan(wanted, tail, dim, size)}
 
     def codes(self, tail: Tensor) -> tuple[Tensor, ...]:
         """The remainders."""

@@ -13,6 +13,8 @@ class DenseEmbedding(TokenEmbedding):
     """A (V, D) table, with the parameter name of torch.nn.Embedding."""
 
     uniqueness: ClassVar[str] = "every id has a row of its own"
+    settings: ClassVar[tuple[str, ...]] = ("divisor",)  # of the head over it
+    knows_each = True
     row_tables: tuple[str, ...] = ("weight",)
 
     def __init__(self, assignment: Assignment, dim: int) -> None:

@@ -3,7 +3,7 @@
 Svenstrup, Hansen, Winther: Hash Embeddings for Efficient Word Representations, NeurIPS 2017, arXiv:1709.03933.
 """
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from quorem.embeddings.assignment import Assignment
 from quorem.embeddings.base import TieredEmbedding
 from quorem.embeddings.hashing import hashed
+from quorem.embeddings.planning import TableSettings, rows_for
 
 
 class HashEmbedding(TieredEmbedding):
@@ -25,6 +26,8 @@ class HashEmbedding(TieredEmbedding):
     """
 
     uniqueness: ClassVar[str] = "every id has importances of its own"
+    settings: ClassVar[tuple[str, ...]] = ("rows", "functions")
+    knows_each = True
     row_tables: tuple[str, ...] = ("importance",)
 
     def __init__(self, assignment: Assignment, dim: int, *, rows: int, functions: int = 2) -> None:
@@ -34,6 +37,11 @@ class HashEmbedding(TieredEmbedding):
         self.shared = nn.Parameter(torch.empty(rows, dim))
         self.importance = nn.Parameter(torch.empty(assignment.tail, functions))
         self.reset_parameters(dim**-0.5)
+
+    @classmethod
+    def plan(cls, wanted: TableSettings, tail: int, dim: int, size: int | None) -> dict[str, Any]:
+        """`size` is the number of shared rows."""
+        return {"rows": rows_for(wanted, tail, size), "functions": wanted.functions}
 
     def tail_vectors(self, tail: Tensor) -> Tensor:
         """The weighted sum."""

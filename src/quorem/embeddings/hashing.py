@@ -4,12 +4,15 @@ Weinberger, Dasgupta, Attenberg, Langford, Smola: Feature Hashing for Large Scal
 arXiv:0902.2206, as used for embedding tables.
 """
 
+from typing import Any, ClassVar
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from quorem.embeddings.assignment import Assignment
 from quorem.embeddings.base import TieredEmbedding
+from quorem.embeddings.planning import TableSettings, rows_for
 
 MULTIPLIERS = (0x9E3779B97F4A7C15 - 2**64, 0xBF58476D1CE4E5B9 - 2**64, 0x94D049BB133111EB - 2**64)
 
@@ -38,12 +41,19 @@ class HashingEmbedding(TieredEmbedding):
         rows: buckets.
     """
 
+    settings: ClassVar[tuple[str, ...]] = ("rows",)
+
     def __init__(self, assignment: Assignment, dim: int, *, rows: int) -> None:
         super().__init__(assignment, dim, rows=rows)
         if rows < 1:
             raise ValueError(f"rows={rows}: 1 or more needed")
         self.shared = nn.Parameter(torch.empty(rows, dim))
         self.reset_parameters(dim**-0.5)
+
+    @classmethod
+    def plan(cls, wanted: TableSettings, tail: int, dim: int, size: int | None) -> dict[str, Any]:
+        """`size` is the number of shared rows."""
+        return {"rows": rows_for(wanted, tail, size)}
 
     def tail_vectors(self, tail: Tensor) -> Tensor:
         """The bucket's row."""

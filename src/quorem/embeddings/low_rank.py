@@ -3,13 +3,14 @@
 Lan et al.: ALBERT, ICLR 2020, arXiv:1909.11942, sec. 3.1 (factorized embedding parameterization).
 """
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from quorem.embeddings.assignment import Assignment
 from quorem.embeddings.base import TieredEmbedding
+from quorem.embeddings.planning import TableSettings
 
 
 class LowRankEmbedding(TieredEmbedding):
@@ -22,6 +23,8 @@ class LowRankEmbedding(TieredEmbedding):
     """
 
     uniqueness: ClassVar[str] = "every id has a narrow row of its own"
+    settings: ClassVar[tuple[str, ...]] = ("rank",)
+    knows_each = True
     row_tables: tuple[str, ...] = ("factor",)
 
     def __init__(self, assignment: Assignment, dim: int, *, rank: int) -> None:
@@ -31,6 +34,16 @@ class LowRankEmbedding(TieredEmbedding):
         self.factor = nn.Parameter(torch.empty(assignment.tail, rank))
         self.projection = nn.Parameter(torch.empty(rank, dim))
         self.reset_parameters(dim**-0.5)
+
+    @classmethod
+    def size_range(cls, wanted: TableSettings, tail: int, dim: int) -> tuple[int, int]:
+        """Ranks."""
+        return 1, dim
+
+    @classmethod
+    def plan(cls, wanted: TableSettings, tail: int, dim: int, size: int | None) -> dict[str, Any]:
+        """`size` is the rank."""
+        return {"rank": wanted.rank or size or max(1, dim // 8)}
 
     def tail_vectors(self, tail: Tensor) -> Tensor:
         """The product."""

@@ -3,7 +3,7 @@
 Pansare et al.: Learning Compressed Embeddings for On-Device Inference, MLSys 2022, arXiv:2203.10135 (without bias).
 """
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from quorem.embeddings.assignment import Assignment
 from quorem.embeddings.base import TieredEmbedding
+from quorem.embeddings.planning import TableSettings, rows_for
 
 
 class MemComEmbedding(TieredEmbedding):
@@ -23,6 +24,8 @@ class MemComEmbedding(TieredEmbedding):
     """
 
     uniqueness: ClassVar[str] = "every id that shares a row has a multiplier of its own"
+    settings: ClassVar[tuple[str, ...]] = ("rows",)
+    knows_each = True
     row_tables: tuple[str, ...] = ("multiplier",)
 
     def __init__(self, assignment: Assignment, dim: int, *, rows: int) -> None:
@@ -33,6 +36,11 @@ class MemComEmbedding(TieredEmbedding):
         self.rows_asked = rows
         self.multiplier = nn.Parameter(torch.empty(assignment.tail, 1))
         self.reset_parameters(dim**-0.5)
+
+    @classmethod
+    def plan(cls, wanted: TableSettings, tail: int, dim: int, size: int | None) -> dict[str, Any]:
+        """`size` is the number of shared rows."""
+        return {"rows": rows_for(wanted, tail, size)}
 
     def tail_vectors(self, tail: Tensor) -> Tensor:
         """The product."""

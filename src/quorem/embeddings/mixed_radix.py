@@ -4,13 +4,14 @@ Shi et al. 2020, arXiv:1909.02107, sec. 3.1, example 3.
 """
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from quorem.embeddings.assignment import Assignment
 from quorem.embeddings.partition import PartitionEmbedding
+from quorem.embeddings.planning import TableSettings, parse_moduli
 
 
 class MixedRadixEmbedding(PartitionEmbedding):
@@ -26,6 +27,10 @@ class MixedRadixEmbedding(PartitionEmbedding):
     """
 
     uniqueness: ClassVar[str] = "the digits give the id back"
+    settings: ClassVar[tuple[str, ...]] = (*PartitionEmbedding.settings, "digits", "moduli")
+    is_grid = True
+    neighbours_share = True
+    shares_digits = True
 
     def __init__(
         self,
@@ -52,6 +57,17 @@ class MixedRadixEmbedding(PartitionEmbedding):
             names=names,
             moduli=list(self.moduli),
         )
+
+    @classmethod
+    def size_range(cls, wanted: TableSettings, tail: int, dim: int) -> tuple[int, int]:
+        """First moduli, from that of the fewest rows on."""
+        return even_moduli(tail, wanted.digits)[0], tail
+
+    @classmethod
+    def plan(cls, wanted: TableSettings, tail: int, dim: int, size: int | None) -> dict[str, Any]:
+        """`size` is the first modulus."""
+        moduli = parse_moduli(wanted.moduli) or even_moduli(tail, wanted.digits, first=size)
+        return {"moduli": moduli, **super().plan(wanted, tail, dim, size)}
 
     def codes(self, tail: Tensor) -> tuple[Tensor, ...]:
         """The digits, least significant first."""

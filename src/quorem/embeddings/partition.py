@@ -7,7 +7,7 @@ ids are in different blocks of at least one of them: what an id reads is then it
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from quorem.embeddings.assignment import Assignment
 from quorem.embeddings.base import TieredEmbedding
 from quorem.embeddings.fitting import fit_by_gradient
+from quorem.embeddings.planning import TableSettings
 
 OPERATIONS = ("multiply", "add", "concat")
 SMALL = 0.1  # standard deviation of what is a token's own, beside that of what is shared
@@ -36,6 +37,8 @@ class PartitionEmbedding(TieredEmbedding):
         names: parameter names of the tables.
         options: as for every embedding.
     """
+
+    settings: ClassVar[tuple[str, ...]] = ("operation", "rank", "own_rank")
 
     def __init__(
         self,
@@ -69,6 +72,13 @@ class PartitionEmbedding(TieredEmbedding):
             self.own_numbers = nn.Parameter(torch.empty(assignment.tail, own_rank))
             self.own_projection = nn.Parameter(torch.empty(own_rank, dim))
         self.reset_parameters(dim**-0.5)
+
+    @classmethod
+    def plan(cls, wanted: TableSettings, tail: int, dim: int, size: int | None) -> dict[str, Any]:
+        """How rows are combined."""
+        products = {} if wanted.rank in (None, 1) else {"rank": wanted.rank}
+        own = {"own_rank": wanted.own_rank} if wanted.own_rank else {}
+        return {"operation": wanted.operation, **products, **own}
 
     @property
     def capacity(self) -> int:

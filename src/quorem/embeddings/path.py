@@ -4,7 +4,7 @@ Shi et al. 2020, arXiv:1909.02107, sec. 4.2. A block costs a D x D matrix, not a
 """
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from quorem.embeddings.assignment import Assignment
 from quorem.embeddings.base import TieredEmbedding
+from quorem.embeddings.planning import TableSettings
 
 
 class PathEmbedding(TieredEmbedding):
@@ -24,6 +25,8 @@ class PathEmbedding(TieredEmbedding):
     """
 
     uniqueness: ClassVar[str] = "quotient * divisor + remainder gives the id back"
+    settings: ClassVar[tuple[str, ...]] = ("divisor", "hidden")
+    is_grid = True
 
     def __init__(self, assignment: Assignment, dim: int, *, hidden: int = 0) -> None:
         super().__init__(assignment, dim, hidden=hidden)
@@ -35,6 +38,16 @@ class PathEmbedding(TieredEmbedding):
         self.weights = nn.ParameterList(torch.empty(blocks, *shape) for shape in widths)
         self.biases = nn.ParameterList(torch.empty(blocks, shape[0]) for shape in widths)
         self.reset_parameters(dim**-0.5)
+
+    @classmethod
+    def size_range(cls, wanted: TableSettings, tail: int, dim: int) -> tuple[int, int]:
+        """Divisors, from that of the fewest parameters on."""
+        return cheapest_divisor(tail, dim), tail
+
+    @classmethod
+    def plan(cls, wanted: TableSettings, tail: int, dim: int, size: int | None) -> dict[str, Any]:
+        """`size` is the divisor."""
+        return {"divisor": wanted.divisor or size or cheapest_divisor(tail, dim), "hidden": wanted.hidden}
 
     def tail_vectors(self, tail: Tensor) -> Tensor:
         """The functions are applied a block at a time, to the rows that need it, whose number the host waits for."""
@@ -62,3 +75,8 @@ class PathEmbedding(TieredEmbedding):
         for number, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
             rows = F.linear(rows.relu() if number else rows, weight[block], bias[block])
         return rows
+
+
+def cheapest_divisor(tail: int, dim: int) -> int:
+    """Ids per quotient with the fewest parameters: tail / c rows and c matrices of dim rows each."""
+    return -(-tail // max(1, round((tail / dim) ** 0.5)))

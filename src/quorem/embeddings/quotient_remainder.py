@@ -4,13 +4,14 @@ Shi et al. 2020, arXiv:1909.02107, sec. 2 and 3.
 """
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from quorem.embeddings.assignment import Assignment
+from quorem.embeddings.assignment import Assignment, square_divisor
 from quorem.embeddings.partition import PartitionEmbedding
+from quorem.embeddings.planning import TableSettings
 
 
 class QuotientRemainderEmbedding(PartitionEmbedding):
@@ -28,6 +29,10 @@ class QuotientRemainderEmbedding(PartitionEmbedding):
 
     uniqueness: ClassVar[str] = "quotient * divisor + remainder gives the id back"
 
+    settings: ClassVar[tuple[str, ...]] = (*PartitionEmbedding.settings, "divisor")
+    is_grid = True
+    neighbours_share = True
+
     quotient: Tensor
     remainder: Tensor
 
@@ -37,6 +42,16 @@ class QuotientRemainderEmbedding(PartitionEmbedding):
         sizes = (assignment.num_quotients, min(assignment.divisor, assignment.tail))
         names = ("quotient", "remainder")
         super().__init__(assignment, dim, sizes=sizes, operation=operation, rank=rank, own_rank=own_rank, names=names)
+
+    @classmethod
+    def size_range(cls, wanted: TableSettings, tail: int, dim: int) -> tuple[int, int]:
+        """Divisors, from that of the fewest rows on."""
+        return square_divisor(tail), tail
+
+    @classmethod
+    def plan(cls, wanted: TableSettings, tail: int, dim: int, size: int | None) -> dict[str, Any]:
+        """`size` is the divisor."""
+        return {"divisor": wanted.divisor or size or square_divisor(tail), **super().plan(wanted, tail, dim, size)}
 
     def codes(self, tail: Tensor) -> tuple[Tensor, ...]:
         """Quotient and remainder by the divisor."""

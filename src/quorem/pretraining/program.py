@@ -21,13 +21,13 @@ from quorem.embeddings.attributes import AttributesEmbedding
 from quorem.embeddings.disentangled import DisentangledEmbedding
 from quorem.errors import UserError
 from quorem.fixed_generator import UNIGRAM, UnigramGenerator, frozen_generator
-from quorem.init_from import initialise, load_networks
 from quorem.metrics import BinaryMetrics, RunningMean, entropy
 from quorem.modeling import QuoremForMaskedLM, QuoremForPreTraining
 from quorem.objective import Electra, Inputs, Masked, Outcome, mask_tokens, total_loss
 from quorem.optim import build_optimizer, parameter_groups
 from quorem.order import frequency_order
 from quorem.presets import NEVER_TARGETS, network_configs
+from quorem.pretraining.init_from import initialise, load_networks
 from quorem.recipes import RECIPES
 from quorem.row_adam import row_tables
 from quorem.settings import PretrainConfig

@@ -11,7 +11,6 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 from quorem import processes
-from quorem.baselines import BASELINES, FLOOR
 from quorem.checkpoint_files import read_weights, weight_files
 from quorem.config import to_mapping
 from quorem.cooccurrence import cooccurrence_vectors, start_table
@@ -30,6 +29,7 @@ from quorem.data.sessions import (
 from quorem.data.source import Source
 from quorem.errors import UserError, check_choice
 from quorem.files import fingerprint_files
+from quorem.finetuning.checkpoint import size_of
 from quorem.lock import held
 from quorem.longer import check_can_go_on, lengthen
 from quorem.memory import MEMORY, check_finetuning_memory
@@ -41,12 +41,12 @@ from quorem.next_item import (
     build_next_item,
     network_folder,
 )
-from quorem.next_item_settings import NextItemConfig, SessionDataSettings
 from quorem.optim import build_optimizer, parameter_groups
 from quorem.presets import preset
-from quorem.pretrained import size_of
-from quorem.ranking import Scorer, judge
 from quorem.recipes import check_number, check_train
+from quorem.recommending.baselines import BASELINES, FLOOR
+from quorem.recommending.ranking import Scorer, judge
+from quorem.recommending.settings import NextItemConfig, SessionDataSettings
 from quorem.rehearsal import Rehearsal, rehearse
 from quorem.runs import Run
 from quorem.tasks.classification import tell_unknown

@@ -21,13 +21,13 @@ from quorem.data.documents import HELD_OUT, SPLITS, RowCounts
 from quorem.data.source import Source
 from quorem.errors import UserError, check_choice
 from quorem.files import fingerprint_files
+from quorem.finetuning.checkpoint import build_classifier, model_folder, reads_whole, size_of
 from quorem.lock import held
 from quorem.longer import check_can_go_on, lengthen
 from quorem.memory import MEMORY, check_finetuning_memory
 from quorem.ngram_fit import install_ngrams
 from quorem.optim import LAYER_DECAY_VARIANTS, build_optimizer, layerwise_lr, parameter_groups
 from quorem.presets import preset
-from quorem.pretrained import build_classifier, model_folder, reads_whole, size_of
 from quorem.recipes import check_number, check_train
 from quorem.rehearsal import Rehearsal, rehearse
 from quorem.runs import Run

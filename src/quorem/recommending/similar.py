@@ -12,9 +12,9 @@ from quorem.data.readers.value import Number
 from quorem.data.writers import Head, Line, choose_writer
 from quorem.errors import UserError, did_you_mean
 from quorem.files import check_new
+from quorem.finetuning.checkpoint import model_folder
 from quorem.modeling import QuoremModel
-from quorem.pretrained import model_folder
-from quorem.recommend import neighbours
+from quorem.recommending.recommend import neighbours
 from quorem.tokenization import encode, load_tokenizer
 from quorem.tokenization.special import SPECIAL_IDS
 

@@ -19,7 +19,6 @@ from quorem.describe import described
 from quorem.errors import UserError
 from quorem.files import fingerprint_files
 from quorem.fixed_generator import UNIGRAM
-from quorem.init_from import places, settled
 from quorem.lock import held
 from quorem.longer import check_can_go_on, lengthen
 from quorem.memory import MEMORY, check_memory
@@ -27,15 +26,16 @@ from quorem.objective import Electra
 from quorem.optimizer_state import take_over_optimizer
 from quorem.order import check_order
 from quorem.prepare import check_unknown, facts_of, is_prepared, load_prepared, prepare_data
+from quorem.pretraining.held_out import HeldOut
+from quorem.pretraining.init_from import places, settled
+from quorem.pretraining.program import PretrainProgram, build_pretraining_optimizer
+from quorem.pretraining.verdict import Watch, verdict
 from quorem.recipes import resolve
 from quorem.rehearsal import Rehearsal, rehearse
 from quorem.runs import Run, has_trained
 from quorem.settings import PretrainConfig
-from quorem.tasks.held_out import HeldOut
-from quorem.tasks.pretraining import PretrainProgram, build_pretraining_optimizer
 from quorem.tokenization import fingerprint, save_tokenizer
 from quorem.train import fit, hardware, warmup_steps
-from quorem.verdict import Watch, verdict
 
 logger = logging.getLogger(__name__)
 

@@ -20,7 +20,7 @@ from quorem.data.readers.value import Number
 from quorem.data.writers import choose_writer
 from quorem.errors import UserError, check_choice
 from quorem.files import check_new
-from quorem.pretrained import load_classifier_model
+from quorem.finetuning.checkpoint import load_classifier_model
 from quorem.settings import FinetuneConfig, LabelledDataSettings
 from quorem.tasks.classification import encode_rows, probabilities, tell_unknown
 from quorem.tokenization import Unknown, load_tokenizer

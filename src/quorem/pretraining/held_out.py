@@ -9,9 +9,9 @@ from torch import Tensor
 
 from quorem.data.batches import HELD_OUT, step_seed
 from quorem.metrics import BinaryMetrics
+from quorem.pretraining.program import PretrainProgram
 from quorem.runs import Run
 from quorem.settings import PretrainConfig
-from quorem.tasks.pretraining import PretrainProgram
 from quorem.train import autocast_dtype, on_device
 
 logger = logging.getLogger(__name__)

@@ -22,8 +22,8 @@ from quorem.data.writers import choose_writer
 from quorem.errors import UserError, check_choice
 from quorem.files import check_new
 from quorem.next_item import QuoremForNextItem, load_next_item
-from quorem.next_item_settings import NextItemConfig, SessionDataSettings
-from quorem.ranking import leave_out
+from quorem.recommending.ranking import leave_out
+from quorem.recommending.settings import NextItemConfig, SessionDataSettings
 from quorem.tasks.classification import tell_unknown
 from quorem.tokenization import Unknown, encode, load_tokenizer
 from quorem.tokenization.special import SPECIAL_IDS

@@ -1,0 +1,19 @@
+"""quorem config."""
+
+import argparse
+
+from quorem.cli import CONFIGS
+from quorem.config_file import commented_yaml, json_schema
+from quorem.files import new_text
+
+
+def run(options: argparse.Namespace) -> None:
+    """Write every setting with its default and what it is for."""
+    write = json_schema if options.schema else commented_yaml
+    text = write(CONFIGS[options.of]())
+    if options.out is None:
+        print(text, end="")
+        return
+    with new_text(options.out) as file:
+        file.write(text)
+    print(f"{options.out}: every setting of quorem {options.of}")

@@ -1,0 +1,16 @@
+"""pretraining.py and FineTuning.py, the original repository's scripts."""
+
+import argparse
+
+from quorem.commands.finetune import show_scores
+from quorem.origin import finetune_original, pretrain_original
+
+
+def pretrain(options: argparse.Namespace) -> None:
+    """Pre-train as the original does."""
+    print(pretrain_original(**vars(options))["verdict"])
+
+
+def finetune(options: argparse.Namespace) -> None:
+    """Fine-tune as the original does."""
+    show_scores(finetune_original(**vars(options)))

@@ -1,0 +1,14 @@
+"""quorem prepare."""
+
+import argparse
+
+from quorem.errors import UserError
+from quorem.prepare import load_prepared, prepare, summary
+
+
+def run(options: argparse.Namespace) -> None:
+    """Make a tokenizer and shards."""
+    if options.processes < 1:
+        raise UserError(f"--processes {options.processes}: 1 or more is needed")
+    prepare(options.settings, options.out, processes=options.processes)
+    print(f"{options.out}: {summary(load_prepared(options.out)[1])}")

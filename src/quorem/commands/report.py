@@ -1,0 +1,10 @@
+"""quorem report."""
+
+import argparse
+
+from quorem.report import report
+
+
+def run(options: argparse.Namespace) -> None:
+    """Write a page about runs."""
+    print(report(options.run_folders, options.out))

@@ -1,0 +1,1 @@
+"""Pre-training: a run from data to two networks, what it starts from, and how it is judged."""

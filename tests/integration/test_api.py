@@ -1,0 +1,163 @@
+"""quorem from Python: the functions, what they give, and what importing it costs."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+import quorem as package
+from quorem.data.source import Source
+from quorem.errors import UserError
+
+TEXTS = ["The film was good.", "", "A bad plot, and a house."]
+
+
+@pytest.fixture(scope="module")
+def small(pretrain_settings):
+    """Settings by their dotted names."""
+    return dict(each.split("=", 1) for each in pretrain_settings)
+
+
+def test_pretrain_finetune_predict_as_the_first_page_says(tmp_path, sample_csv, small, finetune_settings):
+    encoder = package.pretrain(
+        str(sample_csv), out=str(tmp_path / "run"), text_column="review", steps=4, seed=1,
+        settings={name: value for name, value in small.items() if name != "train.max_steps"},
+    )  # fmt: skip
+    assert "qr table of" in repr(encoder)
+    fine = dict(each.split("=", 1) for each in finetune_settings)
+    classifier = package.finetune(
+        encoder, str(sample_csv), str(tmp_path / "fine"), text_column="review", label_column="sentiment", settings=fine
+    )
+    assert "negative, positive" in repr(classifier)
+    found = classifier.predict(TEXTS)
+    assert [set(each) for each in found] == [{"label", "score"}] * 3
+    assert all(each["label"] in classifier.labels and 0.5 <= each["score"] <= 1 for each in found)
+    again = package.load(tmp_path / "fine")
+    assert again.predict(TEXTS) == found
+    assert torch.equal(again.probabilities(TEXTS).sum(-1).round(decimals=4), torch.ones(3))
+    assert isinstance(package.load(str(tmp_path / "run")), package.Encoder)
+
+
+def test_encode_gives_a_vector_for_each_text_whatever_stands_beside_it(pretrained):
+    encoder = package.load(pretrained)
+    found = encoder.encode(TEXTS)
+    assert found.shape == (3, 32)
+    assert found.dtype == torch.float32
+    for number, text in enumerate(TEXTS):
+        torch.testing.assert_close(encoder.encode([text])[0], found[number], atol=1e-5, rtol=1e-4)
+    assert encoder.encode([]).shape == (0, 32)
+    assert not torch.equal(encoder.encode(TEXTS, pooling="first"), found)
+    assert encoder.encode(TEXTS, pooling="max").isfinite().all()
+    with pytest.raises(UserError, match="pooling=min: unknown"):
+        encoder.encode(TEXTS, pooling="min")
+    with pytest.raises(UserError, match="a list of texts is needed"):
+        encoder.encode("one text")
+
+
+def test_detect_says_of_each_token_how_likely_it_was_replaced(pretrained):
+    encoder = package.load(pretrained)
+    found = encoder.detect(TEXTS)
+    assert [token for token, _ in found[0]] == encoder.tokenizer.tokenize(TEXTS[0])
+    assert len(found[0]) == 5
+    assert found[1] == []
+    assert all(0 < share < 1 for text in found for _, share in text)
+
+
+def test_settings_that_are_not_known_are_named(tmp_path, sample_csv):
+    with pytest.raises(UserError, match=r"argument=sise: unknown. Did you mean size\?"):
+        package.pretrain(str(sample_csv), tmp_path / "x", sise="tiny")
+    with pytest.raises(UserError, match=r"unknown setting train.warmups. Did you mean train.warmup\?"):
+        package.pretrain(str(sample_csv), tmp_path / "x", settings={"train.warmups": 1})
+    with pytest.raises(UserError, match="no pre-trained model there"):
+        package.load(tmp_path)
+
+
+def test_a_dataset_is_data_too(tmp_path, small):
+    rows = [{"text": f"a good film of {number} minutes"} for number in range(60)]
+    encoder = package.pretrain(Source.of_dataset(rows), tmp_path / "run", settings=small)
+    assert encoder.encode(["a good film"]).shape == (1, 32)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [("qr", {"budget": "1MB"}), ("qr", {"own_rank": 4}), ("dense", {}), ("low_rank", {"rank": 4}),
+     ("hash_embedding", {"compression": "5x"}), ("mixed_radix", {"digits": 3, "operation": "multiply"})],
+)  # fmt: skip
+def test_a_table_stands_where_an_embedding_does_and_its_softmax_is_exact(kind, options):
+    torch.manual_seed(0)
+    table = package.embedding(30_000, 16, kind=kind, **options)
+    assert (table.num_embeddings, table.embedding_dim) == (30_000, 16)
+    assert "30,000 x 16: " in repr(table)
+    vectors = table(torch.tensor([[0, 7], [29_999, 12_345]]))
+    assert vectors.shape == (2, 2, 16)
+    assert vectors.std() > 0.05
+    with pytest.raises(IndexError):
+        table(torch.tensor([30_000]))
+    model = torch.nn.Sequential(table, torch.nn.Flatten(), torch.nn.Linear(32, 1))
+    model(torch.tensor([[1, 2]])).sum().backward()
+    head = package.softmax(table, never=[0])
+    hidden = torch.randn(3, 16)
+    total = sum(piece.exp().sum(-1) for _, piece in head.full_log_prob(hidden))
+    torch.testing.assert_close(total, torch.ones(3), atol=1e-4, rtol=1e-4)
+    values, ids = head.topk(hidden, 5)
+    torch.testing.assert_close(-head.nll(hidden, ids[:, 0]), values[:, 0], atol=1e-4, rtol=1e-4)
+    assert head.sample(hidden, torch.rand(3, dtype=torch.float64)).shape == (3,)
+
+
+def test_a_budget_is_kept():
+    table = package.embedding(1_000_000, 128, kind="qr", budget="20MB")
+    assert sum(tensor.nbytes for tensor in (*table.parameters(), *table.buffers())) <= 20_000_000
+
+
+def run(code):
+    """Of a fresh interpreter."""
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stderr
+    return found.stdout.strip()
+
+
+def test_importing_it_loads_neither_torch_nor_transformers():
+    heavy = "[name for name in ('torch', 'transformers', 'sklearn', 'accelerate') if name in sys.modules]"
+    assert run(f"import sys, quorem; dir(quorem); print({heavy})") == "[]"
+
+
+@pytest.mark.parametrize("order", ["import quorem; from transformers import AutoModel",
+                                   "from transformers import AutoModel; import quorem"])  # fmt: skip
+def test_auto_classes_know_its_models_whichever_is_imported_first(order, pretrained):
+    folder = str(pretrained / "discriminator")
+    assert run(f"{order}; print(type(AutoModel.from_pretrained({folder!r})).__name__)") == "QuoremModel"
+
+
+def test_every_public_name_is_there():
+    for name in package.__all__:
+        assert getattr(package, name) is not None
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        _ = package.nothing
+
+
+COMMANDS = ("pretrain", "prepare", "merge", "finetune", "predict", "describe", "report", "sample", "config")
+ASKED = (
+    ["--version"],
+    ["--help"],
+    [],
+    ["pretrain", "--help-all"],
+    ["pretrain", "x.csv"],
+    ["pretrian"],
+    ["config", "finetune"],
+)
+
+
+@pytest.mark.parametrize("words", [*ASKED, *([name, "--help"] for name in COMMANDS)], ids=" ".join)
+def test_help_and_wrong_usage_import_no_torch(words):
+    code = f"""
+import sys
+from quorem.cli import main
+try:
+    main({words!r})
+except SystemExit:
+    pass
+print([name for name in ('torch', 'transformers', 'sklearn', 'accelerate') if name in sys.modules], file=sys.stderr)
+"""
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stderr.splitlines()[-1] == "[]"
