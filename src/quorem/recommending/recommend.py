@@ -7,7 +7,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerFast
@@ -209,31 +208,3 @@ class Recommender:
 
 def _cells(items: list[str], shares: list[float]) -> tuple[Any, ...]:
     return (items, [Number(f"{share:.6g}") for share in shares]) if items else (None, None)
-
-
-def neighbours(table: Any, ids: Sequence[int], *, top: int, among: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
-    """The tokens whose vectors have the largest cosine with those of `ids`: exact search, a piece of the table at once.
-
-    Args:
-        table: a TokenEmbedding.
-        ids: int (n,).
-        top: how many, at least 1.
-        among: int64 (m,), ids to look among.
-
-    Returns:
-        Cosines float32 and ids int64, (n, min(top, m - 1)) each, falling; an id is none of its own neighbours.
-    """
-    with torch.no_grad():
-        asked = torch.tensor(list(ids))
-        of = torch.nn.functional.normalize(table(asked).float(), dim=1)
-        every = torch.from_numpy(among)
-        size = max(1, SCORES_AT_ONCE // max(len(asked), table.dim))
-        values, found = torch.empty(len(asked), 0), torch.empty(len(asked), 0, dtype=torch.int64)
-        for some in every.split(size):
-            cosines = of @ torch.nn.functional.normalize(table(some).float(), dim=1).T
-            cosines = cosines.masked_fill(some == asked.unsqueeze(1), -torch.inf)
-            values, found = torch.cat([values, cosines], 1), torch.cat([found, some.expand(len(asked), -1)], 1)
-            values, order = values.topk(min(top, values.shape[1]), dim=1)
-            found = found.gather(1, order)
-        here = min(top, max(0, len(every) - 1))
-        return values[:, :here], found[:, :here]
