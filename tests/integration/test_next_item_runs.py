@@ -74,6 +74,12 @@ def test_recommendations_are_the_models_own(sessions, recommender, tmp_path):
         assert shares == pytest.approx(scores.topk(5).values.exp().tolist(), rel=1e-3)
 
 
+def test_a_report_has_the_ranking_beside_the_baselines(quorem, recommender, tmp_path):
+    assert quorem("report", recommender, "--out", tmp_path / "page.html").code == 0
+    page = (tmp_path / "page.html").read_text()
+    assert all(text in page for text in ("hr@20, the model", "mrr@20, V-SKNN", "Ranking of held-out items"))
+
+
 def test_seen_items_and_candidates(quorem, recommender, tmp_path):
     """A CSV with a column of its own; unknown items are passed over, and a row of nothing else stays empty."""
     data, among = tmp_path / "new.csv", tmp_path / "among.txt"
