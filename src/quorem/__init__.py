@@ -70,18 +70,24 @@ def _register_config(auto: Any) -> None:
     auto.AutoConfig.register("quorem", QuoremConfig, exist_ok=True)
 
 
-@when_imported("transformers.models.auto.modeling_auto")
-@when_imported("quorem.modeling")
-@when_imported("quorem.classifier")
-@when_imported("quorem.next_item")
-def _register_models(_: Any) -> None:
-    """Once all are imported, in whichever order they import each other."""
-    last = {
-        "modeling": "QuoremForPreTraining", "classifier": "QuoremForSequenceClassification",
-        "next_item": "QuoremForNextItem", "auto": "register",
-    }  # fmt: skip
-    for name, made in last.items():
-        module = sys.modules.get(f"quorem.{name}")
-        if module is not None and not hasattr(module, made):  # it is being imported: this is called again then
-            return
-    import_module("quorem.auto").register()
+AUTO = "transformers.models.auto.modeling_auto"
+IMPORT_EACH_OTHER = (
+    AUTO,
+    "transformers.modeling_layers",
+    "transformers.modeling_utils",
+    "quorem.modeling",
+    "quorem.classifier",
+    "quorem.next_item",
+    "quorem.auto",
+)
+
+
+def _register_models(imported: Any) -> None:
+    """Once the Auto classes are there, and no other of these modules is half imported: the last calls this again."""
+    others = [sys.modules[name] for name in IMPORT_EACH_OTHER if sys.modules.get(name) not in (None, imported)]
+    if AUTO in sys.modules and not any(getattr(each.__spec__, "_initializing", False) for each in others):
+        import_module("quorem.auto").register()
+
+
+for _name in IMPORT_EACH_OTHER[:-1]:
+    when_imported(_name)(_register_models)

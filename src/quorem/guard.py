@@ -9,6 +9,9 @@ import shlex
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext, redirect_stdout
+from typing import Any
+
+from wrapt import when_imported
 
 from quorem.errors import UserError
 from quorem.interrupt import Stopped, terminations_as_interrupts
@@ -31,6 +34,7 @@ def guarded(command: Callable[[], None], *, again: Sequence[str]) -> int:
     logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr, force=True)
     for name in ("transformers", "accelerate", "httpx"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    when_imported("transformers.utils.logging")(_quiet)
     try:
         with redirect_stdout(io.StringIO()) if others else nullcontext(), terminations_as_interrupts():
             command()
@@ -69,6 +73,12 @@ def guarded(command: Callable[[], None], *, again: Sequence[str]) -> int:
         if "quorem.processes" in sys.modules:
             sys.modules["quorem.processes"].leave()
     return 0
+
+
+def _quiet(transformers_logging: Any) -> None:
+    """Lines and bars of transformers are no part of what a command says."""
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
 
 
 def _is_disc_full(error: BaseException | None) -> bool:

@@ -172,6 +172,7 @@ def _check(model: ModelSettings, vocab_size: int) -> None:
 def filled(model: ModelSettings) -> ModelSettings:
     """The settings with the table's operation, assignment and start filled in: the best of docs/results.md."""
     table = model.embedding
+    check_choice("model.embedding.kind", table.kind, EMBEDDINGS)
     operation, assignment = table.operation, table.assignment
     if operation is None and table.kind in _kinds_with("operation"):
         operation = "multiply" if model.head.kind == "full" or table.rank not in (None, 1) else "add"

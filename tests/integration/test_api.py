@@ -122,8 +122,17 @@ def test_importing_it_loads_neither_torch_nor_transformers():
     assert run(f"import sys, quorem; dir(quorem); print({heavy})") == "[]"
 
 
-@pytest.mark.parametrize("order", ["import quorem; from transformers import AutoModel",
-                                   "from transformers import AutoModel; import quorem"])  # fmt: skip
+@pytest.mark.parametrize(
+    "order",
+    [
+        "import quorem; from transformers import AutoModel",
+        "from transformers import AutoModel; import quorem",
+        "import quorem; import transformers.modeling_layers; from transformers import AutoModel",
+        "import quorem; from transformers import BertModel, Trainer, pipeline, AutoModel",
+        "import quorem.classifier; from transformers import AutoModel",
+        "import quorem.commands.predict; from transformers import AutoModel",
+    ],
+)
 def test_auto_classes_know_its_models_whichever_is_imported_first(order, pretrained):
     folder = str(pretrained / "discriminator")
     assert run(f"{order}; print(type(AutoModel.from_pretrained({folder!r})).__name__)") == "QuoremModel"

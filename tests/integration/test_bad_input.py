@@ -212,7 +212,7 @@ def test_a_bad_settings_file_is_refused(refused, tmp_path, data, out, text, mess
 
 
 @pytest.mark.parametrize(
-    "words", [["predict", "x", "y", "--out", "z", "train.seed=1"], ["pretrain", "x.csv"], ["sing"], []]
+    "words", [["predict", "x", "y", "--out", "z", "train.seed=1"], ["pretrain", "x.csv"], ["sing"]]
 )
 def test_a_bad_command_line_ends_with_code_2_and_the_usage(capsys, words):
     with pytest.raises(SystemExit) as ended:
