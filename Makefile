@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: install demo test check clean
+.PHONY: install demo test quick check clean
 
 install: $(VENV)/.installed
 
@@ -13,6 +13,10 @@ demo: $(VENV)/.installed
 # A file's tests stay together, for they share what is slow to make; in order, integration (the slow ones) comes early.
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest --numprocesses logical --dist loadfile --no-loadscope-reorder
+
+# What says within two minutes whether a change is right: laws, parity, golden values, but for the slow ones.
+quick: $(VENV)/.dev
+	$(BIN)/python -m pytest tests/laws tests/parity tests/golden -m "not slow" --numprocesses logical --dist worksteal
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .

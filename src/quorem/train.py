@@ -41,6 +41,7 @@ logger = logging.getLogger(__name__)
 
 PRECISIONS = ("auto", "bf16", "fp32")
 TRACKERS = ("tensorboard", "wandb", "mlflow")
+REFERENCES = {"mlm_loss": ("unigram", "unigram_entropy"), "rtd_loss": ("base rate", "base_rate_entropy")}
 
 
 class Program(Protocol):
@@ -347,6 +348,12 @@ def _resume(
     return saved["step"]
 
 
+def _reference(key: str, record: dict[str, Any]) -> str:
+    """What a loss is held against: that of knowing frequencies alone."""
+    name, entropy = REFERENCES.get(key, ("", ""))
+    return f" ({name} {record[entropy]:.4f})" if record.get(entropy) is not None else ""
+
+
 def _show(record: dict[str, Any], total_steps: int, progress: tqdm) -> None:
     shown = {
         key: record[key]
@@ -356,7 +363,7 @@ def _show(record: dict[str, Any], total_steps: int, progress: tqdm) -> None:
     if not progress.disable:
         progress.set_postfix({key: f"{value:.3f}" for key, value in shown.items()})
         return
-    numbers = "  ".join(f"{key} {value:.4f}" for key, value in shown.items())
+    numbers = "  ".join(f"{key} {value:.4f}{_reference(key, record)}" for key, value in shown.items())
     logger.info(
         "step %d/%d  %s  %.0f tokens/s  %.0f s left",
         record["step"], total_steps, numbers, record.get("tokens_per_second", 0), record.get("seconds_left", math.nan),
