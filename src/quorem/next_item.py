@@ -132,18 +132,18 @@ def build_next_item(
     except ValueError as error:
         raise UserError(f"next_item.head={head}: {error}") from error
     found = {} if start == "generator" or generator is None else _weights(beside, "next_item", (PREDICTIONS, HEAD))
+    kept = "" if start in PRE_TRAINED else "electra.embeddings.word_embeddings.assignment."  # the order of ids
+    found |= _weights(source, "next_item" if start == "generator" else "discriminator", ("electra.", PREDICTIONS, HEAD))
     if generator is not None and generator.head != model.config.head:  # its tensors may fit by chance
         found = {name: value for name, value in found.items() if not name.startswith(HEAD)}
-    kept = ("",) if start in PRE_TRAINED else ("electra.embeddings.word_embeddings.assignment.",)
-    found |= _weights(source, "next_item" if start == "generator" else "discriminator", ("electra.", PREDICTIONS, HEAD))
     wanted = model.state_dict()
     taken = {
         name: value for name, value in found.items()
         if name.startswith(kept) and name in wanted and value.shape == wanted[name].shape
     }  # fmt: skip
-    lost = [name for name in wanted if name not in taken and name.startswith(("electra.", *kept)) and name != ""]
     new = frozenset(name for name in wanted if name not in taken)
-    if start in PRE_TRAINED and (lacking := [name for name in lost if name.startswith("electra.")]):
+    lacking = sorted(name for name in new if name.startswith("electra." if start in PRE_TRAINED else kept))
+    if lacking:
         raise UserError(f"{source}: no encoder to start from, for its weights lack {lacking[0]}: copy it anew")
     model.load_state_dict(taken, strict=False)
     _tell(source, start, wanted, new)

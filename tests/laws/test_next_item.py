@@ -179,8 +179,9 @@ def test_a_model_starts_from_the_generator_whole(run):
     assert all(torch.equal(value, there.state_dict()[name]) for name, value in model.state_dict().items())
 
 
-def test_another_softmax_is_new(run):
-    model, new = build(run, "discriminator", head="full")
+@pytest.mark.parametrize("start", ["discriminator", "generator"])
+def test_another_softmax_is_new(run, start):
+    model, new = build(run, start, head="full")
     assert "generator_lm_head.bias" in new
     assert model.config.head == {"kind": "full"}
 

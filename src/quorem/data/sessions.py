@@ -153,7 +153,7 @@ def read_sessions(
 def leave_one_out(sessions: Sessions) -> Parted:
     """The last item of each row is the test's, the one before it validation's, the rest is trained on.
 
-    As in SASRec (arXiv:1808.09781, sec. IV-A) rows of fewer than three items are trained on whole.
+    As SASRec's (arXiv:1808.09781) code has it, rows of fewer than three items are trained on whole.
     """
     lengths, every = sessions.lengths, np.arange(len(sessions))
     long = np.flatnonzero(lengths >= 3)

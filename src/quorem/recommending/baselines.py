@@ -1,7 +1,7 @@
 """What there is to beat: popularity, sequential rules, item-kNN and V-SKNN, by counting, in seconds.
 
 Neighbour methods are hard to beat (Ludewig and Jannach 2018, Evaluation of Session-based Recommendation Algorithms,
-UMUAI 28, arXiv:1803.09587, whose sections are named below; nothing here is tuned). All give a score to every item, 0
+UMUAI 28, arXiv:1803.09587, which has all of these; nothing here is tuned). All give a score to every item, 0
 where they know nothing.
 """
 
@@ -42,7 +42,7 @@ class Popularity:
 
 
 class SequentialRules:
-    """Which item follows which, each rule weighted by 1 / distance (sec. 3.1, SR), here for all items of a history.
+    """Which item follows which, each rule weighted by 1 / distance (SR there), here for all items of a history.
 
     The history's items count by 1 / place from its end: on diginetica that is worth .06 of HR@20 over the last alone.
     """
@@ -83,7 +83,7 @@ class ItemNeighbours:
 
 
 class SessionNeighbours:
-    """V-SKNN: items of the sessions most like this one, in which late items count most (sec. 3.3), rarer ones more.
+    """V-SKNN: items of the sessions most like this one, in which late items count most (S-KNN with decaying weights), rarer ones more.
 
     Of the latest sessions that share an item the nearest are kept, by the sum of the shared items' weights, which fall
     linearly with the distance from the end. An item has the sum of its sessions' likenesses, each divided by how far
