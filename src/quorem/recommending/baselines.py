@@ -83,7 +83,7 @@ class ItemNeighbours:
 
 
 class SessionNeighbours:
-    """V-SKNN: items of the sessions most like this one, in which late items count most (S-KNN with decaying weights), rarer ones more.
+    """V-SKNN: items of the sessions most like this one, in which late items count most (S-KNN with decaying weights).
 
     Of the latest sessions that share an item the nearest are kept, by the sum of the shared items' weights, which fall
     linearly with the distance from the end. An item has the sum of its sessions' likenesses, each divided by how far
