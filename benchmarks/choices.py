@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 import quorem.modeling
-from quorem.modeling import Layer, SelfAttention, rotate
+from quorem.modeling import Layer, SelfAttention
+from quorem.positions import rotate
 
 CHOICES = (
     "fused attention kernel",

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from quorem.classifier import QuoremForSequenceClassification
     from quorem.configuration import QuoremConfig
     from quorem.modeling import QuoremForMaskedLM, QuoremForPreTraining, QuoremModel
+    from quorem.next_item import QuoremForNextItem
 
 # Idle OpenMP threads must sleep, not spin: with another process on a core, spinning makes a step up to 16 times slower.
 # The runtime reads this once, when torch is first imported; a value the user has set is kept.
@@ -28,6 +29,7 @@ __version__ = "0.1.0"
 PLACES = {
     **dict.fromkeys(("Classifier", "Encoder", "embedding", "finetune", "load", "pretrain", "softmax"), "quorem.api"),
     "QuoremConfig": "quorem.configuration",
+    "QuoremForNextItem": "quorem.next_item",
     "QuoremForSequenceClassification": "quorem.classifier",
     **dict.fromkeys(("QuoremForMaskedLM", "QuoremForPreTraining", "QuoremModel"), "quorem.modeling"),
 }
@@ -38,6 +40,7 @@ __all__ = [
     "Encoder",
     "QuoremConfig",
     "QuoremForMaskedLM",
+    "QuoremForNextItem",
     "QuoremForPreTraining",
     "QuoremForSequenceClassification",
     "QuoremModel",
@@ -74,6 +77,7 @@ IMPORT_EACH_OTHER = (
     "transformers.modeling_utils",
     "quorem.modeling",
     "quorem.classifier",
+    "quorem.next_item",
     "quorem.auto",
 )
 

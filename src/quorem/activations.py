@@ -7,7 +7,8 @@ from torch import Tensor, nn
 
 from quorem.configuration import QuoremConfig
 from quorem.heads.full import SCORES_AT_ONCE
-from quorem.modeling import Layer, alibi_bias, rotation_angles
+from quorem.modeling import Layer
+from quorem.positions import alibi_bias, rotation_angles
 
 FLOAT32 = 4  # bytes
 MEASURED = 1_024  # tokens of a row: what longer ones keep is computed

@@ -2,6 +2,7 @@
 
 from transformers.models.auto.modeling_auto import (
     AutoModel,
+    AutoModelForCausalLM,
     AutoModelForMaskedLM,
     AutoModelForPreTraining,
     AutoModelForSequenceClassification,
@@ -10,11 +11,13 @@ from transformers.models.auto.modeling_auto import (
 from quorem.classifier import QuoremForSequenceClassification
 from quorem.configuration import QuoremConfig
 from quorem.modeling import QuoremForMaskedLM, QuoremForPreTraining, QuoremModel
+from quorem.next_item import QuoremForNextItem
 
 
 def register() -> None:
     """Tell the Auto classes of them; again does no harm."""
     AutoModel.register(QuoremConfig, QuoremModel, exist_ok=True)
+    AutoModelForCausalLM.register(QuoremConfig, QuoremForNextItem, exist_ok=True)
     AutoModelForMaskedLM.register(QuoremConfig, QuoremForMaskedLM, exist_ok=True)
     AutoModelForPreTraining.register(QuoremConfig, QuoremForPreTraining, exist_ok=True)
     AutoModelForSequenceClassification.register(QuoremConfig, QuoremForSequenceClassification, exist_ok=True)

@@ -26,6 +26,7 @@ HEADS = {
     "discriminator": ("discriminator_predictions.",),
     "generator": ("generator_predictions.", "generator_lm_head."),
     "classifier": ("classifier.", "ngrams."),
+    "next_item": ("generator_predictions.", "generator_lm_head."),  # which has the generator's
 }
 BARE = ("embeddings.", "embeddings_project.", "encoder.layer.")  # an encoder's that was saved alone
 WRAPPERS = ("module.", "_orig_mod.", "_fsdp_wrapped_module.", "model.", "network.", "net.", "backbone.", "encoder.",
@@ -64,7 +65,7 @@ def read_weights(folder: Path, network: str) -> dict[str, Tensor]:
 
     Args:
         folder: of the model.
-        network: discriminator, generator or classifier: which of two networks that a file may hold is meant.
+        network: discriminator, generator, classifier or next_item: which of two networks that a file may hold is meant.
 
     Raises:
         UserError: if a file is missing or damaged, holds more than tensors, or has two tensors for one name.

@@ -19,12 +19,19 @@ from quorem.config import leaves, load, override
 from quorem.data.writers import WRITERS
 from quorem.errors import UserError
 from quorem.guard import guarded
+from quorem.recommending.arguments import add_recommend, add_similar, add_task
+from quorem.recommending.settings import NextItemConfig
 from quorem.settings import FinetuneConfig, PrepareConfig, PretrainConfig
 
 SETTING = re.compile(r"(--)?[A-Za-z_]\w*(\.\w+)*=")  # section.key=value, anywhere on the line
 OPTION = re.compile(r"--[A-Za-z_]\w*(\.\w+)+")  # the same as an option, its value in the next word
 DRY_RUN = "prepare, build, take a few steps and say what the run will take; keep nothing"
-CONFIGS: dict[str, Any] = {"pretrain": PretrainConfig, "prepare": PrepareConfig, "finetune": FinetuneConfig}
+CONFIGS: dict[str, Any] = {
+    "pretrain": PretrainConfig,
+    "prepare": PrepareConfig,
+    "finetune": FinetuneConfig,
+    "next_item": NextItemConfig,  # finetune --task next_item
+}
 HELP_WIDTH = 100
 
 
@@ -123,6 +130,7 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("--out", required=True, type=Path, help="the folder to write")
 
     command = _add(commands, "finetune", "fine-tune a pre-trained run to classify texts", FinetuneConfig())
+    add_task(command)
     command.add_argument("run_folder", metavar="RUN", help="a run of quorem pretrain")
     command.add_argument(
         "data",
@@ -153,6 +161,9 @@ def build_parser() -> argparse.ArgumentParser:
     )
     endings = ", ".join(ending for writer in WRITERS.values() for ending in writer.endings)
     command.add_argument("--out", required=True, type=Path, help=f"the file to write, by its ending: {endings}")
+
+    add_recommend(_add(commands, "recommend", "write the likeliest next items beside rows of items"))
+    add_similar(_add(commands, "similar", "find the items whose vectors are most alike"))
 
     command = _add(commands, "describe", "parameters and bytes, table by table, before building", PretrainConfig())
 
@@ -236,11 +247,8 @@ class _Completion(argparse.Action):
 class _HelpAll(argparse.Action):
     """The help with every setting."""
 
-    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
-        lines = [
-            f"  {key}={'' if value is None else value}\n      {text}"
-            for key, value, text in leaves(parser.get_default("base"))
-        ]
+    def __call__(self, parser: argparse.ArgumentParser, options: argparse.Namespace, *_: Any) -> None:
+        lines = [f"  {key}={'' if value is None else value}\n      {text}" for key, value, text in leaves(options.base)]
         parser.epilog = "settings (section.key=value, or --section.key value):\n" + "\n".join(lines)
         parser.print_help()
         parser.exit()
@@ -277,7 +285,11 @@ def _configured(options: argparse.Namespace) -> Any:
             "text_column": options.text_column,
             "label_column": getattr(options, "label_column", None),
         }
-        data = replace(config.data, **{key: value for key, value in given.items() if value is not None})
+        given = {key: value for key, value in given.items() if value is not None}
+        if unused := [key for key in given if not hasattr(config.data, key)]:
+            option = unused[0].replace("_", "-")
+            raise UserError(f"--{option} {given[unused[0]]}: --task {options.task} has no use for it: leave it out")
+        data = replace(config.data, **given)
         config = replace(config, data=data)
     if getattr(options, "tokenizer", None) is not None:
         config = replace(config, tokenizer=replace(config.tokenizer, kind=options.tokenizer))

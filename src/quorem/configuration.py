@@ -76,6 +76,7 @@ class QuoremConfig(PreTrainedConfig):
         max_position_embeddings (`int`): longest sequence with absolute positions; others have no limit.
         type_vocab_size (`int`): number of token types.
         positions (`str`): absolute (learned), rotary (arXiv:2104.09864) or alibi (symmetric, arXiv:2108.12409).
+        causal (`bool`): whether a token sees itself and earlier ones only, as a model of the next item needs.
         initializer (`str`): bert (every weight N(0, initializer_range^2)) or width (embeddings N(0, 1/D), linear layers
             N(0, 1/(3 fan-in))).
         initializer_range (`float`): standard deviation for bert.
@@ -112,6 +113,7 @@ class QuoremConfig(PreTrainedConfig):
     max_position_embeddings: int = 512
     type_vocab_size: int = 2
     positions: str = "absolute"
+    causal: bool = False
     initializer: str = "bert"
     initializer_range: float = 0.02
     layer_norm_eps: float = 1e-12

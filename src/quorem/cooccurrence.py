@@ -7,13 +7,13 @@ such vectors need not spend its first thousands of steps on finding them (docs/r
 """
 
 import logging
+from collections.abc import Iterator
+from typing import Protocol
 
 import numpy as np
 import torch
 from scipy.sparse import coo_matrix, csr_matrix
 from torch import Tensor
-
-from quorem.data.corpus import Corpus
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +27,16 @@ OVERSAMPLED, ROUNDS = 10, 3  # of the randomised decomposition
 ROWS_AT_ONCE = 2**16
 
 
-def cooccurrence_vectors(corpus: Corpus, *, components: int, seed: int = 0) -> np.ndarray:
+class Counted(Protocol):
+    """What is read: a `quorem.data.corpus.Corpus`, or another with the same."""
+
+    counts: np.ndarray
+
+    def blocks(self, *, size: int, most: int, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Ids int64 (n,) and numbers of their documents, a piece at a time; below 0 for what is in none."""
+
+
+def cooccurrence_vectors(corpus: Counted, *, components: int, seed: int = 0) -> np.ndarray:
     """Vectors float32 (V, components) of all tokens by what stands around them, less their mean, each of norm 1.
 
     A token without a pair has zeros. Columns go by falling singular value; where the data has fewer components than
@@ -50,7 +59,7 @@ def cooccurrence_vectors(corpus: Corpus, *, components: int, seed: int = 0) -> n
     return vectors
 
 
-def pair_counts(corpus: Corpus, ids: np.ndarray, *, seed: int = 0) -> csr_matrix:
+def pair_counts(corpus: Counted, ids: np.ndarray, *, seed: int = 0) -> csr_matrix:
     """How often a token stands up to WINDOW places before or after a context in a document: float32 (n, contexts)."""
     vocab_size = len(corpus.counts)
     row, column = np.full(vocab_size, -1, np.int32), np.full(vocab_size, -1, np.int32)

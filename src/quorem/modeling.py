@@ -2,7 +2,7 @@
 
 What differs from transformers' ElectraModel:
 - the token table is any of quorem.embeddings, the generator's output any of quorem.heads, computed only where asked;
-- positions may be absolute, rotary or ALiBi, and weights may start scaled by width;
+- positions may be absolute, rotary or ALiBi, attention may be causal, and weights may start scaled by width;
 - heads may be wider or narrower than hidden_size / heads;
 - on the CPU attention is written out, because its fused kernel's backward pass is 3-4 times slower there (measured on
   sequences of 128 and 256 in bf16); elsewhere it is scaled_dot_product_attention.
@@ -23,6 +23,7 @@ from quorem.configuration import QuoremConfig
 from quorem.embeddings import EMBEDDINGS, Assignment, TokenEmbedding
 from quorem.errors import UserError, did_you_mean
 from quorem.heads import HEADS, FullHead, GeneratorHead
+from quorem.positions import attention_bias, rotate, rotation_angles
 
 WRITTEN_OUT_UP_TO = 512  # tokens; above it the (time, time) scores outweigh what the fused kernel costs on the CPU
 
@@ -169,31 +170,6 @@ class Encoder(nn.Module):
         self.layer = nn.ModuleList(Layer(config) for _ in range(config.num_hidden_layers))
 
 
-def rotation_angles(time: int, head_size: int, device: torch.device) -> Tensor:
-    """Cosines and sines of rotary positions, float32 (2, time, head_size) (RoFormer, arXiv:2104.09864, sec. 3.2)."""
-    rates = 10000.0 ** (-torch.arange(0, head_size, 2, device=device, dtype=torch.float32) / head_size)
-    angles = (torch.arange(time, device=device, dtype=torch.float32).unsqueeze(-1) * rates).repeat(1, 2)
-    return torch.stack([angles.cos(), angles.sin()])
-
-
-def rotate(vectors: Tensor, rotation: Tensor) -> Tensor:
-    """Turn vectors (batch, heads, time, head_size) by their position."""
-    cosines, sines = rotation.to(vectors.dtype)
-    low, high = vectors.chunk(2, dim=-1)
-    return vectors * cosines + torch.cat([-high, low], dim=-1) * sines
-
-
-def alibi_bias(num_heads: int, time: int, device: torch.device) -> Tensor:
-    """-slope |i - j|, float32 (1, heads, time, time): ALiBi (arXiv:2108.12409, sec. 3) made symmetric.
-
-    Slopes fall geometrically from 1/2 to 1/256, as the paper's for 8 heads. Its rule for other numbers would give a
-    generator's only head 1/256: no locality, and a generator that stays at the unigram (docs/log.md).
-    """
-    slopes = 2.0 ** -torch.linspace(1, 8, num_heads, device=device)
-    place = torch.arange(time, device=device, dtype=torch.float32)
-    return -(slopes.view(1, -1, 1, 1) * (place.unsqueeze(0) - place.unsqueeze(1)).abs())
-
-
 class QuoremPreTrainedModel(PreTrainedModel):
     """Initialisation and loading, shared by every quorem model."""
 
@@ -283,15 +259,10 @@ class QuoremModel(QuoremPreTrainedModel):
         device_type = hidden.device.type
         if torch.is_autocast_enabled(device_type):  # a residual stream that is cast once, not before every product
             hidden = hidden.to(torch.get_autocast_dtype(device_type))
-        bias = alibi_bias(config.num_attention_heads, time, input_ids.device) if config.positions == "alibi" else None
+        bias = attention_bias(config, attention_mask, time, input_ids.device)
         rotation = None
         if config.positions == "rotary":
             rotation = rotation_angles(time, config.attention_head_size, input_ids.device)
-        if attention_mask is not None:
-            seen = attention_mask[:, None] if attention_mask.ndim == 3 else attention_mask[:, None, None]
-            unseen = torch.zeros(seen.shape, device=input_ids.device)
-            unseen = unseen.masked_fill(seen == 0, torch.finfo(torch.bfloat16).min)
-            bias = unseen if bias is None else bias + unseen
         states = [hidden]
         for layer in self.encoder.layer:
             hidden = layer(hidden, bias, rotation)

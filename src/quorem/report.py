@@ -12,6 +12,7 @@ from quorem.errors import UserError
 from quorem.examples import Token, examples
 from quorem.files import write_text
 from quorem.lock import held
+from quorem.recommending.settings import NextItemConfig
 from quorem.runs import read_records, read_settings
 from quorem.settings import FinetuneConfig, PretrainConfig
 from quorem.shape import NUMBER, check_shape, is_number
@@ -19,10 +20,12 @@ from quorem.shape import NUMBER, check_shape, is_number
 TEMPLATE = Path(__file__).with_name("templates") / "report.html"
 RESULT = {
     "verdict": str, "accuracy": NUMBER, "macro_f1": NUMBER, "vocab_size": NUMBER, "parameters": {...: NUMBER},
-    "labels": [str], "confusion": [[NUMBER]], "confusions": [[int]],
+    "labels": [str], "confusion": [[NUMBER]], "confusions": [[int]], "test": {...: NUMBER},
+    "baselines": {...: {...: NUMBER}},
 }  # fmt: skip
 ENVIRONMENT = {"versions": {...: str}}
 RECORD = {"step": NUMBER, "held_out": {...: object}}
+RANKING = ("hr@20", "ndcg@20", "mrr@20")
 LAST = 5  # records whose mean is shown as where a run stands
 
 
@@ -54,6 +57,8 @@ CHARTS = (
         "rtd_accuracy": "discriminator", "mlm_accuracy": "generator", "share_replaced": "tokens replaced",
     }),
     Chart("Held-out scores", {"held_out.accuracy": "accuracy", "held_out.macro_f1": "macro f1"}),
+    Chart("Ranking of held-out items", {f"held_out.{name}": name for name in RANKING}),
+    Chart("-log p of the next item", {"nll": "training"}, "nats"),
     Chart("Loss", {"loss": "training", "held_out.loss": "held out"}, "nats"),
     Chart("Throughput", {"tokens_per_second": "real tokens"}, "tokens a second"),
     Chart("Gradient norm", {"gradient_norm": "before clipping"}),
@@ -74,8 +79,11 @@ class ReportedRun:
         if not (folder / "config.yaml").is_file():
             raise UserError(f"{folder}: holds no run (no config.yaml): give the folder of a run")
         self.folder, self.settings = folder, read_settings(folder / "config.yaml")
-        kind: Any = FinetuneConfig if "classifier" in self.settings else PretrainConfig
-        self.config: FinetuneConfig | PretrainConfig = from_mapping(kind, self.settings, source=f"{folder}/config.yaml")
+        kinds: dict[str, Any] = {"classifier": FinetuneConfig, "next_item": NextItemConfig}
+        kind = next((kinds[name] for name in kinds if name in self.settings), PretrainConfig)
+        self.config: FinetuneConfig | NextItemConfig | PretrainConfig = from_mapping(
+            kind, self.settings, source=f"{folder}/config.yaml"
+        )
         self.records = []
         for record in read_records(folder):
             check_shape({"step": None} | record, RECORD, f"{folder / 'metrics.jsonl'}: a record")
@@ -120,6 +128,8 @@ class ReportedRun:
         result = self.result or {}
         if "accuracy" in result:
             found |= {"held-out accuracy": f"{result['accuracy']:.4f}", "macro f1": f"{result['macro_f1']:.4f}"}
+        for of, scores in {"the model": result.get("test", {}), **result.get("baselines", {})}.items():
+            found |= {f"{measure}, {of}": f"{scores[measure]:.4f}" for measure in RANKING if measure in scores}
         for name, size in result.get("parameters", {}).items():
             found[f"parameters, {name}"] = f"{size:,}"
         if "vocab_size" in result:

@@ -19,8 +19,8 @@ from quorem import (
     UserError,
 )
 from quorem.classifier import pool
-from quorem.modeling import alibi_bias, rotate, rotation_angles
 from quorem.order import frequency_order
+from quorem.positions import alibi_bias, rotate, rotation_angles
 
 SIZES = {
     "small": {"embedding_size": 128, "hidden_size": 256, "num_attention_heads": 4, "intermediate_size": 512},

@@ -10,6 +10,10 @@ from quorem.finetuning.finetune import dry_run, finetune
 
 def run(options: argparse.Namespace) -> None:
     """Fine-tune, or say what that would take."""
+    if options.task == "next_item":
+        from quorem.commands import next_item
+
+        return next_item.run(options)
     config = replace(options.settings, pretrained=options.run_folder)
     if options.from_scratch:
         config = replace(config, classifier=replace(config.classifier, from_scratch=True))

@@ -175,6 +175,10 @@ class LevelsHead(GeneratorHead):
         """Scores float32 (n, size) of a level's digits after prefixes int64 (n,); -inf for those that no id has."""
         raise NotImplementedError
 
+    def _scores_of_one(self, state: Tensor, level: int, prefix: int) -> Tensor:
+        """The same where all rows have one prefix."""
+        return self._scores(state, level, torch.full((len(state),), prefix, dtype=torch.int64, device=state.device))
+
     def _existing(self, level: int, prefix: Tensor) -> Tensor:
         """Which digits of a level any id has after prefixes int64 (n,): bool (n, size)."""
         digits = torch.arange(self.sizes[level], device=prefix.device)
@@ -257,6 +261,6 @@ class LevelsHead(GeneratorHead):
                 break
             chosen = torch.full((len(state),), digit, dtype=torch.int64, device=state.device)
             after = self._after(state, level + 1, chosen)
-            scores = self._scores(after, level + 1, torch.full_like(chosen, prefix + digit))
+            scores = self._scores_of_one(after, level + 1, prefix + digit)
             inside = torch.log_softmax(scores, dim=-1) + mass[:, digit].unsqueeze(-1)
             yield from self._leaves(after, prefix + digit, inside, level=level + 1)

@@ -99,6 +99,18 @@ class TreeHead(LevelsHead):
         ]
         return torch.cat(found)
 
+    def _scores_of_one(self, state: Tensor, level: int, prefix: int) -> Tensor:
+        """Scores (n, size) of one node's children: their vectors are read once, not once a row."""
+        mapped = F.linear(state, getattr(self, f"map_{level}"))
+        place = torch.tensor([prefix], device=state.device)
+        exists = self._existing(level, place)
+        children = place * self.bases[level] + torch.arange(self.sizes[level], device=state.device)
+        children = children.masked_fill(~exists[0], 0)
+        last = level == self.last
+        rows = self.embedding.tail_vectors(children) if last else getattr(self, f"node_{level}")[children]
+        scores = F.linear(mapped, rows.to(mapped.dtype), getattr(self, f"level_{level}_bias")[prefix, : len(children)])
+        return scores.masked_fill(~exists, -torch.inf).float()
+
     def _scores_of(self, mapped: Tensor, level: int, prefix: Tensor) -> Tensor:
         """Scores (n, size) of the children of nodes int64 (n,), the state being mapped already."""
         exists = self._existing(level, prefix)

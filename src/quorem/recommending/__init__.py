@@ -1,0 +1,1 @@
+"""Recommending the next item: fine-tuning for it, judging it, and using it."""

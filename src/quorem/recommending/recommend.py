@@ -1,0 +1,210 @@
+"""Recommending: a next-item run and rows of items give these rows with the likeliest next items beside them."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+from transformers import PreTrainedTokenizerFast
+
+from quorem.config import load
+from quorem.data.bad_rows import BAD_ROWS, FILE, report_bad_rows
+from quorem.data.documents import RowCounts
+from quorem.data.extended import find_source, good_rows, head_of, join, line_of
+from quorem.data.readers.table import Column
+from quorem.data.readers.value import Number
+from quorem.data.writers import choose_writer
+from quorem.errors import UserError, check_choice
+from quorem.files import check_new
+from quorem.next_item import QuoremForNextItem, load_next_item
+from quorem.recommending.ranking import leave_out
+from quorem.recommending.settings import NextItemConfig, SessionDataSettings
+from quorem.tasks.classification import tell_unknown
+from quorem.tokenization import Unknown, encode, load_tokenizer
+from quorem.tokenization.special import SPECIAL_IDS
+from quorem.train import autocast_dtype
+
+logger = logging.getLogger(__name__)
+
+ADDED = (Column("items"), Column("probabilities"))
+ROWS_AT_ONCE = 256
+SCORES_AT_ONCE = 2**24  # numbers of (rows, V) in memory at once, where all are needed
+
+Found = list[tuple[list[str], list[float]]]
+
+
+def recommend(
+    run: str | Path,
+    path: str | Path | Sequence[str | Path],
+    *,
+    out: str | Path,
+    top: int = 10,
+    exclude_seen: bool = False,
+    among: str | Path | None = None,
+    text_column: str | None = None,
+    precision: str = "auto",
+    format: str = "auto",
+    bad_rows: str = "error",
+) -> dict[str, int]:
+    """Write the likeliest next items beside every row of data files, one row for each user or session.
+
+    The output has the input's columns and rows, in order, and two more: `items`, a list of the likeliest, and
+    `probabilities`, the model's for each among all items: what is left out of a list takes its probability with it.
+    Both stay empty where a row has no item that the model knows. Items it does not know are passed over and counted.
+    Rows are streamed; the output appears when it is complete.
+
+    Args:
+        run: a run of `finetune --task next_item`, or its model folder.
+        path: the data: a file, a folder, a pattern such as data/*.csv, or several of these.
+        out: the file to write: CSV, JSON Lines or Parquet by the ending of its name; must not exist. Lists are JSON in
+            formats without them.
+        top: how many items, at least 1; fewer where there are no more.
+        exclude_seen: leave out the items that a row has.
+        among: a text file with an item in each line: only these are recommended.
+        text_column: the column or key of items; None for that of the run or "text".
+        precision: bf16, fp32 or auto, of the encoder; probabilities are computed in fp32.
+        format: of the data, as data.format.
+        bad_rows: error, or skip: rows that cannot be read are left out, counted, and listed beside the output.
+
+    Returns:
+        Number of rows `read`, `recommended`, `empty` and `bad`, and of `unknown_items`.
+
+    Raises:
+        UserError: for files that cannot be used, or numbers out of range.
+    """
+    out = Path(out)
+    if top < 1:
+        raise UserError(f"--top {top}: 1 or more needed")
+    check_new(out)
+    writer = choose_writer(out)
+    check_choice("data.bad_rows", bad_rows, BAD_ROWS)
+    model, tokenizer, data = load_recommender(Path(run))
+    source = find_source(path, format, text_column, data, {})
+    files = join(source, text_column, data, own_encoding=True)
+    if torch.accelerator.is_available():
+        model.to(torch.accelerator.current_accelerator())
+    asked = Recommender(
+        model, tokenizer, max_items=data.max_items, top=top, exclude_seen=exclude_seen,
+        among=None if among is None else read_items(Path(among), tokenizer),
+        dtype=autocast_dtype(precision, model.device),
+    )  # fmt: skip
+    counts, head = RowCounts(), head_of(source, files, out, writer, ADDED)
+    with writer.open(out, head) as write, tqdm(unit="row", disable=None) as progress:
+        rows = good_rows(files, counts, bad_rows, ADDED)
+        while some := list(islice(rows, ROWS_AT_ONCE)):
+            found = asked([row.text or "" for _, row in some])
+            write([line_of(head, file, row, _cells(*said)) for (file, row), said in zip(some, found, strict=True)])
+            known = sum(bool(items) for items, _ in found)
+            counts.used += known
+            counts.skipped += len(some) - known
+            progress.update(len(some))
+        if counts.bad and counts.bad == counts.read:
+            raise UserError(f"{source}: all of its {counts.read:,} rows are bad. The first: {counts.messages[0]}")
+    report_bad_rows(counts, out.parent, name=f"{out.stem}.{FILE}")
+    tell_unknown(str(source), asked.unknown)
+    empty = counts.skipped - counts.bad
+    return {
+        "read": counts.read, "recommended": counts.used, "empty": empty, "bad": counts.bad,
+        "unknown_items": asked.unknown.unknown,
+    }  # fmt: skip
+
+
+def load_recommender(folder: Path) -> tuple[QuoremForNextItem, PreTrainedTokenizerFast, SessionDataSettings]:
+    """The model of a next-item run, its tokenizer, and the settings of the data it was trained on.
+
+    Raises:
+        UserError: if there is no such model, or a damaged one.
+    """
+    model = load_next_item(folder)
+    source = folder / "model" if (folder / "model").exists() else folder
+    tokenizer, settings = load_tokenizer(source), source.parent / "config.yaml"
+    if settings.exists() and source != folder:
+        return model, tokenizer, load(NextItemConfig, settings).data
+    return model, tokenizer, SessionDataSettings(max_items=max(1, min(int(tokenizer.model_max_length), 512) - 2))
+
+
+def read_items(path: Path, tokenizer: PreTrainedTokenizerFast) -> list[int]:
+    """The ids of the items in the lines of a text file; those the model does not know are passed over and told.
+
+    Raises:
+        UserError: if the file cannot be read, or none is known.
+    """
+    try:
+        lines = [line for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read ({error}): a text file with an item in each line is needed") from error
+    encoded = encode(tokenizer, lines)
+    known = sorted({ids[0] for ids in encoded if len(ids) == 1 and ids[0] >= SPECIAL_IDS})
+    if not known:
+        raise UserError(f"{path}: none of its {len(lines)} lines is an item the model knows: one item a line is needed")
+    if len(known) < len(lines):
+        logger.info("%s: %s lines, %s different items that the model knows", path, len(lines), len(known))
+    return known
+
+
+@dataclass
+class Recommender:
+    """Rows of items as texts -> the likeliest next items and their probabilities, falling; empty where none is known.
+
+    Attributes:
+        max_items: how many of a row's items, the last ones, are read.
+        top: how many are found.
+        exclude_seen: whether the row's items are left out, all of them.
+        among: the ids that may be recommended; None for all.
+        dtype: of the encoder's autocast.
+        unknown: a tally of all texts so far.
+    """
+
+    model: QuoremForNextItem
+    tokenizer: PreTrainedTokenizerFast
+    max_items: int
+    top: int
+    exclude_seen: bool = False
+    among: list[int] | None = None
+    dtype: torch.dtype | None = None
+    unknown: Unknown = field(default_factory=Unknown)
+
+    def __call__(self, texts: Sequence[str]) -> Found:
+        encoded = encode(self.tokenizer, list(texts))
+        self.unknown.add(self.tokenizer, texts, encoded, range(1, len(texts) + 1))
+        histories = [[token for token in ids if token >= SPECIAL_IDS] for ids in encoded]
+        found: Found = [([], []) for _ in histories]
+        asked = [place for place, history in enumerate(histories) if history]
+        size = ROWS_AT_ONCE
+        if self.among is not None:
+            size = max(1, min(size, SCORES_AT_ONCE // self.model.config.vocab_size))
+        asked.sort(key=lambda place: len(histories[place]))  # rows of like length have little padding
+        for start in range(0, len(asked), size):
+            some = asked[start : start + size]
+            best = self._best([histories[place] for place in some])
+            for place, (ids, shares) in zip(some, best, strict=True):
+                found[place] = [self.tokenizer.decode([token]) for token in ids], shares
+        return found
+
+    @torch.no_grad()
+    def _best(self, histories: list[list[int]]) -> list[tuple[list[int], list[float]]]:
+        """Ids and probabilities for each history, exact."""
+        if self.among is not None:
+            scores = self.model.scores(histories, max_items=self.max_items, dtype=self.dtype)
+            leave_out(scores, histories if self.exclude_seen else ())
+            few = scores[:, self.among]
+            values, where = few.topk(min(self.top, len(self.among)), dim=1)
+            ids = torch.tensor(self.among)[where]
+        else:  # as many more as may be left out
+            most = max(len(set(history)) for history in histories) if self.exclude_seen else 0
+            hidden = self.model.vectors(histories, max_items=self.max_items, dtype=self.dtype)
+            values, ids = (each.cpu() for each in self.model.generator_lm_head.topk(hidden, self.top + most))
+        found = []
+        for history, row, shares in zip(histories, ids.tolist(), values.double().exp().tolist(), strict=True):
+            seen = set(history) if self.exclude_seen else set()
+            kept = [(token, share) for token, share in zip(row, shares, strict=True) if token not in seen and share > 0]
+            found.append(([token for token, _ in kept[: self.top]], [share for _, share in kept[: self.top]]))
+        return found
+
+
+def _cells(items: list[str], shares: list[float]) -> tuple[Any, ...]:
+    return (items, [Number(f"{share:.6g}") for share in shares]) if items else (None, None)
