@@ -12,6 +12,7 @@ from quorem.config import from_mapping, leaves, load, override
 from quorem.describe import describe
 from quorem.errors import UserError
 from quorem.parsing import MOST_VALUES, parse_json, parse_yaml
+from quorem.recipes import resolve
 from quorem.settings import FinetuneConfig, PrepareConfig, PretrainConfig
 from quorem.shape import NUMBER, check_shape
 
@@ -126,22 +127,31 @@ def leaves_of(kind):
     return [name for name, _, _ in leaves(kind())]
 
 
-@fuzzed
-@given(
-    st.lists(
-        st.tuples(
-            st.sampled_from([name for name in leaves_of(PretrainConfig) if name != "model.init_from"]),
-            st.sampled_from(ODD) | st.integers().map(str) | st.floats().map(str) | st.text(max_size=5),
-        ),
-        min_size=1,
-        max_size=3,
-    )
-)
-def test_any_setting_is_described_or_refused_in_one_short_line(chosen):
-    words = ["model.size=tiny", *(f"{name}={value}" for name, value in chosen)]
-    said = reason(lambda: describe(override(PretrainConfig(), words)), UserError)
+assignments = st.lists(
+    st.tuples(
+        st.sampled_from([name for name in leaves_of(PretrainConfig) if name != "model.init_from"]),
+        st.sampled_from(ODD) | st.integers().map(str) | st.floats().map(str) | st.text(max_size=5),
+    ),
+    min_size=1,
+    max_size=3,
+).map(lambda chosen: ["model.size=tiny", *(f"{name}={value}" for name, value in chosen)])
+
+
+def check_short(said):
     assert "\n" not in said
     assert len(said) < 2_000
+
+
+@fuzzed
+@given(assignments)
+def test_any_setting_is_taken_or_refused_in_one_short_line(words):
+    check_short(reason(lambda: resolve(override(PretrainConfig(), words)), UserError))
+
+
+@settings(fuzzed, max_examples=-(-EXAMPLES // 10))
+@given(assignments)
+def test_what_any_settings_would_build_is_described_or_refused_in_one_short_line(words):
+    check_short(reason(lambda: describe(override(PretrainConfig(), words)), UserError))
 
 
 @fuzzed
