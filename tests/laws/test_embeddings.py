@@ -351,6 +351,7 @@ print(json.dumps([take_one_step(30_000), take_one_step(4_000_000)]))
 """
 
 
+@pytest.mark.slow
 def test_four_million_tokens_take_little_more_memory_than_thirty_thousand():
     done = subprocess.run([sys.executable, "-c", ONE_STEP], capture_output=True, text=True, check=True)
     (small, _), (large, largest) = json.loads(done.stdout.splitlines()[-1])

@@ -3,6 +3,7 @@
 import csv
 import io
 
+import pytest
 from any_files import anything, bad_rows, delimiters, encodings, fuzzed, json_lines, quotings, tables
 from hypothesis import given
 from hypothesis import strategies as st
@@ -77,6 +78,7 @@ def test_any_text(tmp_path_factory, content, choice, encoding, documents):
     check(tmp_path_factory, read_text, "any.txt", content, bad_rows=choice, encoding=encoding, documents=documents)
 
 
+@pytest.mark.slow
 @fuzzed
 @given(content=tables() | anything, encoding=encodings, delimiter=delimiters, quoting=quotings)
 def test_skipping_loses_nothing_that_comes_before_the_first_error(

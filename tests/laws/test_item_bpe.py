@@ -112,6 +112,7 @@ print(fingerprint(train_tokenizer(texts, kind="item_bpe", vocab_size=300)))
 """
 
 
+@pytest.mark.slow
 def test_the_same_texts_in_any_order_give_the_same_tokenizer_in_every_process():
     ran = subprocess.run(
         [sys.executable, "-c", SCRIPT.format(corpus=CORPUS, seed=1)],

@@ -139,6 +139,7 @@ def test_a_fit_is_kept_for_the_next_start_and_made_again_where_it_is_damaged(tmp
     assert torch.equal(install_ngrams(second, rows, labels, penalty=0.01, folder=tmp_path / "state"), scores)
 
 
+@pytest.mark.slow
 def test_a_penalty_that_is_not_given_is_the_best_of_those_there_are():
     """Rows of noise with a word or two that tell: the weakest penalty is not the best."""
     rng = np.random.default_rng(0)

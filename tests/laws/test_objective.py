@@ -110,6 +110,7 @@ class StubDiscriminator(nn.Module):
         return SimpleNamespace(logits=args[0].float() if self.scores is None else self.scores)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("embedding", [{}, QR], ids=["dense", "qr"])
 def test_samples_follow_the_softmax_and_are_not_its_argmax(embedding):
     """Trap 1."""

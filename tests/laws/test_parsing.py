@@ -142,12 +142,14 @@ def check_short(said):
     assert len(said) < 2_000
 
 
+@pytest.mark.slow
 @fuzzed
 @given(assignments)
 def test_any_setting_is_taken_or_refused_in_one_short_line(words):
     check_short(reason(lambda: resolve(override(PretrainConfig(), words)), UserError))
 
 
+@pytest.mark.slow
 @settings(fuzzed, max_examples=-(-EXAMPLES // 10))
 @given(assignments)
 def test_what_any_settings_would_build_is_described_or_refused_in_one_short_line(words):

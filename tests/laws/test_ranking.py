@@ -130,6 +130,7 @@ def load(path):
         return Sessions.of([[int(word) + 5 for word in line.split()] for line in file])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "hit_rate", "reciprocal"),
     [(ItemNeighbours, 0.350, 0.110), (SequentialRules, 0.469, 0.158), (SessionNeighbours, 0.515, 0.183)],

@@ -281,6 +281,7 @@ def test_lines_that_are_no_documents_are_named(tmp_path, line, words):
         assert words in message
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("inside", [False, True])
 def test_a_key_that_is_twice_among_many_is_found_in_time(tmp_path, inside):
     """Counting each key anew took minutes for so many, and hours for ten times as many."""
@@ -310,6 +311,7 @@ json_values = st.recursive(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=500, deadline=None)
 @given(lines=st.lists(json_values.map(json.dumps).map(str.encode) | st.binary(max_size=30), max_size=6))
 def test_any_bytes_give_documents_that_add_up_or_one_clear_error(tmp_path_factory, lines):

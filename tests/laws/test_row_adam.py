@@ -321,6 +321,7 @@ def _add_in_a_process(folder, environment):
     processes.leave()
 
 
+@pytest.mark.slow
 def test_two_processes_add_up_the_rows_that_they_have_read():
     with tempfile.TemporaryDirectory() as folder:
         both = [PROCESSES.Process(target=_add_in_a_process, args=(folder, each)) for each in group()]

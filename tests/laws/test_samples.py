@@ -36,6 +36,7 @@ def test_all_seeds_share_one_language():
     assert len(first & second) > 0.5 * len(first)
 
 
+@pytest.mark.slow
 def test_the_vocabulary_is_huge_and_its_tail_long():
     counts = {}
     for text, _ in sample():
@@ -87,6 +88,7 @@ def score_by_rule():
     return right / 4000
 
 
+@pytest.mark.slow
 def test_sentiment_needs_word_order():
     text_features = pytest.importorskip("sklearn.feature_extraction.text")
     linear = pytest.importorskip("sklearn.linear_model")

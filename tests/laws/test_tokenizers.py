@@ -165,6 +165,7 @@ def learned():
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", TOKENIZERS)
 def test_processes_that_hash_otherwise_learn_the_same(kind, learned):
     """Rust's and Python's hash maps have an order of their own in every process."""
