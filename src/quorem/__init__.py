@@ -14,7 +14,7 @@ from wrapt import when_imported
 from quorem.errors import UserError
 
 if TYPE_CHECKING:
-    from quorem.api import Classifier, Encoder, embedding, finetune, load, pretrain, softmax
+    from quorem.api import Classifier, Encoder, NextItem, embedding, finetune, load, pretrain, softmax
     from quorem.classifier import QuoremForSequenceClassification
     from quorem.configuration import QuoremConfig
     from quorem.modeling import QuoremForMaskedLM, QuoremForPreTraining, QuoremModel
@@ -27,7 +27,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 __version__ = "0.1.0"
 
 PLACES = {
-    **dict.fromkeys(("Classifier", "Encoder", "embedding", "finetune", "load", "pretrain", "softmax"), "quorem.api"),
+    **dict.fromkeys(("Classifier", "Encoder", "NextItem"), "quorem.api"),
+    **dict.fromkeys(("embedding", "finetune", "load", "pretrain", "softmax"), "quorem.api"),
     "QuoremConfig": "quorem.configuration",
     "QuoremForNextItem": "quorem.next_item",
     "QuoremForSequenceClassification": "quorem.classifier",
@@ -38,6 +39,7 @@ PLACES = {
 __all__ = [
     "Classifier",
     "Encoder",
+    "NextItem",
     "QuoremConfig",
     "QuoremForMaskedLM",
     "QuoremForNextItem",

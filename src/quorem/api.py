@@ -28,6 +28,7 @@ from quorem.pretraining.pretrain import pretrain as pretrain_run
 from quorem.settings import EmbeddingSettings, FinetuneConfig, ModelSettings, PretrainConfig
 from quorem.tasks.classification import encode_rows, probabilities
 from quorem.tokenization import load_tokenizer
+from quorem.tokenization.special import SPECIAL_IDS
 
 Config = TypeVar("Config")
 
@@ -166,6 +167,50 @@ class Classifier:
         return f"Classifier({str(self.folder)!r}: {', '.join(self.labels[:5])}; {_described(self.model)})"
 
 
+class NextItem:
+    """A next-item model with its tokenizer: what `quorem finetune --task next_item` makes.
+
+    Args:
+        folder: of the run, or its model/.
+
+    Raises:
+        UserError: if there is no such model, or a damaged one.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        from quorem.recommending.recommend import load_recommender
+
+        self.folder = Path(folder)
+        self.model, self.tokenizer, self.data = load_recommender(self.folder)
+
+    def recommend(
+        self, sessions: Sequence[Sequence[str]], *, top: int = 10, exclude_seen: bool = False
+    ) -> list[list[dict[str, Any]]]:
+        """The likeliest next items of each session, as an `item` and its probability as a `score`.
+
+        Args:
+            sessions: lists of items in the order of time; items that the model does not know are passed over.
+            top: how many.
+            exclude_seen: leave out the items that a session has.
+
+        Returns:
+            A list for each session, empty where it has no item that the model knows.
+        """
+        from quorem.recommending.recommend import Recommender
+
+        if top < 1:
+            raise UserError(f"top={top}: 1 or more needed")
+        ids = [self.tokenizer.convert_tokens_to_ids(list(map(str, _texts(session)))) for session in _texts(sessions)]
+        asked = Recommender(
+            self.model, self.tokenizer, max_items=self.data.max_items, top=top, exclude_seen=exclude_seen
+        )
+        found = asked.after([[token for token in session if token >= SPECIAL_IDS] for session in ids])
+        return [[{"item": item, "score": share} for item, share in zip(*each, strict=True)] for each in found]
+
+    def __repr__(self) -> str:
+        return f"NextItem({str(self.folder)!r}: {_described(self.model)})"
+
+
 def pretrain(
     data: str | Sequence[str] | Source, out: str | Path, *, settings: Mapping[str, Any] | None = None, **given: Any
 ) -> Encoder:
@@ -211,15 +256,17 @@ def finetune(
     return Classifier(out)
 
 
-def load(folder: str | Path) -> Encoder | Classifier:
-    """What a run has made: of a pre-training run an Encoder, of a fine-tuning run a Classifier.
+def load(folder: str | Path) -> Encoder | Classifier | NextItem:
+    """What a run has made: of pre-training an Encoder, of fine-tuning a Classifier or, of the next item, a NextItem.
 
     Raises:
         UserError: if the folder holds neither.
     """
     place = model_folder(folder)
     architectures = QuoremConfig.get_config_dict(place)[0].get("architectures") or []
-    return Classifier(folder) if "QuoremForSequenceClassification" in architectures else Encoder(folder)
+    made: dict[str, Any] = {"QuoremForSequenceClassification": Classifier, "QuoremForNextItem": NextItem}
+    kinds = [made[name] for name in architectures if name in made]
+    return (kinds or [Encoder])[0](folder)
 
 
 def embedding(num_embeddings: int, embedding_dim: int, *, kind: str = "qr", **options: Any) -> TokenEmbedding:
@@ -291,9 +338,9 @@ def _written(value: Any) -> str:
     return "null" if value is None else str(value)
 
 
-def _texts(texts: Sequence[str]) -> Sequence[str]:
+def _texts(texts: Sequence[Any]) -> Sequence[Any]:
     if isinstance(texts, str):
-        raise UserError("texts: a list of texts is needed, not one text: write [text]")
+        raise UserError(f"{texts!r}: a list is needed, not one text: write [text]")
     return texts
 
 

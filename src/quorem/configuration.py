@@ -35,6 +35,7 @@ LARGEST = {
     "classifier_ngram_rows": 2**28,
 }
 """Of sizes: a config may come from anybody, and nothing is built before they are checked."""
+DROPOUTS = ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout")
 MAY_BE_ZERO = ("attention_head_size", "classifier_length", "classifier_ngrams", "classifier_ngram_rows")
 
 
@@ -48,6 +49,9 @@ def check_sizes(config: Mapping[str, Any]) -> None:
         smallest = 0 if key in MAY_BE_ZERO else 1
         if key in config and not smallest <= config[key] <= largest:
             raise ValueError(f"{key}={shown(config[key])}: a number from {smallest} to {largest} needed")
+    for key in DROPOUTS:
+        if config.get(key) is not None and not 0 <= config[key] < 1:
+            raise ValueError(f"{key}={shown(config[key])}: a number from 0 to below 1 needed")
     hidden, heads = config["hidden_size"], config["num_attention_heads"]
     width = heads * config.get("attention_head_size", 0) or hidden
     weights = hidden * (4 * width + 2 * config["intermediate_size"])

@@ -51,7 +51,7 @@ def test_encode_gives_a_vector_for_each_text_whatever_stands_beside_it(pretraine
     assert encoder.encode(TEXTS, pooling="max").isfinite().all()
     with pytest.raises(UserError, match="pooling=min: unknown"):
         encoder.encode(TEXTS, pooling="min")
-    with pytest.raises(UserError, match="a list of texts is needed"):
+    with pytest.raises(UserError, match="a list is needed, not one text"):
         encoder.encode("one text")
 
 

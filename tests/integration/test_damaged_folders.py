@@ -95,6 +95,9 @@ def test_sizes_are_bounded_before_anything_is_built(refused, tmp_path, classifie
         (run / "model" / "config.json").write_text(json.dumps(config | {key: value}))
         said = refused("predict", run, sample_csv, "--out", tmp_path / "found.csv")
         assert f"{key}={value}: a number from 1 to" in said
+    (run / "model" / "config.json").write_text(json.dumps(config | {"classifier_dropout": float("nan")}))
+    said = refused("predict", run, sample_csv, "--out", tmp_path / "found.csv")
+    assert "classifier_dropout=nan: a number from 0 to below 1 needed" in said
 
 
 def test_a_pattern_that_never_ends_is_named(refused, tmp_path, pretrained):

@@ -7,7 +7,9 @@ import shutil
 import pytest
 import torch
 
+import quorem as package
 from quorem.cli import main
+from quorem.errors import UserError
 from quorem.next_item import load_next_item
 from quorem.recommending.baselines import BASELINES
 from quorem.recommending.recommend import recommend
@@ -72,6 +74,25 @@ def test_recommendations_are_the_models_own(sessions, recommender, tmp_path):
         scores = model.scores([[number[word] for word in line.split()]], max_items=12)[0]
         assert items == [vocabulary[place] for place in scores.topk(5).indices.tolist()]
         assert shares == pytest.approx(scores.topk(5).values.exp().tolist(), rel=1e-3)
+
+
+def test_from_python_a_session_gets_what_the_command_writes(sessions, recommender, tmp_path):
+    out = tmp_path / "found.jsonl"
+    recommend(recommender, sessions, top=4, out=out, precision="fp32", exclude_seen=True)
+    written = [json.loads(line) for line in out.read_text().splitlines()]
+    model = package.load(recommender)
+    assert "NextItem(" in repr(model)
+    histories = [line.split() for line in sessions.read_text().splitlines()]
+    found = model.recommend([*histories, ["no such item"], []], top=4, exclude_seen=True)
+    for row, said, history in zip(written, found, histories, strict=False):
+        assert [each["item"] for each in said] == row["items"]
+        assert [each["score"] for each in said] == pytest.approx(row["probabilities"], rel=1e-4)
+        assert not {each["item"] for each in said} & set(history)
+    assert found[-2:] == [[], []]
+    with pytest.raises(UserError, match="a list is needed"):
+        model.recommend(["one session"])
+    with pytest.raises(UserError, match="top=0: 1 or more needed"):
+        model.recommend(histories[:1], top=0)
 
 
 def test_a_report_has_the_ranking_beside_the_baselines(quorem, recommender, tmp_path):

@@ -171,7 +171,10 @@ class Recommender:
     def __call__(self, texts: Sequence[str]) -> Found:
         encoded = encode(self.tokenizer, list(texts))
         self.unknown.add(self.tokenizer, texts, encoded, range(1, len(texts) + 1))
-        histories = [[token for token in ids if token >= SPECIAL_IDS] for ids in encoded]
+        return self.after([[token for token in ids if token >= SPECIAL_IDS] for ids in encoded])
+
+    def after(self, histories: Sequence[list[int]]) -> Found:
+        """The same for the ids of items, without special tokens; empty where a history is."""
         found: Found = [([], []) for _ in histories]
         asked = [place for place, history in enumerate(histories) if history]
         size = ROWS_AT_ONCE
