@@ -151,7 +151,7 @@ def _typed(hint: Any, value: Any, name: str, *, largest: int) -> Any:
         return value
     if int in allowed and isinstance(value, int) and not isinstance(value, bool):
         if abs(value) > largest:
-            raise UserError(f"{name}={value}: a whole number up to {largest} needed")
+            raise UserError(f"{name}={shown(value)}: a whole number up to {largest} needed")
         return value
     if float in allowed and isinstance(value, int | float | str) and not isinstance(value, bool):
         try:

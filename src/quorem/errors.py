@@ -6,6 +6,7 @@ from difflib import get_close_matches
 from typing import Any
 
 MOST, LONGEST = 100, 60  # names in a list, and characters of one
+MOST_BITS = 1_000  # of a number that is written out; Python writes no more than 4,300 digits
 LONGEST_WORD = 500  # characters without a space in a message; paths have fewer
 
 
@@ -21,6 +22,8 @@ class UserError(Exception):
 
 def shown(value: Any) -> str:
     """A value for a message, however large it is."""
+    if isinstance(value, int) and value.bit_length() > MOST_BITS:
+        return f"a number of {value.bit_length()} bits"
     short = reprlib.Repr()
     short.maxstring = short.maxother = short.maxlong = LONGEST
     return short.repr(value)

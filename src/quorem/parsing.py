@@ -1,6 +1,8 @@
 """YAML and JSON, whoever wrote them: plain values, or one line that says why not."""
 
 import json
+import re
+from collections import Counter
 from typing import Any
 
 import yaml
@@ -54,13 +56,32 @@ def _tag(name: str) -> str:
     return f"tag:yaml.org,2002:{name}"
 
 
+NUMBERS = {  # without those of base 60, as 1:30 is
+    _tag("int"): re.compile(r"[-+]?(0b[01_]+|0[0-7_]*|[1-9][0-9_]*|0x[0-9a-fA-F_]+)$"),
+    _tag("float"): re.compile(
+        r"([-+]?[0-9][0-9_]*\.[0-9_]*([eE][-+][0-9]+)?|\.[0-9][0-9_]*([eE][-+][0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN))$"
+    ),
+}
+
 _Loader.yaml_constructors = {
     tag: make for tag, make in yaml.SafeLoader.yaml_constructors.items() if tag in {None, *map(_tag, PLAIN)}
 }
 _Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag not in (_tag("timestamp"), _tag("value"))]
+    first: [
+        (tag, NUMBERS.get(tag, pattern)) for tag, pattern in resolvers if tag not in (_tag("timestamp"), _tag("value"))
+    ]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
+
+
+def _check_keys(node: yaml.MappingNode) -> None:
+    """Refuse a key that is there twice: one of its values would be passed over without a word."""
+    counts = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<")
+    for key, count in counts.most_common(1):
+        if count > 1:
+            raise ValueError(
+                f"the key {key} is there {count} times (in the mapping of line {node.start_mark.line + 1})"
+            )
 
 
 def _check_size(root: yaml.Node) -> None:
@@ -74,6 +95,7 @@ def _check_size(root: yaml.Node) -> None:
             if isinstance(node, yaml.SequenceNode):
                 inside = node.value
             elif isinstance(node, yaml.MappingNode):
+                _check_keys(node)
                 inside = [part for pair in node.value for part in pair]
             sizes[id(node)] = 1 + sum(size(part) for part in inside)
         return sizes[id(node)]

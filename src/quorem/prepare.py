@@ -33,6 +33,7 @@ from quorem.tokenization import (
     IdReader,
     adopt_tokenizer,
     fingerprint,
+    hint_at_long_tokens,
     load_tokenizer,
     save_tokenizer,
     tokenizer_files,
@@ -119,6 +120,7 @@ def prepare_data(
         )  # fmt: skip
     shutil.rmtree(parts_of(folder / "shards"), ignore_errors=True)
     logger.info("%s: %s", source, counts)
+    hint_at_long_tokens(settings.kind, Shards(folder / "shards").unknown)
     if settings.kind == "items" and meta.num_tokens == 2 * meta.num_documents:  # an item and a separator each
         logger.warning("%s: every row is one item: is tokenizer.separator what stands between items?", source)
     return tokenizer, Shards(folder / "shards")

@@ -89,7 +89,8 @@ class ReportedRun:
             check_shape({"step": None} | record, RECORD, f"{folder / 'metrics.jsonl'}: a record")
             self.records.append(_flat(record))
         if not self.records:
-            raise UserError(f"{folder}: has logged nothing yet (no metrics.jsonl): wait for its first lines")
+            why = "no whole line in metrics.jsonl" if (folder / "metrics.jsonl").exists() else "no metrics.jsonl"
+            raise UserError(f"{folder}: has logged nothing yet ({why}): wait for its lines, or delete a damaged run")
         finished = folder / "result.json"
         self.result = read_settings(finished) if finished.exists() else None
         if self.result is not None:

@@ -100,6 +100,25 @@ def test_sizes_are_bounded_before_anything_is_built(refused, tmp_path, classifie
     assert "classifier_dropout=nan: a number from 0 to below 1 needed" in said
 
 
+@pytest.mark.parametrize("labels", [{"0": "a", "1": "a"}, {"0": ["a"], "1": "b"}, {"0": "a", "7": "b"}])
+def test_classes_without_names_of_their_own_are_refused(refused, tmp_path, classifier, sample_csv, labels):
+    run = shutil.copytree(classifier, tmp_path / "run")
+    config = json.loads((run / "model" / "config.json").read_text())
+    (run / "model" / "config.json").write_text(json.dumps(config | {"id2label": labels}))
+    said = refused("predict", run, sample_csv, "--out", tmp_path / "found.csv")
+    assert f"{run / 'model'}: config.json: id2label=" in said
+    assert "a name of its own for each of 2 classes needed" in said
+    assert not (tmp_path / "found.csv").exists()
+
+
+def test_a_choice_that_is_not_known_names_the_folder(refused, tmp_path, classifier, sample_csv):
+    run = shutil.copytree(classifier, tmp_path / "run")
+    config = json.loads((run / "model" / "config.json").read_text())
+    (run / "model" / "config.json").write_text(json.dumps(config | {"classifier_head": "zz"}))
+    said = refused("predict", run, sample_csv, "--out", tmp_path / "x")
+    assert f"{run / 'model'}: unknown classifier_head 'zz'" in said
+
+
 def test_a_pattern_that_never_ends_is_named(refused, tmp_path, pretrained):
     folder = shutil.copytree(pretrained / "data" / "tokenizer", tmp_path / "tokenizer")
     content = json.loads((folder / "tokenizer.json").read_text())

@@ -120,4 +120,4 @@ def test_fine_tuning_goes_on_for_more_epochs(finetune, tmp_path):
     assert same(weights(tmp_path / "run", "model"), weights(tmp_path / "long", "model"))
     outcome = finetune(tmp_path / "long", 4, *CONSTANT)
     assert outcome.code == 2
-    assert "it cannot go on with other steps: choose another --out" in outcome.err
+    assert f"it cannot go on with other steps: fine-tune {tmp_path / 'long'} itself" in outcome.err

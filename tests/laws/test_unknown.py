@@ -6,9 +6,12 @@ import random
 
 import pytest
 
+from quorem.config import override
 from quorem.data.documents import Document
 from quorem.data.shards import Shards, merge_shards, write_shards
 from quorem.errors import UserError
+from quorem.prepare import prepare
+from quorem.settings import PrepareConfig
 from quorem.tokenization import Unknown, encode, train_tokenizer
 from quorem.tokenization.unknown import ALL_UP_TO, SAMPLED_EVERY
 
@@ -146,3 +149,14 @@ def test_ordinary_texts_and_events_kept_whole_bring_no_hint(caplog):
         train_tokenizer(texts, kind=kind, vocab_size=500)
     train_tokenizer(["Pitch_60 Bar_None Pitch_61"] * 500, kind="items", vocab_size=100)
     assert caplog.text == ""
+
+
+@pytest.mark.parametrize("kind", ["words", "wordpiece", "bpe", "items", "characters"])
+def test_tokens_that_are_whole_lines_bring_a_hint(tmp_path, kind, caplog):
+    rng = random.Random(0)
+    (tmp_path / "a.txt").write_text("\n".join("".join(rng.choices(THAI, k=90)) for _ in range(20)), encoding="utf-8")
+    settings = [f"data.path={tmp_path / 'a.txt'}", f"tokenizer.kind={kind}"]
+    prepare(override(PrepareConfig(), settings), tmp_path / "out")
+    assert ("is the text written without spaces, and the vocabulary so large" in caplog.text) == (
+        kind in ("words", "wordpiece", "bpe")
+    )

@@ -10,7 +10,7 @@ from quorem.classifier import QuoremForSequenceClassification
 from quorem.config import load
 from quorem.configuration import WINDOWS, QuoremConfig
 from quorem.data.batches import WEIGHTS, step_seed
-from quorem.errors import UserError
+from quorem.errors import UserError, shown
 from quorem.settings import FinetuneConfig, PretrainConfig
 
 
@@ -96,8 +96,8 @@ def load_classifier_model(
         model, found = QuoremForSequenceClassification.from_pretrained(
             None, config=architecture, state_dict=weights, output_loading_info=True
         )
-    except UserError:
-        raise
+    except UserError as error:
+        raise error if str(source) in str(error) else UserError(f"{source}: {error}") from error
     except Exception as error:  # a damaged file can fail in any way
         raise UserError(
             f"{source}: config.json or model.safetensors is damaged, or they do not fit each other: train again or "
@@ -109,6 +109,12 @@ def load_classifier_model(
             f"{source}: no classifier, for model.safetensors lacks {missing[0]}: give a run of quorem finetune"
             if not may_lack
             else f"{source}: no encoder to start from, for model.safetensors lacks {missing[0]}"
+        )
+    labels = [architecture.id2label.get(number) for number in range(architecture.num_labels)]
+    if len(set(map(str, labels))) < len(labels) or not all(isinstance(label, str) for label in labels):
+        raise UserError(
+            f"{source}: config.json: id2label={shown(architecture.id2label)}: a name of its own for each of "
+            f"{len(labels)} classes needed: copy it anew"
         )
     for name, parameter in model.named_parameters():
         if not torch.isfinite(parameter).all():

@@ -174,7 +174,7 @@ def _finetune(begun: _Begun, out: Path) -> dict[str, Any]:
     inputs = {"data": begun.source.fingerprint(), "pretrained": weights}
     run.write_environment(inputs=inputs, seed=config.train.seed, **hardware(config.train.precision))
     if run.earlier is not None:
-        check_can_go_on(run, otherwise="choose another --out")
+        check_can_go_on(run, otherwise=f"fine-tune {out} itself, which starts from its encoder, with another --out")
     elif run.result is not None:
         run.clean(run.result)
         logger.info("%s: this run is finished; nothing to do", out)

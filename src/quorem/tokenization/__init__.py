@@ -3,6 +3,7 @@
 from quorem.tokenization.adopt import adopt_tokenizer
 from quorem.tokenization.encode import encode
 from quorem.tokenization.files import fingerprint, load_tokenizer, read_tokenizer, save_tokenizer, tokenizer_files
+from quorem.tokenization.hints import hint_at_long_tokens
 from quorem.tokenization.ids import IdReader
 from quorem.tokenization.pieces import continuing
 from quorem.tokenization.special import SPECIAL_TOKENS
@@ -18,6 +19,7 @@ __all__ = [
     "continuing",
     "encode",
     "fingerprint",
+    "hint_at_long_tokens",
     "load_tokenizer",
     "read_tokenizer",
     "save_tokenizer",

@@ -5,12 +5,16 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
+from quorem.tokenization.unknown import Unknown
+
 logger = logging.getLogger(__name__)
 
 LOOKED_AT = 1_000_000  # characters
 ENOUGH_WORDS = 1_000  # below that, that words occur once says nothing
 MOST_ONCE = 0.6  # share of all words read
 MOST_EVENTS = 0.5
+OF_LANGUAGE = ("words", "wordpiece", "bpe", "unigram")
+LONGEST_MEAN = 15  # characters; words of German have six
 EVENT = re.compile(r"\w+[_:=]-?[\w.:/#-]*\d[\w.:/#-]*")
 """A name, a mark and a value with a digit, without a space: Pitch_60, TimeSig_4/4, price:12."""
 
@@ -58,3 +62,21 @@ def hint_at_kind(kind: str, texts: Sequence[str], counts: Counter[str]) -> None:
         logger.warning(
             "%.0f %% of all %s read occur once, and nothing is learned of them: %s", 100 * once / total, kind, advice
         )
+
+
+def hint_at_long_tokens(kind: str, counted: Unknown) -> None:
+    """Warn if tokens of texts are whole runs without a space, which occur once.
+
+    Args:
+        kind: of the tokenizer.
+        counted: the tally of what it encoded.
+    """
+    if kind not in OF_LANGUAGE or not counted.tokens:
+        return
+    length = counted.characters / counted.tokens
+    if length > LONGEST_MEAN:
+        logger.warning(
+            "a token has %.0f characters on average: is the text written without spaces, and the vocabulary so large "
+            "that it holds lines whole? A smaller model.vocab_size, a larger tokenizer.min_frequency or "
+            "--tokenizer characters cuts it up", length,
+        )  # fmt: skip

@@ -25,7 +25,8 @@ NONE = -1
 DATA_BYTES = (
     [2] * 64 + [1] * 32 + [2] * 16 + [0, 1, 2, 1, NONE, NONE] + [0, 0, 0, NONE, 0, 0, 0, NONE, 0, 0]
 )  # from 0x80 on
-FIX = "write it again, take it out, or leave such files out with data.bad_rows=skip"
+SKIP = "leave such files out with data.bad_rows=skip (in predict and recommend --bad-rows skip)"
+FIX = f"write it again, take it out, or {SKIP}"
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ def parse_midi(path: Path, content: bytes) -> MidiFile:
     if kind == SEQUENCES and len(tracks) > 1:
         raise BadRow(
             f"{path} is MIDI of type 2: its {len(tracks)} tracks are pieces of their own: save each in a file of its "
-            "own, or leave such files out with data.bad_rows=skip."
+            f"own, or {SKIP}."
         )
     return MidiFile(tracks, counted, *_division(path, division))
 
@@ -194,7 +195,7 @@ def _checked(path: Path, number: int, track: bytes, offset: int) -> bytes:
     if tick > LAST_TICK:
         raise BadRow(
             f"{path}: track {number} lasts {tick:,} ticks, where {LAST_TICK:,} can be counted: take the silence "
-            "out, or leave such files out with data.bad_rows=skip."
+            f"out, or {SKIP}."
         )
     if not escapes:
         return track
