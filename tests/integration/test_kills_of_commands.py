@@ -57,9 +57,11 @@ def test_five_kills_of_a_command_change_nothing_and_leave_nothing(tmp_path, comm
         folder.mkdir(exist_ok=True)
         return forked.start(*words, "--out", folder / output, out=said, err=said)
 
-    began = time.monotonic()
-    process = start(tmp_path / "whole")
-    process.join()
+    for _ in range(2):  # the first has to start the server that forks
+        shutil.rmtree(tmp_path / "whole", ignore_errors=True)
+        began = time.monotonic()
+        process = start(tmp_path / "whole")
+        process.join()
     seconds, moments, ends = time.monotonic() - began, random.Random(name), 0
     assert process.exitcode == 0, said.read_text()
     expected = contents(tmp_path / "whole" / output)
