@@ -171,6 +171,19 @@ def test_any_file_of_settings_is_read_or_refused(kind, data):
     assert not said or said.startswith("a.yaml: ")
 
 
+@pytest.mark.parametrize(
+    "key",
+    ["tokenizer.path", "objective.generator", "model.embedding.attributes_file", "model.embedding.assignment_file"],
+)
+def test_a_path_of_any_length_is_refused_in_a_short_line(key):
+    kind = {
+        "attributes_file": ["model.embedding.kind=attributes"],
+        "assignment_file": ["model.embedding.assignment=file"],
+    }
+    words = [f"{key}={'[' * 5_000}", *kind.get(key.rpartition(".")[2], [])]
+    check_short(reason(lambda: describe(override(PretrainConfig(), words)), UserError))
+
+
 @pytest.mark.parametrize("value", ["0x" + "f" * 5_000, "0b" + "1" * 20_000, "9" * 4_000])
 def test_a_number_of_any_length_is_refused_in_a_short_line(value):
     with pytest.raises(UserError, match=r"train.max_steps=a number of .* bits: a whole number up to"):

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from pathlib import Path
 
 from transformers import BertTokenizer, PreTrainedTokenizerFast
@@ -15,9 +16,9 @@ WORDPIECE = ("BertTokenizer", "ElectraTokenizer")  # that a vocab.txt alone may 
 def tokenizer_files(folder: str | Path) -> tuple[Path, ...]:
     """What decides the ids of a folder's tokenizer: tokenizer.json, else vocab.txt and its settings; or nothing."""
     folder = Path(folder)
-    if (folder / "tokenizer.json").is_file():
+    if os.path.isfile(folder / "tokenizer.json"):  # to it a name that is too long for a path is no error
         return (folder / "tokenizer.json",)
-    if (folder / "vocab.txt").is_file():
+    if os.path.isfile(folder / "vocab.txt"):
         return (folder / "vocab.txt", *folder.glob("tokenizer_config.json"))
     return ()
 
