@@ -130,8 +130,10 @@ def test_a_csv_comes_back(predicted, data, more, quoting, number, ending):
         assert names_of(out) == [*["file"][:first], *header, *ADDED]
 
 
+TAKEN = (*ADDED, "file", "review")  # the last is the run's text column, which comes before "text"
+keys = strings.filter(lambda name: name not in TAKEN)
 objects = st.builds(
-    lambda text, more: more | {"text": text}, strings | st.none(), st.dictionaries(strings, values, max_size=3)
+    lambda text, more: more | {"text": text}, strings | st.none(), st.dictionaries(keys, values, max_size=3)
 )
 
 
