@@ -17,7 +17,7 @@ from quorem.config import override
 from quorem.configuration import QuoremConfig
 from quorem.data.batches import collate
 from quorem.data.source import Source
-from quorem.embeddings import EMBEDDINGS, Assignment, TokenEmbedding
+from quorem.embeddings import EMBEDDINGS, TokenEmbedding, build_table
 from quorem.errors import UserError, check_choice
 from quorem.finetuning.checkpoint import model_folder
 from quorem.finetuning.finetune import finetune as finetune_run
@@ -25,6 +25,7 @@ from quorem.heads import HEADS, GeneratorHead
 from quorem.layout import head_kind, lay_out
 from quorem.modeling import QuoremForPreTraining
 from quorem.pretraining.pretrain import pretrain as pretrain_run
+from quorem.runs import read_settings
 from quorem.settings import EmbeddingSettings, FinetuneConfig, ModelSettings, PretrainConfig
 from quorem.tasks.classification import encode_rows, probabilities
 from quorem.tokenization import load_tokenizer
@@ -263,7 +264,7 @@ def load(folder: str | Path) -> Encoder | Classifier | NextItem:
         UserError: if the folder holds neither.
     """
     place = model_folder(folder)
-    architectures = QuoremConfig.get_config_dict(place)[0].get("architectures") or []
+    architectures = read_settings(place / "config.json").get("architectures") or []
     made: dict[str, Any] = {"QuoremForSequenceClassification": Classifier, "QuoremForNextItem": NextItem}
     kinds = [made[name] for name in architectures if name in made]
     return (kinds or [Encoder])[0](folder)
@@ -289,11 +290,7 @@ def embedding(num_embeddings: int, embedding_dim: int, *, kind: str = "qr", **op
     if table.assignment is None:
         table = replace(table, assignment="identity")
     entry, _ = lay_out(ModelSettings(embedding=table), vocab_size=num_embeddings, width=embedding_dim)
-    name = entry.pop("kind")
-    grid = {key: entry.pop(key) for key in ("own_rows", "divisor", "permuted") if key in entry}
-    found = EMBEDDINGS[name](Assignment(num_embeddings, **grid), embedding_dim, **entry)
-    found.reset_parameters(embedding_dim**-0.5)
-    return found
+    return build_table(entry, num_embeddings, embedding_dim)
 
 
 def softmax(table: TokenEmbedding, *, kind: str = "auto", never: Iterable[int] = (), **options: Any) -> GeneratorHead:

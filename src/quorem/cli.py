@@ -93,7 +93,14 @@ def build_parser() -> argparse.ArgumentParser:
     shells = ("bash", "zsh", "tcsh")
     parser.add_argument("--print-completion", choices=shells, action=_Completion, help="the shell's completion script")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_pretraining(commands)
+    _add_finetuning(commands)
+    _add_others(commands)
+    return parser
 
+
+def _add_pretraining(commands: Any) -> None:
+    """Pretrain, prepare and merge."""
     command = _add(commands, "pretrain", "pre-train on a CSV's column, JSON Lines or lines of text", PretrainConfig())
     command.add_argument(
         "data",
@@ -129,6 +136,9 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("parts", nargs="+", type=Path, metavar="PART", help="a folder of quorem prepare")
     command.add_argument("--out", required=True, type=Path, help="the folder to write")
 
+
+def _add_finetuning(commands: Any) -> None:
+    """Finetune, predict, recommend and similar."""
     command = _add(commands, "finetune", "fine-tune a pre-trained run to classify texts", FinetuneConfig())
     add_task(command)
     command.add_argument("run_folder", metavar="RUN", help="a run of quorem pretrain")
@@ -165,7 +175,10 @@ def build_parser() -> argparse.ArgumentParser:
     add_recommend(_add(commands, "recommend", "write the likeliest next items beside rows of items"))
     add_similar(_add(commands, "similar", "find the items whose vectors are most alike"))
 
-    command = _add(commands, "describe", "parameters and bytes, table by table, before building", PretrainConfig())
+
+def _add_others(commands: Any) -> None:
+    """Describe, report, config and sample."""
+    _add(commands, "describe", "parameters and bytes, table by table, before building", PretrainConfig())
 
     command = _add(commands, "report", "write a page about one run or several: curves, sizes, examples")
     command.add_argument("run_folders", nargs="+", type=Path, metavar="RUN", help="a run, finished or not")
@@ -184,7 +197,6 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("--vocab-size", type=int, help="items: how many there are (default: 100000)")
     command.add_argument("--seed", type=int, default=0, help="of the sample (default: 0)")
     command.add_argument("--out", required=True, type=Path, help="the file to write: CSV for reviews, text for items")
-    return parser
 
 
 def pretraining_script(arguments: Sequence[str] | None = None) -> int:

@@ -10,6 +10,7 @@ from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
 from quorem.errors import shown
+from quorem.settings import WIDEST
 
 POSITIONS = ("absolute", "rotary", "alibi")
 INITIALIZERS = ("bert", "width")
@@ -18,7 +19,6 @@ POOLED_LAYERS = ("last", "all")
 WINDOWS = "windows"
 TRUNCATIONS = ("head", "tail", "both", WINDOWS)
 
-WIDEST = 2**16  # of a layer or a vector: more overflows, or fills any memory
 MOST_OF_A_LAYER = 2**29  # weights: 2 GiB, forty times those of size large
 LARGEST = {
     "vocab_size": 2**31 - 1,

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from quorem.embeddings import EMBEDDINGS, Assignment
+from quorem.embeddings import EMBEDDINGS, build_table
 from quorem.embeddings.assignment import square_divisor
 from quorem.embeddings.mixed_radix import even_moduli
 from quorem.embeddings.partition import OPERATIONS
@@ -79,14 +79,11 @@ def size_of(entry: dict[str, Any], vocab_size: int, width: int) -> int:
     Raises:
         UserError: if it describes none, as moduli that are not coprime.
     """
-    options = dict(entry)
-    kind = options.pop("kind")
-    grid = {key: options.pop(key) for key in ("own_rows", "divisor", "permuted") if key in options}
     try:
         with torch.device("meta"):
-            embedding = EMBEDDINGS[kind](Assignment(vocab_size, **grid), width, **options)
+            embedding = build_table(entry, vocab_size, width)
     except ValueError as error:
-        raise UserError(f"model.embedding.kind={kind}: {error}") from error
+        raise UserError(f"model.embedding.kind={entry['kind']}: {error}") from error
     return sum(tensor.numel() for tensor in (*embedding.parameters(), *embedding.buffers())) * BYTES
 
 

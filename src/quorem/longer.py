@@ -12,21 +12,26 @@ from quorem.train import warmup_steps
 logger = logging.getLogger(__name__)
 
 
-def check_can_go_on(run: Run, *, otherwise: str) -> None:
-    """Refuse to train a finished run on if it has no checkpoint.
+def finished_result(run: Run, *, otherwise: str) -> dict[str, Any] | None:
+    """What a finished run gave, if nothing is left to do; None if it is to be trained, or trained on.
 
     Args:
-        run: that was begun for other steps.
-        otherwise: what to do instead.
+        run: as it was opened.
+        otherwise: what to do instead of training on a run that has no checkpoint.
 
     Raises:
-        UserError: saying so.
+        UserError: if it is finished, other steps are asked for, and it has no checkpoint.
     """
+    if run.earlier is None and run.result is not None:
+        run.clean(run.result)
+        logger.info("%s: this run is finished; nothing to do", run.folder)
+        return run.result
     if run.result is not None and run.last_checkpoint() is None:
         raise UserError(
             f"{run.folder}: this run is finished, and its optimizer's state was not kept (train.keep_state=true keeps "
             f"it), so that it cannot go on with other steps: {otherwise}"
         )
+    return None
 
 
 def lengthen(run: Run, train: TrainSettings, order: EpochOrder, *, others_follow_steps: bool = False) -> None:

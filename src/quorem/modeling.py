@@ -20,7 +20,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import BaseModelOutput, MaskedLMOutput, TokenClassifierOutput
 
 from quorem.configuration import QuoremConfig
-from quorem.embeddings import EMBEDDINGS, Assignment, TokenEmbedding
+from quorem.embeddings import EMBEDDINGS, TokenEmbedding, build_table
 from quorem.errors import UserError, did_you_mean
 from quorem.heads import HEADS, FullHead, GeneratorHead
 from quorem.positions import attention_bias, rotate, rotation_angles
@@ -30,12 +30,10 @@ WRITTEN_OUT_UP_TO = 512  # tokens; above it the (time, time) scores outweigh wha
 
 def build_embedding(config: QuoremConfig) -> TokenEmbedding:
     """The token embedding a config describes; a kind that is not registered is an error that lists those that are."""
-    options = dict(config.embedding or {})
-    kind = options.pop("kind")
-    if kind not in EMBEDDINGS:
+    entry = config.embedding or {}
+    if (kind := entry["kind"]) not in EMBEDDINGS:
         raise UserError(f"unknown embedding kind {kind!r}.{did_you_mean(kind, EMBEDDINGS)}")
-    grid = {key: options.pop(key) for key in ("own_rows", "divisor", "permuted") if key in options}
-    return EMBEDDINGS[kind](Assignment(config.vocab_size, **grid), config.embedding_size, **options)
+    return build_table(entry, config.vocab_size, config.embedding_size)
 
 
 def build_head(config: QuoremConfig, embedding: TokenEmbedding) -> GeneratorHead:

@@ -120,10 +120,11 @@ def prepare_data(
         )  # fmt: skip
     shutil.rmtree(parts_of(folder / "shards"), ignore_errors=True)
     logger.info("%s: %s", source, counts)
-    hint_at_long_tokens(settings.kind, Shards(folder / "shards").unknown)
+    shards = Shards(folder / "shards")
+    hint_at_long_tokens(settings.kind, shards.unknown)
     if settings.kind == "items" and meta.num_tokens == 2 * meta.num_documents:  # an item and a separator each
         logger.warning("%s: every row is one item: is tokenizer.separator what stands between items?", source)
-    return tokenizer, Shards(folder / "shards")
+    return tokenizer, shards
 
 
 def is_prepared(path: str | list[str]) -> bool:

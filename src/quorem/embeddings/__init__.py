@@ -3,6 +3,9 @@
 A variant is one file and one line in EMBEDDINGS; tests and documentation iterate over it.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 from quorem.embeddings.assignment import Assignment
 from quorem.embeddings.attributes import AttributesEmbedding
 from quorem.embeddings.base import TokenEmbedding
@@ -29,4 +32,18 @@ EMBEDDINGS: dict[str, type[TokenEmbedding]] = {
     "memcom": MemComEmbedding,
 }
 
-__all__ = ["EMBEDDINGS", "Assignment", "DenseEmbedding", "QuotientRemainderEmbedding", "TokenEmbedding"]
+
+def build_table(entry: Mapping[str, Any], vocab_size: int, dim: int) -> TokenEmbedding:
+    """The table that a config's entry describes: its kind, the grid of its ids, and the kind's options.
+
+    Raises:
+        KeyError: for a kind that is not registered.
+        ValueError: for options that do not fit.
+    """
+    options = dict(entry)
+    kind = EMBEDDINGS[options.pop("kind")]
+    grid = {key: options.pop(key) for key in ("own_rows", "divisor", "permuted") if key in options}
+    return kind(Assignment(vocab_size, **grid), dim, **options)
+
+
+__all__ = ["EMBEDDINGS", "Assignment", "DenseEmbedding", "QuotientRemainderEmbedding", "TokenEmbedding", "build_table"]

@@ -23,7 +23,7 @@ from quorem.errors import UserError, check_choice
 from quorem.files import fingerprint_files
 from quorem.finetuning.checkpoint import build_classifier, model_folder, reads_whole, size_of
 from quorem.lock import held
-from quorem.longer import check_can_go_on, lengthen
+from quorem.longer import finished_result, lengthen
 from quorem.memory import MEMORY, check_finetuning_memory
 from quorem.ngram_fit import install_ngrams
 from quorem.optim import LAYER_DECAY_VARIANTS, build_optimizer, layerwise_lr, parameter_groups
@@ -173,12 +173,9 @@ def _finetune(begun: _Begun, out: Path) -> dict[str, Any]:
     weights = fingerprint_files(*weight_files(begun.encoder), *tokenizer_files(begun.encoder))
     inputs = {"data": begun.source.fingerprint(), "pretrained": weights}
     run.write_environment(inputs=inputs, seed=config.train.seed, **hardware(config.train.precision))
-    if run.earlier is not None:
-        check_can_go_on(run, otherwise=f"fine-tune {out} itself, which starts from its encoder, with another --out")
-    elif run.result is not None:
-        run.clean(run.result)
-        logger.info("%s: this run is finished; nothing to do", out)
-        return run.result
+    otherwise = f"fine-tune {out} itself, which starts from its encoder, with another --out"
+    if (done := finished_result(run, otherwise=otherwise)) is not None:
+        return done
     frozen, model = None, begun.model
     if config.classifier.recipe == "origin" and not config.classifier.freeze_encoder:
         first = replace(

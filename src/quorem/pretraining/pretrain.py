@@ -20,7 +20,7 @@ from quorem.errors import UserError
 from quorem.files import fingerprint_files
 from quorem.fixed_generator import UNIGRAM
 from quorem.lock import held
-from quorem.longer import check_can_go_on, lengthen
+from quorem.longer import finished_result, lengthen
 from quorem.memory import MEMORY, check_memory
 from quorem.objective import Electra
 from quorem.optimizer_state import take_over_optimizer
@@ -179,12 +179,9 @@ def _built(
 
 def _pretrain(config: PretrainConfig, run: Run, source: Source | None) -> dict[str, Any]:
     inputs = _noted(config, run, source)
-    if run.earlier is not None:
-        check_can_go_on(run, otherwise=f"start another one from it, with --init-from {run.folder} and another --out")
-    elif run.result is not None:
-        run.clean(run.result)
-        logger.info("%s: this run is finished; nothing to do", run.folder)
-        return run.result
+    otherwise = f"start another one from it, with --init-from {run.folder} and another --out"
+    if (done := finished_result(run, otherwise=otherwise)) is not None:
+        return done
     program, optimizer, tokenizer, sizes = _built(config, run, source, inputs)
     ends = (config.objective.mask_rate_end, config.objective.temperature_end)
     lengthen(run, config.train, program.order, others_follow_steps=any(end is not None for end in ends))

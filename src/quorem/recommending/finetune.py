@@ -31,7 +31,7 @@ from quorem.errors import UserError, check_choice
 from quorem.files import fingerprint_files
 from quorem.finetuning.checkpoint import size_of
 from quorem.lock import held
-from quorem.longer import check_can_go_on, lengthen
+from quorem.longer import finished_result, lengthen
 from quorem.memory import MEMORY, check_finetuning_memory
 from quorem.next_item import (
     ATTENTIONS,
@@ -264,12 +264,8 @@ def _finetune(begun: _Begun, out: Path) -> dict[str, Any]:
     if run.writes:
         report_bad_rows(begun.counts, out)
     run.write_environment(inputs=begun.inputs, seed=config.train.seed, **hardware(config.train.precision))
-    if run.earlier is not None:
-        check_can_go_on(run, otherwise="choose another --out")
-    elif run.result is not None:
-        run.clean(run.result)
-        logger.info("%s: this run is finished; nothing to do", out)
-        return run.result
+    if (done := finished_result(run, otherwise="choose another --out")) is not None:
+        return done
     result = _train(begun, run)
     result |= {"unknown_targets": int((begun.parts.test.tokens < 0).sum())}
     result |= {"loaded": sorted(set(begun.model.state_dict()) - begun.new)}

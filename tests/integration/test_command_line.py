@@ -1,0 +1,72 @@
+"""How a command is asked for: help, files of settings, settings as options, completion."""
+
+import json
+
+import pytest
+
+from quorem.cli import main
+from quorem.config import leaves, load
+from quorem.settings import FinetuneConfig, PrepareConfig, PretrainConfig
+
+CONFIGURED = {"pretrain": PretrainConfig(), "describe": PretrainConfig(), "finetune": FinetuneConfig(),
+              "prepare": PrepareConfig()}  # fmt: skip
+
+
+@pytest.mark.parametrize("command", [*CONFIGURED, "predict", "sample", "config"])
+def test_help_fits_on_a_screen_and_help_all_lists_every_setting(capsys, command, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "110")
+    with pytest.raises(SystemExit) as ended:
+        main([command, "--help"])
+    assert ended.value.code == 0
+    assert len(capsys.readouterr().out.splitlines()) <= 60
+    if command not in CONFIGURED:
+        return
+    with pytest.raises(SystemExit):
+        main([command, "--help-all"])
+    shown = capsys.readouterr().out
+    for name, _, _ in leaves(CONFIGURED[command]):
+        assert f"  {name}=" in shown
+
+
+def test_quorem_alone_shows_its_commands(capsys):
+    assert main([]) == 0
+    shown = capsys.readouterr().out
+    assert all(f"    {name} " in shown for name in ("pretrain", "prepare", "merge", "finetune", "predict", "config"))
+
+
+@pytest.mark.parametrize("kind", [PretrainConfig, FinetuneConfig, PrepareConfig])
+def test_quorem_config_writes_every_setting_which_is_read_again(tmp_path, quorem, kind):
+    command = {PretrainConfig: "pretrain", FinetuneConfig: "finetune", PrepareConfig: "prepare"}[kind]
+    written = quorem("config", command).out
+    assert quorem("config", command, "--out", tmp_path / "a.yaml").code == 0
+    assert (tmp_path / "a.yaml").read_text(encoding="utf-8") == written
+    assert load(kind, tmp_path / "a.yaml") == kind()
+    for name, _, text in leaves(kind()):
+        assert f"{name.rpartition('.')[2]}:" in written
+        assert text.split()[0] in written
+    schema = json.loads(quorem("config", command, "--schema").out)
+    for name, value, text in leaves(kind()):
+        place = schema
+        for part in name.split("."):
+            assert place["additionalProperties"] is False
+            place = place["properties"][part]
+        assert (place["default"], place["description"]) == (value, text)
+
+
+def test_settings_may_be_written_as_options(quorem, tmp_path, sample_csv):
+    words = ["prepare", sample_csv, "--text-column", "review", "--tokenizer.lowercase", "false"]
+    outcome = quorem(*words, "--model.vocab_size=40", "data.max_unknown=1", "--out", tmp_path / "out")
+    assert "vocabulary 40" in outcome.out
+    facts = json.loads((tmp_path / "out" / "tokenizer" / "made_from.json").read_text())
+    assert facts["made_from"]["tokenizer"]["lowercase"] is False
+    with pytest.raises(SystemExit):
+        quorem(*words[:3], "review", "--out", tmp_path / "x", "--train.seed")
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh"])
+def test_completion_is_written_for_a_shell(capsys, shell):
+    pytest.importorskip("shtab")
+    with pytest.raises(SystemExit) as ended:
+        main(["--print-completion", shell])
+    assert ended.value.code == 0
+    assert "finetune" in capsys.readouterr().out
