@@ -10,10 +10,9 @@ import numpy as np
 import torch
 from transformers import PreTrainedTokenizerFast
 
-from quorem import processes
-from quorem.checkpoint_files import read_weights, weight_files
-from quorem.config import to_mapping
-from quorem.cooccurrence import cooccurrence_vectors, start_table
+from quorem.arrangement.cooccurrence import cooccurrence_vectors, start_table
+from quorem.config.loading import to_mapping
+from quorem.config.next_item import NextItemConfig, SessionDataSettings
 from quorem.data.bad_rows import check_some_used, report_bad_rows
 from quorem.data.documents import RowCounts
 from quorem.data.sessions import (
@@ -27,32 +26,28 @@ from quorem.data.sessions import (
     set_aside,
 )
 from quorem.data.source import Source
-from quorem.errors import UserError, check_choice
+from quorem.errors import UserError, check_choice, check_number
 from quorem.files import fingerprint_files
 from quorem.finetuning.checkpoint import size_of
+from quorem.finetuning.classification import tell_unknown
 from quorem.lock import held
-from quorem.longer import finished_result, lengthen
-from quorem.memory import MEMORY, check_finetuning_memory
-from quorem.next_item import (
-    ATTENTIONS,
-    HEAD,
-    STARTS,
-    QuoremForNextItem,
-    build_next_item,
-    network_folder,
-)
-from quorem.optim import build_optimizer, parameter_groups
-from quorem.presets import preset
-from quorem.recipes import check_number, check_train
+from quorem.models.checkpoint_files import read_weights, weight_files
+from quorem.models.next_item import HEAD, QuoremForNextItem
+from quorem.plan.dry_run import DryRun, measure_steps
+from quorem.plan.memory import MEMORY, check_finetuning_memory
+from quorem.plan.presets import preset
+from quorem.plan.recipes import check_train
 from quorem.recommending.baselines import BASELINES, FLOOR
+from quorem.recommending.program import NextItemProgram
 from quorem.recommending.ranking import Scorer, judge
-from quorem.recommending.settings import NextItemConfig, SessionDataSettings
-from quorem.rehearsal import Rehearsal, rehearse
-from quorem.runs import Run
-from quorem.tasks.classification import tell_unknown
-from quorem.tasks.next_item import NextItemProgram
+from quorem.recommending.start import ATTENTIONS, STARTS, build_next_item, network_folder
 from quorem.tokenization import Unknown, load_tokenizer, save_tokenizer, tokenizer_files
-from quorem.train import autocast_dtype, fit, hardware
+from quorem.training import processes
+from quorem.training.device import autocast_dtype, hardware
+from quorem.training.longer import finished_result, lengthen
+from quorem.training.loop import fit
+from quorem.training.optim import build_optimizer, parameter_groups
+from quorem.training.run_folder import Run
 
 logger = logging.getLogger(__name__)
 
@@ -102,7 +97,7 @@ def finetune_next_item(config: NextItemConfig, out: Path, *, source: Source | No
     Args:
         config: the settings; what they leave open is resolved and stored.
         out: the run folder.
-        source: what to read instead of data.path, such as Source.of_dataset(...).
+        source: what to read instead of data.path, such as quorem.data.dataset.DatasetSource.
 
     Returns:
         What result.json holds: `test` (the measures of `quorem.ranking` and `rows`), `baselines` with the same of each,
@@ -116,7 +111,7 @@ def finetune_next_item(config: NextItemConfig, out: Path, *, source: Source | No
         return _finetune(begun, out)
 
 
-def dry_run_next_item(config: NextItemConfig, *, source: Source | None = None) -> Rehearsal:
+def dry_run_next_item(config: NextItemConfig, *, source: Source | None = None) -> DryRun:
     """Do all that `finetune_next_item` does up to a few steps, in a folder that is thrown away.
 
     Raises:
@@ -126,7 +121,7 @@ def dry_run_next_item(config: NextItemConfig, *, source: Source | None = None) -
     program, optimizer = _program(begun)
     with TemporaryDirectory() as folder:
         run = Run(Path(folder) / "run", to_mapping(begun.config))
-        return rehearse(program, optimizer, begun.config.train, total_steps=program.total_steps, run=run)
+        return measure_steps(program, optimizer, begun.config.train, total_steps=program.total_steps, run=run)
 
 
 @dataclass(frozen=True)
@@ -259,7 +254,7 @@ def start_anew(model: QuoremForNextItem, new: frozenset[str], training: Sessions
 
 def _finetune(begun: _Begun, out: Path) -> dict[str, Any]:
     config = begun.config
-    with processes.first():
+    with processes.main_process_first():
         run = Run(out, to_mapping(config))
     if run.writes:
         report_bad_rows(begun.counts, out)
