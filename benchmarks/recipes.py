@@ -30,6 +30,7 @@ from quorem.config.loading import override
 from quorem.config.settings import FinetuneConfig, PretrainConfig
 from quorem.data.prepare import load_prepared
 from quorem.finetuning.finetune import finetune
+from quorem.plan.plan import Plan
 from quorem.plan.recipes import resolve
 from quorem.pretraining.arrangement import arrange
 from quorem.pretraining.pretrain import pretrain
@@ -64,7 +65,8 @@ def seconds_a_step(config: PretrainConfig) -> float:
     with tempfile.TemporaryDirectory() as folder:
         run = Run(Path(folder), {})
         (Path(folder) / "data").mkdir()
-        program = PretrainProgram(config, tokenizer, shards, *arrange(config, run, tokenizer, shards))
+        plan = Plan.of(config, len(tokenizer))
+        program = PretrainProgram(plan, tokenizer, shards, arrange(plan, run, tokenizer, shards))
         optimizer = build_pretraining_optimizer(program.module, config)
         fit(program, optimizer, settings=settings, total_steps=WARM_UP, schedule="constant", run=run)
         began = time.process_time()

@@ -24,6 +24,7 @@ from quorem.errors import UserError
 from quorem.finetuning.checkpoint import build_classifier
 from quorem.finetuning.classification import encode_rows, label_names, scores
 from quorem.finetuning.finetune import load_examples, resolve
+from quorem.plan.plan import Plan
 from quorem.plan.recipes import resolve as resolve_pretrain
 from quorem.plan.sizes import describe
 from quorem.pretraining.program import build_electra
@@ -316,8 +317,9 @@ def test_describe_counts_what_pretrain_builds(pretrain_settings, kind, shared, d
         f"model.disentangled_embeddings={disentangled}",
     ]
     config = override(PretrainConfig(), [*pretrain_settings, *extra])
-    built = build_electra(resolve_pretrain(config), torch.arange(3000))
-    assert describe(config)["parameters"] == sum(parameter.numel() for parameter in built.parameters())
+    plan = Plan.as_asked(resolve_pretrain(config))
+    built = build_electra(plan, torch.arange(3000))
+    assert describe(plan)["parameters"] == sum(parameter.numel() for parameter in built.parameters())
 
 
 def test_sample_writes_as_many_rows_as_asked(quorem, tmp_path):

@@ -17,6 +17,7 @@ from quorem import QuoremForMaskedLM, QuoremForPreTraining
 from quorem.config.loading import load
 from quorem.config.settings import PretrainConfig
 from quorem.data.prepare import load_prepared
+from quorem.plan.plan import Plan
 from quorem.pretraining.arrangement import arrange
 from quorem.pretraining.program import PretrainProgram
 from quorem.training.optimizer_state import parameter_names
@@ -49,8 +50,9 @@ def short(pretrain_settings):
 def program(run):
     """A run's networks before its first step."""
     config, (tokenizer, shards) = load(PretrainConfig, run / "config.yaml"), load_prepared(run / "data")
-    arranged = arrange(config, SimpleNamespace(folder=run), tokenizer, shards)
-    return PretrainProgram(config, tokenizer, shards, *arranged).module.eval()
+    plan = Plan.of(config, len(tokenizer))
+    arrangement = arrange(plan, SimpleNamespace(folder=run), tokenizer, shards)
+    return PretrainProgram(plan, tokenizer, shards, arrangement).module.eval()
 
 
 def outputs(discriminator, generator, ids):

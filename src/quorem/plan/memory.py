@@ -8,10 +8,11 @@ from pathlib import Path
 import psutil  # type: ignore[import-untyped]
 import torch
 
-from quorem.config.settings import DataSettings, PretrainConfig, TrainSettings
+from quorem.config.settings import TrainSettings
 from quorem.errors import UserError
 from quorem.models.classifier import QuoremForSequenceClassification
 from quorem.plan.activations import encoder_bytes
+from quorem.plan.plan import Plan
 from quorem.plan.sizes import BYTES, TRAINED_BYTES, describe
 from quorem.training import processes, sharding
 from quorem.training.device import autocast_dtype
@@ -26,12 +27,11 @@ LESS = (
 )
 
 
-def check_memory(config: PretrainConfig, vocab_size: int) -> tuple[int, int]:
+def check_memory(plan: Plan) -> tuple[int, int]:
     """Refuse a pre-training run whose weights, gradients, optimizer and activations are more than memory has room for.
 
     Args:
-        config: resolved settings.
-        vocab_size: the tokens there are.
+        plan: of the run.
 
     Returns:
         What weights, gradients and optimizer need in this process, and what activations do, in bytes.
@@ -39,9 +39,9 @@ def check_memory(config: PretrainConfig, vocab_size: int) -> tuple[int, int]:
     Raises:
         UserError: with both sizes and what to change.
     """
-    model, data = replace(config.model, vocab_size=vocab_size), DataSettings(max_length=config.data.max_length)
+    config = plan.config
     train = replace(config.train, batch_size=_rows(config.train), micro_batch_size=None)
-    sizes = describe(replace(config, model=model, data=data, train=train))  # where texts come from is all one
+    sizes = describe(replace(plan, config=replace(config, train=train)))
     needed = sizes["training_bytes"]
     if config.train.shard_layers or sharding.asked_by_launcher():
         layers = sum(part.parameters for part in sizes["parts"] if part.name.endswith(" encoder") and part.trained)
@@ -50,7 +50,7 @@ def check_memory(config: PretrainConfig, vocab_size: int) -> tuple[int, int]:
         table = config.model.embedding.kind
         advice = "model.embedding.kind=qr" if table == "dense" else "a smaller model.embedding.budget"
         raise UserError(
-            f"weights, gradients and the optimizer need {_gigabytes(needed)} for {vocab_size:,} tokens, and "
+            f"weights, gradients and the optimizer need {_gigabytes(needed)} for {plan.vocab_size:,} tokens, and "
             f"{_free()}: use {advice}, a smaller model.vocab_size or model.size (quorem describe lists the tables)"
             + (", or train.shard_layers=true" if processes.count() > 1 else "")
         )

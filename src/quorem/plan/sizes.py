@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from quorem.arrangement.attribute_file import read_attributes
 from quorem.config.settings import PretrainConfig
 from quorem.embeddings import DenseEmbedding, TokenEmbedding
 from quorem.embeddings.disentangled import DisentangledEmbedding
@@ -15,8 +14,7 @@ from quorem.models.electra import Electra
 from quorem.models.fixed_generator import UNIGRAM
 from quorem.models.modeling import QuoremForMaskedLM, QuoremForPreTraining
 from quorem.plan.activations import encoder_bytes, head_bytes
-from quorem.plan.presets import network_configs
-from quorem.plan.recipes import resolve
+from quorem.plan.plan import Plan
 from quorem.training.device import autocast_dtype
 from quorem.training.row_adam import row_tables
 
@@ -41,11 +39,11 @@ class Part:
     trained: bool = True
 
 
-def describe(config: PretrainConfig) -> dict[str, Any]:
+def describe(plan: Plan) -> dict[str, Any]:
     """Parameters of both networks as `quorem pretrain` would build them, without allocating any.
 
     Args:
-        config: settings; model.vocab_size is taken to be reached, and every value in a file of attributes to be used.
+        plan: of the run; of a table of attributes, with their sizes.
 
     Returns:
         `parts` (list of Part), `parameters` in all, `weight_bytes` (float32), `training_bytes` (weights, gradients and
@@ -56,15 +54,8 @@ def describe(config: PretrainConfig) -> dict[str, Any]:
     Raises:
         UserError: for settings that cannot be used.
     """
-    config = resolve(config)
+    config, generator, discriminator = plan.config, plan.generator, plan.discriminator
     model = config.model
-    file = model.embedding.attributes_file
-    generator, discriminator = network_configs(
-        model,
-        vocab_size=model.vocab_size,
-        max_length=config.data.max_length or 2,
-        attributes=None if file is None else read_attributes(file).sizes,
-    )
     with torch.device("meta"):
         module = Electra(
             QuoremForMaskedLM(generator),
@@ -87,7 +78,7 @@ def describe(config: PretrainConfig) -> dict[str, Any]:
         "weight_bytes": parameters * BYTES + index_bytes,
         "training_bytes": parameters * TRAINED_BYTES - spared + index_bytes,
         "activation_bytes": activations(config, module),
-        "table_ratio": model.vocab_size * discriminator.embedding_size * BYTES / table_bytes,
+        "table_ratio": plan.vocab_size * discriminator.embedding_size * BYTES / table_bytes,
         "table": table_facts(table),
         "generator": None if config.objective.generator == UNIGRAM else generator,
         "discriminator": discriminator,

@@ -23,6 +23,7 @@ from quorem.models.electra import Electra
 from quorem.models.fixed_generator import UNIGRAM
 from quorem.plan.dry_run import DryRun, measure_steps
 from quorem.plan.memory import MEMORY, check_memory
+from quorem.plan.plan import Plan
 from quorem.plan.recipes import resolve
 from quorem.plan.sizes import described
 from quorem.pretraining.arrangement import ATTRIBUTES, ORDER, START, arrange, is_made_otherwise
@@ -153,9 +154,11 @@ def _built(
         else:
             tokenizer, shards = load_prepared(str(config.data.path))
         check_unknown(shards, config.data.max_unknown)
-        arranged = arrange(config, run, tokenizer, shards)
-    needed, activations = check_memory(config, len(tokenizer))
-    program = PretrainProgram(config, tokenizer, shards, *arranged)
+        plan = Plan.of(config, len(tokenizer))
+        arrangement = arrange(plan, run, tokenizer, shards)
+    plan = plan.with_attributes(arrangement.attribute_sizes)
+    needed, activations = check_memory(plan)
+    program = PretrainProgram(plan, tokenizer, shards, arrangement)
     if config.train.shard_layers or sharding.asked_by_launcher():
         sharding.shard(program.module)
     optimizer = build_pretraining_optimizer(program.module, config)

@@ -23,7 +23,8 @@ from quorem.models.configuration import QuoremConfig
 from quorem.models.electra import Electra, Inputs, Masked, Outcome, mask_tokens, total_loss
 from quorem.models.fixed_generator import UNIGRAM, UnigramGenerator, frozen_generator
 from quorem.models.modeling import QuoremForMaskedLM, QuoremForPreTraining
-from quorem.plan.presets import NEVER_TARGETS, network_configs
+from quorem.plan.plan import Plan
+from quorem.plan.presets import NEVER_TARGETS
 from quorem.plan.recipes import RECIPES
 from quorem.pretraining.arrangement import Arrangement
 from quorem.pretraining.init_from import initialise, load_networks
@@ -61,24 +62,20 @@ class PretrainProgram:
     """ELECTRA's steps, for `quorem.training.loop.fit`.
 
     Args:
-        config: resolved settings.
+        plan: of the run.
         tokenizer: its ids are those of the shards.
         shards: the data.
-        order: with attributes and vectors what `arrange` gives.
-        attributes: see there.
-        vectors: see there.
+        arrangement: what is known of the tokens.
     """
 
     def __init__(
         self,
-        config: PretrainConfig,
+        plan: Plan,
         tokenizer: PreTrainedTokenizerFast,
         shards: Shards,
-        order: Tensor | None = None,
-        attributes: Tensor | None = None,
-        vectors: Tensor | None = None,
+        arrangement: Arrangement = NOTHING_KNOWN,
     ) -> None:
-        self.config = config
+        self.config = config = plan.config
         train = config.train
         self.rows, self.held_out = split_rows(config.data, shards, tokenizer, seed=train.seed)
         self.order = self.rows.order(batch_size=train.batch_size, seed=train.seed)
@@ -94,7 +91,7 @@ class PretrainProgram:
         elif source != "trained":
             generator = frozen_generator(source, tokenizer_fingerprint=fingerprint(tokenizer))
         self.continues = continuing(tokenizer) if config.objective.whole_words else None
-        self.module = build_electra(config, counts, Arrangement(order, attributes, vectors), generator=generator)
+        self.module = build_electra(plan, counts, arrangement, generator=generator)
         if config.model.init_from is not None:
             initialise(self.module, load_networks(config.model.init_from, tokenizer))
         self.detected, self.mlm, self.rtd = BinaryMetrics(), RunningMean(), RunningMean()
@@ -189,7 +186,7 @@ class PretrainProgram:
 
 
 def build_electra(
-    config: PretrainConfig,
+    plan: Plan,
     counts: Tensor,
     arrangement: Arrangement = NOTHING_KNOWN,
     *,
@@ -198,7 +195,7 @@ def build_electra(
     """Both networks, initialised from the seed, the frequencies and nothing else.
 
     Args:
-        config: resolved settings.
+        plan: of the run.
         counts: int64 (V,), how often each id occurs.
         arrangement: what is known of the tokens; kind attributes needs theirs.
         generator: one that learns no more, to use instead of a new one.
@@ -206,19 +203,14 @@ def build_electra(
     Raises:
         UserError: if its token vectors are to be shared, and are not of the kind asked for.
     """
+    config = plan.config
     torch.manual_seed(step_seed(config.train.seed, WEIGHTS))
     order, attributes, vectors = arrangement
-    generator_config, discriminator_config = network_configs(
-        config.model,
-        vocab_size=len(counts),
-        max_length=config.data.max_length or 2,
-        attributes=None if attributes is None else [len(column.unique()) for column in attributes.T],
-    )
     if isinstance(generator, QuoremForMaskedLM) and config.model.shared_embeddings:
-        _check_shareable(generator.config, discriminator_config, str(config.objective.generator))
+        _check_shareable(generator.config, plan.discriminator, str(config.objective.generator))
     module = Electra(
-        generator or QuoremForMaskedLM(generator_config),
-        QuoremForPreTraining(discriminator_config),
+        generator or QuoremForMaskedLM(plan.generator),
+        QuoremForPreTraining(plan.discriminator),
         shared_embeddings=config.model.shared_embeddings,
         disentangled=bool(config.model.disentangled_embeddings),
     )
