@@ -92,7 +92,7 @@ def test_micro_batches_change_no_score(tmp_path, pretrain):
 def test_the_best_checkpoint_is_kept_and_its_networks_are_written(tmp_path, monkeypatch, pretrain, settings):
     losses = iter([3.0, 1.0, 2.0, 1.5, 4.0, 5.0])
     monkeypatch.setattr(HeldOut, "judge", lambda self: {"loss": next(losses)})
-    more = ("train.checkpoint_every=1", "train.keep_checkpoints=1", "train.keep_state=true", *settings)
+    more = ("train.checkpoint_every=1", "train.keep_state=true", *settings)
     assert pretrain(tmp_path / "run", *more).code == 0
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     assert (result["best_step"], result["held_out"]) == (2, {"loss": 5.0})

@@ -21,9 +21,7 @@ def run(options: argparse.Namespace) -> None:
     print(f"{'in all, trained':<80}{found['parameters']:>16,}{trained:>12,.3f}")
     print(f"{'with what is not trained':<96}{found['weight_bytes'] / 1e6:>12,.3f}")
     print(f"{'in training: gradients and the optimizer too':<96}{found['training_bytes'] / 1e6:>12,.3f}")
-    rows, length = config.train.micro_batch_size or config.train.batch_size, config.data.max_length
-    activations = f"kept for the backward pass of {rows} x {length} tokens, about (train.micro_batch_size)"
-    print(f"{activations:<96}{found['activation_bytes'] / 1e6:>12,.3f}")
+    length = config.data.max_length
     if (steps := config.train.max_steps) is not None:
         whole = f"{steps:,} steps of {config.train.batch_size} x {length} tokens (train.max_steps)"
         print(f"{whole:<80}{steps * config.train.batch_size * (length or 0):>16,}")

@@ -298,7 +298,6 @@ class TrainSettings:
     clip_norm: float = option(1.0, "largest global gradient norm")
     precision: str = option("auto", "bf16, fp32, or auto: bf16 where the processor is fast at it")
     checkpoint_every: int = option(500, "steps between checkpoints to resume from")
-    keep_checkpoints: int = option(2, "how many of them to keep")
     keep_state: bool = option(False, "keep the last checkpoint of a finished run, optimizer and all, to go on from")
     log_every: int = option(20, "steps between lines of metrics.jsonl")
     seed: int = option(0, "seed of everything random", largest=2**63 - 1)
@@ -342,7 +341,6 @@ class ClassifierSettings:
     layer_decay: float | None = option(
         None, "learning rate of a layer over that of the next; the recipe's if not given"
     )
-    layer_decay_variant: str = option("fixed", "fixed, or legacy: off by one, as in google-research/electra")
     head: str = option("paper", "paper (one linear layer) or hf (transformers' two)")
     pooling: str | None = option(None, "cls, mean or max over tokens; the recipe's if not given")
     layers: str = option("last", "what is pooled: the last layer, or all, embeddings included, side by side")

@@ -131,7 +131,7 @@ def check_train(train: TrainSettings) -> None:
         "max_steps", "epochs", "batch_size", "micro_batch_size", "learning_rate", "matrix_learning_rate", "clip_norm",
     ):  # fmt: skip
         check_number(f"train.{key}", getattr(train, key), above=0)
-    for key in ("checkpoint_every", "log_every", "keep_checkpoints"):
+    for key in ("checkpoint_every", "log_every"):
         check_number(f"train.{key}", getattr(train, key), above=0)
     for key in ("warmup", "weight_decay", "seed"):
         check_number(f"train.{key}", getattr(train, key), at_least=0)

@@ -7,15 +7,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from quorem.config.settings import PretrainConfig
 from quorem.embeddings import DenseEmbedding, TokenEmbedding
 from quorem.embeddings.disentangled import DisentangledEmbedding
 from quorem.models.electra import Electra
 from quorem.models.fixed_generator import UNIGRAM
 from quorem.models.modeling import QuoremForMaskedLM, QuoremForPreTraining
-from quorem.plan.activations import encoder_bytes, head_bytes
 from quorem.plan.plan import Plan
-from quorem.training.device import autocast_dtype
 from quorem.training.row_adam import row_tables
 
 BYTES = 4  # float32
@@ -47,9 +44,9 @@ def describe(plan: Plan) -> dict[str, Any]:
 
     Returns:
         `parts` (list of Part), `parameters` in all, `weight_bytes` (float32), `training_bytes` (weights, gradients and
-        the optimizer's state; of tables updated by rows the gradient is not counted), `activation_bytes`
-        (`activations`), `table` (`table_facts`), `table_ratio` (bytes of a dense table over bytes of this one, index
-        included), and the configs of `discriminator` and `generator`, None if there is none.
+        the optimizer's state; of tables updated by rows the gradient is not counted), `table` (`table_facts`),
+        `table_ratio` (bytes of a dense table over bytes of this one, index included), and the configs of
+        `discriminator` and `generator`, None if there is none.
 
     Raises:
         UserError: for settings that cannot be used.
@@ -77,38 +74,11 @@ def describe(plan: Plan) -> dict[str, Any]:
         "parameters": parameters,
         "weight_bytes": parameters * BYTES + index_bytes,
         "training_bytes": parameters * TRAINED_BYTES - spared + index_bytes,
-        "activation_bytes": activations(config, module),
         "table_ratio": plan.vocab_size * discriminator.embedding_size * BYTES / table_bytes,
         "table": table_facts(table),
         "generator": None if config.objective.generator == UNIGRAM else generator,
         "discriminator": discriminator,
     }
-
-
-def activations(config: PretrainConfig, module: Electra) -> int:
-    """Bytes that a micro-batch keeps for the backward pass on the CPU: encoders, embeddings and softmax.
-
-    Args:
-        config: resolved settings.
-        module: both networks as `describe` builds them, on any device.
-    """
-    rows, length = config.train.micro_batch_size or config.train.batch_size, config.data.max_length or 2
-    dtype = autocast_dtype(config.train.precision, torch.device("cpu"))
-    networks = [module.discriminator, *([module.generator] if config.objective.generator == "trained" else [])]
-    found = 0
-    for network in networks:
-        found += encoder_bytes(
-            network.config, rows=rows, length=length, dtype=dtype, checkpointing=config.train.gradient_checkpointing
-        )
-        before = 3 * network.config.embedding_size * BYTES  # the layers, for each token, and then after them
-        after = 4 * network.config.hidden_size * (BYTES if dtype is None else dtype.itemsize)
-        found += rows * length * (before + after)
-    if len(networks) == 2:
-        head = module.generator.generator_lm_head
-        rate = max(float(config.objective.mask_rate or 0), config.objective.mask_rate_end or 0.0)
-        masked = round(rows * length * rate)
-        found += head_bytes(module.generator.config, masked=masked, classes=len(getattr(head, "bias", ())))
-    return found
 
 
 def table_facts(table: TokenEmbedding) -> dict[str, Any]:

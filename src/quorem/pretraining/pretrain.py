@@ -157,7 +157,7 @@ def _built(
         plan = Plan.of(config, len(tokenizer))
         arrangement = arrange(plan, run, tokenizer, shards)
     plan = plan.with_attributes(arrangement.attribute_sizes)
-    needed, activations = check_memory(plan)
+    needed = check_memory(plan)
     program = PretrainProgram(plan, tokenizer, shards, arrangement)
     if config.train.shard_layers or sharding.asked_by_launcher():
         sharding.shard(program.module)
@@ -177,7 +177,7 @@ def _built(
         program.total_steps, config.train.batch_size, config.data.max_length, kind,
         described(program.module.generator.config.head) if sizes["generator"] else "none",
     )  # fmt: skip
-    logger.info(MEMORY, *(f"{size / 1e6:,.0f}" for size in (needed, activations)))
+    logger.info(MEMORY, f"{needed / 1e6:,.0f}")
     return program, optimizer, tokenizer, sizes
 
 
