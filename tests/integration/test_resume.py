@@ -193,7 +193,7 @@ def test_masks_differ_by_step_and_epoch_and_not_by_process_or_micro_batch(tmp_pa
             for rank in range(num_processes)
             for part in program.micro_batches(step, rank=rank, num_processes=num_processes)
         ]
-        assert len({(part.num_chosen, part.num_tokens, part.temperature) for part in parts}) == 1  # of the whole step
+        assert len({(part.num_chosen, part.num_tokens) for part in parts}) == 1  # of the whole step
         assert sum(part.own_tokens for part in parts) == parts[0].num_tokens
         names = ("input_ids", "masked_ids", "uniforms")
         ids, hidden, noise = (torch.cat([getattr(part.inputs, name) for part in parts]) for name in names)

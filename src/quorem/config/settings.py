@@ -244,16 +244,8 @@ class ObjectiveSettings:
     """ELECTRA's objective."""
 
     recipe: str = option("modern", "modern, or google: its Adam, schedule and 85/15 masking")
-    generator: str = option(
-        "trained",
-        "where replacements come from: trained (a generator that learns along), unigram (drawn by frequency, without "
-        "one), or the folder of a generator that stays as it is (Fast-ELECTRA)",
-    )
     mask_rate: float | None = option(None, "share of tokens to mask; the preset's if not given")
     mask_rate_end: float | None = option(None, "the share at the last step, reached in a straight line; the same one")
-    whole_words: bool = option(False, "mask all pieces of a word or none")
-    temperature: float = option(1.0, "of the generator's samples, at every level of its softmax; more is more random")
-    temperature_end: float | None = option(None, "that at the last step, reached in a straight line; the same one")
     keep_rate: float | None = option(None, "share of chosen tokens left visible; the recipe's if not given")
     rtd_weight: float = option(50.0, "weight of the discriminator's loss; the generator's is 1")
 
