@@ -103,7 +103,7 @@ def test_examples_are_masked_by_the_runs_own_rules(tmp_path, monkeypatch, quorem
         return seen[-1]
 
     monkeypatch.setattr("quorem.reporting.examples.mask_tokens", masked)
-    rows = examples(tmp_path / "run", load(PretrainConfig, tmp_path / "run" / "config.yaml"))
+    examples(tmp_path / "run", load(PretrainConfig, tmp_path / "run" / "config.yaml"))
     (batch,) = seen
     kept = (batch.masked_ids == batch.input_ids)[batch.chosen].float().mean()
     assert 0.2 < kept < 0.6
