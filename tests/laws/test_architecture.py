@@ -15,7 +15,7 @@ ORDER = (
         (name,)
         for name in ("config", "tokenization", "data", "embeddings", "heads", "arrangement", "models", "training")
     ),
-    *((name,) for name in ("training", "plan", "pretraining", "finetuning", "recommending", "reporting")),
+    *((name,) for name in ("training", "plan", "pretraining", "finetuning", "recommending", "vectors", "reporting")),
     ("samples", "origin", "auto"),
     ("api",),
     ("guard", "cli", "commands"),
