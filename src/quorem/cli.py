@@ -115,7 +115,7 @@ def _add_pretraining(commands: Any) -> None:
     )
     command.add_argument("--out", required=True, type=Path, help="the run folder to write")
     command.add_argument(
-        "--init-from", metavar="RUN", help="go on from its networks, with its sizes and tokenizer (model.init_from)"
+        "--init-from", metavar="RUN", help="start from its networks, with its sizes and tokenizer (model.init_from)"
     )
     command.add_argument("--dry-run", action="store_true", help=DRY_RUN)
 

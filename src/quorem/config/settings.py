@@ -116,7 +116,7 @@ class ModelSettings:
     shared_embeddings: bool = option(True, "generator and discriminator share their embeddings")
     init_from: str | None = option(
         None,
-        "networks to go on from: the folder of a run, or one with discriminator/ and generator/ of transformers' "
+        "networks to start from: the folder of a run, or one with discriminator/ and generator/ of transformers' "
         "ELECTRA; give it as --init-from, which takes their sizes and tokenizer over too",
     )
     init_optimizer: str = option(
@@ -290,7 +290,7 @@ class TrainSettings:
     clip_norm: float = option(1.0, "largest global gradient norm")
     precision: str = option("auto", "bf16, fp32, or auto: bf16 where the processor is fast at it")
     checkpoint_every: int = option(500, "steps between checkpoints to resume from")
-    keep_state: bool = option(False, "keep the last checkpoint of a finished run, optimizer and all, to go on from")
+    keep_state: bool = option(False, "keep the last checkpoint of a finished run, optimizer and all, to continue from")
     log_every: int = option(20, "steps between lines of metrics.jsonl")
     seed: int = option(0, "seed of everything random", largest=2**63 - 1)
     tracker: str | None = option(

@@ -27,7 +27,7 @@ from quorem.plan.recipes import resolve
 from quorem.plan.sizes import described
 from quorem.pretraining.arrangement import ATTRIBUTES, ORDER, START, arrange, is_made_otherwise
 from quorem.pretraining.held_out import HeldOut
-from quorem.pretraining.init_from import places, settled
+from quorem.pretraining.init_from import network_folders, with_consequences
 from quorem.pretraining.program import PretrainProgram, build_pretraining_optimizer
 from quorem.pretraining.verdict import Watch, verdict
 from quorem.tokenization import fingerprint, save_tokenizer
@@ -64,7 +64,7 @@ OF_THE_LOOP = (
 def pretrain(config: PretrainConfig, out: Path, *, source: Source | None = None) -> dict[str, Any]:
     """Pre-train generator and discriminator on the texts of files, into the run folder `out`.
 
-    Started again with the same settings it goes on from the last checkpoint; a finished run is left as it is.
+    Started again with the same settings it resumes from the last checkpoint; a finished run is left as it is.
 
     Args:
         config: the settings; what they leave open is resolved and stored.
@@ -103,7 +103,7 @@ def dry_run(config: PretrainConfig, *, source: Source | None = None) -> DryRun:
 
 def _opened(config: PretrainConfig, source: Source | None, out: Path) -> tuple[PretrainConfig, Source | None]:
     """Settings and data of a run, checked; no source for data that is prepared."""
-    config = resolve(settled(config))
+    config = resolve(with_consequences(config))
     if source is None and is_prepared(config.data.path):
         check_nothing_is_left_to_prepare(config)
     elif source is None:
@@ -122,14 +122,14 @@ def _noted(config: PretrainConfig, run: Run, source: Source | None) -> dict[str,
     """Fingerprints of what the run reads, noted in its folder, or refused if they are others than noted there."""
     table = config.model.embedding
     files = {"assignment_file": table.assignment_file, "attributes_file": table.attributes_file}
-    networks = places(config.model.init_from) if config.model.init_from is not None else {}
+    networks = network_folders(config.model.init_from) if config.model.init_from is not None else {}
     made = {"assignment_file": ORDER, "attributes_file": ATTRIBUTES}
     inputs = {"data": source.fingerprint() if source else fingerprint_files(*facts_of(str(config.data.path)))}
     inputs |= {name: fingerprint_files(Path(file)) for name, file in files.items() if file}
     inputs |= {f"init_from {name}": fingerprint_files(*weight_files(place)) for name, place in networks.items()}
 
     def is_used(name: str) -> bool:
-        """Whether anything is made of it yet: a file that was refused can be mended, and the run goes on."""
+        """Whether anything is made of it yet: a file that was refused can be mended, and the run continues."""
         return (run.folder / made[name]).exists() if name in made else name == "data" or has_trained(run.folder)
 
     unread = [name for name in inputs if not is_used(name)]
