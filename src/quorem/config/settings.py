@@ -22,11 +22,14 @@ class EmbeddingSettings:
     """The token table."""
 
     kind: str = option(
-        "dense",
+        "auto",
         "dense (a row for each token), qr (quotient-remainder), mixed_radix, chinese_remainder, attributes, path, "
-        "hashing, hash_embedding, low_rank or memcom",
+        "hashing, hash_embedding, low_rank, memcom, or auto: dense where it fits into the budget, else qr",
     )
-    budget: str | None = option(None, "bytes of the table and its index, for example 20MB; the rest follows from it")
+    budget: str | None = option(
+        None,
+        "bytes of the table and its index, for example 20MB; the rest follows from it; kind=auto: 512MB if not given",
+    )
     compression: str | None = option(None, "the same as a ratio to the dense table, for example 20x")
     tier: int | None = option(
         None, "most frequent tokens with a row of their own; default 8 sqrt(vocab_size), or all the budget leaves"

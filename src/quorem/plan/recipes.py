@@ -7,7 +7,7 @@ from quorem.config.settings import PretrainConfig, TrainSettings
 from quorem.data.readers import READERS
 from quorem.data.rows import ROWS
 from quorem.errors import UserError, check_choice, check_number
-from quorem.plan.layout import filled
+from quorem.plan.layout import filled, with_kind
 from quorem.plan.presets import network_configs, preset
 from quorem.tokenization.train import check_tokenizer
 from quorem.training.device import PRECISIONS, check_compiler
@@ -51,16 +51,17 @@ def resolve(config: PretrainConfig) -> PretrainConfig:
     learning_rate = _given(train.learning_rate, named.learning_rate)
     check_choice("data.format", data.format, ("auto", *READERS))
     check_choice("data.rows", data.rows, ROWS)
+    width = _given(config.model.embedding_size, named.embedding_size)
     generator_rate = named.generator_learning_rate if train.learning_rate is None else None  # a rate given is for both
     config = replace(
         config,
         data=replace(data, max_length=_given(data.max_length, named.max_length)),
         model=replace(
-            filled(config.model),
+            filled(with_kind(config.model, vocab_size=config.model.vocab_size, width=width)),
             positions=_given(config.model.positions, named.positions),
             initializer=_given(config.model.initializer, named.initializer),
             dropout=_given(config.model.dropout, named.dropout),
-            embedding_size=_given(config.model.embedding_size, named.embedding_size),
+            embedding_size=width,
             disentangled_embeddings=_given(
                 config.model.disentangled_embeddings, config.model.shared_embeddings and named.disentangled_embeddings
             ),

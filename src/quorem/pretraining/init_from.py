@@ -123,7 +123,7 @@ def with_consequences(config: PretrainConfig) -> PretrainConfig:
                 f"model.generator.embedding_size={narrow}"
             )
     there = _config(found["generator"]) if "generator" in found else {}
-    if model.embedding.kind == "dense" and model.head.kind == "auto" and there.get("model_type") == "electra":
+    if model.embedding.kind in ("auto", "dense") and model.head.kind == "auto" and there.get("model_type") == "electra":
         config = replace(config, model=replace(model, head=replace(model.head, kind="full")))
     return config
 
