@@ -117,6 +117,7 @@ def _add_pretraining(commands: Any) -> None:
     command.add_argument(
         "--init-from", metavar="RUN", help="start from its networks, with its sizes and tokenizer (model.init_from)"
     )
+    command.add_argument("--minutes", type=float, metavar="N", help="train for about so long here (train.minutes)")
     command.add_argument("--dry-run", action="store_true", help=DRY_RUN)
 
     command = _add(commands, "prepare", "make a tokenizer and token shards, to pre-train on", PrepareConfig())
@@ -319,6 +320,8 @@ def _configured(options: argparse.Namespace) -> Any:
         config = replace(config, data=data)
     if getattr(options, "tokenizer", None) is not None:
         config = replace(config, tokenizer=replace(config.tokenizer, kind=options.tokenizer))
+    if getattr(options, "minutes", None) is not None:
+        config = replace(config, train=replace(config.train, minutes=options.minutes))
     config = override(config, options.assignments)
     if init_from is not None:
         config = with_another_table(config, base)

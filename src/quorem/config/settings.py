@@ -110,7 +110,11 @@ class GeneratorSettings(NetworkSettings):
 class ModelSettings:
     """The two networks."""
 
-    size: str = option("small", "preset: tiny, small, small++, base, large or origin")
+    size: str = option(
+        "auto",
+        "preset: tiny, origin, small, small++, base, large, or auto: the largest that the data is worth and that is "
+        "through with it in an hour (or train.minutes) on this machine",
+    )
     vocab_size: int = option(30522, "largest vocabulary, special tokens included")
     embedding_size: int | None = option(None, "width of a token's vector; the preset's if not given", largest=WIDEST)
     positions: str | None = option(None, "absolute, rotary or alibi; the preset's if not given")
@@ -259,6 +263,9 @@ class TrainSettings:
 
     max_steps: int | None = option(None, "stop after so many steps; by default, after `epochs`")
     epochs: float = option(1.0, "passes over the data")
+    minutes: float | None = option(
+        None, "pre-training: as many steps as fit into so many minutes here, unless max_steps is given"
+    )
     batch_size: int = option(32, "rows in a step, over all processes and micro-batches", largest=2**24)
     micro_batch_size: int | None = option(None, "rows in memory at once; batch_size if not given", largest=2**24)
     gradient_checkpointing: bool = option(

@@ -17,6 +17,8 @@ from quorem.training.tracking import check_tracker
 
 T = TypeVar("T")
 
+AUTO, DEFAULT_SIZE = "auto", "small"  # of model.size, where there is no data to choose by
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -45,7 +47,8 @@ def resolve(config: PretrainConfig) -> PretrainConfig:
     Raises:
         UserError: for an unknown name or a number out of range.
     """
-    named, objective, data = preset(config.model.size), config.objective, config.data
+    size = DEFAULT_SIZE if config.model.size == AUTO else config.model.size
+    named, objective, data = preset(size), config.objective, config.data
     check_choice("objective.recipe", objective.recipe, RECIPES)
     recipe, train = RECIPES[objective.recipe], config.train
     learning_rate = _given(train.learning_rate, named.learning_rate)
@@ -58,6 +61,7 @@ def resolve(config: PretrainConfig) -> PretrainConfig:
         data=replace(data, max_length=_given(data.max_length, named.max_length)),
         model=replace(
             filled(with_kind(config.model, vocab_size=config.model.vocab_size, width=width)),
+            size=size,
             positions=_given(config.model.positions, named.positions),
             initializer=_given(config.model.initializer, named.initializer),
             dropout=_given(config.model.dropout, named.dropout),
@@ -119,7 +123,8 @@ def check_train(train: TrainSettings) -> None:
         UserError: naming the key.
     """
     for key in (
-        "max_steps", "epochs", "batch_size", "micro_batch_size", "learning_rate", "matrix_learning_rate", "clip_norm",
+        "max_steps", "epochs", "minutes", "batch_size", "micro_batch_size", "learning_rate", "matrix_learning_rate",
+        "clip_norm",
     ):  # fmt: skip
         check_number(f"train.{key}", getattr(train, key), above=0)
     for key in ("checkpoint_every", "log_every"):
