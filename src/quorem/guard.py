@@ -51,7 +51,8 @@ def guarded(command: Callable[[], None], *, again: Sequence[str]) -> int:
         if not others:
             launched = "RANK" in os.environ  # by torchrun or accelerate, whose own words are not known here
             print(
-                f"{stopped}; " + ("start the same again to resume" if launched else f"resume with: {shlex.join(again)}")
+                f"{stopped}; "
+                + ("give the same command again to resume" if launched else f"resume with: {shlex.join(again)}")
             )
     except KeyboardInterrupt:
         if not others:
@@ -64,14 +65,17 @@ def guarded(command: Callable[[], None], *, again: Sequence[str]) -> int:
 
         if _is_disc_full(error):
             advice = "make room or choose another --out, then run the same command again"
-            print(f"{speaker}: the disc is full: nothing unfinished has a final name; {advice}", file=sys.stderr)
+            print(
+                f"{speaker}: the disc is full: {advice} (no unfinished file was kept under its final name)",
+                file=sys.stderr,
+            )
         elif isinstance(error, OSError) and error.strerror and error.filename:
-            told = UserError(f"{error.filename}: {error.strerror}: check the path and its permissions")
-            print(f"{speaker}: {told}", file=sys.stderr)
+            line = UserError(f"{error.filename}: {error.strerror}: check the path and its permissions")
+            print(f"{speaker}: {line}", file=sys.stderr)
         elif memory.has_run_out(error):
-            print(f"{speaker}: no memory is left: to train with less, use {LESS}", file=sys.stderr)
+            print(f"{speaker}: out of memory: use {LESS}", file=sys.stderr)
         elif processes.is_loss_of_another(error):
-            print(f"{speaker}: another process has ended, and says why if it could", file=sys.stderr)
+            print(f"{speaker}: another process of the run has ended: see its message for the cause", file=sys.stderr)
         else:
             raise
         return 2

@@ -77,7 +77,7 @@ def pair_counts(corpus: Counted, ids: np.ndarray, *, seed: int = 0) -> csr_matri
             sums[-1] = sums[-1] + last
         read += len(tokens)
         if sum(each.nnz for each in sums) > PAIRS_KEPT:
-            logger.info("co-occurrence: %s tokens read, which have %s pairs or more", f"{read:,}", f"{PAIRS_KEPT:,}")
+            logger.info("co-occurrence: counted %s tokens, up to the limit of %s pairs", f"{read:,}", f"{PAIRS_KEPT:,}")
             break
     total = sums.pop()
     while sums:

@@ -75,7 +75,7 @@ def check_moduli(moduli: Sequence[int], tail: int) -> None:
             if math.gcd(modulus, other) > 1:
                 raise ValueError(
                     f"moduli {list(moduli)}: {modulus} and {other} share the factor {math.gcd(modulus, other)}, "
-                    "so that two ids would share all rows: pairwise coprime numbers needed"
+                    "so two ids would share all rows: pairwise coprime numbers needed"
                 )
     if math.prod(moduli) < tail:
         raise ValueError(

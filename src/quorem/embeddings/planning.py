@@ -83,7 +83,7 @@ def parse_moduli(text: str | None) -> list[int] | None:
     try:
         return [int(part) for part in text.split(",")]
     except ValueError:
-        raise ValueError(f"moduli={text}: numbers with commas between them needed, as 97,101") from None
+        raise ValueError(f"moduli={text}: numbers separated by commas needed, for example 97,101") from None
 
 
 def rows_for(wanted: TableSettings, tail: int, size: int | None) -> int:

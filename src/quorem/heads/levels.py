@@ -44,7 +44,7 @@ class LevelsHead(GeneratorHead):
         super().__init__(embedding, never=never)
         grid = embedding.assignment
         if grid.tail == 0:
-            raise ValueError("every token has a row of its own, so there are no further levels: use the full head")
+            raise ValueError("every token has its own row, so there are no further levels: use the full head")
         if not moduli or min(moduli) < 1:
             raise ValueError(f"moduli {list(moduli)}: one or more numbers, each at least 1, needed")
         if any(token >= grid.own_rows for token in self.never_ids):

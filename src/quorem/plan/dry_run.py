@@ -39,7 +39,7 @@ class DryRun:
         return (
             f"dry run: {self.seconds_a_step:.3g} s a step, {self.total_steps:,} steps in about {whole}; "
             f"{self.peak_bytes / 1e6:,.0f} MB of memory at the peak, {self.free_bytes / 1e6:,.0f} MB still free; "
-            "nothing is kept"
+            "no file is kept"
         )
 
 

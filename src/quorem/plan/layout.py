@@ -128,24 +128,30 @@ def _check(model: ModelSettings, vocab_size: int) -> None:
         check_choice("model.embedding.start", table.start, STARTS)
     if table.start == "cooccurrence" and model.init_from is not None:
         raise UserError(
-            f"model.embedding.start=cooccurrence: token vectors are taken from {model.init_from} (--init-from): leave "
-            "one of them out"
+            f"model.embedding.start=cooccurrence: --init-from {model.init_from} already gives the token vectors: leave "
+            "one of the two out"
         )
     if (table.assignment == "file") != (table.assignment_file is not None):
-        raise UserError("model.embedding.assignment=file and model.embedding.assignment_file=PATH need each other")
+        raise UserError(
+            "model.embedding.assignment=file and model.embedding.assignment_file=PATH go together: set both or neither"
+        )
     if _reads_file(table) != (table.attributes_file is not None):
         readers = " or ".join(_kinds_with("attributes_file"))
-        raise UserError(f"model.embedding.kind={readers} and model.embedding.attributes_file=PATH need each other")
+        raise UserError(
+            f"model.embedding.kind={readers} and model.embedding.attributes_file=PATH go together: set both or neither"
+        )
     for name in ("budget", "compression"):
         if _reads_file(table) and getattr(table, name) is not None:
             raise UserError(
-                f"model.embedding.{name}={getattr(table, name)}: kind {table.kind} has as many rows as its file has "
-                "values: set model.embedding.tier, or leave columns out of the file"
+                f"model.embedding.{name}={getattr(table, name)}: kind {table.kind} takes its rows from the attributes "
+                "file: set model.embedding.tier instead, or remove columns from the file"
             )
     check_choice("model.head.kind", head.kind, ("auto", *HEADS))
     check_choice("model.head.condition", head.condition, CONDITIONS)
     if head.digits is not None and head.kind not in ("digits", "tree"):
-        raise UserError(f"model.head.digits={head.digits}: kind {head.kind} has no use for it: digits and tree have")
+        raise UserError(
+            f"model.head.digits={head.digits}: kind {head.kind} does not use it, only digits and tree do: leave it out"
+        )
     if head.digits is not None and head.digits < 2:
         raise UserError(f"model.head.digits={head.digits}: 2 or more needed")
     defaults = EmbeddingSettings()
@@ -153,20 +159,21 @@ def _check(model: ModelSettings, vocab_size: int) -> None:
         value, kinds = getattr(table, name), _kinds_with(name)
         if value != getattr(defaults, name) and table.kind not in kinds:
             raise UserError(
-                f"model.embedding.{name}={value}: kind {table.kind} has no use for it: {', '.join(kinds)} have"
+                f"model.embedding.{name}={value}: kind {table.kind} does not use it, only {', '.join(kinds)}: leave "
+                "it out"
             )
     for name, least in LEAST.items():
         value = getattr(table, name)
         if value is not None and value < least:
             raise UserError(f"model.embedding.{name}={value}: {least} or more needed")
     if table.moduli is not None and table.digits != defaults.digits:
-        raise UserError("model.embedding.digits and model.embedding.moduli say the same thing: give one of them")
+        raise UserError("model.embedding.digits and model.embedding.moduli both set the partitions: give one of them")
     if table.hidden < 0:
         raise UserError(f"model.embedding.hidden={table.hidden}: 0 (linear) or a width needed")
     if table.rank not in (None, 1) and table.kind in _kinds_with("operation") and table.operation in ("add", "concat"):
-        raise UserError(f"model.embedding.rank={table.rank}: products are summed, so operation=multiply is needed")
+        raise UserError(f"model.embedding.rank={table.rank}: only products can be summed: set operation=multiply")
     if table.budget is not None and table.compression is not None:
-        raise UserError("model.embedding.budget and model.embedding.compression say the same thing: give one of them")
+        raise UserError("model.embedding.budget and model.embedding.compression both set the size: give one of them")
 
 
 def with_kind(model: ModelSettings, *, vocab_size: int, width: int) -> ModelSettings:
@@ -226,7 +233,7 @@ def _too_small(table: EmbeddingSettings, limit: int, least: dict[str, Any] | Non
         f"budget={table.budget}" if table.budget is not None else f"compression={table.compression} ({limit:,} bytes)"
     )
     if least is None:
-        return f"model.embedding.{asked}: a dense table has no smaller form: choose another kind, for example qr"
+        return f"model.embedding.{asked}: a dense table cannot be made smaller: choose another kind, for example qr"
     bytes_needed, index = size_of(least, vocab_size, width), vocab_size * BYTES * least["permuted"]
     ways = ["allow more"]
     if index:
@@ -329,7 +336,8 @@ def _with_head(model: ModelSettings, entry: dict[str, Any], vocab_size: int) -> 
         table = model.embedding
         if model.head.kind == "full" and table.kind == DENSE and table.assignment not in ("frequency", "identity"):
             raise UserError(
-                f"model.embedding.assignment={table.assignment}: a dense table with a full softmax has no use for it"
+                f"model.embedding.assignment={table.assignment}: a dense table with a full softmax does not use it: "
+                "leave it out"
             )
         return entry, {"kind": "full"}
     if entry["kind"] == DENSE:
@@ -354,8 +362,8 @@ def _with_head(model: ModelSettings, entry: dict[str, Any], vocab_size: int) -> 
         shared = entry.get("moduli") if EMBEDDINGS[entry["kind"]].shares_digits else None
         if shared and model.head.digits not in (None, len(shared) + 1):
             raise UserError(
-                f"model.head.digits={model.head.digits}: the table has {len(shared) + 1} digits, which the head "
-                "shares: leave it out, or set model.embedding.digits"
+                f"model.head.digits={model.head.digits}: the head uses the table's {len(shared) + 1} digits: leave it "
+                "out, or set model.embedding.digits"
             )
         options["moduli"] = shared or even_moduli(tail, model.head.digits or LEVELS)
     return entry, {"kind": kind, **options}

@@ -14,7 +14,7 @@ from quorem.plan.sizes import BYTES, TRAINED_BYTES, describe
 from quorem.training import processes, sharding
 
 CONTROL_GROUP, OWN_GROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
-MEMORY = "memory: %s MB of weights, gradients and optimizer; activations come on top (--dry-run measures them)"
+MEMORY = "memory: %s MB for weights, gradients and optimizer, plus activations (--dry-run measures them)"
 
 
 def check_memory(plan: Plan) -> int:
@@ -77,7 +77,7 @@ def _gigabytes(size: int) -> str:
 
 
 def _free() -> str:
-    return f"{free_bytes() / 1e9:,.1f} GB of memory are free"
+    return f"{free_bytes() / 1e9:,.1f} GB of memory is free"
 
 
 def has_run_out(error: BaseException) -> bool:

@@ -96,9 +96,7 @@ def check_pretraining(config: PretrainConfig) -> None:
     """
     check_tokenizer(config.tokenizer, config.model.vocab_size)
     if config.model.disentangled_embeddings and not config.model.shared_embeddings:
-        raise UserError(
-            "model.disentangled_embeddings=true needs model.shared_embeddings=true: it is a way of sharing them"
-        )
+        raise UserError("model.disentangled_embeddings=true needs model.shared_embeddings=true: set both, or neither")
     check_number("model.embedding_size", config.model.embedding_size, above=0)
     check_number("model.dropout", config.model.dropout, at_least=0, below=1)
     check_number("model.generator.dropout", config.model.generator.dropout, at_least=0, below=1)
@@ -108,7 +106,7 @@ def check_pretraining(config: PretrainConfig) -> None:
     check_number("objective.mask_rate", config.objective.mask_rate, above=0, at_most=1)
     check_choice("model.init_optimizer", config.model.init_optimizer, ("fresh", "kept"))
     if config.model.init_optimizer == "kept" and config.model.init_from is None:
-        raise UserError("model.init_optimizer=kept needs model.init_from, a run with train.keep_state=true")
+        raise UserError("model.init_optimizer=kept needs --init-from, with a run that had train.keep_state=true")
     check_number("objective.mask_rate_end", config.objective.mask_rate_end, above=0, at_most=1)
     check_number("objective.keep_rate", config.objective.keep_rate, at_least=0, below=1)
     check_number("objective.rtd_weight", config.objective.rtd_weight, at_least=0)

@@ -49,13 +49,13 @@ def network_folders(folder: str | Path) -> dict[str, Path]:
         found = {"discriminator": folder}
     if "discriminator" not in found:
         raise UserError(
-            f"model.init_from={folder}: the folder of a finished run of quorem pretrain is needed, one with "
-            "discriminator/ and generator/ of transformers' ELECTRA, or a discriminator's own"
+            f"model.init_from={folder}: no networks found: give the folder of a finished quorem pretrain run, a folder "
+            "with discriminator/ and generator/ of transformers' ELECTRA, or the folder of a discriminator"
         )
     for place in found.values():
         kind = read_settings(place / "config.json").get("model_type")
         if kind not in ("quorem", "electra"):
-            raise UserError(f"{place}: is a model of type {kind}, but quorem or electra is needed")
+            raise UserError(f"{place}: is a model of type {kind}: give one of type quorem or electra")
         if not tokenizer_files(place):
             raise UserError(
                 f"{place}: has no tokenizer.json and no vocab.txt: put its fast tokenizer there (save_pretrained does)"
@@ -118,8 +118,8 @@ def with_consequences(config: PretrainConfig) -> PretrainConfig:
         wide, narrow = (_config(found[name])["embedding_size"] for name in NETWORKS)
         if wide != narrow:
             raise UserError(
-                f"{found['generator']}: its token vectors are {narrow} wide and the discriminator's {wide}, so that "
-                f"the two cannot share them: give model.shared_embeddings=false and "
+                f"{found['generator']}: the generator's token vectors are {narrow} wide, the discriminator's {wide}, "
+                f"so the two cannot share them: set model.shared_embeddings=false and "
                 f"model.generator.embedding_size={narrow}"
             )
     there = _config(found["generator"]) if "generator" in found else {}
@@ -150,7 +150,7 @@ def load_networks(folder: str | Path, tokenizer: PreTrainedTokenizerFast) -> dic
             raise UserError(f"{place}: cannot be read ({error})") from error
         if not same:
             raise UserError(
-                f"{place}: its tokenizer is another than the data's, so that ids would mean other tokens: give "
+                f"{place}: its tokenizer differs from the data's, so ids would mean other tokens: set "
                 f"tokenizer.path={place}"
             )
         found[name] = start
@@ -202,8 +202,8 @@ def _adopted(name: str, place: Path, tokenizer: PreTrainedTokenizerFast) -> Star
     for key in FIXED:
         if there[key] != getattr(QuoremConfig(), key):
             raise UserError(
-                f"{place / 'config.json'}: {key} is {there[key]}, but networks that quorem trains have "
-                f"{getattr(QuoremConfig(), key)}: it cannot be started from"
+                f"{place / 'config.json'}: {key} is {there[key]}, but quorem's networks have "
+                f"{getattr(QuoremConfig(), key)}: give another network"
             )
     names = ("vocab_size", "embedding_size", *SIZES, "hidden_act", "max_position_embeddings", "type_vocab_size",
              "layer_norm_eps")  # fmt: skip
@@ -211,7 +211,7 @@ def _adopted(name: str, place: Path, tokenizer: PreTrainedTokenizerFast) -> Star
     new = fill(converted, place, name)
     whole = read_weights(place, name)
     if TIED in whole and not torch.equal(whole[TIED], whole[f"{TABLE}weight"]):
-        logger.warning("%s: its %s is not taken over, for softmaxes here score by the token vectors", place, TIED)
+        logger.warning("%s: its %s is not used, because quorem's softmax scores by the token vectors", place, TIED)
     old = read_tokenizer(place).get_vocab()
     wanted = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
     rows = torch.tensor([old.get(token, -1) for token in wanted])

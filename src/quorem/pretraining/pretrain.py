@@ -203,7 +203,7 @@ def _built(
         take_over_optimizer(optimizer, program.module, str(config.model.init_from))
     kind = program.module.discriminator.config.embedding["kind"]
     if kind != config.model.embedding.kind:
-        logger.info("the table stays %s: %s tokens are too few for shared rows to save any", kind, len(tokenizer))
+        logger.info("the token table stays %s: with %s tokens, shared rows would not save memory", kind, len(tokenizer))
     vocab_size, trained = config.model.vocab_size, source is not None and config.tokenizer.path is None
     sizes = {name: sum(p.numel() for p in part.parameters()) for name, part in program.module.named_children()}
     logger.info(
@@ -220,7 +220,7 @@ def _built(
 
 def _pretrain(config: PretrainConfig, run: Run, source: Source | None) -> dict[str, Any]:
     inputs = _noted(config, run, source)
-    otherwise = f"start another one from it, with --init-from {run.folder} and another --out"
+    otherwise = f"start a new run from it, with --init-from {run.folder} and another --out"
     if (done := finished_result(run, otherwise=otherwise)) is not None:
         return done
     timed = _with_steps(config, run, source, inputs)
@@ -250,7 +250,9 @@ def _pretrain(config: PretrainConfig, run: Run, source: Source | None) -> dict[s
     if judge and judge.best_step not in (0, program.total_steps) and (best := run.load_best(judge.best_step)):
         sharding.put(program.module, best["model"])
         _save_networks(program.module, run, tokenizer, "best/")
-        logger.info("%s: step %s was best on held-out rows: best/ has its networks", run.folder, f"{judge.best_step:,}")
+        logger.info(
+            "%s: step %s was best on held-out rows: best/ holds its networks", run.folder, f"{judge.best_step:,}"
+        )
     used = next(record for record in reversed(records) if "mlm_loss" in record)
     last = program.last or {key: value for key, value in used.items() if key not in OF_THE_LOOP}
     result = {**last, "parameters": sizes, "vocab_size": len(tokenizer), "verdict": verdict(records)}
@@ -289,6 +291,6 @@ def check_nothing_is_left_to_prepare(config: PretrainConfig) -> None:
     for name, value, _ in leaves(config):
         if name.startswith(("data.", "tokenizer.")) and name not in used and value != default[name]:
             raise UserError(
-                f"{name}={value}: {config.data.path} is prepared already, with its own tokenizer: leave it out, or "
-                "name the data itself"
+                f"{name}={value}: {config.data.path} is already prepared, with its own tokenizer: leave the setting "
+                "out, or give the original data"
             )

@@ -214,7 +214,7 @@ def _start_tables(tables: list[TokenEmbedding], vectors: Tensor, config: Pretrai
         weight = start_table(vectors, std=std, width=table.dim, generator=torch.Generator().manual_seed(seed))
         explained = table.from_dense(weight)
         logger.info(
-            "token vectors start from co-occurrence: the table holds %.1f %% of their variance", 100 * explained
+            "token vectors start from co-occurrence; the table explains %.1f %% of their variance", 100 * explained
         )
 
 

@@ -43,7 +43,7 @@ def verdict(records: Sequence[dict[str, Any]]) -> str:
     """
     found, steps = recent(records)
     if not found:
-        return "no step could be used, for no loss was finite"
+        return "no step changed the weights, because no loss was finite"
     mlm, unigram, rtd, base_rate = (found[key] for key in MET[:4])
     generator = "more than" if unigram - mlm >= 0.05 else "nothing beyond"
     discriminator = "more than" if base_rate - rtd >= LEARNED else "nothing beyond"
@@ -67,19 +67,18 @@ def warnings(records: Sequence[dict[str, Any]]) -> dict[str, str]:
     when, found = f"in the last {steps} steps", dict[str, str]()
     if share in (0.0, 1.0):
         found["one class"] = (
-            f"{when} {'every' if share else 'no'} token was replaced, so that the discriminator has nothing to tell "
-            "apart: see what the data is, and that objective.mask_rate is between 0 and 1"
+            f"{when} {'every' if share else 'no'} token was replaced, so the discriminator learns nothing: check the "
+            "data, and that objective.mask_rate is between 0 and 1"
         )
     elif share < FEW_REPLACED:
         found["few replaced"] = (
-            f"{when} only {100 * share:.1f} % of tokens were replaced, so that the discriminator has little to learn "
-            "from: a smaller generator (model.generator.hidden_size) or a higher objective.mask_rate leaves it more"
+            f"{when} only {100 * share:.1f} % of tokens were replaced, so the discriminator learns little: use a "
+            "smaller generator (model.generator.hidden_size) or a higher objective.mask_rate"
         )
     elif base_rate - rtd < LEARNED:
         found["base rate"] = (
-            f"{when} the discriminator was at the base rate (rtd loss {rtd:.3f}, its entropy {base_rate:.3f}), no "
-            "better than not looking: train longer (train.max_steps, train.epochs) or with another "
-            "train.learning_rate before using it"
+            f"{when} the discriminator learned only the base rate (rtd loss {rtd:.3f}, its entropy {base_rate:.3f}): "
+            "train longer (train.max_steps, train.epochs) or with another train.learning_rate before using it"
         )
     return found
 

@@ -45,7 +45,7 @@ def initialise(module: Electra, start: Mapping[str, Start]) -> None:
             source, getattr(module, name), name, same_order=same_order, elsewhere=EMBEDDINGS if shared else TABLE
         )
     if "generator" not in start:
-        logger.info("generator: new, but for the token table, for only a discriminator was given")
+        logger.info("generator: starts with new weights except the token table, because only a discriminator was given")
 
 
 def _shares_whole(module: Electra) -> bool:
@@ -63,8 +63,8 @@ def _start_tables(module: Electra, networks: Mapping[str, Any]) -> bool:
         return _take_over(module.generator.get_input_embeddings(), other, "the generator's")
     if other is not source and not torch.allclose(other.to_dense(), source.to_dense(), atol=1e-5):
         logger.warning(
-            "the two networks do not have the same token vectors: both read the discriminator's from now on, which "
-            "may set the generator back (model.shared_embeddings=false keeps both)"
+            "the two networks have different token vectors: both now use the discriminator's, which may set the "
+            "generator back (model.shared_embeddings=false keeps both)"
         )
     return copied
 
@@ -107,9 +107,9 @@ def _take_over(table: TokenEmbedding, source: TokenEmbedding, whose: str, *, ord
     try:
         explained = table.from_dense(source.to_dense())
     except (NotImplementedError, ValueError) as error:
-        raise UserError(f"model.init_from: {whose} token table cannot be taken over ({error})") from error
+        raise UserError(f"model.init_from: {whose} token table cannot be loaded ({error})") from error
     sizes = (f"{sum(parameter.numel() for parameter in each.parameters()):,}" for each in (table, source))
-    logger.info("%s token vectors: %.1f %% of their variance explained by %s numbers instead of %s",
+    logger.info("%s token vectors: the table explains %.1f %% of their variance, with %s numbers instead of %s",
                 whose, 100 * explained, *sizes)  # fmt: skip
     return False
 
@@ -128,7 +128,7 @@ def _copy_weights(source: Start, target: nn.Module, name: str, *, same_order: bo
     wanted = target.state_dict()
     skipped: tuple[str, ...] = (elsewhere,)
     if not _same_softmax(source.network.state_dict(), wanted, same_order):
-        logger.info("%s: its softmax starts anew, for it is of another kind or size", name)
+        logger.info("%s: its softmax starts with new weights, because its kind or size differs", name)
         skipped = (elsewhere, HEAD)
     taken = {}
     for key, value in wanted.items():
@@ -140,8 +140,8 @@ def _copy_weights(source: Start, target: nn.Module, name: str, *, same_order: bo
             there = torch.cat([there[:length], value[length:]])
         if there is None or there.shape != value.shape:
             raise UserError(
-                f"model.init_from: the {name}'s {key} is {'missing' if there is None else tuple(there.shape)} there "
-                f"and {tuple(value.shape)} here: leave its sizes to --init-from, which takes them over"
+                f"model.init_from: the {name}'s {key} is {'missing' if there is None else tuple(there.shape)} in the "
+                f"given network, but {tuple(value.shape)} in this run: leave the sizes to --init-from"
             )
         taken[key] = there
     target.load_state_dict(taken, strict=False)
@@ -170,7 +170,7 @@ def _log_unused(found: Mapping[str, Tensor], target: Any, name: str) -> None:
             names = list(dict.fromkeys(keys))
             listed = ", ".join(names) if len(names) <= SHOWN else f"{names[0]} to {names[-1]}"
             lines.append(f"{listed} ({why})")
-        logger.info("%s: not taken over, or not whole: %s", name, "; ".join(lines))
+        logger.info("%s: not used, or only in part: %s", name, "; ".join(lines))
 
 
 def _why_unused(key: str, there: Tensor, now: Tensor | None, config: Any) -> str | None:

@@ -28,8 +28,8 @@ def finished_result(run: Run, *, otherwise: str) -> dict[str, Any] | None:
         return run.result
     if run.result is not None and run.last_checkpoint() is None:
         raise UserError(
-            f"{run.folder}: this run is finished, and its optimizer's state was not kept (train.keep_state=true keeps "
-            f"it), so that it cannot continue with other steps: {otherwise}"
+            f"{run.folder}: this run is finished and did not keep its optimizer's state (train.keep_state=true keeps "
+            f"it), so it cannot continue with other steps: {otherwise}"
         )
     return None
 
@@ -51,19 +51,20 @@ def lengthen(run: Run, train: TrainSettings, order: EpochOrder, *, others_follow
     before, now, done = order.steps(run.earlier), order.steps(train), run.last_checkpoint() or 0
     if now < before:
         raise UserError(
-            f"{run.folder}: was begun for {before:,} steps, and {now:,} are fewer: choose another --out or delete it"
+            f"{run.folder}: this run was started for {before:,} steps, and {now:,} are fewer: choose another --out or "
+            "delete it"
         )
     run.accept()
     same_rates = train.schedule == "constant" and warmup_steps(train, now) == warmup_steps(run.earlier, before)
     if now == before or (same_rates and not others_follow_steps):
         logger.info(
-            "%s: continues from step %s to %s, as one run of %s steps does", run.folder, *_counts(done, now, now)
+            "%s: continues from step %s to %s, exactly like one run of %s steps", run.folder, *_counts(done, now, now)
         )
     elif done:
         logger.warning(
-            "%s: continues from step %s to %s, but it is not what one run of %s steps learns: until now the schedule "
-            "was that of %s steps, and the learning rate changes at once (train.schedule=constant with train.warmup in "
-            "steps can continue exactly)", run.folder, *_counts(done, now, now, before),
+            "%s: continues from step %s to %s, but not exactly like one run of %s steps: so far the schedule was that "
+            "of %s steps, and the learning rate now jumps (train.schedule=constant with train.warmup in steps "
+            "continues exactly)", run.folder, *_counts(done, now, now, before),
         )  # fmt: skip
 
 

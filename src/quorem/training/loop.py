@@ -108,7 +108,7 @@ def fit(
             cpu=not torch.cuda.is_available(), mixed_precision="no", log_with=settings.tracker, project_dir=run.folder
         )
     if settings.precision == "bf16" and autocast_dtype("auto", accelerator.device) is None:
-        logger.warning("train.precision=bf16: this processor emulates it: fp32, or auto, is many times faster here")
+        logger.warning("train.precision=bf16: this processor only emulates bf16: fp32 or auto is many times faster")
     module = program.module.to(accelerator.device)
     _set_up_layers(module, settings)
     window = Window(accelerator.device)

@@ -50,8 +50,8 @@ def take_over_optimizer(optimizer: torch.optim.Optimizer, module: nn.Module, fol
     state = read_state(Path(folder))
     if state is None:
         raise UserError(
-            f"model.init_optimizer=kept: {folder} has kept no state: begin it with train.keep_state=true, or leave "
-            "init_optimizer out"
+            f"model.init_optimizer=kept: {folder} kept no optimizer state: train it with train.keep_state=true, or "
+            "leave init_optimizer out"
         )
     saved, there, here = state["optimizer"], state["parameters"], parameter_names(module, optimizer)
     shapes = {name: parameter.shape for name, parameter in module.named_parameters()}

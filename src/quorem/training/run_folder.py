@@ -76,7 +76,7 @@ class Run:
         if present := check_run_folder(folder):
             there = read_settings(folder / "config.yaml")
             if not {"data", "train"} <= there.keys() and config:
-                raise UserError(f"{folder}: its config.yaml is not a run's: choose another --out")
+                raise UserError(f"{folder}: its config.yaml is not the file of a run: choose another --out")
             if set(present) <= {"config.yaml", "environment.json"}:  # a run that failed before it made anything
                 if self.writes:
                     (folder / "environment.json").unlink(missing_ok=True)
@@ -120,12 +120,14 @@ class Run:
             if changed:
                 named = ", ".join(changed)
                 raise UserError(
-                    f"{self.folder}: what it reads ({named}) has changed since it was begun: choose another --out"
+                    f"{self.folder}: its input ({named}) has changed since the run started: choose another --out"
                 )
             if there == inputs and has_trained(self.folder):
                 for name, value in facts.items():
                     if (before := noted.get(name, value)) != value and self.result is None:
-                        logger.warning("%s: was begun with %s %s, continues with %s", self.folder, name, before, value)
+                        logger.warning(
+                            "%s: the run started with %s %s and continues with %s", self.folder, name, before, value
+                        )
                 return
         names = ("quorem", "torch", "transformers", "tokenizers", "accelerate", "numpy")
         found = {
@@ -245,7 +247,7 @@ def check_run_folder(folder: Path) -> list[str]:
         UserError: if it holds something else, or is a file.
     """
     if folder.exists() and not folder.is_dir():
-        raise UserError(f"{folder}: is a file, but a folder is needed: choose another --out")
+        raise UserError(f"{folder}: is a file, not a folder: choose another --out")
     names = {path.name for path in folder.iterdir()} - {lock_name(folder)} if folder.is_dir() else set()
     present = sorted(name for name in names if not LEFT_BY_KILLS.fullmatch(name))
     if "config.yaml" not in present and present:
@@ -271,7 +273,7 @@ def read_settings(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read ({error}): restore or delete the run") from error
     if not isinstance(found, dict):
-        raise UserError(f"{path}: is damaged, it holds no mapping: restore or delete the run")
+        raise UserError(f"{path}: is damaged (it holds no mapping): restore or delete the run")
     return found
 
 
@@ -283,7 +285,7 @@ def read_state(folder: Path) -> dict[str, Any] | None:
     """
     states = _states(folder)
     for path in reversed(states.values()):
-        if (found := _read(path, otherwise="the one before is used")) is not None:
+        if (found := _read(path, otherwise="the checkpoint before it is used")) is not None:
             return found
     if states:
         raise UserError(f"{folder / 'state'}: every checkpoint is damaged: delete the folder to start again")

@@ -56,7 +56,7 @@ def tracked(accelerator: Any, name: str | None, run: Run, *, done: int) -> Itera
         raise
     except Exception as error:  # each tracker has its own
         reason = " ".join(str(error).split())[:300]
-        raise UserError(f"train.tracker={name}: cannot be started ({reason}): mend that, or leave it out") from error
+        raise UserError(f"train.tracker={name}: cannot be started ({reason}): correct that, or leave it out") from error
 
     def send(step: int, numbers: Mapping[str, float]) -> None:
         with _not_worth_a_run(name, run):
@@ -80,8 +80,8 @@ def _not_worth_a_run(name: str, run: Run) -> Iterator[None]:
     except Exception as error:  # each tracker has its own
         run.listener = None
         logger.warning(
-            "train.tracker=%s: has failed (%s): it gets no more of this run until it is started again; metrics.jsonl "
-            "has everything",
+            "train.tracker=%s: has failed (%s): it gets no more lines until the run is resumed; metrics.jsonl has them "
+            "all",
             name,
             " ".join(str(error).split())[:300],
         )

@@ -62,7 +62,7 @@ class Window:
         used, skipped, row = self.counts.tolist()
         if skipped > self._skipped:
             new, self._skipped = skipped - self._skipped, skipped
-            logger.warning("up to step %d: skipped %d, whose loss or gradient was not finite", step, new)
+            logger.warning("up to step %d: skipped %d steps, because their loss or gradient was not finite", step, new)
         if row >= SKIPS_IN_A_ROW:
             raise UserError(
                 f"step {step}: {SKIPS_IN_A_ROW} steps in a row had a loss or gradient that is not finite: training has "
