@@ -1,4 +1,4 @@
-"""From an error to the line that a person reads, and the exit code."""
+"""Turn an error into the one line that a person reads, and an exit code."""
 
 import errno
 import io
@@ -30,10 +30,10 @@ def guarded(command: Callable[[], None], *, again: Sequence[str]) -> int:
 
     Args:
         command: what to run.
-        again: the words that run it again, for one who stopped it.
+        again: the command line that runs it again, shown after an interrupt.
     """
     rank = os.environ.get("RANK", "0")
-    others = rank != "0"  # of a launcher's processes, the first one speaks for all
+    others = rank != "0"  # only the first of a launcher's processes prints
     speaker = f"quorem, process {rank}" if others else "quorem"
     level = logging.ERROR if others else logging.INFO
     logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr, force=True)
@@ -49,7 +49,7 @@ def guarded(command: Callable[[], None], *, again: Sequence[str]) -> int:
         return 2
     except Stopped as stopped:
         if not others:
-            launched = "RANK" in os.environ  # by torchrun or accelerate, whose own words are not known here
+            launched = "RANK" in os.environ  # by torchrun or accelerate, whose command line is not known here
             print(
                 f"{stopped}; "
                 + ("give the same command again to resume" if launched else f"resume with: {shlex.join(again)}")
@@ -86,13 +86,13 @@ def guarded(command: Callable[[], None], *, again: Sequence[str]) -> int:
 
 
 def _quiet(transformers_logging: Any) -> None:
-    """Lines and bars of transformers are no part of what a command says."""
+    """Silence log lines and progress bars of transformers."""
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
 
 
 def _is_disc_full(error: BaseException | None) -> bool:
-    """Whether a full disc is behind an error: OSError says so, native libraries in words, torch.save in the context."""
+    """Whether a full disc caused an error: by its errno, by the message of a native library, or by its context."""
     while error is not None:
         if getattr(error, "errno", None) in DISC_IS_FULL or FULL.search(str(error)):
             return True

@@ -235,7 +235,10 @@ def test_one_clear_line_says_what_is_wrong_in_each_process(tmp_path, reviews):
     lines = [line for line in done.stderr.splitlines() if line.startswith(("quorem:", "quorem, "))]
     assert len(lines) == 2
     assert any("thesis.tex" in line and line.startswith("quorem: ") for line in lines)
-    assert any(line == "quorem, process 1: another process of the run has ended: see its message for the cause" for line in lines)
+    assert any(
+        line == "quorem, process 1: another process of the run has ended: see its message for the cause"
+        for line in lines
+    )
 
 
 def test_two_processes_fine_tune_as_one_does(tmp_path, reviews, one):

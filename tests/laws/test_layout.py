@@ -89,7 +89,10 @@ def test_a_budget_without_a_tier_gives_the_frequent_tokens_rows_of_their_own():
         ({"kind": "qr", "budget": "2 potatoes"}, "budget=2 potatoes: bytes needed"),
         ({"kind": "qr", "compression": "0.5"}, "a ratio of 1 or more"),
         ({"kind": "qr", "compression": "5x", "budget": "1MB"}, "give one of them"),
-        ({"kind": "attributes", "budget": "1MB"}, "budget=1MB: kind attributes takes its rows from the attributes file"),
+        (
+            {"kind": "attributes", "budget": "1MB"},
+            "budget=1MB: kind attributes takes its rows from the attributes file",
+        ),
         ({"kind": "attributes", "compression": "9x"}, "compression=9x: kind attributes"),
         ({"kind": "attributes", "attributes_file": None}, "attributes_file=PATH go together"),
         ({"kind": "qr", "attributes_file": "x.csv"}, "attributes_file=PATH go together"),

@@ -1,4 +1,4 @@
-"""Token vectors read off from counts: which tokens stand together, by a sparse decomposition, in seconds.
+"""Token vectors from co-occurrence counts, by a sparse decomposition, in seconds.
 
 Positive pointwise mutual information of pairs up to WINDOW apart in a document, contexts smoothed by the power 0.75,
 a truncated singular value decomposition, left vectors times the roots of the singular values (Levy, Goldberg and Dagan

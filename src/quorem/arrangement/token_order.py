@@ -1,4 +1,4 @@
-"""The order in which tokens are laid out over a table's rows: what shares a row with what.
+"""The order of tokens over a table's rows, which decides which tokens share a row.
 
 Special tokens come first, then the tier (the most frequent tokens), then the tokens that share rows. In a grid, those
 that follow each other share a quotient (a bucket of the two-level head), so that it helps if they are alike.

@@ -1,4 +1,4 @@
-"""YAML and JSON, whoever wrote them: plain values, or one line that says why not."""
+"""Parse untrusted YAML and JSON: plain values, or one line that says what is wrong."""
 
 import json
 import re
@@ -75,7 +75,7 @@ _Loader.yaml_implicit_resolvers = {
 
 
 def _check_keys(node: yaml.MappingNode) -> None:
-    """Refuse a key that is there twice: one of its values would be passed over without a word."""
+    """Refuse a key that occurs twice, because one of its values would be ignored silently."""
     counts = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<")
     for key, count in counts.most_common(1):
         if count > 1:

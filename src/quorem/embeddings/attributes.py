@@ -74,7 +74,7 @@ class AttributesEmbedding(PartitionEmbedding):
 
     @torch.no_grad()
     def set_attributes(self, values: Tensor) -> None:
-        """Say which values the tokens have.
+        """Set the values of the tokens.
 
         Args:
             values: integers (V - K, k), in the order of ranks; those of attribute j in [0, sizes[j]).

@@ -162,7 +162,7 @@ def _tensors(file: Path) -> dict[str, Tensor]:
 
 
 def _known_as(name: str, network: str) -> str:
-    """A tensor's name here; as it is if it is no known one."""
+    """A tensor's name in quorem; unchanged if unknown."""
     heads = tuple(head for each in HEADS.values() for head in each)
     own = "generator." if network == "generator" else "discriminator."
     rest, wrappers = name, (*WRAPPERS, own)

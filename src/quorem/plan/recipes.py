@@ -1,4 +1,4 @@
-"""How to optimise: recipes, and the settings of a pre-training run with nothing left open."""
+"""Recipes for optimisation, and resolved settings of a pre-training run."""
 
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -17,12 +17,12 @@ from quorem.training.tracking import check_tracker
 
 T = TypeVar("T")
 
-AUTO, DEFAULT_SIZE = "auto", "small"  # of model.size, where there is no data to choose by
+AUTO, DEFAULT_SIZE = "auto", "small"  # of model.size, without data to choose by
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to optimise: what settings leave open."""
+    """Defaults of the optimisation settings."""
 
     optimizer: str
     schedule: str
@@ -42,7 +42,7 @@ RECIPES: dict[str, Recipe] = {
 
 
 def resolve(config: PretrainConfig) -> PretrainConfig:
-    """The settings with everything left open filled in by the preset and the recipe, and checked.
+    """Fill in the defaults of preset and recipe, and check the settings.
 
     Raises:
         UserError: for an unknown name or a number out of range.
@@ -55,7 +55,8 @@ def resolve(config: PretrainConfig) -> PretrainConfig:
     check_choice("data.format", data.format, ("auto", *READERS))
     check_choice("data.rows", data.rows, ROWS)
     width = _given(config.model.embedding_size, named.embedding_size)
-    generator_rate = named.generator_learning_rate if train.learning_rate is None else None  # a rate given is for both
+    # a given rate is for both networks
+    generator_rate = named.generator_learning_rate if train.learning_rate is None else None
     config = replace(
         config,
         data=replace(data, max_length=_given(data.max_length, named.max_length)),
@@ -89,7 +90,7 @@ def resolve(config: PretrainConfig) -> PretrainConfig:
 
 
 def check_pretraining(config: PretrainConfig) -> None:
-    """Check what only pre-training has, before anything is made.
+    """Check the settings of pre-training, before anything is built.
 
     Raises:
         UserError: naming the key.

@@ -1,4 +1,4 @@
-"""What --init-from starts from: the networks of a quorem run, or ELECTRA checkpoints of the transformers library."""
+"""Load the networks of --init-from: a quorem run, or ELECTRA checkpoints of the transformers library."""
 
 import logging
 from collections.abc import Mapping
@@ -31,7 +31,7 @@ FIXED = ("hidden_act", "layer_norm_eps", "type_vocab_size")  # that no setting o
 
 @dataclass(frozen=True)
 class Start:
-    """A network to start from, and the names of its weights that its folder lacks: they start as in any run."""
+    """A network to start from, and the names of weights missing in its folder, which start as in any run."""
 
     network: nn.Module
     new: frozenset[str] = frozenset()
@@ -75,7 +75,7 @@ def _config(place: Path) -> dict[str, Any]:
 
 
 def settings_of(folder: str | Path) -> PretrainConfig:
-    """The settings of a run that goes on from `folder`: its model and its tokenizer, all else as by default.
+    """The settings of a run that starts from `folder`: the folder's model and tokenizer, otherwise defaults.
 
     Raises:
         UserError: for a folder that cannot be started from.
@@ -91,7 +91,7 @@ def settings_of(folder: str | Path) -> PretrainConfig:
 
 
 def with_another_table(config: PretrainConfig, start: PretrainConfig) -> PretrainConfig:
-    """The settings without what only the table of the start had, if another kind of table is asked for.
+    """Drop the settings of the start's table if another kind of table is asked for.
 
     Args:
         config: `settings_of` a folder, changed.
@@ -107,12 +107,12 @@ def with_another_table(config: PretrainConfig, start: PretrainConfig) -> Pretrai
 
 
 def with_consequences(config: PretrainConfig) -> PretrainConfig:
-    """Settings of which two follow from others: no tokenizer for prepared data; a full softmax that can be kept."""
+    """Adapt two settings to others: no tokenizer for prepared data; a full softmax only if it can be kept."""
     if config.model.init_from is None:
         return config
     found = network_folders(config.model.init_from)
     if is_prepared(config.data.path) and config.tokenizer == TokenizerSettings(path=str(found["discriminator"])):
-        config = replace(config, tokenizer=TokenizerSettings())  # prepared data has one
+        config = replace(config, tokenizer=TokenizerSettings())  # prepared data has its own tokenizer
     model = config.model
     if "generator" in found and model.shared_embeddings:
         wide, narrow = (_config(found[name])["embedding_size"] for name in NETWORKS)
@@ -191,13 +191,13 @@ def _described(configs: Mapping[str, dict[str, Any]], folder: str | Path) -> Mod
 
 
 def _fresh(name: str, config: QuoremConfig) -> Any:
-    """A network as its config says; the run's own random numbers stay as they are."""
+    """A fresh network of this config; the run's random numbers do not change."""
     with torch.random.fork_rng(devices=[]):
         return NETWORKS[name](config)
 
 
 def _adopted(name: str, place: Path, tokenizer: PreTrainedTokenizerFast) -> Start:
-    """A network of transformers as one of ours, its rows in the order of tokenizer's ids."""
+    """Convert a transformers network to quorem's, with rows in the order of the tokenizer's ids."""
     there = _config(place)
     for key in FIXED:
         if there[key] != getattr(QuoremConfig(), key):
@@ -229,7 +229,7 @@ def _by_token(key: str) -> bool:
 
 
 def _picked(value: Tensor, rows: Tensor, vocab_size: int) -> Tensor:
-    """Rows of a table, or entries of a bias; the mean of all for a token it has none for."""
+    """Rows of a table, or entries of a bias; tokens without one get the mean of all."""
     if rows.max() >= vocab_size:
         raise UserError(f"the tokenizer has {int(rows.max()) + 1:,} tokens and the model {vocab_size:,} rows")
     return torch.where((rows >= 0).view(-1, *[1] * (value.ndim - 1)), value[rows.clamp(min=0)], value.mean(0))

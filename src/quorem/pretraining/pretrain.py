@@ -124,7 +124,7 @@ def _opened(config: PretrainConfig, source: Source | None, out: Path) -> tuple[P
 
 
 def _as_begun(config: PretrainConfig, out: Path) -> PretrainConfig:
-    """Settings with the size and the number of steps that a run of the same time was begun with, if there is one."""
+    """Settings with the size and number of steps of the existing run, if it was started with the same time limit."""
     if not has_trained(out) or not (out / "config.yaml").exists():
         return config
     there = read_settings(out / "config.yaml")
@@ -137,7 +137,7 @@ def _as_begun(config: PretrainConfig, out: Path) -> PretrainConfig:
 
 
 def _sized(config: PretrainConfig, source: Source | None) -> PretrainConfig:
-    """Settings with the size of model that suits the data, where none is asked for."""
+    """Settings with the model size that suits the data, for model.size=auto."""
     if config.model.size != AUTO:
         return config
     if source is None:
@@ -150,7 +150,7 @@ def _sized(config: PretrainConfig, source: Source | None) -> PretrainConfig:
 
 
 def _with_steps(config: PretrainConfig, run: Run, source: Source | None, inputs: dict[str, str]) -> PretrainConfig:
-    """Settings with as many steps as fit into train.minutes, where that is asked for and not known yet."""
+    """Settings with the number of steps that fit into train.minutes, if set and not known yet."""
     minutes, train = config.train.minutes, config.train
     if minutes is None or train.max_steps is not None:
         return config
@@ -160,7 +160,7 @@ def _with_steps(config: PretrainConfig, run: Run, source: Source | None, inputs:
 
 
 def _noted(config: PretrainConfig, run: Run, source: Source | None) -> dict[str, str]:
-    """Fingerprints of what the run reads, noted in its folder, or refused if they are others than noted there."""
+    """Note the fingerprints of the run's input in its folder; refuse input that differs from the note."""
     table = config.model.embedding
     files = {"assignment_file": table.assignment_file, "attributes_file": table.attributes_file}
     networks = network_folders(config.model.init_from) if config.model.init_from is not None else {}
@@ -170,7 +170,7 @@ def _noted(config: PretrainConfig, run: Run, source: Source | None) -> dict[str,
     inputs |= {f"init_from {name}": fingerprint_files(*weight_files(place)) for name, place in networks.items()}
 
     def is_used(name: str) -> bool:
-        """Whether anything is made of it yet: a file that was refused can be mended, and the run continues."""
+        """Whether the run has used the input. A refused file may still be corrected, and the run continues."""
         return (run.folder / made[name]).exists() if name in made else name == "data" or has_trained(run.folder)
 
     unread = [name for name in inputs if not is_used(name)]
@@ -181,7 +181,7 @@ def _noted(config: PretrainConfig, run: Run, source: Source | None) -> dict[str,
 def _built(
     config: PretrainConfig, run: Run, source: Source | None, inputs: dict[str, str]
 ) -> tuple[PretrainProgram, torch.optim.Optimizer, PreTrainedTokenizerFast, dict[str, int]]:
-    """From an opened run to what trains: program, optimizer, tokenizer and parameters by network."""
+    """Build what trains: program, optimizer, tokenizer and parameters by network."""
     with processes.main_process_first():
         if source:
             tokenizer, shards = prepare_data(
@@ -266,7 +266,7 @@ def _pretrain(config: PretrainConfig, run: Run, source: Source | None) -> dict[s
 
 
 def _save_networks(module: Electra, run: Run, tokenizer: PreTrainedTokenizerFast, place: str = "") -> None:
-    """Write both networks, as far as they are networks, into folders of the run."""
+    """Write the networks into folders of the run."""
     with module.merged_embeddings():
         for name in ("discriminator", "generator"):
             model: PreTrainedModel = getattr(module, name)
@@ -281,7 +281,7 @@ def _save_networks(module: Electra, run: Run, tokenizer: PreTrainedTokenizerFast
 
 
 def check_nothing_is_left_to_prepare(config: PretrainConfig) -> None:
-    """Refuse settings that prepared data has no use for: they would be passed over in silence.
+    """Refuse settings that have no effect on prepared data, instead of ignoring them silently.
 
     Raises:
         UserError: naming the first.

@@ -1,4 +1,4 @@
-"""Whether a pre-training run learns anything: said at its end, and doubted on the way."""
+"""Whether a pre-training run learns anything: warnings during the run, a verdict at its end."""
 
 import logging
 from collections.abc import Sequence
@@ -8,14 +8,14 @@ from typing import Any
 logger = logging.getLogger(__name__)
 
 LEARNED = 0.005  # nats below the base rate's entropy that count as more than nothing
-FEW_REPLACED = 0.05  # of all tokens; a generator that is right more often is too good
+FEW_REPLACED = 0.05  # share of all tokens; with fewer the generator is too good
 VERDICT_STEPS = 20  # that a verdict is about, at least: the loss of one step is too noisy
 RISEN = {"mlm_loss": 1.0, "rtd_loss": 0.5}  # nats above the lowest mean so far that are no noise
 MET = ("mlm_loss", "unigram_entropy", "rtd_loss", "base_rate_entropy", "share_replaced")
 
 
 def recent(records: Sequence[dict[str, Any]]) -> tuple[dict[str, float], int]:
-    """Means over the last VERDICT_STEPS steps, or a few more; and how many. Nothing, if no step could be used.
+    """Means over the last VERDICT_STEPS steps or a few more, and their number. Empty if no step was used.
 
     Args:
         records: the lines of metrics.jsonl, each with means since the one before, or without where its steps were
@@ -55,7 +55,7 @@ def verdict(records: Sequence[dict[str, Any]]) -> str:
 
 
 def warnings(records: Sequence[dict[str, Any]]) -> dict[str, str]:
-    """What is wrong with the last steps, by kind, in words that say what to change.
+    """Warnings about the last steps by kind; each says what to change.
 
     Args:
         records: as in `recent`.
@@ -84,38 +84,38 @@ def warnings(records: Sequence[dict[str, Any]]) -> dict[str, str]:
 
 
 class Watch:
-    """Logs warnings during a run: each kind once, when it has had time; and at the end all there are.
+    """Logs warnings during a run: each kind once, after warm-up, and all of them at the end.
 
     Args:
-        total_steps: of the run. The base rate is no cause for warning before half of them.
-        warmup_steps: before their end nothing is.
-        records: of a run that goes on, those it has.
+        total_steps: steps of the run. Warnings about the base rate start at half of them.
+        warmup_steps: no warning comes before their end.
+        records: records of a resumed run.
     """
 
     def __init__(self, total_steps: int, warmup_steps: int, records: Sequence[dict[str, Any]] = ()) -> None:
         self.total_steps, self.warmup_steps = total_steps, warmup_steps
         self._records = list(records)
-        self._told: set[str] = set()
+        self._warned: set[str] = set()
         self._lowest: dict[str, float] = {}
 
     def look(self, record: dict[str, Any]) -> None:
-        """Take note of a line of metrics.jsonl."""
+        """Look at a new line of metrics.jsonl."""
         step = record["step"]
-        earlier = [each for each in self._records if each["step"] < step]  # later ones are of before it was resumed
+        earlier = [each for each in self._records if each["step"] < step]  # later ones come from before the resume
         before = [each for each in earlier if each["step"] >= step - 2 * VERDICT_STEPS]
         self._records = [*(before or earlier[-1:]), record]
         if step == self.total_steps:
-            self._told.clear()
+            self._warned.clear()
         elif step < max(self.warmup_steps, VERDICT_STEPS):
             return
         for kind, text in (warnings(self._records) | self._divergence()).items():
-            if kind in self._told or (kind == "base rate" and 2 * step < self.total_steps):
+            if kind in self._warned or (kind == "base rate" and 2 * step < self.total_steps):
                 continue
-            self._told.add(kind)
+            self._warned.add(kind)
             logger.warning("%s", text)
 
     def _divergence(self) -> dict[str, str]:
-        """Whether a loss has risen far above what it was."""
+        """A warning if a loss has risen far above its lowest mean."""
         means, steps = recent(self._records)
         if steps < VERDICT_STEPS:
             return {}

@@ -1,4 +1,4 @@
-"""What the words of texts say about the kind of tokenizer: hints, before hours are spent on another one's work."""
+"""Warn early if another kind of tokenizer would suit the texts better."""
 
 import logging
 import re
@@ -10,7 +10,7 @@ from quorem.tokenization.unknown import Unknown
 logger = logging.getLogger(__name__)
 
 LOOKED_AT = 1_000_000  # characters
-ENOUGH_WORDS = 1_000  # below that, that words occur once says nothing
+ENOUGH_WORDS = 1_000  # with fewer words, words that occur once mean nothing
 MOST_ONCE = 0.6  # share of all words read
 MOST_EVENTS = 0.5
 OF_LANGUAGE = ("words", "wordpiece", "bpe", "unigram")
@@ -20,7 +20,7 @@ EVENT = re.compile(r"\w+[_:=]-?[\w.:/#-]*\d[\w.:/#-]*")
 
 
 def first_texts(texts: Iterator[str]) -> list[str]:
-    """As many texts, taken off the stream, as are looked at."""
+    """The first texts of a stream, for a look."""
     found: list[str] = []
     characters = 0
     for text in texts:

@@ -1,4 +1,4 @@
-"""Which classes are taken for which: all of them where they are few, else the pairs confused most often."""
+"""Which classes are confused: the whole table for few classes, otherwise the most frequent pairs."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""Interrupts while training: the first one is asked for and answered after the step, the second one stops at once."""
+"""Interrupts during training: the first one stops after the step, a second one stops at once."""
 
 import logging
 import os
@@ -36,7 +36,7 @@ def terminations_as_interrupts() -> Iterator[None]:
 
 
 class Stopped(Exception):
-    """A run was asked to stop, and has a checkpoint to go on from; the command line exits with code 0."""
+    """A run was asked to stop and has written a checkpoint to resume from; the command line exits with code 0."""
 
 
 class Interrupts:

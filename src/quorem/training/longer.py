@@ -1,4 +1,4 @@
-"""Training a run longer than it was begun for: the same command with more steps or epochs."""
+"""Train a run longer than it was started for: the same command with more steps or epochs."""
 
 import logging
 from typing import Any
@@ -13,11 +13,11 @@ logger = logging.getLogger(__name__)
 
 
 def finished_result(run: Run, *, otherwise: str) -> dict[str, Any] | None:
-    """What a finished run gave, if nothing is left to do; None if it is to be trained, or trained on.
+    """The result of a finished run; None if the run has to be trained, or trained further.
 
     Args:
         run: as it was opened.
-        otherwise: what to do instead of training on a run that has no checkpoint.
+        otherwise: advice for a run without a checkpoint.
 
     Raises:
         UserError: if it is finished, other steps are asked for, and it has no checkpoint.
@@ -35,11 +35,11 @@ def finished_result(run: Run, *, otherwise: str) -> dict[str, Any] | None:
 
 
 def lengthen(run: Run, train: TrainSettings, order: EpochOrder, *, others_follow_steps: bool = False) -> None:
-    """Let a run that was begun for fewer steps go on to more, and say whether that is what one long run learns.
+    """Let a run that was started for fewer steps continue to more, and log whether it equals one long run.
 
     Args:
-        run: its folder; nothing is done to one that was begun for as many.
-        train: the settings it goes on with.
+        run: its folder; a run started for as many steps is not changed.
+        train: the settings it continues with.
         order: of its batches.
         others_follow_steps: whether anything but the learning rate depends on the number of steps in all.
 

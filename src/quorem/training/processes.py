@@ -45,12 +45,12 @@ def main_process_first() -> Iterator[None]:
 
 
 def wait_for_everyone() -> None:
-    """Go on when all have come here."""
+    """Wait until all processes are here."""
     state().wait_for_everyone()
 
 
 def destroy_process_group() -> None:
-    """Part from the others, at the very end: a process that exits with its threads of talk alive may be aborted."""
+    """Leave the process group at the very end: a process that exits with live communication threads may be aborted."""
     if distributed.is_available() and distributed.is_initialized():
         distributed.destroy_process_group()
 

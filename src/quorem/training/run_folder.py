@@ -86,11 +86,11 @@ class Run:
             self._write_config()
 
     def accept(self) -> None:
-        """Go on with other steps than the run was begun for (`earlier`); it is not finished any more."""
-        processes.wait_for_everyone()  # until all have seen that it is
+        """Continue with other steps than the run was started for (`earlier`); it is no longer finished."""
+        processes.wait_for_everyone()  # wait until every process has seen that it is finished
         if self.writes:
             (self.folder / "result.json").unlink(missing_ok=True)
-            self._write_config()  # only then: a kill in between must not leave a run that seems to be as long as asked
+            self._write_config()  # in this order, so that a kill in between leaves no run that looks finished
 
     @property
     def result(self) -> dict[str, Any] | None:
@@ -102,9 +102,9 @@ class Run:
         """Write environment.json: versions and the machine, and the facts given.
 
         Args:
-            inputs: fingerprints of the files the run reads, by what they are; must not change while it goes on.
-            may_differ: keys of `inputs` that nothing has been made of yet, so that they may.
-            facts: what else to note; where a run goes on with others, that is warned of.
+            inputs: fingerprints of the input files by their role; must not change while the run continues.
+            may_differ: keys of `inputs` that the run has not used yet, so that they may change.
+            facts: further facts to note; a run that resumes with other facts is warned.
 
         Raises:
             UserError: if the run was begun with other inputs.
@@ -139,7 +139,7 @@ class Run:
         write_text(path, json.dumps(found | {"inputs": dict(inputs)} | facts, indent=2) + "\n")
 
     def log(self, record: Mapping[str, Any]) -> None:
-        """Append one line to metrics.jsonl, and tell `listener` its step and its numbers, such as held_out.accuracy."""
+        """Append one line to metrics.jsonl, and pass `listener` its step and its numbers, such as held_out.accuracy."""
         if not self.writes:
             return
         with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
@@ -153,7 +153,7 @@ class Run:
         return read_records(self.folder)
 
     def training_records(self) -> list[dict[str, Any]]:
-        """Those that tell of training; others tell of held-out rows."""
+        """The records of training steps; other records are about held-out rows."""
         return [record for record in self.records() if "held_out" not in record]
 
     def forget_after(self, step: int) -> None:
@@ -176,7 +176,7 @@ class Run:
         processes.wait_for_everyone()
 
     def clean(self, result: Mapping[str, Any]) -> None:
-        """Drop what a finished run needs no more: again, for one that was killed on the way out."""
+        """Delete what a finished run no longer needs; repeated for a run that was killed while finishing."""
         if self.writes and not result.get("keep_state"):
             shutil.rmtree(self.folder / "state", ignore_errors=True)
 
@@ -241,7 +241,7 @@ class Run:
 
 
 def check_run_folder(folder: Path) -> list[str]:
-    """What is in a folder that a run may be written into; nothing if it is new.
+    """Names in a folder that may hold a run; empty if the folder is new.
 
     Raises:
         UserError: if it holds something else, or is a file.

@@ -1,7 +1,4 @@
-"""What trackers are told: a run's settings and numbers, an interrupted and resumed run being one run to each of them.
-
-Accelerate has the trackers.
-"""
+"""Send a run's settings and numbers to trackers (by Accelerate). A resumed run stays one run in each tracker."""
 
 import json
 import logging
@@ -74,7 +71,7 @@ def tracked(accelerator: Any, name: str | None, run: Run, *, done: int) -> Itera
 
 @contextmanager
 def _not_worth_a_run(name: str, run: Run) -> Iterator[None]:
-    """A tracker that fails is told nothing more, and training continues: metrics.jsonl has every line."""
+    """A tracker that fails gets no more lines, and training continues: metrics.jsonl has every line."""
     try:
         yield
     except Exception as error:  # each tracker has its own
