@@ -101,8 +101,8 @@ def test_an_encoder_alone_and_old_names_are_known_and_the_new_head_is_said(tmp_p
     assert all(torch.equal(filled.state_dict()[key], value) for key, value in weights.items())
     (line,) = caplog.messages
     assert f"{len(weights)} of its {len(weights) + 4} tensors are from" in line
-    assert "new, for only an encoder is there: discriminator_predictions.dense.weight" in line
-    assert line.endswith("not used, for the discriminator has no such part: pooler.dense.weight")
+    assert "new, because the file holds only an encoder: discriminator_predictions.dense.weight" in line
+    assert line.endswith("not used, because the discriminator has no such part: pooler.dense.weight")
 
 
 @pytest.mark.parametrize(
@@ -211,7 +211,7 @@ def test_every_command_reads_them(tmp_path, quorem, whole, labelled, kind):
                      "train.matrix_learning_rate=1e-9")  # fmt: skip
     assert outcome.code == 0
     assert f"discriminator: {len(weights)} of its {len(weights)} tensors are from" in outcome.err
-    assert "generator: new" in outcome.err
+    assert "generator: starts with new weights" in outcome.err
     after = load_file(tmp_path / "run" / "discriminator" / "model.safetensors")
     for key, value in weights.items():
         if "position" not in key:
@@ -238,7 +238,7 @@ def test_an_encoder_alone_goes_on_with_the_runs_own_new_head(tmp_path, quorem, w
     for name in ("a", "b"):
         outcome = quorem("pretrain", labelled, "--init-from", place, "--out", tmp_path / name, *few)
         assert outcome.code == 0
-        assert "new, for only an encoder is there: discriminator_predictions" in outcome.err
+        assert "new, because the file holds only an encoder: discriminator_predictions" in outcome.err
     one, two = ((tmp_path / name / "discriminator" / "model.safetensors").read_bytes() for name in ("a", "b"))
     assert one == two
 

@@ -174,7 +174,7 @@ def test_a_dense_table_is_compressed_and_what_is_lost_is_said(tmp_path, quorem, 
 
 def unused(outcome, name):
     """What is said of a network's weights that are not used."""
-    return [line for line in outcome.err.splitlines() if line.startswith(f"{name}: not taken over")]
+    return [line for line in outcome.err.splitlines() if line.startswith(f"{name}: not used")]
 
 
 @pytest.mark.parametrize("positions", ["absolute", "rotary"])
@@ -278,8 +278,8 @@ def test_what_cannot_be_gone_on_from_is_refused(tmp_path, refused, quorem, short
         out = tmp_path / f"out{len(list(tmp_path.iterdir()))}"
         return refused(*command, "--init-from", start, "--out", out, *words, after_log=after_log)
 
-    assert "a discriminator's own" in line(tmp_path / "nothing", after_log=False)
-    assert "a discriminator's own" in line(classifier, after_log=False)
+    assert "the folder of a discriminator" in line(tmp_path / "nothing", after_log=False)
+    assert "the folder of a discriminator" in line(classifier, after_log=False)
     assert "tokenizer.path" in line(pretrained, "--tokenizer", "bpe", after_log=False)
     sizes = line(pretrained, "model.discriminator.hidden_size=64")
     assert " there and (64," in sizes
@@ -287,7 +287,7 @@ def test_what_cannot_be_gone_on_from_is_refused(tmp_path, refused, quorem, short
     shutil.copytree(pretrained, tmp_path / "broken")
     (tmp_path / "broken" / "discriminator" / "model.safetensors").write_bytes(b"no weights")
     assert "cannot be read" in line(tmp_path / "broken")
-    assert "needs model.init_from" in refused(*command, "--out", tmp_path / "x", "model.init_optimizer=kept")
+    assert "needs --init-from" in refused(*command, "--out", tmp_path / "x", "model.init_optimizer=kept")
     counted = line(pretrained, "model.embedding.start=cooccurrence", after_log=False)
     assert "already gives the token vectors" in counted
 

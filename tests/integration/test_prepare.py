@@ -84,7 +84,7 @@ def test_pretraining_on_prepared_data_is_pretraining_on_the_data(quorem, parts, 
 )
 def test_settings_that_prepared_data_has_no_use_for_are_refused(refused, prepared, tmp_path, given):
     line = refused("pretrain", prepared, "--out", tmp_path / "run", *given)
-    assert "is prepared already" in line
+    assert "is already prepared" in line
     assert not (tmp_path / "run").exists()
 
 

@@ -47,7 +47,7 @@ class ChineseRemainderEmbedding(PartitionEmbedding):
 
     @classmethod
     def least_tier(cls, wanted: TableSettings, ids: int) -> int:
-        """With fewer there would be more ids than the moduli tell apart."""
+        """The fewest own rows with which the moduli still tell all other ids apart."""
         moduli = parse_moduli(wanted.moduli)
         return max(0, ids - math.prod(moduli)) if moduli else 0
 

@@ -124,10 +124,10 @@ def fill(network: nn.Module, folder: Path, name: str) -> frozenset[str]:
             )
     network.load_state_dict({key: value for key, value in found.items() if key in wanted}, strict=False)
     unused = [key for key in found if key not in wanted and key != TIED]
-    said = f"{len(wanted) - len(new)} of its {len(wanted)} tensors are from {file}"
-    said += f"; new, for only an encoder is there: {_listed(new)}" if new else ""
-    said += f"; not used, for the {name} has no such part: {_listed(unused)}" if unused else ""
-    logger.log(logging.WARNING if new or unused else logging.INFO, "%s: %s", name, said)
+    summary = f"{len(wanted) - len(new)} of its {len(wanted)} tensors are from {file}"
+    summary += f"; new, because the file holds only an encoder: {_listed(new)}" if new else ""
+    summary += f"; not used, because the {name} has no such part: {_listed(unused)}" if unused else ""
+    logger.log(logging.WARNING if new or unused else logging.INFO, "%s: %s", name, summary)
     return frozenset(new)
 
 

@@ -117,7 +117,7 @@ def fingerprint(tokenizer: PreTrainedTokenizerFast) -> str:
 
 
 def _expected_fingerprint(config: Path) -> str | None:
-    """What a model's config.json says; None if it says nothing, is damaged (reading the model tells) or lacks."""
+    """The fingerprint in a model's config.json; None without one, or if the file is missing or damaged."""
     try:
         found = json.loads(config.read_text(encoding="utf-8")).get("tokenizer_fingerprint")
     except (OSError, ValueError, AttributeError):

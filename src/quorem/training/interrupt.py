@@ -14,7 +14,7 @@ logger = logging.getLogger(__name__)
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 PASSED_ON = 5.0
-"""Seconds in which a launcher's process is told again of a signal: it is sent to all, and the launcher passes it on."""
+"""Seconds in which a launched process may get a signal twice: it is sent to all, and the launcher passes it on."""
 
 
 @contextmanager

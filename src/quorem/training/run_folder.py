@@ -48,7 +48,7 @@ NOT_PART_OF_A_RUN = (
 """Settings that may differ when a run is continued."""
 
 LENGTH = ("train.max_steps", "train.epochs")
-"""Settings that may differ when a run is to go on longer (quorem.training.longer)."""
+"""Settings that may differ when a run is lengthened (quorem.training.longer)."""
 
 CHECKSUM = "sha256"  # of state.pt, beside it
 STATE = re.compile(rf"step-(\d{{6,}})({TEMPORARY}|\.old)?")  # names of checkpoints, and of what a kill leaves of them
