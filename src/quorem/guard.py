@@ -70,8 +70,8 @@ def guarded(command: Callable[[], None], *, again: Sequence[str]) -> int:
                 file=sys.stderr,
             )
         elif isinstance(error, OSError) and error.strerror and error.filename:
-            line = UserError(f"{error.filename}: {error.strerror}: check the path and its permissions")
-            print(f"{speaker}: {line}", file=sys.stderr)
+            unusable = UserError(f"{error.filename}: {error.strerror}: check the path and its permissions")
+            print(f"{speaker}: {unusable}", file=sys.stderr)
         elif memory.has_run_out(error):
             print(f"{speaker}: out of memory: use {LESS}", file=sys.stderr)
         elif processes.is_loss_of_another(error):
