@@ -282,7 +282,7 @@ def test_what_cannot_be_gone_on_from_is_refused(tmp_path, refused, quorem, short
     assert "the folder of a discriminator" in line(classifier, after_log=False)
     assert "tokenizer.path" in line(pretrained, "--tokenizer", "bpe", after_log=False)
     sizes = line(pretrained, "model.discriminator.hidden_size=64")
-    assert " there and (64," in sizes
+    assert " in the given network, but (64," in sizes
     assert "leave the sizes to --init-from" in sizes
     shutil.copytree(pretrained, tmp_path / "broken")
     (tmp_path / "broken" / "discriminator" / "model.safetensors").write_bytes(b"no weights")
