@@ -287,7 +287,9 @@ def test_what_cannot_be_gone_on_from_is_refused(tmp_path, refused, quorem, short
     shutil.copytree(pretrained, tmp_path / "broken")
     (tmp_path / "broken" / "discriminator" / "model.safetensors").write_bytes(b"no weights")
     assert "cannot be read" in line(tmp_path / "broken")
-    assert "needs --init-from" in refused(*command, "--out", tmp_path / "x", "model.init_optimizer=kept")
+    assert "needs --init-from" in refused(
+        *command, "--out", tmp_path / "x", "model.size=tiny", "model.init_optimizer=kept"
+    )
     counted = line(pretrained, "model.embedding.start=cooccurrence", after_log=False)
     assert "already gives the token vectors" in counted
 
