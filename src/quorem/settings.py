@@ -4,6 +4,8 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
+from quorem.data.event_settings import EventSettings
+
 WIDEST, LONGEST = 2**16, 2**16  # of layers and rows: more overflows, or fills any memory
 
 
@@ -182,7 +184,7 @@ class ReadingSettings:
 
 
 @dataclass(frozen=True)
-class TextDataSettings(ReadingSettings):
+class TextDataSettings(EventSettings, ReadingSettings):
     """What is read for its text alone."""
 
     text_column: str | None = option(None, "csv, parquet and jsonl: its column or key of text, default text")

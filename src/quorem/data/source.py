@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from quorem.data.documents import Document, RowCounts
+from quorem.data.event_settings import is_log
 from quorem.data.own_files import beginning, without_own
 from quorem.data.readers import READERS, choose_format, known_format
 from quorem.data.readers.paths import follow_paths, path_of, wonder_at_paths
@@ -72,6 +73,10 @@ class Source:
         Raises:
             UserError: if there are no such files, they have several formats, or an option has no meaning for theirs.
         """
+        if is_log(data):
+            from quorem.data.events import EventSource
+
+            return EventSource.of_log(data, split=getattr(data, "test_period", None) is not None and hasattr(data, "test"))
         files, chosen = find_format(data.path, data.format)
         reader = READERS[chosen]
         _check_options(data, chosen)
