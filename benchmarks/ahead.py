@@ -3,8 +3,8 @@
     quorem prepare reviews.csv --text-column review --out shards model.vocab_size=30000
     python benchmarks/ahead.py shards --out results.json model.size=tiny model.embedding.kind=qr
 
-Milliseconds a step of `quorem.train.fit`, batches included, for each way of making rows: medians over rounds, and the
-ratio with / without in the same round, below 1 being faster.
+Milliseconds a step of `quorem.training.loop.fit`, batches included, for each way of making rows: medians over rounds,
+and the ratio with / without in the same round, below 1 being faster.
 """
 
 import argparse
@@ -21,19 +21,19 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
 
-import quorem.train
-from quorem.arrangement import arrange
-from quorem.config import override
+import quorem.training.loop
+from quorem.config.loading import override
+from quorem.config.settings import PretrainConfig
+from quorem.data.prepare import load_prepared
 from quorem.data.rows import ROWS
-from quorem.prepare import load_prepared
+from quorem.plan.recipes import resolve
+from quorem.pretraining.arrangement import arrange
 from quorem.pretraining.program import PretrainProgram, build_pretraining_optimizer
-from quorem.recipes import resolve
-from quorem.runs import Run
-from quorem.settings import PretrainConfig
-from quorem.train import fit
+from quorem.training.loop import fit
+from quorem.training.run_folder import Run
 
 WARM_UP, TIMED = 5, 30  # steps
-AHEAD = quorem.train.ahead
+AHEAD = quorem.training.loop.ahead
 
 
 def when_due(make: Any, steps: Any) -> Any:
@@ -81,7 +81,7 @@ def main() -> None:
         for _ in range(options.rounds):
             found = {}
             for name, way in (("ahead", AHEAD), ("when due", when_due)):
-                quorem.train.ahead = way
+                quorem.training.loop.ahead = way
                 found[name] = take()
             rounds.append(found)
         ratios = [found["ahead"] / found["when due"] for found in rounds]

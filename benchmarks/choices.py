@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-import quorem.modeling
-from quorem.modeling import Layer, SelfAttention
-from quorem.positions import rotate
+import quorem.models.modeling
+from quorem.models.modeling import Layer, SelfAttention
+from quorem.models.positions import rotate
 
 CHOICES = (
     "fused attention kernel",
@@ -42,7 +42,7 @@ def choose_otherwise(choice: str, module: nn.Module, optimizer: torch.optim.Opti
     """Change the networks as `choice` says, one of CHOICES or none; the optimizer to use."""
     layers: list[Any] = [layer for layer in module.modules() if isinstance(layer, Layer)]
     if choice == "fused attention kernel":
-        quorem.modeling.WRITTEN_OUT_UP_TO = 0
+        quorem.models.modeling.WRITTEN_OUT_UP_TO = 0
     elif choice == "three products for q, k, v":
         for layer in layers:
             layer.attention.self.forward = MethodType(_three_products, layer.attention.self)

@@ -24,12 +24,12 @@ import numpy as np
 import torch
 from memory import peak_mb
 
-from quorem.arrangement import COMPONENTS
-from quorem.cooccurrence import cooccurrence_vectors
+from quorem.arrangement.cooccurrence import cooccurrence_vectors
+from quorem.arrangement.token_order import SEEN_OFTEN_ENOUGH, token_order
 from quorem.data.corpus import Corpus
 from quorem.data.shards import ShardMeta, Shards
 from quorem.embeddings.assignment import square_divisor
-from quorem.order import SEEN_OFTEN_ENOUGH, token_order
+from quorem.pretraining.arrangement import COMPONENTS
 from quorem.samples.sessions import cluster_of_items, sessions
 from quorem.tokenization.special import SPECIAL_IDS
 

@@ -17,11 +17,11 @@ from typing import Any
 
 import numpy as np
 
-from quorem.config import override
+from quorem.config.loading import override
+from quorem.config.settings import FinetuneConfig, LabelledDataSettings
 from quorem.data.source import Source
+from quorem.finetuning.classification import split
 from quorem.finetuning.finetune import finetune
-from quorem.settings import FinetuneConfig, LabelledDataSettings
-from quorem.tasks.classification import split
 
 ARMS = {
     "both ends": ["data.truncation=both"],

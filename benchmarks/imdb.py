@@ -28,14 +28,14 @@ from sklearn.preprocessing import StandardScaler
 from transformers import AutoModel
 from transformers.utils import logging as transformers_logging
 
-from quorem.config import override
+from quorem.config.loading import override
+from quorem.config.settings import FinetuneConfig
 from quorem.data.batches import collate
 from quorem.finetuning.checkpoint import model_folder
+from quorem.finetuning.classification import split
 from quorem.finetuning.finetune import finetune, load_examples, resolve
-from quorem.settings import FinetuneConfig
-from quorem.tasks.classification import split
 from quorem.tokenization import load_tokenizer
-from quorem.train import autocast_dtype
+from quorem.training.device import autocast_dtype
 
 POOLS = ("mean", "deviation", "maximum", "minimum")  # the last as its negative
 PROBES: dict[str, tuple[slice, int]] = {  # name -> layers, and how many of POOLS

@@ -43,21 +43,21 @@ from transformers import AutoModel, PreTrainedTokenizerFast
 from transformers.utils import logging as transformers_logging
 
 import quorem  # noqa: F401
-from quorem.config import override
+from quorem.config.loading import override
+from quorem.config.settings import FinetuneConfig, PrepareConfig, PretrainConfig
+from quorem.data.prepare import load_prepared, prepare
 from quorem.data.rows import ROWS
 from quorem.data.shards import Shards
+from quorem.finetuning.classification import encode_rows
 from quorem.finetuning.finetune import finetune
-from quorem.fixed_generator import UnigramGenerator
-from quorem.metrics import BinaryMetrics
-from quorem.modeling import QuoremForMaskedLM, QuoremForPreTraining
-from quorem.objective import corrupt, mask_tokens, real_tokens
-from quorem.prepare import load_prepared, prepare
-from quorem.presets import NEVER_TARGETS
+from quorem.models.electra import corrupt, mask_tokens, real_tokens
+from quorem.models.fixed_generator import UnigramGenerator
+from quorem.models.modeling import QuoremForMaskedLM, QuoremForPreTraining
+from quorem.plan.presets import NEVER_TARGETS
+from quorem.plan.recipes import resolve
 from quorem.pretraining.pretrain import pretrain
-from quorem.recipes import resolve
-from quorem.settings import FinetuneConfig, PrepareConfig, PretrainConfig
-from quorem.tasks.classification import encode_rows
-from quorem.train import autocast_dtype
+from quorem.training.device import autocast_dtype
+from quorem.training.metrics import BinaryMetrics
 
 HELD_OUT_EVERY, HELD_OUT_ROWS, AT_ONCE = 50, 256, 32
 PROBED, PROBE_JUDGED, PROBE_LENGTH = 6_000, 3_000, 128

@@ -31,22 +31,23 @@ from transformers import PreTrainedTokenizerFast
 from transformers.utils import logging as transformers_logging
 
 import quorem  # noqa: F401
-from quorem.arrangement import arrange
-from quorem.config import override, to_mapping
+from quorem.config.loading import override, to_mapping
+from quorem.config.settings import FinetuneConfig, PretrainConfig
 from quorem.data.documents import Document
 from quorem.data.readers import READERS, choose_format
 from quorem.data.rows import ROWS
 from quorem.data.shards import Shards, write_shards
 from quorem.files import fingerprint_files
 from quorem.finetuning.finetune import finetune
-from quorem.metrics import BinaryMetrics
-from quorem.objective import mask_tokens
+from quorem.models.electra import mask_tokens
+from quorem.plan.recipes import resolve
+from quorem.pretraining.arrangement import arrange
 from quorem.pretraining.program import PretrainProgram, build_pretraining_optimizer
-from quorem.recipes import resolve
-from quorem.runs import Run
-from quorem.settings import FinetuneConfig, PretrainConfig
 from quorem.tokenization import fingerprint, load_tokenizer, save_tokenizer, train_tokenizer
-from quorem.train import autocast_dtype, fit
+from quorem.training.device import autocast_dtype
+from quorem.training.loop import fit
+from quorem.training.metrics import BinaryMetrics
+from quorem.training.run_folder import Run
 
 HELD_OUT_EVERY, RARE = 50, 10
 

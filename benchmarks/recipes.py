@@ -26,16 +26,16 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import torch
 from transformers.utils import logging as transformers_logging
 
-from quorem.arrangement import arrange
-from quorem.config import override
+from quorem.config.loading import override
+from quorem.config.settings import FinetuneConfig, PretrainConfig
+from quorem.data.prepare import load_prepared
 from quorem.finetuning.finetune import finetune
-from quorem.prepare import load_prepared
+from quorem.plan.recipes import resolve
+from quorem.pretraining.arrangement import arrange
 from quorem.pretraining.pretrain import pretrain
 from quorem.pretraining.program import PretrainProgram, build_pretraining_optimizer
-from quorem.recipes import resolve
-from quorem.runs import Run
-from quorem.settings import FinetuneConfig, PretrainConfig
-from quorem.train import fit
+from quorem.training.loop import fit
+from quorem.training.run_folder import Run
 
 WARM_UP, TIMED = 5, 25  # steps
 FROZEN = "frozen generator"

@@ -24,15 +24,15 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import torch
 from memory import peak_mb
 
-from quorem import gradients
-from quorem.config import from_mapping
-from quorem.objective import mask_tokens, total_loss
-from quorem.presets import NEVER_TARGETS
+from quorem.config.loading import from_mapping
+from quorem.config.settings import PretrainConfig
+from quorem.models.electra import mask_tokens, total_loss
+from quorem.plan.presets import NEVER_TARGETS
+from quorem.plan.recipes import resolve
 from quorem.pretraining.program import build_electra, build_pretraining_optimizer
-from quorem.recipes import resolve
-from quorem.row_adam import UPDATES
-from quorem.settings import PretrainConfig
-from quorem.train import autocast_dtype
+from quorem.training import gradients
+from quorem.training.device import autocast_dtype
+from quorem.training.row_adam import UPDATES
 
 ROWS, TIME, WARM_UP = 8, 128, 3
 

@@ -19,15 +19,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from quorem.config import override
+from quorem.config.loading import override
+from quorem.config.settings import PretrainConfig
 from quorem.data.batches import EpochOrder
+from quorem.data.prepare import load_prepared
 from quorem.data.rows import ROWS, DocumentRows
-from quorem.objective import real_tokens
-from quorem.optim import build_optimizer, parameter_groups
-from quorem.prepare import load_prepared
+from quorem.models.electra import real_tokens
+from quorem.plan.recipes import resolve
 from quorem.pretraining.program import PretrainProgram
-from quorem.recipes import resolve
-from quorem.settings import PretrainConfig
+from quorem.training.optim import build_optimizer, parameter_groups
 
 STEPS, WARM_UP, BATCHES = 20, 3, 2_000
 

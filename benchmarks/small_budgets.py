@@ -22,19 +22,20 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import torch
 
 import quorem  # noqa: F401
-from quorem.config import override, to_mapping
+from quorem.config.loading import override, to_mapping
+from quorem.config.settings import PretrainConfig
+from quorem.data.prepare import prepare_data
 from quorem.data.readers.csv import read_csv
 from quorem.data.rows import PackedRows
 from quorem.data.shards import Shards, write_shards
 from quorem.data.source import Source
-from quorem.objective import mask_tokens
-from quorem.prepare import prepare_data
+from quorem.models.electra import mask_tokens
+from quorem.plan.recipes import resolve
 from quorem.pretraining.program import MicroBatch, PretrainProgram, build_pretraining_optimizer
-from quorem.recipes import resolve
-from quorem.runs import Run
-from quorem.settings import PretrainConfig
 from quorem.tokenization import load_tokenizer
-from quorem.train import autocast_dtype, fit
+from quorem.training.device import autocast_dtype
+from quorem.training.loop import fit
+from quorem.training.run_folder import Run
 
 WARM_UP, TIMED = 3, 8  # steps
 

@@ -26,9 +26,9 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 from training import BATCHES, MASK_ID, matrix_rates, quorem_step
 
-from quorem.objective import mask_tokens
-from quorem.optim import build_optimizer, parameter_groups
-from quorem.presets import NEVER_TARGETS
+from quorem.models.electra import mask_tokens
+from quorem.plan.presets import NEVER_TARGETS
+from quorem.training.optim import build_optimizer, parameter_groups
 
 
 class Parts:

@@ -33,13 +33,13 @@ from memory import peak_mb
 from torch import Tensor, nn
 from transformers import ElectraConfig, ElectraForMaskedLM, ElectraForPreTraining
 
-from quorem.config import from_mapping
-from quorem.objective import mask_tokens, total_loss
-from quorem.optim import build_optimizer, parameter_groups
-from quorem.presets import NEVER_TARGETS, PRESETS, network_configs
+from quorem.config.loading import from_mapping
+from quorem.config.settings import PretrainConfig
+from quorem.models.electra import mask_tokens, total_loss
+from quorem.plan.presets import NEVER_TARGETS, PRESETS, network_configs
+from quorem.plan.recipes import resolve
 from quorem.pretraining.program import build_electra
-from quorem.recipes import resolve
-from quorem.settings import PretrainConfig
+from quorem.training.optim import build_optimizer, parameter_groups
 
 BATCHES = {"tiny": (8, 128), "origin": (8, 256), "small": (8, 128), "base": (4, 128)}  # rows, tokens in a row
 ARMS = (

@@ -23,14 +23,14 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import torch
 from memory import peak_mb
 
-from quorem.config import from_mapping
-from quorem.objective import mask_tokens, total_loss
-from quorem.optim import build_optimizer, parameter_groups
-from quorem.presets import NEVER_TARGETS
+from quorem.config.loading import from_mapping
+from quorem.config.settings import PretrainConfig
+from quorem.models.electra import mask_tokens, total_loss
+from quorem.plan.presets import NEVER_TARGETS
+from quorem.plan.recipes import resolve
 from quorem.pretraining.program import build_electra
-from quorem.recipes import resolve
-from quorem.settings import PretrainConfig
-from quorem.train import autocast_dtype
+from quorem.training.device import autocast_dtype
+from quorem.training.optim import build_optimizer, parameter_groups
 
 ARMS: dict[str, dict[str, Any]] = {
     "dense+full": {"embedding": {"kind": "dense"}, "head": {"kind": "full"}},

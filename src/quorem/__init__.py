@@ -15,10 +15,10 @@ from quorem.errors import UserError
 
 if TYPE_CHECKING:
     from quorem.api import Classifier, Encoder, NextItem, embedding, finetune, load, pretrain, softmax
-    from quorem.classifier import QuoremForSequenceClassification
-    from quorem.configuration import QuoremConfig
-    from quorem.modeling import QuoremForMaskedLM, QuoremForPreTraining, QuoremModel
-    from quorem.next_item import QuoremForNextItem
+    from quorem.models.classifier import QuoremForSequenceClassification
+    from quorem.models.configuration import QuoremConfig
+    from quorem.models.modeling import QuoremForMaskedLM, QuoremForPreTraining, QuoremModel
+    from quorem.models.next_item import QuoremForNextItem
 
 # Idle OpenMP threads must sleep, not spin: with another process on a core, spinning makes a step up to 16 times slower.
 # The runtime reads this once, when torch is first imported; a value the user has set is kept.
@@ -29,10 +29,10 @@ __version__ = "0.1.0"
 PLACES = {
     **dict.fromkeys(("Classifier", "Encoder", "NextItem"), "quorem.api"),
     **dict.fromkeys(("embedding", "finetune", "load", "pretrain", "softmax"), "quorem.api"),
-    "QuoremConfig": "quorem.configuration",
-    "QuoremForNextItem": "quorem.next_item",
-    "QuoremForSequenceClassification": "quorem.classifier",
-    **dict.fromkeys(("QuoremForMaskedLM", "QuoremForPreTraining", "QuoremModel"), "quorem.modeling"),
+    "QuoremConfig": "quorem.models.configuration",
+    "QuoremForNextItem": "quorem.models.next_item",
+    "QuoremForSequenceClassification": "quorem.models.classifier",
+    **dict.fromkeys(("QuoremForMaskedLM", "QuoremForPreTraining", "QuoremModel"), "quorem.models.modeling"),
 }
 """Where each public name is."""
 
@@ -67,7 +67,7 @@ def __dir__() -> list[str]:
 
 @when_imported("transformers.models.auto.configuration_auto")
 def _register_config(auto: Any) -> None:
-    from quorem.configuration import QuoremConfig
+    from quorem.models.configuration import QuoremConfig
 
     auto.AutoConfig.register("quorem", QuoremConfig, exist_ok=True)
 
@@ -77,9 +77,9 @@ IMPORT_EACH_OTHER = (
     AUTO,
     "transformers.modeling_layers",
     "transformers.modeling_utils",
-    "quorem.modeling",
-    "quorem.classifier",
-    "quorem.next_item",
+    "quorem.models.modeling",
+    "quorem.models.classifier",
+    "quorem.models.next_item",
     "quorem.auto",
 )
 

@@ -6,32 +6,35 @@ Everything here is also what a command does, with the same settings and the same
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from quorem.checkpoint_files import fill
-from quorem.config import override
-from quorem.configuration import QuoremConfig
+from quorem.config.loading import override
+from quorem.config.settings import EmbeddingSettings, FinetuneConfig, ModelSettings, PretrainConfig
 from quorem.data.batches import collate
-from quorem.data.source import Source
+from quorem.data.dataset import DatasetSource
+from quorem.data.source import DEFAULT_TEXT_COLUMN, Source
 from quorem.embeddings import EMBEDDINGS, TokenEmbedding, build_table
 from quorem.errors import UserError, check_choice
 from quorem.finetuning.checkpoint import model_folder
+from quorem.finetuning.classification import encode_rows, probabilities
 from quorem.finetuning.finetune import finetune as finetune_run
 from quorem.heads import HEADS, GeneratorHead
-from quorem.layout import head_kind, lay_out
-from quorem.modeling import QuoremForPreTraining
+from quorem.models.checkpoint_files import fill
+from quorem.models.configuration import QuoremConfig
+from quorem.models.modeling import QuoremForPreTraining
+from quorem.plan.layout import head_kind, lay_out
 from quorem.pretraining.pretrain import pretrain as pretrain_run
-from quorem.runs import read_settings
-from quorem.settings import EmbeddingSettings, FinetuneConfig, ModelSettings, PretrainConfig
-from quorem.tasks.classification import encode_rows, probabilities
 from quorem.tokenization import load_tokenizer
 from quorem.tokenization.special import SPECIAL_IDS
+from quorem.training.run_folder import read_settings
 
 Config = TypeVar("Config")
+Data = str | Path | Sequence[str | Path] | Iterable[Mapping[str, Any]] | Source
+"""Files, rows, or what reads them."""
 
 SHORT = {
     "text_column": "data.text_column",
@@ -212,13 +215,12 @@ class NextItem:
         return f"NextItem({str(self.folder)!r}: {_described(self.model)})"
 
 
-def pretrain(
-    data: str | Sequence[str] | Source, out: str | Path, *, settings: Mapping[str, Any] | None = None, **given: Any
-) -> Encoder:
+def pretrain(data: Data, out: str | Path, *, settings: Mapping[str, Any] | None = None, **given: Any) -> Encoder:
     """Pre-train on texts into a run folder, as `quorem pretrain` does; a finished run is loaded.
 
     Args:
-        data: a file, a folder, a pattern or several of these; or Source.of_dataset(...).
+        data: a file, a folder, a pattern or several of these; or rows, mappings from column to value, such as a Hugging
+            Face dataset.
         out: the run folder.
         settings: any settings, by their dotted names: {"train.warmup": 0.1}.
         given: settings by their short names, `SHORT`: size, vocab_size, embedding, tokenizer, text_column, steps, ...
@@ -233,7 +235,7 @@ def pretrain(
 
 def finetune(
     pretrained: "Encoder | str | Path",
-    data: str | Sequence[str] | Source,
+    data: Data,
     out: str | Path,
     *,
     settings: Mapping[str, Any] | None = None,
@@ -243,7 +245,7 @@ def finetune(
 
     Args:
         pretrained: what `pretrain` or `load` gave, or its folder.
-        data: a file, a folder, a pattern or several of these; or Source.of_dataset(..., label_column=...).
+        data: as for `pretrain`, with labels.
         out: the run folder.
         settings: any settings, by their dotted names.
         given: settings by their short names, `SHORT`.
@@ -315,15 +317,25 @@ def softmax(table: TokenEmbedding, *, kind: str = "auto", never: Iterable[int] =
 
 
 def _configured(
-    config: Config, data: str | Sequence[str] | Source, settings: Mapping[str, Any] | None, given: Mapping[str, Any]
+    config: Config, data: Data, settings: Mapping[str, Any] | None, given: Mapping[str, Any]
 ) -> tuple[Source | None, Config]:
+    """What is read, None for the files that data.path names, and the settings."""
     for name in given:
         check_choice("argument", name, SHORT)
     values = {SHORT[name]: value for name, value in given.items()} | dict(settings or {})
-    source = data if isinstance(data, Source) else None
-    if source is None:
-        values["data.path"] = [str(each) for each in data] if isinstance(data, list | tuple) else str(data)
-    return source, override(config, [f"{name}={_written(value)}" for name, value in values.items()])
+    several = isinstance(data, list | tuple) and all(isinstance(each, str | Path) for each in data)
+    if several or isinstance(data, str | Path):
+        values["data.path"] = list(map(str, cast(Sequence[Any], data))) if several else str(data)
+    settled: Any = override(config, [f"{name}={_written(value)}" for name, value in values.items()])
+    if "data.path" in values:
+        return None, settled
+    if isinstance(data, Source):
+        return data, settled
+    columns: dict[str, Any] = {
+        name: getattr(settled.data, name, None) for name in ("text_column", "label_column", "split_column")
+    }
+    columns["text_column"] = columns["text_column"] or DEFAULT_TEXT_COLUMN
+    return DatasetSource.of_rows(cast(Iterable[Mapping[str, Any]], data), **columns), settled
 
 
 def _written(value: Any) -> str:

@@ -8,10 +8,10 @@ from transformers.models.auto.modeling_auto import (
     AutoModelForSequenceClassification,
 )
 
-from quorem.classifier import QuoremForSequenceClassification
-from quorem.configuration import QuoremConfig
-from quorem.modeling import QuoremForMaskedLM, QuoremForPreTraining, QuoremModel
-from quorem.next_item import QuoremForNextItem
+from quorem.models.classifier import QuoremForSequenceClassification
+from quorem.models.configuration import QuoremConfig
+from quorem.models.modeling import QuoremForMaskedLM, QuoremForPreTraining, QuoremModel
+from quorem.models.next_item import QuoremForNextItem
 
 
 def register() -> None:

@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from quorem import __version__
-from quorem.config import leaves, load, override
+from quorem.config.loading import leaves, load, override
+from quorem.config.next_item import NextItemConfig
+from quorem.config.settings import FinetuneConfig, PrepareConfig, PretrainConfig
 from quorem.data.writers import WRITERS
 from quorem.errors import UserError
 from quorem.guard import guarded
 from quorem.recommending.arguments import add_recommend, add_similar, add_task
-from quorem.recommending.settings import NextItemConfig
-from quorem.settings import FinetuneConfig, PrepareConfig, PretrainConfig
 
 SETTING = re.compile(r"(--)?[A-Za-z_]\w*(\.\w+)*=")  # section.key=value, anywhere on the line
 OPTION = re.compile(r"--[A-Za-z_]\w*(\.\w+)+")  # the same as an option, its value in the next word

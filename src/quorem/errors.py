@@ -1,7 +1,9 @@
 """The one exception users see: a message that says what is wrong, what is allowed and what to do."""
 
+import math
+import operator
 import reprlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from typing import Any
 
@@ -38,6 +40,22 @@ def check_choice(key: str, value: str | None, allowed: Iterable[str]) -> None:
     names = list(allowed)
     if value not in names:
         raise UserError(f"{key}={value}: unknown.{did_you_mean(str(value), names)}")
+
+
+def check_number(key: str, value: float | None, **bounds: float) -> None:
+    """Check a number against bounds above, at_least, below and at_most; None passes.
+
+    Raises:
+        UserError: naming the key, the value and the bounds.
+    """
+    fits: dict[str, Callable[[float, float], bool]] = {
+        "above": operator.gt, "at_least": operator.ge, "below": operator.lt, "at_most": operator.le
+    }  # fmt: skip
+    if value is not None and not (
+        math.isfinite(value) and all(fits[name](value, bound) for name, bound in bounds.items())
+    ):
+        needed = " and ".join(f"{name.replace('_', ' ')} {bound}" for name, bound in bounds.items())
+        raise UserError(f"{key}={value}: a number {needed} needed")
 
 
 def did_you_mean(name: str, allowed: Iterable[str]) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 from wrapt import when_imported
 
 from quorem.errors import UserError
-from quorem.interrupt import Stopped, terminations_as_interrupts
+from quorem.training.interrupt import Stopped, terminations_as_interrupts
 
 DISC_IS_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 FULL = re.compile(rf"No space left|os error ({'|'.join(map(str, DISC_IS_FULL))})\b|requested and \d+ written")
@@ -70,8 +70,8 @@ def guarded(command: Callable[[], None], *, again: Sequence[str]) -> int:
             raise
         return 2
     finally:
-        if "quorem.processes" in sys.modules:
-            sys.modules["quorem.processes"].leave()
+        if "quorem.training.processes" in sys.modules:
+            sys.modules["quorem.training.processes"].destroy_process_group()
     return 0
 
 

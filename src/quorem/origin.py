@@ -10,15 +10,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from quorem.config import leaves, load, override
+from quorem.config.loading import leaves, load, override
+from quorem.config.parsing import parse_yaml
+from quorem.config.settings import FinetuneConfig, LabelledDataSettings, PretrainConfig
 from quorem.errors import UserError, did_you_mean
 from quorem.finetuning.checkpoint import model_folder
 from quorem.finetuning.finetune import finetune
-from quorem.parsing import parse_yaml
 from quorem.pretraining.pretrain import pretrain
-from quorem.runs import check_run_folder
 from quorem.samples import write_reviews
-from quorem.settings import FinetuneConfig, LabelledDataSettings, PretrainConfig
+from quorem.training.run_folder import check_run_folder
 
 logger = logging.getLogger(__name__)
 
@@ -106,7 +106,7 @@ def parse_hparams(words: Sequence[str]) -> dict[str, Any]:
 
 
 def settings(hparams: Mapping[str, Any], defaults: Mapping[str, Any], config: Any) -> list[str]:
-    """Assignments for `quorem.config.override` from the original's names, or from ours, dotted.
+    """Assignments for `quorem.config.loading.override` from the original's names, or from ours, dotted.
 
     Args:
         hparams: what the user gave.

@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 import torch
 
-from quorem.config import override
+from quorem.config.loading import override
+from quorem.config.settings import PretrainConfig
+from quorem.data.prepare import prepare_data
 from quorem.data.source import Source
-from quorem.prepare import prepare_data
+from quorem.plan.recipes import resolve
 from quorem.pretraining.program import PretrainProgram, build_pretraining_optimizer
-from quorem.recipes import resolve
 from quorem.samples import write_reviews
-from quorem.settings import PretrainConfig
-from quorem.train import fit
+from quorem.training.loop import fit
 
 SETTINGS = (
     "data.text_column=review",

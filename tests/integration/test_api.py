@@ -7,7 +7,6 @@ import pytest
 import torch
 
 import quorem as package
-from quorem.data.source import Source
 from quorem.errors import UserError
 
 TEXTS = ["The film was good.", "", "A bad plot, and a house."]
@@ -75,7 +74,7 @@ def test_settings_that_are_not_known_are_named(tmp_path, sample_csv):
 
 def test_a_dataset_is_data_too(tmp_path, small):
     rows = [{"text": f"a good film of {number} minutes"} for number in range(60)]
-    encoder = package.pretrain(Source.of_dataset(rows), tmp_path / "run", settings=small)
+    encoder = package.pretrain(rows, tmp_path / "run", settings=small)
     assert encoder.encode(["a good film"]).shape == (1, 32)
 
 
@@ -129,7 +128,7 @@ def test_importing_it_loads_neither_torch_nor_transformers():
         "from transformers import AutoModel; import quorem",
         "import quorem; import transformers.modeling_layers; from transformers import AutoModel",
         "import quorem; from transformers import BertModel, Trainer, pipeline, AutoModel",
-        "import quorem.classifier; from transformers import AutoModel",
+        "import quorem.models.classifier; from transformers import AutoModel",
         "import quorem.commands.predict; from transformers import AutoModel",
     ],
 )

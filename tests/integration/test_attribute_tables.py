@@ -10,7 +10,7 @@ from transformers import AutoModel, AutoTokenizer
 
 from quorem import QuoremForPreTraining
 from quorem.pretraining.pretrain import ATTRIBUTES
-from quorem.runs import Run
+from quorem.training.run_folder import Run
 
 WORDS = [f"{first}{vowel}{last}" for first in "bdfgkl" for vowel in "aeiou" for last in "mnrst"]
 TABLE = "electra.embeddings.word_embeddings."

@@ -393,5 +393,5 @@ def test_a_folder_that_may_not_be_written(refused, monkeypatch, data, out, pretr
     def refuse(*_, **__):
         raise PermissionError(13, "Permission denied", str(out))
 
-    monkeypatch.setattr("quorem.runs.write_text", refuse)
+    monkeypatch.setattr("quorem.training.run_folder.write_text", refuse)
     assert f"{out}: Permission denied" in refused("pretrain", data, "--out", out, *pretrain_settings)

@@ -11,8 +11,8 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from transformers import ElectraConfig, ElectraForMaskedLM, ElectraForPreTraining, PreTrainedTokenizerFast
 
 from quorem import QuoremConfig, QuoremForMaskedLM, QuoremForPreTraining
-from quorem.checkpoint_files import fill, read_weights, weight_files
 from quorem.errors import UserError
+from quorem.models.checkpoint_files import fill, read_weights, weight_files
 from quorem.tokenization import load_tokenizer
 
 TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"word{number}" for number in range(40)), "fü", "##ü", "cafe"]

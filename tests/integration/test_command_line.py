@@ -5,8 +5,8 @@ import json
 import pytest
 
 from quorem.cli import main
-from quorem.config import leaves, load
-from quorem.settings import FinetuneConfig, PrepareConfig, PretrainConfig
+from quorem.config.loading import leaves, load
+from quorem.config.settings import FinetuneConfig, PrepareConfig, PretrainConfig
 
 CONFIGURED = {"pretrain": PretrainConfig(), "describe": PretrainConfig(), "finetune": FinetuneConfig(),
               "prepare": PrepareConfig()}  # fmt: skip

@@ -17,16 +17,16 @@ from transformers import AutoModel, AutoModelForSequenceClassification, AutoToke
 
 from quorem import __version__
 from quorem.cli import main
-from quorem.config import dump, from_mapping, load, override
+from quorem.config.loading import dump, from_mapping, load, override
+from quorem.config.settings import FinetuneConfig, PretrainConfig
 from quorem.data.batches import LengthGroupedOrder
-from quorem.describe import describe
 from quorem.errors import UserError
 from quorem.finetuning.checkpoint import build_classifier
+from quorem.finetuning.classification import encode_rows, label_names, scores
 from quorem.finetuning.finetune import load_examples, resolve
+from quorem.plan.recipes import resolve as resolve_pretrain
+from quorem.plan.sizes import describe
 from quorem.pretraining.program import build_electra
-from quorem.recipes import resolve as resolve_pretrain
-from quorem.settings import FinetuneConfig, PretrainConfig
-from quorem.tasks.classification import encode_rows, label_names, scores
 from quorem.tokenization import load_tokenizer
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))

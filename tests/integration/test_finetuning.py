@@ -7,15 +7,15 @@ import math
 import pytest
 import torch
 
-from quorem.classifier import QuoremForSequenceClassification
-from quorem.config import override
-from quorem.configuration import QuoremConfig
+from quorem.config.loading import override
+from quorem.config.settings import FinetuneConfig, TrainSettings
 from quorem.errors import UserError
 from quorem.finetuning.checkpoint import size_of
 from quorem.finetuning.finetune import _groups, resolve
-from quorem.runs import Run
-from quorem.settings import FinetuneConfig, TrainSettings
-from quorem.train import fit
+from quorem.models.classifier import QuoremForSequenceClassification
+from quorem.models.configuration import QuoremConfig
+from quorem.training.loop import fit
+from quorem.training.run_folder import Run
 
 
 def classifier():

@@ -14,13 +14,13 @@ from transformers import (
 )
 
 from quorem import QuoremForMaskedLM, QuoremForPreTraining
-from quorem.arrangement import arrange
-from quorem.config import load
-from quorem.optimizer_state import parameter_names
-from quorem.prepare import load_prepared
+from quorem.config.loading import load
+from quorem.config.settings import PretrainConfig
+from quorem.data.prepare import load_prepared
+from quorem.pretraining.arrangement import arrange
 from quorem.pretraining.program import PretrainProgram
-from quorem.runs import read_state
-from quorem.settings import PretrainConfig
+from quorem.training.optimizer_state import parameter_names
+from quorem.training.run_folder import read_state
 
 SHARING = {
     "disentangled": ["model.disentangled_embeddings=true"],

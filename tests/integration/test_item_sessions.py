@@ -7,12 +7,12 @@ import json
 import pytest
 from transformers import AutoModel, AutoTokenizer
 
-from quorem.config import load
+from quorem.config.loading import load
+from quorem.config.settings import PretrainConfig
 from quorem.data.shards import Shards
-from quorem.metrics import entropy
 from quorem.samples import entropies
-from quorem.settings import PretrainConfig
 from quorem.tokenization import encode
+from quorem.training.metrics import entropy
 
 
 @pytest.fixture

@@ -16,12 +16,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from quorem.config import override
-from quorem.interrupt import Interrupts
+from quorem.config.loading import override
+from quorem.config.settings import PretrainConfig
 from quorem.pretraining.pretrain import pretrain
 from quorem.samples import write_reviews
-from quorem.settings import PretrainConfig
-from quorem.train import autocast_dtype
+from quorem.training.device import autocast_dtype
+from quorem.training.interrupt import Interrupts
 
 KILLS = 50
 STEPS = 24
@@ -245,9 +245,9 @@ def test_a_full_disc_ends_a_run_cleanly_and_it_goes_on_with_more_room(tmp_path, 
 
 
 def test_steps_that_are_not_finite_are_skipped_counted_and_limited(tmp_path, reviews, monkeypatch):
-    from quorem import window
     from quorem.errors import UserError
     from quorem.pretraining.program import PretrainProgram
+    from quorem.training import window
 
     loss = PretrainProgram.loss
     bad = {4, 5, 9}

@@ -10,11 +10,11 @@ import torch
 import quorem as package
 from quorem.cli import main
 from quorem.errors import UserError
-from quorem.next_item import load_next_item
+from quorem.models.next_item import load_next_item
 from quorem.recommending.baselines import BASELINES
 from quorem.recommending.recommend import recommend
-from quorem.runs import Run
 from quorem.samples import write_sessions
+from quorem.training.run_folder import Run
 
 SETTINGS = ["train.epochs=2", "train.batch_size=32", "train.precision=fp32", "train.log_every=2", "data.max_items=12"]
 

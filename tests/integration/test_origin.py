@@ -13,13 +13,13 @@ from transformers import AutoModelForSequenceClassification
 
 import quorem.origin
 from quorem.cli import finetuning_script, pretraining_script
-from quorem.config import leaves, load, override
+from quorem.config.loading import leaves, load, override
+from quorem.config.settings import FinetuneConfig, PretrainConfig
 from quorem.embeddings.disentangled import DisentangledEmbedding
 from quorem.errors import UserError
 from quorem.origin import FINETUNE_DEFAULTS, OURS, PRETRAIN_DEFAULTS, parse_hparams, settings
+from quorem.plan.recipes import resolve
 from quorem.pretraining.program import build_electra, build_pretraining_optimizer
-from quorem.recipes import resolve
-from quorem.settings import FinetuneConfig, PretrainConfig
 from quorem.tokenization import encode, load_tokenizer
 
 ROOT = Path(__file__).parents[2]

@@ -7,13 +7,13 @@ import time
 import pytest
 from forked import run, start
 
-from quorem import parts as parts_module
-from quorem import prepare as prepare_module
+from quorem.config.settings import PrepareConfig, ReadingSettings, TextDataSettings, TokenizerSettings
+from quorem.data import parts as parts_module
+from quorem.data import prepare as prepare_module
+from quorem.data.parts import split
+from quorem.data.prepare import prepare
 from quorem.data.source import Source
-from quorem.parts import split
-from quorem.prepare import prepare
 from quorem.samples import write_reviews
-from quorem.settings import PrepareConfig, ReadingSettings, TextDataSettings, TokenizerSettings
 
 SHARDS = ("tokens.bin", "ends.bin", "counts.bin", "meta.json")
 

@@ -5,11 +5,11 @@ import shutil
 
 import pytest
 
+from quorem.config.settings import PrepareConfig, TextDataSettings
 from quorem.data import shards
+from quorem.data.prepare import prepare
 from quorem.data.shards import Shards
-from quorem.prepare import prepare
 from quorem.samples import write_reviews
-from quorem.settings import PrepareConfig, TextDataSettings
 from quorem.tokenization import load_tokenizer
 
 WORDS = ["--text-column", "review", "model.vocab_size=3000"]

@@ -7,9 +7,9 @@ import signal
 import pytest
 import torch
 
-from quorem import memory
+from quorem.plan import memory
+from quorem.plan.dry_run import DryRun
 from quorem.pretraining.program import PretrainProgram
-from quorem.rehearsal import Rehearsal
 
 DATA = ["--text-column", "review", "--out"]
 
@@ -30,7 +30,7 @@ def test_a_dry_run_keeps_nothing_and_says_what_the_run_takes(quorem, tmp_path, s
     [(0.5, 100, "in about 50 s"), (1.0, 1800, "in about 30 min"), (2.0, 9000, "in about 5 h 0 min")],
 )
 def test_times_are_told_in_units_for_people(seconds, steps, words):
-    assert words in str(Rehearsal(seconds, steps, 10**9, 2 * 10**9))
+    assert words in str(DryRun(seconds, steps, 10**9, 2 * 10**9))
 
 
 def test_a_model_larger_than_memory_is_refused_with_what_to_change(

@@ -10,10 +10,10 @@ from itertools import pairwise
 import matplotlib.image
 import pytest
 
-from quorem.config import load
-from quorem.examples import examples
-from quorem.objective import mask_tokens
-from quorem.settings import PretrainConfig
+from quorem.config.loading import load
+from quorem.config.settings import PretrainConfig
+from quorem.models.electra import mask_tokens
+from quorem.reporting.examples import examples
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 QUIET = (
@@ -103,7 +103,7 @@ def test_examples_are_masked_by_the_runs_own_rules(tmp_path, monkeypatch, quorem
         seen.append(mask_tokens(*given, **more))
         return seen[-1]
 
-    monkeypatch.setattr("quorem.examples.mask_tokens", masked)
+    monkeypatch.setattr("quorem.reporting.examples.mask_tokens", masked)
     rows = examples(tmp_path / "run", load(PretrainConfig, tmp_path / "run" / "config.yaml"))
     pieces = [pair for row in rows for pair in pairwise(row) if pair[1].original.startswith("##")]
     inside = [(first, second) for first, second in pieces if not first.original.startswith("[")]

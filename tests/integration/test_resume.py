@@ -10,15 +10,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from quorem.config import override
+from quorem.config.loading import override
+from quorem.config.settings import PretrainConfig
+from quorem.data.prepare import prepare_data
 from quorem.data.source import Source
 from quorem.errors import UserError
-from quorem.prepare import prepare_data
+from quorem.plan.recipes import resolve
 from quorem.pretraining.pretrain import pretrain
 from quorem.pretraining.program import PretrainProgram
-from quorem.recipes import resolve
 from quorem.samples import write_reviews
-from quorem.settings import PretrainConfig
 
 STEPS, CHECKPOINT_EVERY, LOG_EVERY = 9, 2, 3
 

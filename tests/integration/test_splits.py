@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from sklearn.model_selection import train_test_split
 
-from quorem.config import override
-from quorem.data.source import Source
+from quorem.config.loading import override
+from quorem.config.settings import FinetuneConfig, PrepareConfig, PretrainConfig
+from quorem.data.dataset import DatasetSource
+from quorem.data.prepare import prepare
+from quorem.finetuning.classification import split
 from quorem.finetuning.finetune import finetune
-from quorem.prepare import prepare
 from quorem.pretraining.pretrain import pretrain
-from quorem.settings import FinetuneConfig, PrepareConfig, PretrainConfig
-from quorem.tasks.classification import split
 
 
 @pytest.mark.parametrize(("rows", "share"), [(10, 0.1), (301, 0.1), (57, 0.33)])
@@ -83,10 +83,10 @@ def test_lists_in_a_csv_go_from_pretraining_to_predictions(tmp_path, quorem, ref
 
 def test_rows_from_python_go_everywhere(tmp_path, pretrained):
     rows = [{"text": f"film {i} is {'good' if i % 2 else 'bad'}", "y": i % 2} for i in range(60)]
-    text = Source.of_dataset(rows)
+    text = DatasetSource.of_rows(rows)
     assert prepare(PrepareConfig(), tmp_path / "data", source=text).num_documents == 60
     small = ["model.size=tiny", "train.max_steps=1", "train.batch_size=2", "data.max_length=16", "train.precision=fp32"]
     assert "verdict" in pretrain(override(PretrainConfig(), small), tmp_path / "run", source=text)
     config = override(FinetuneConfig(), [f"pretrained={pretrained}", "train.max_steps=1", "train.precision=fp32"])
-    found = finetune(config, tmp_path / "classes", source=Source.of_dataset(rows, label_column="y"))
+    found = finetune(config, tmp_path / "classes", source=DatasetSource.of_rows(rows, label_column="y"))
     assert found["held_out"] == {"splits": [], "rows": 6}

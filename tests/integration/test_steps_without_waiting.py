@@ -6,21 +6,22 @@ import pytest
 import torch
 from waiting import NoWaiting
 
-from quorem.config import override
+from quorem.config.loading import override
+from quorem.config.settings import FinetuneConfig, PretrainConfig
+from quorem.data.prepare import prepare_data
 from quorem.data.source import Source
 from quorem.finetuning.checkpoint import build_classifier
+from quorem.finetuning.classification import ClassificationProgram
 from quorem.finetuning.finetune import load_examples
 from quorem.finetuning.finetune import resolve as resolve_finetuning
-from quorem.optim import build_optimizer, parameter_groups
-from quorem.prepare import prepare_data
+from quorem.plan.recipes import resolve
 from quorem.pretraining.program import PretrainProgram, build_pretraining_optimizer
-from quorem.recipes import resolve
 from quorem.samples import write_reviews
-from quorem.settings import FinetuneConfig, PretrainConfig
-from quorem.tasks.classification import ClassificationProgram
 from quorem.tokenization import load_tokenizer
-from quorem.train import compute_gradients, on_device, update
-from quorem.window import Window
+from quorem.training.device import on_device
+from quorem.training.loop import compute_gradients, update
+from quorem.training.optim import build_optimizer, parameter_groups
+from quorem.training.window import Window
 
 
 def assert_steps_do_not_wait(program, optimizer, dtype):

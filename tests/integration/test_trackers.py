@@ -11,8 +11,8 @@ from functools import partial
 import forked
 import pytest
 
-from quorem.runs import Run
-from quorem.tracking import options
+from quorem.training.run_folder import Run
+from quorem.training.tracking import options
 
 READ = {
     "tensorboard": """
@@ -191,6 +191,6 @@ def test_a_run_in_the_place_of_another_is_another_to_wandb(tmp_path):
 def test_a_tracker_that_is_unknown_or_missing_is_named(refused, tmp_path, monkeypatch, sample_csv):
     words = ("pretrain", sample_csv, "--text-column", "review", "--out", tmp_path / "run")
     assert "train.tracker=wandbb: unknown. Did you mean wandb?" in refused(*words, "train.tracker=wandbb")
-    monkeypatch.setattr("quorem.train.get_available_trackers", lambda: [])
+    monkeypatch.setattr("quorem.training.loop.get_available_trackers", lambda: [])
     message = refused(*words, "train.tracker=mlflow")
     assert "its package is not installed: pip install 'quorem[trackers]'" in message

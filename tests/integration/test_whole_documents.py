@@ -8,9 +8,9 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification, pipeline
 
+from quorem.finetuning.classification import ClassificationProgram
+from quorem.finetuning.ngram_fit import FOLDS
 from quorem.finetuning.predict import predict
-from quorem.ngram_fit import FOLDS
-from quorem.tasks.classification import ClassificationProgram
 
 COLUMNS = ["--text-column", "review", "--label-column", "sentiment"]
 NGRAMS = ["classifier.ngrams=2", "classifier.ngram_rows=4096"]
@@ -79,7 +79,7 @@ def test_an_interrupted_run_goes_on_bit_for_bit(tmp_path, monkeypatch, quorem, c
         patch.setattr(ClassificationProgram, "micro_batches", stop)
         assert quorem(*command(kind, cut, "train.checkpoint_every=3")).code != 0
     with monkeypatch.context() as patch:
-        patch.setattr("quorem.ngram_fit.fit_ngrams", None)  # what was fitted is kept
+        patch.setattr("quorem.finetuning.ngram_fit.fit_ngrams", None)  # what was fitted is kept
         assert quorem(*command(kind, cut, "train.checkpoint_every=3")).code == 0
     one, other = weights(whole), weights(cut)
     assert one.keys() == other.keys()

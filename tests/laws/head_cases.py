@@ -3,10 +3,10 @@
 import torch
 from embedding_cases import CASES
 
+from quorem.arrangement.token_order import frequency_order
 from quorem.embeddings import EMBEDDINGS, Assignment
 from quorem.heads import HEADS
 from quorem.heads.condition import CONDITIONS
-from quorem.order import frequency_order
 
 VOCAB, DIM, DIVISOR, NEVER = 61, 8, 9, (0, 2, 3, 4)
 HEAD_OPTIONS = {

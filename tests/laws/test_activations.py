@@ -3,13 +3,13 @@
 import pytest
 import torch
 
-from quorem.activations import Kept
-from quorem.config import override
-from quorem.describe import describe
-from quorem.objective import mask_tokens
+from quorem.config.loading import override
+from quorem.config.settings import PretrainConfig
+from quorem.models.electra import mask_tokens
+from quorem.plan.activations import Kept
+from quorem.plan.recipes import resolve
+from quorem.plan.sizes import describe
 from quorem.pretraining.program import build_electra
-from quorem.recipes import resolve
-from quorem.settings import PretrainConfig
 
 
 def kept(config, vocab_size):

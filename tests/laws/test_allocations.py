@@ -5,13 +5,13 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from quorem.config import from_mapping
-from quorem.objective import mask_tokens, total_loss
-from quorem.optim import build_optimizer, parameter_groups
-from quorem.presets import NEVER_TARGETS
+from quorem.config.loading import from_mapping
+from quorem.config.settings import PretrainConfig
+from quorem.models.electra import mask_tokens, total_loss
+from quorem.plan.presets import NEVER_TARGETS
+from quorem.plan.recipes import resolve
 from quorem.pretraining.program import build_electra
-from quorem.recipes import resolve
-from quorem.settings import PretrainConfig
+from quorem.training.optim import build_optimizer, parameter_groups
 
 VOCAB, WIDTH = 1_000_000, 64
 SIZES = {"hidden_size": 32, "intermediate_size": 32, "num_attention_heads": 2, "attention_head_size": 16}

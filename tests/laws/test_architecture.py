@@ -9,15 +9,70 @@ SOURCE = Path(__file__).parents[2] / "src" / "quorem"
 FILES = sorted(SOURCE.rglob("*.py"))
 
 
-def imported(path: Path) -> set[str]:
-    """Dotted names of the modules a file imports."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+ORDER = (
+    ("errors", "folders", "files", "lock"),
+    *(
+        (name,)
+        for name in ("config", "tokenization", "data", "embeddings", "heads", "arrangement", "models", "training")
+    ),
+    *((name,) for name in ("training", "plan", "pretraining", "finetuning", "recommending", "reporting")),
+    ("samples", "origin", "auto"),
+    ("api",),
+    ("guard", "cli", "commands"),
+    ("", "__main__"),
+)
+"""Rooms and the files beside them, from the ground up: what is above imports what is below, never the other way."""
+FLOOR = {name: number for number, names in enumerate(ORDER) for name in names}
+
+
+def module(path: Path) -> str:
+    """The dotted name of a file."""
+    return ".".join(("quorem", *path.relative_to(SOURCE).with_suffix("").parts)).removesuffix(".__init__")
+
+
+MODULES = {module(path): path for path in FILES}
+
+
+def room(name: str) -> str:
+    """The room of a module, or its own name where it lies beside the rooms."""
+    return (name.split(".")[1:] or [""])[0]
+
+
+def imported(path: Path, *, typing: bool = True) -> set[str]:
+    """Dotted names of the modules a file imports, anywhere in it; without typing, not what only annotations need."""
+    found, nodes = set(), [ast.parse(path.read_text(encoding="utf-8"))]
+    while nodes:
+        node = nodes.pop()
+        if not typing and isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            continue
+        nodes += ast.iter_child_nodes(node)
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            found.add(node.module or "")
+            inner = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= (inner & MODULES.keys()) or {node.module or ""}
     return found
+
+
+def own(path: Path) -> set[str]:
+    """quorem's modules that a file imports; the package itself, which imports lazily, is none of them."""
+    return imported(path, typing=False) & (MODULES.keys() - {"quorem"})
+
+
+def test_no_arrow_goes_up():
+    up = [
+        (name, other) for name, path in MODULES.items() for other in own(path) if FLOOR[room(name)] < FLOOR[room(other)]
+    ]
+    assert not up
+
+
+def test_no_files_import_each_other_in_a_circle():
+    arrows = {name: own(path) for name, path in MODULES.items()}
+    while leaves := {name for name, others in arrows.items() if not others & arrows.keys()}:
+        arrows = {name: others for name, others in arrows.items() if name not in leaves}
+    while tops := arrows.keys() - {other for others in arrows.values() for other in others}:
+        arrows = {name: others for name, others in arrows.items() if name not in tops}
+    assert not arrows
 
 
 @pytest.mark.parametrize("package", ["embeddings", "heads"])
@@ -28,13 +83,13 @@ def test_embeddings_and_heads_import_torch_and_each_other_only(package: str):
 
 
 def test_the_objective_imports_neither_hugging_face_nor_data():
-    names = imported(SOURCE / "objective.py")
+    names = imported(SOURCE / "models" / "electra.py")
     assert not [name for name in names if name.startswith(("transformers", "tokenizers", "accelerate", "quorem.data"))]
 
 
-def test_only_the_loop_and_its_processes_import_accelerate():
-    users = [path.name for path in FILES if any(name.startswith("accelerate") for name in imported(path))]
-    assert users == ["processes.py", "train.py"]
+def test_only_training_imports_accelerate():
+    users = {path.parent.name for path in FILES if any(name.startswith("accelerate") for name in imported(path))}
+    assert users == {"training"}
 
 
 def test_only_the_command_line_prints():

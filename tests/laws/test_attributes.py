@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from quorem.attributes import read_attributes, store_attributes, stored_attributes
+from quorem.arrangement.attribute_file import read_attributes, store_attributes, stored_attributes
 from quorem.errors import UserError
 
 CARS = "car,year,make,type\na,1998,Fiat,van\nb,1998,Fiat,coupé\nc,2004,Fiat,van\nd,2004,Opel,van\ne,1998,Fiat,van\n"

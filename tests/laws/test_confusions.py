@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from sklearn import metrics as sklearn_metrics
 
-from quorem.confusions import LARGEST, MOST_CLASSES, judge, table
-from quorem.tasks.classification import label_names
+from quorem.finetuning.classification import label_names
+from quorem.training.confusions import LARGEST, MOST_CLASSES, judge, table
 
 
 @pytest.mark.parametrize("num_classes", [2, 3, MOST_CLASSES, MOST_CLASSES + 1, 200, 10**9])

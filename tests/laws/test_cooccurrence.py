@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from shard_cases import VOCAB, write_numbers
 
-from quorem import cooccurrence
-from quorem.cooccurrence import cooccurrence_vectors, decomposed, pair_counts, positive_pmi, start_table
+from quorem.arrangement import cooccurrence
+from quorem.arrangement.cooccurrence import cooccurrence_vectors, decomposed, pair_counts, positive_pmi, start_table
 from quorem.data.corpus import Corpus
 from quorem.data.rows import ROWS, hold_out
 

@@ -8,16 +8,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quorem.config import override
+from quorem.config.loading import override
+from quorem.config.settings import PretrainConfig
 from quorem.data import shards as shards_module
 from quorem.data.batches import EpochOrder, collate, step_seed
 from quorem.data.documents import Document, RowCounts
 from quorem.data.rows import PackedRows
 from quorem.data.shards import Shards, merge_shards, write_shards
 from quorem.errors import UserError
+from quorem.plan.recipes import resolve
 from quorem.pretraining.program import build_electra
-from quorem.recipes import resolve
-from quorem.settings import PretrainConfig
 from quorem.tokenization import train_tokenizer
 
 TEXTS = ["Ein Zug fährt", "Поезд идёт быстро", "東京 に 行く", "ein zug", "🚂 zug 🚂", "naïve  café"]

@@ -6,8 +6,8 @@ from test_objective import build, gradients, run, sample_batch
 
 from quorem.embeddings import EMBEDDINGS, Assignment
 from quorem.embeddings.disentangled import DisentangledEmbedding
-from quorem.modeling import QuoremForPreTraining
-from quorem.optim import build_optimizer, parameter_groups
+from quorem.models.modeling import QuoremForPreTraining
+from quorem.training.optim import build_optimizer, parameter_groups
 
 # 60 tokens are too few for path's matrices: such a table stays dense.
 every_kind = pytest.mark.parametrize("kind", [kind for kind in EMBEDDINGS if kind != "path"])

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from transformers import AutoModel
 
 from quorem import QuoremConfig, QuoremForMaskedLM
+from quorem.arrangement.token_order import frequency_order
 from quorem.embeddings import EMBEDDINGS, Assignment
 from quorem.embeddings.assignment import square_divisor
 from quorem.embeddings.partition import OPERATIONS
-from quorem.order import frequency_order
 
 VOCAB, DIM = 103, 8  # the last bucket is incomplete, with and without a tier
 LARGE = {
@@ -324,8 +324,8 @@ ONE_STEP = """
 import json
 import torch
 import quorem
-from quorem.settings import EmbeddingSettings, ModelSettings
-from quorem.presets import network_configs
+from quorem.config.settings import EmbeddingSettings, ModelSettings
+from quorem.plan.presets import network_configs
 
 def take_one_step(vocab):
     model = ModelSettings(size="tiny", embedding=EmbeddingSettings(kind="qr"))

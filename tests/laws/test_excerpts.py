@@ -5,10 +5,10 @@ import itertools
 import pytest
 import torch
 
-from quorem.classifier import PIECES_AT_ONCE, QuoremForSequenceClassification
-from quorem.configuration import POOLINGS, TRUNCATIONS, QuoremConfig
-from quorem.excerpts import excerpts, window_counts
-from quorem.tasks.classification import share_out
+from quorem.finetuning.classification import share_out
+from quorem.models.classifier import PIECES_AT_ONCE, QuoremForSequenceClassification
+from quorem.models.configuration import POOLINGS, TRUNCATIONS, QuoremConfig
+from quorem.models.excerpts import excerpts, window_counts
 
 CLS, SEP, PAD = 2, 3, 0
 LENGTHS = [2, 3, 5, 6, 7, 8, 11, 12, 13, 30, 47]

@@ -4,8 +4,8 @@ import pytest
 import torch
 from test_objective import SPECIAL, VOCAB, build, gradients, sample_batch
 
-from quorem.fixed_generator import UnigramGenerator
-from quorem.objective import Electra
+from quorem.models.electra import Electra
+from quorem.models.fixed_generator import UnigramGenerator
 
 COUNTS = torch.arange(VOCAB)
 

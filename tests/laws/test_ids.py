@@ -7,11 +7,11 @@ import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
+from quorem.config.settings import PrepareConfig, TextDataSettings, TokenizerSettings
+from quorem.data.prepare import prepare
 from quorem.data.shards import Shards
 from quorem.errors import UserError
-from quorem.prepare import prepare
-from quorem.recipes import check_tokenizer
-from quorem.settings import PrepareConfig, TextDataSettings, TokenizerSettings
+from quorem.tokenization.train import check_tokenizer
 
 SPECIAL = ["[UNK]", "[CLS]", "[SEP]", "[PAD]", "[MASK]"]  # with ids 7 to 11
 WORDS = ["the", "cat", "sat", "on", "a", "mat", "and", *SPECIAL]

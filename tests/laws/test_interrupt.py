@@ -5,9 +5,9 @@ import signal
 
 import pytest
 
-from quorem import interrupt
 from quorem.guard import guarded
-from quorem.interrupt import PASSED_ON, Interrupts
+from quorem.training import interrupt
+from quorem.training.interrupt import PASSED_ON, Interrupts
 
 
 @pytest.fixture

@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from quorem.config import from_mapping
+from quorem.config.loading import from_mapping
+from quorem.config.settings import ModelSettings
 from quorem.embeddings import EMBEDDINGS, Assignment
 from quorem.errors import UserError
 from quorem.heads import HEADS
-from quorem.layout import filled, lay_out, parse_bytes, parse_ratio, size_of
-from quorem.settings import ModelSettings
+from quorem.plan.layout import filled, lay_out, parse_bytes, parse_ratio, size_of
 
 WIDTH = 16
 SCALED = [kind for kind in EMBEDDINGS if kind not in ("dense", "attributes")]  # the others' rows are given

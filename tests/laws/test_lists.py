@@ -8,13 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from quorem.config.settings import DataSettings
 from quorem.data.bad_rows import BadRow
+from quorem.data.dataset import DatasetSource
 from quorem.data.documents import RowCounts
 from quorem.data.readers import READERS
 from quorem.data.readers.session import parse_items
 from quorem.data.source import Source
 from quorem.errors import UserError
-from quorem.settings import DataSettings
 from quorem.tokenization import encode, train_tokenizer
 
 SESSIONS = [
@@ -51,7 +52,7 @@ def test_every_format_gives_the_same_items(tmp_path, kind):
 
 
 def test_rows_of_a_dataset_do_too():
-    source = Source.of_dataset([{"text": session} for session in SESSIONS])
+    source = DatasetSource.of_rows([{"text": session} for session in SESSIONS])
     assert [document.text for document in source.documents()] == TEXTS
 
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quorem.errors import UserError
-from quorem.objective import corrupt, mask_tokens
+from quorem.models.electra import corrupt, mask_tokens
 
 PAD, UNK, CLS, SEP, MASK = range(5)
 SPECIAL = torch.tensor([PAD, CLS, SEP, MASK])

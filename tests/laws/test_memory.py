@@ -4,13 +4,14 @@ from dataclasses import replace
 
 import pytest
 
-from quorem import memory, processes
-from quorem.config import from_mapping
-from quorem.describe import TRAINED_BYTES, describe
+from quorem.config.loading import from_mapping
+from quorem.config.settings import PretrainConfig
 from quorem.errors import UserError
-from quorem.memory import check_memory, free_bytes
-from quorem.recipes import resolve
-from quorem.settings import PretrainConfig
+from quorem.plan import memory
+from quorem.plan.memory import check_memory, free_bytes
+from quorem.plan.recipes import resolve
+from quorem.plan.sizes import TRAINED_BYTES, describe
+from quorem.training import processes
 
 V2 = {"memory.max": "{limit}", "memory.current": "600", "memory.stat": "anon 500\ninactive_file 100\n"}
 V1 = {

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 from symusic import Note, Score, TimeSignature, Track
 
+from quorem.config.settings import DataSettings, LabelledDataSettings
 from quorem.data.documents import Document, RowCounts
 from quorem.data.readers import choose_format, compression, midi
 from quorem.data.readers.midi import SPELLINGS, read_midi
 from quorem.data.source import Source
 from quorem.errors import UserError
 from quorem.finetuning.finetune import labelled_source
-from quorem.settings import DataSettings, LabelledDataSettings
 from quorem.tokenization import SPECIAL_TOKENS
 
 QUARTER = 480

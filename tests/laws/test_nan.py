@@ -6,13 +6,13 @@ from decimal import Decimal
 
 import pytest
 
+from quorem.data.dataset import DatasetSource
 from quorem.data.documents import RowCounts
 from quorem.data.readers.jsonl import read_jsonl
 from quorem.data.readers.parquet import read_parquet
 from quorem.data.readers.value import to_text
-from quorem.data.source import Source
 from quorem.errors import UserError
-from quorem.tasks.classification import label_names, not_nan
+from quorem.finetuning.classification import label_names, not_nan
 
 NAN = math.nan
 ROWS = [("a", 1.0), (NAN, 0.0), ("b", NAN), ("c", 0.0), (NAN, NAN), ("NaN", 1.0)]  # the last is a word
@@ -44,9 +44,9 @@ def test_parquet_does_too(tmp_path):
 
 def test_rows_from_python_do_too():
     counts = RowCounts()
-    source = Source.of_dataset([{"text": text, "label": label} for text, label in ROWS], label_column="label")
+    source = DatasetSource.of_rows([{"text": text, "label": label} for text, label in ROWS], label_column="label")
     assert found(source.documents(counts), counts) == KEPT
-    (document,) = Source.of_dataset([{"text": ["a", NAN, "b"]}]).documents()
+    (document,) = DatasetSource.of_rows([{"text": ["a", NAN, "b"]}]).documents()
     assert document.text == "a\tb"
 
 

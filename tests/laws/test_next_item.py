@@ -6,10 +6,11 @@ import torch
 from transformers import AutoModel, AutoModelForCausalLM
 
 from quorem import QuoremConfig, QuoremForMaskedLM, QuoremForNextItem, QuoremForPreTraining, QuoremModel, UserError
+from quorem.config.settings import TrainSettings
 from quorem.data.sessions import SessionCorpus, Sessions
-from quorem.next_item import build_next_item, load_next_item
-from quorem.settings import TrainSettings
-from quorem.tasks.next_item import NextItemProgram, beginnings, pieces
+from quorem.models.next_item import load_next_item
+from quorem.recommending.program import NextItemProgram, beginnings, pieces
+from quorem.recommending.start import build_next_item
 
 V = 60
 TREE = {"embedding": {"kind": "dense", "own_rows": 15, "divisor": 7, "permuted": True}, "head": {"kind": "tree"}}

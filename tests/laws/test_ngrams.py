@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from quorem.embeddings.hashing import hashed
-from quorem.ngram_fit import KEPT, PENALTIES, fit_ngrams, install_ngrams
-from quorem.ngrams import KEYS, NOTHING, NgramBranch, ngram_keys
+from quorem.finetuning.ngram_fit import KEPT, PENALTIES, fit_ngrams, install_ngrams
+from quorem.models.ngrams import KEYS, NOTHING, NgramBranch, ngram_keys
 from quorem.tokenization.special import SPECIAL_IDS
 
 CLS, SEP, PAD, UNK = 2, 3, 0, 1
@@ -132,7 +132,7 @@ def test_a_fit_is_kept_for_the_next_start_and_made_again_where_it_is_damaged(tmp
     scores = install_ngrams(first, rows, labels, penalty=0.01, folder=tmp_path / "state")
     assert first.weight.count_nonzero() > 0
     with monkeypatch.context() as patch:
-        patch.setattr("quorem.ngram_fit.fit_ngrams", None)  # is not called
+        patch.setattr("quorem.finetuning.ngram_fit.fit_ngrams", None)  # is not called
         assert torch.equal(install_ngrams(second, rows, labels, penalty=0.01, folder=tmp_path / "state"), scores)
     assert torch.equal(first.weight, second.weight)
     (tmp_path / "state" / KEPT).write_bytes(b"nothing")

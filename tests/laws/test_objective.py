@@ -8,13 +8,13 @@ import pytest
 import torch
 from torch import nn
 
-from quorem.config import from_mapping
-from quorem.metrics import BinaryMetrics
-from quorem.modeling import QuoremForMaskedLM, QuoremForPreTraining
-from quorem.objective import Electra, Masked, mask_tokens, total_loss
-from quorem.optim import build_optimizer, parameter_groups
-from quorem.presets import PRESETS, network_configs
-from quorem.settings import ModelSettings
+from quorem.config.loading import from_mapping
+from quorem.config.settings import ModelSettings
+from quorem.models.electra import Electra, Masked, mask_tokens, total_loss
+from quorem.models.modeling import QuoremForMaskedLM, QuoremForPreTraining
+from quorem.plan.presets import PRESETS, network_configs
+from quorem.training.metrics import BinaryMetrics
+from quorem.training.optim import build_optimizer, parameter_groups
 
 VOCAB = 60
 SPECIAL = torch.tensor([0, 2, 3, 4])

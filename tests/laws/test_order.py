@@ -7,11 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from shard_cases import write_numbers
 
-from quorem.clusters import aligned, clusters
-from quorem.cooccurrence import cooccurrence_vectors
+from quorem.arrangement.clusters import aligned, clusters
+from quorem.arrangement.cooccurrence import cooccurrence_vectors
+from quorem.arrangement.token_order import ORDERS, frequency_order, store_order, stored_order, token_order
 from quorem.data.corpus import Corpus
 from quorem.errors import UserError
-from quorem.order import ORDERS, frequency_order, store_order, stored_order, token_order
 
 VOCAB, OWN, DIVISOR = 82, 12, 10
 KINDS = 7  # of planted tokens, ten each

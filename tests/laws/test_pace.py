@@ -2,9 +2,8 @@ import logging
 
 import pytest
 
-from quorem import pace
-from quorem.duration import duration
-from quorem.pace import TIMED, Pace
+from quorem.training import pace
+from quorem.training.pace import TIMED, Pace, duration
 
 
 @pytest.mark.parametrize("start", [0, 500])

@@ -2,12 +2,13 @@
 
 import pytest
 
+from quorem.config.settings import DataSettings, LabelledDataSettings
+from quorem.data.dataset import DatasetSource
 from quorem.data.documents import Document, RowCounts
 from quorem.data.readers.parquet import read_parquet
 from quorem.data.source import Source
 from quorem.errors import UserError
 from quorem.finetuning.finetune import choose_rows
-from quorem.settings import DataSettings, LabelledDataSettings
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")
@@ -90,8 +91,8 @@ def test_a_dataset_is_a_source():
     datasets = pytest.importorskip("datasets")
     features = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["no", "yes"])})
     rows = datasets.Dataset.from_dict({"text": ["a", "", "b"], "label": [1, 0, 0]}, features=features)
-    source = Source.of_dataset(rows, label_column="label")
+    source = DatasetSource.of_rows(rows, label_column="label")
     assert [(d.text, d.label) for d in source.documents()] == [("a", "yes"), ("b", "no")]
     assert source.fingerprint() == source.fingerprint()
     with pytest.raises(UserError, match="can be read once"):
-        Source.of_dataset(iter([{"text": "a"}]))
+        DatasetSource.of_rows(iter([{"text": "a"}]))

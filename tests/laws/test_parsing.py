@@ -8,13 +8,13 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from quorem.config import from_mapping, leaves, load, override
-from quorem.describe import describe
+from quorem.config.loading import from_mapping, leaves, load, override
+from quorem.config.parsing import MOST_VALUES, parse_json, parse_yaml
+from quorem.config.settings import FinetuneConfig, PrepareConfig, PretrainConfig
+from quorem.config.shape import NUMBER, check_shape
 from quorem.errors import UserError
-from quorem.parsing import MOST_VALUES, parse_json, parse_yaml
-from quorem.recipes import resolve
-from quorem.settings import FinetuneConfig, PrepareConfig, PretrainConfig
-from quorem.shape import NUMBER, check_shape
+from quorem.plan.recipes import resolve
+from quorem.plan.sizes import describe
 
 EXAMPLES = int(os.environ.get("QUOREM_FUZZ", "300"))
 fuzzed = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))

@@ -7,11 +7,12 @@ import logging
 
 import pytest
 
+from quorem.config.settings import ReadingSettings
 from quorem.data import progress
+from quorem.data.dataset import DatasetSource
 from quorem.data.documents import RowCounts
 from quorem.data.progress import Progress
 from quorem.data.source import Source
-from quorem.settings import ReadingSettings
 
 TEXTS = [f"the film number {number} was {'very ' * (number % 7)}good" for number in range(20_000)]
 
@@ -74,7 +75,7 @@ def test_files_that_are_read_whole_count_by_their_bytes(tmp_path):
 
 
 def test_rows_from_python_count_by_their_number():
-    source, counts = Source.of_dataset([{"text": text} for text in TEXTS[:4]]), RowCounts()
+    source, counts = DatasetSource.of_rows([{"text": text} for text in TEXTS[:4]]), RowCounts()
     assert [source.share_read(counts) for _ in source.documents(counts)] == [0.25, 0.5, 0.75, 1.0]
 
 

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from quorem.config.settings import ReadingSettings
 from quorem.data.documents import Document, RowCounts
 from quorem.data.readers import READERS, choose_format, compression
 from quorem.data.readers.jsonl import read_jsonl
 from quorem.data.readers.text import read_text
 from quorem.errors import UserError
-from quorem.settings import ReadingSettings
 
 # format -> name of a file, what stands above the texts, the columns to read it with; one text a line in all of them
 FILES = {

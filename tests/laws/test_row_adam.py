@@ -17,19 +17,19 @@ from test_objective import build, run, sample_batch
 from torch import nn
 from waiting import NoWaiting
 
-from quorem import gradients, processes
-from quorem.config import from_mapping
-from quorem.describe import describe
+from quorem.config.loading import from_mapping
+from quorem.config.settings import PretrainConfig
 from quorem.embeddings import EMBEDDINGS, TokenEmbedding
 from quorem.embeddings.disentangled import DisentangledEmbedding
 from quorem.errors import UserError
-from quorem.optimizer_state import load_moments, parameter_names
+from quorem.plan.recipes import resolve
+from quorem.plan.sizes import describe
 from quorem.pretraining.program import build_pretraining_optimizer
-from quorem.recipes import resolve
-from quorem.row_adam import LARGE, RowAdam, row_tables
-from quorem.settings import PretrainConfig
-from quorem.train import update
-from quorem.window import Window
+from quorem.training import gradients, processes
+from quorem.training.loop import update
+from quorem.training.optimizer_state import load_moments, parameter_names
+from quorem.training.row_adam import LARGE, RowAdam, row_tables
+from quorem.training.window import Window
 
 ROWS, WIDTH, LR, BETA, EPS = 11, 4, 0.1, 0.9, 1e-3
 STEPS = ([3, 7, 3], [7], [0, 0, 7, 10], [], [3], [10, 7])  # rows read in each, some of them twice
@@ -309,7 +309,7 @@ def _add_in_a_process(folder, environment):
     for number in range(len(SHARES)):
         sparse, dense = (nn.Parameter(torch.zeros(ROWS, WIDTH)) for _ in range(2))
         sparse.grad, dense.grad = _share(number, rank), torch.full((ROWS, WIDTH), float(rank + 1))
-        asked, loss = processes.add_gradients([sparse, dense], torch.tensor(float(rank)), flag=rank == number)
+        asked, loss = processes.all_reduce_gradients([sparse, dense], torch.tensor(float(rank)), flag=rank == number)
         assert torch.equal(dense.grad, torch.full((ROWS, WIDTH), 3.0))
         assert float(loss) == 1.0
         assert asked == (number in (0, 1))
@@ -318,7 +318,7 @@ def _add_in_a_process(folder, environment):
         rows = held.indices()[0].tolist() if kind == "sparse" else []
         found.append([kind, rows, [] if held is None else held.to_dense().tolist()])
     (Path(folder) / f"{rank}.json").write_text(json.dumps(found))
-    processes.leave()
+    processes.destroy_process_group()
 
 
 @pytest.mark.slow

@@ -6,13 +6,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quorem.config import override
+from quorem.config.loading import override
+from quorem.config.settings import PretrainConfig
 from quorem.data.batches import VariedOrder
 from quorem.data.rows import ROWS, DocumentRows, IsolatedRows, best_fit, windows
-from quorem.objective import mask_tokens, real_tokens
+from quorem.models.electra import mask_tokens, real_tokens
+from quorem.plan.recipes import resolve
 from quorem.pretraining.program import build_electra
-from quorem.recipes import resolve
-from quorem.settings import PretrainConfig
 
 PAD, CLS, SEP = 0, 2, 3
 documents_of = st.lists(st.integers(0, 25), min_size=1, max_size=20)  # tokens of each, its [SEP] aside

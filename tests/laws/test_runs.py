@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from quorem.config.settings import PrepareConfig, TextDataSettings
+from quorem.data.prepare import prepare
 from quorem.errors import UserError
-from quorem.prepare import prepare
-from quorem.runs import Run, read_records, read_settings
-from quorem.settings import PrepareConfig, TextDataSettings
+from quorem.training.run_folder import Run, read_records, read_settings
 
 CONFIG = {"data": {"path": "a.csv"}, "train": {"seed": 0}}
 STEPS = 7
@@ -21,7 +21,7 @@ LOGGED_FROM = 3  # when there is a checkpoint already
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    monkeypatch.setattr("quorem.runs.version", lambda name: "1.0")  # looking it up takes longer than all else here
+    monkeypatch.setattr("quorem.training.run_folder.version", lambda name: "1.0")  # looking it up is slow
     monkeypatch.setattr(os, "fsync", lambda handle: None)
 
 

@@ -4,12 +4,12 @@ import logging
 
 import pytest
 
-from quorem.config import override
+from quorem.config.loading import override
+from quorem.config.settings import DataSettings, LabelledDataSettings, PretrainConfig
 from quorem.data.documents import RowCounts
 from quorem.data.readers import READERS
 from quorem.data.source import Source, find_files
 from quorem.errors import UserError
-from quorem.settings import DataSettings, LabelledDataSettings, PretrainConfig
 
 
 @pytest.fixture

@@ -6,12 +6,12 @@ import random
 
 import pytest
 
-from quorem.config import override
+from quorem.config.loading import override
+from quorem.config.settings import PrepareConfig
 from quorem.data.documents import Document
+from quorem.data.prepare import prepare
 from quorem.data.shards import Shards, merge_shards, write_shards
 from quorem.errors import UserError
-from quorem.prepare import prepare
-from quorem.settings import PrepareConfig
 from quorem.tokenization import Unknown, encode, train_tokenizer
 from quorem.tokenization.unknown import ALL_UP_TO, SAMPLED_EVERY
 

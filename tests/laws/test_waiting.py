@@ -10,11 +10,11 @@ from waiting import NoWaiting
 from quorem.embeddings import EMBEDDINGS
 from quorem.embeddings.disentangled import DisentangledEmbedding
 from quorem.errors import UserError
-from quorem.fixed_generator import UnigramGenerator
-from quorem.metrics import BinaryMetrics, RunningMean
-from quorem.optim import OPTIMIZERS, build_optimizer
-from quorem.train import update
-from quorem.window import SKIPS_IN_A_ROW, Window
+from quorem.models.fixed_generator import UnigramGenerator
+from quorem.training.loop import update
+from quorem.training.metrics import BinaryMetrics, RunningMean
+from quorem.training.optim import OPTIMIZERS, build_optimizer
+from quorem.training.window import SKIPS_IN_A_ROW, Window
 
 
 @pytest.mark.parametrize(

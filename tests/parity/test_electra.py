@@ -9,7 +9,7 @@ from transformers import (
     ElectraConfig,
 )
 
-import quorem.modeling
+import quorem.models.modeling
 from quorem import (
     QuoremConfig,
     QuoremForMaskedLM,
@@ -18,9 +18,9 @@ from quorem import (
     QuoremModel,
     UserError,
 )
-from quorem.classifier import pool
-from quorem.order import frequency_order
-from quorem.positions import alibi_bias, rotate, rotation_angles
+from quorem.arrangement.token_order import frequency_order
+from quorem.models.classifier import pool
+from quorem.models.positions import alibi_bias, rotate, rotation_angles
 
 SIZES = {
     "small": {"embedding_size": 128, "hidden_size": 256, "num_attention_heads": 4, "intermediate_size": 512},
@@ -46,7 +46,7 @@ every_model = pytest.mark.parametrize("name", list(MODELS))
 @pytest.fixture(params=["written out", "fused"])
 def attention(request, monkeypatch):
     if request.param == "fused":
-        monkeypatch.setattr(quorem.modeling, "WRITTEN_OUT_UP_TO", 0)
+        monkeypatch.setattr(quorem.models.modeling, "WRITTEN_OUT_UP_TO", 0)
 
 
 def make_config(size="tiny", **changes):

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from quorem.errors import UserError
-from quorem.metrics import BinaryMetrics, classification_scores, confusion_matrix, entropy
+from quorem.training.metrics import BinaryMetrics, classification_scores, confusion_matrix, entropy
 
 
 def make_batch(seed: int, shift: float = -2.0, spread: float = 2.0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from quorem.muon import Muon, orthogonal
-from quorem.optim import Combined, build_optimizer, parameter_groups
+from quorem.training.muon import Muon, orthogonal
+from quorem.training.optim import Combined, build_optimizer, parameter_groups
 
 SHAPES = [(12, 12), (12, 12), (20, 8), (8, 20)]
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from quorem.errors import UserError
-from quorem.optim import GoogleAdam, build_optimizer, layerwise_lr, learning_rate_scale, parameter_groups
+from quorem.training.optim import GoogleAdam, build_optimizer, layerwise_lr, learning_rate_scale, parameter_groups
 
 SHAPES = {"embeddings.table.weight": (7, 4), "dense.weight": (4, 3), "dense.bias": (3,), "LayerNorm.weight": (3,)}
 PEAK_LR, TOTAL_STEPS, WARMUP_STEPS = 0.05, 8, 3

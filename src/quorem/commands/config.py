@@ -3,7 +3,7 @@
 import argparse
 
 from quorem.cli import CONFIGS
-from quorem.config_file import commented_yaml, json_schema
+from quorem.config.writing import commented_yaml, json_schema
 from quorem.files import new_text
 
 

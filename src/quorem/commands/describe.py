@@ -2,8 +2,8 @@
 
 import argparse
 
-from quorem.describe import describe, described
-from quorem.recipes import resolve
+from quorem.plan.recipes import resolve
+from quorem.plan.sizes import describe, described
 
 
 def run(options: argparse.Namespace) -> None:

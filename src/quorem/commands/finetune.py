@@ -4,8 +4,8 @@ import argparse
 from dataclasses import replace
 from typing import Any
 
-from quorem.confusions import table
 from quorem.finetuning.finetune import dry_run, finetune
+from quorem.training.confusions import table
 
 
 def run(options: argparse.Namespace) -> None:

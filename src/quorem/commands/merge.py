@@ -2,7 +2,7 @@
 
 import argparse
 
-from quorem.prepare import load_prepared, merge, summary
+from quorem.data.prepare import load_prepared, merge, summary
 
 
 def run(options: argparse.Namespace) -> None:

@@ -2,8 +2,8 @@
 
 import argparse
 
+from quorem.data.prepare import load_prepared, prepare, summary
 from quorem.errors import UserError
-from quorem.prepare import load_prepared, prepare, summary
 
 
 def run(options: argparse.Namespace) -> None:

@@ -2,7 +2,7 @@
 
 import argparse
 
-from quorem.report import report
+from quorem.reporting.report import report
 
 
 def run(options: argparse.Namespace) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from quorem.settings import TrainSettings
+from quorem.config.settings import TrainSettings
 
 ORDER, GROUPING, MASKING, WEIGHTS, DROPOUT, HELD_OUT = range(6)
 """Places of a run that have random numbers of their own."""

@@ -6,6 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from quorem.config.settings import ReadingSettings
 from quorem.data.bad_rows import BadRow
 from quorem.data.documents import RowCounts
 from quorem.data.joined import Joined
@@ -15,7 +16,6 @@ from quorem.data.readers.table import FILE_COLUMN, Column, TableRow
 from quorem.data.source import DEFAULT_TEXT_COLUMN, Source, find_files, find_format, options_for
 from quorem.data.writers import Head, Line, Writer
 from quorem.errors import UserError
-from quorem.settings import ReadingSettings
 
 logger = logging.getLogger(__name__)
 

@@ -12,10 +12,10 @@ import numpy as np
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
+from quorem.config.settings import DataSettings
 from quorem.data.batches import HELD_OUT, EpochOrder, VariedOrder, collate, step_seed
 from quorem.data.shards import Shards
 from quorem.errors import UserError
-from quorem.settings import DataSettings
 
 LENGTH_MULTIPLE = 4  # of padded batches: the CPU's matrix library keeps memory for every shape it meets
 

@@ -68,7 +68,7 @@ class Sessions:
 
 
 class SessionCorpus:
-    """Training rows, for `quorem.cooccurrence`.
+    """Training rows, for `quorem.arrangement.cooccurrence`.
 
     Args:
         sessions: the rows.

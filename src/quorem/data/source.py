@@ -4,24 +4,20 @@ import glob
 import hashlib
 import logging
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from itertools import accumulate, chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from quorem.config.settings import ReadingSettings
 from quorem.data.documents import Document, RowCounts
-from quorem.data.event_settings import is_log
 from quorem.data.own_files import beginning, without_own
 from quorem.data.readers import READERS, choose_format, known_format
 from quorem.data.readers.paths import follow_paths, path_of, wonder_at_paths
 from quorem.errors import UserError
 from quorem.files import fingerprint_files
-from quorem.settings import ReadingSettings
-
-if TYPE_CHECKING:
-    from quorem.data.dataset import DatasetSource
 
 logger = logging.getLogger(__name__)
 
@@ -73,10 +69,6 @@ class Source:
         Raises:
             UserError: if there are no such files, they have several formats, or an option has no meaning for theirs.
         """
-        if is_log(data):
-            from quorem.data.events import EventSource
-
-            return EventSource.of_log(data, split=getattr(data, "test_period", None) is not None and hasattr(data, "test"))
         files, chosen = find_format(data.path, data.format)
         reader = READERS[chosen]
         _check_options(data, chosen)
@@ -90,24 +82,14 @@ class Source:
         taken = {name: value for name, value in options.items() if value != getattr(ReadingSettings(), name)}
         return cls(files, chosen, text_column, label_column, taken, split_column)
 
-    @staticmethod
-    def of_dataset(
-        dataset: Iterable[Mapping[str, Any]],
-        *,
-        text_column: str = DEFAULT_TEXT_COLUMN,
-        label_column: str | None = None,
-        split_column: str | None = None,
-    ) -> "DatasetSource":
-        """The rows of a Hugging Face dataset, or any collection of mappings, for pretrain, prepare and finetune.
+    @property
+    def by_file(self) -> bool:
+        """Whether a document is in one file, so that files can be shared out."""
+        return True
 
-        Raises:
-            UserError: if they cannot be read twice, or are a dictionary of splits.
-        """
-        from quorem.data.dataset import DatasetSource
-
-        return DatasetSource.of_rows(
-            dataset, text_column=text_column, label_column=label_column, split_column=split_column
-        )
+    def at(self, folder: Path, inputs: str) -> "Source":
+        """The same for a folder that is being prepared, where it may keep what it needs; `inputs` is its fingerprint."""
+        return self
 
     def documents(self, counts: RowCounts | None = None) -> Iterator[Document]:
         """The documents of all files, in order; deterministic.

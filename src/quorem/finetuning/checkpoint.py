@@ -5,13 +5,13 @@ from typing import Any
 
 import torch
 
-from quorem.checkpoint_files import read_weights
-from quorem.classifier import QuoremForSequenceClassification
-from quorem.config import load
-from quorem.configuration import WINDOWS, QuoremConfig
+from quorem.config.loading import load
+from quorem.config.settings import FinetuneConfig, PretrainConfig
 from quorem.data.batches import WEIGHTS, step_seed
 from quorem.errors import UserError, shown
-from quorem.settings import FinetuneConfig, PretrainConfig
+from quorem.models.checkpoint_files import read_weights
+from quorem.models.classifier import QuoremForSequenceClassification
+from quorem.models.configuration import WINDOWS, QuoremConfig
 
 
 def model_folder(pretrained: str | Path) -> Path:
@@ -83,7 +83,7 @@ def load_classifier_model(
     """The classifier of a model folder.
 
     Args:
-        source: with config.json and weights (quorem.checkpoint_files).
+        source: with config.json and weights (quorem.models.checkpoint_files).
         may_lack: prefixes of weights that are new if they are not there; none may lack if empty.
         changes: to its config.
 

@@ -11,28 +11,15 @@ import torch
 from transformers import PreTrainedTokenizerFast
 from transformers.tokenization_utils_base import VERY_LARGE_INTEGER
 
-from quorem import processes
-from quorem.checkpoint_files import weight_files
-from quorem.classifier import CLASSIFIER_HEADS, QuoremForSequenceClassification
-from quorem.config import to_mapping
-from quorem.configuration import POOLED_LAYERS, POOLINGS, TRUNCATIONS
+from quorem.config.loading import to_mapping
+from quorem.config.settings import FinetuneConfig, LabelledDataSettings
 from quorem.data.bad_rows import check_some_used, report_bad_rows
 from quorem.data.documents import HELD_OUT, SPLITS, RowCounts
 from quorem.data.source import Source
-from quorem.errors import UserError, check_choice
+from quorem.errors import UserError, check_choice, check_number
 from quorem.files import fingerprint_files
 from quorem.finetuning.checkpoint import build_classifier, model_folder, reads_whole, size_of
-from quorem.lock import held
-from quorem.longer import finished_result, lengthen
-from quorem.memory import MEMORY, check_finetuning_memory
-from quorem.ngram_fit import install_ngrams
-from quorem.optim import LAYER_DECAY_VARIANTS, build_optimizer, layerwise_lr, parameter_groups
-from quorem.presets import preset
-from quorem.recipes import check_number, check_train
-from quorem.rehearsal import Rehearsal, rehearse
-from quorem.runs import Run
-from quorem.settings import FinetuneConfig, LabelledDataSettings
-from quorem.tasks.classification import (
+from quorem.finetuning.classification import (
     LENGTH_MULTIPLE,
     ClassificationProgram,
     Examples,
@@ -46,8 +33,22 @@ from quorem.tasks.classification import (
     tell_classes,
     tell_unknown,
 )
+from quorem.finetuning.ngram_fit import install_ngrams
+from quorem.lock import held
+from quorem.models.checkpoint_files import weight_files
+from quorem.models.classifier import CLASSIFIER_HEADS, QuoremForSequenceClassification
+from quorem.models.configuration import POOLED_LAYERS, POOLINGS, TRUNCATIONS
+from quorem.plan.dry_run import DryRun, measure_steps
+from quorem.plan.memory import MEMORY, check_finetuning_memory
+from quorem.plan.presets import preset
+from quorem.plan.recipes import check_train
 from quorem.tokenization import Unknown, load_tokenizer, save_tokenizer, tokenizer_files
-from quorem.train import autocast_dtype, fit, hardware
+from quorem.training import processes
+from quorem.training.device import autocast_dtype, hardware
+from quorem.training.longer import finished_result, lengthen
+from quorem.training.loop import fit
+from quorem.training.optim import LAYER_DECAY_VARIANTS, build_optimizer, layerwise_lr, parameter_groups
+from quorem.training.run_folder import Run
 
 logger = logging.getLogger(__name__)
 
@@ -118,7 +119,7 @@ def finetune(config: FinetuneConfig, out: Path, *, source: Source | None = None)
     Args:
         config: the settings; what they leave open is resolved and stored.
         out: the run folder.
-        source: what to read instead of data.path, such as Source.of_dataset(..., label_column=...).
+        source: what to read instead of data.path, such as quorem.data.dataset.DatasetSource.
 
     Returns:
         What result.json holds: accuracy, f1, macro_f1, loss and confusion (or confusions, see `judge`) of the best
@@ -133,7 +134,7 @@ def finetune(config: FinetuneConfig, out: Path, *, source: Source | None = None)
         return _finetune(begun, out)
 
 
-def dry_run(config: FinetuneConfig, *, source: Source | None = None) -> Rehearsal:
+def dry_run(config: FinetuneConfig, *, source: Source | None = None) -> DryRun:
     """Do all that `finetune` does up to a few steps in a folder that is thrown away, and say what training would take.
 
     Judging after each epoch is not counted; of recipe origin the second phase is rehearsed, which is the longer one.
@@ -145,7 +146,7 @@ def dry_run(config: FinetuneConfig, *, source: Source | None = None) -> Rehearsa
     program, optimizer = _program(begun)
     with TemporaryDirectory() as folder:
         run = Run(Path(folder) / "run", to_mapping(begun.config))
-        return rehearse(program, optimizer, begun.config.train, total_steps=program.total_steps, run=run)
+        return measure_steps(program, optimizer, begun.config.train, total_steps=program.total_steps, run=run)
 
 
 @dataclass(frozen=True)
@@ -166,7 +167,7 @@ class _Begun:
 
 def _finetune(begun: _Begun, out: Path) -> dict[str, Any]:
     config = begun.config
-    with processes.first():
+    with processes.main_process_first():
         run = Run(out, to_mapping(config))
     if run.writes:
         report_bad_rows(begun.counts, out)
@@ -359,7 +360,7 @@ def _with_ngrams(begun: _Begun, run: Run) -> Examples:
     if branch is None:
         return training
     penalty = begun.config.classifier.ngram_penalty
-    with processes.first():
+    with processes.main_process_first():
         found = install_ngrams(branch, training.rows, training.labels, penalty=penalty, folder=run.folder / "state")
     return replace(training, ngram_scores=found)
 

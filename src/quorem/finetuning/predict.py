@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from transformers import PreTrainedTokenizerFast
 
-from quorem.classifier import QuoremForSequenceClassification
-from quorem.config import load
+from quorem.config.loading import load
+from quorem.config.settings import FinetuneConfig, LabelledDataSettings
 from quorem.data.bad_rows import BAD_ROWS, FILE, report_bad_rows
 from quorem.data.documents import RowCounts
 from quorem.data.extended import find_source, good_rows, head_of, join, line_of
@@ -21,10 +21,10 @@ from quorem.data.writers import choose_writer
 from quorem.errors import UserError, check_choice
 from quorem.files import check_new
 from quorem.finetuning.checkpoint import load_classifier_model
-from quorem.settings import FinetuneConfig, LabelledDataSettings
-from quorem.tasks.classification import encode_rows, probabilities, tell_unknown
+from quorem.finetuning.classification import encode_rows, probabilities, tell_unknown
+from quorem.models.classifier import QuoremForSequenceClassification
 from quorem.tokenization import Unknown, load_tokenizer
-from quorem.train import autocast_dtype
+from quorem.training.device import autocast_dtype
 
 logger = logging.getLogger(__name__)
 

@@ -7,18 +7,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from quorem.config.settings import PretrainConfig
 from quorem.data.batches import HELD_OUT, step_seed
-from quorem.metrics import BinaryMetrics
 from quorem.pretraining.program import PretrainProgram
-from quorem.runs import Run
-from quorem.settings import PretrainConfig
-from quorem.train import autocast_dtype, on_device
+from quorem.training.device import autocast_dtype, on_device
+from quorem.training.metrics import BinaryMetrics
+from quorem.training.run_folder import Run
 
 logger = logging.getLogger(__name__)
 
 
 class HeldOut:
-    """Judges a run's networks at every checkpoint and at the end; for `quorem.train.fit`.
+    """Judges a run's networks at every checkpoint and at the end; for `quorem.training.loop.fit`.
 
     Args:
         program: the run's, with rows held out.

@@ -11,19 +11,19 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, PreTrainedTokenizerFast
 
-from quorem.checkpoint_files import TIED, fill, read_weights, weight_files
-from quorem.config import from_mapping
-from quorem.configuration import QuoremConfig, check_sizes
+from quorem.config.loading import from_mapping
+from quorem.config.settings import EmbeddingSettings, HeadSettings, ModelSettings, PretrainConfig, TokenizerSettings
+from quorem.data.prepare import is_prepared
 from quorem.embeddings import TokenEmbedding
 from quorem.embeddings.disentangled import DisentangledEmbedding
 from quorem.errors import UserError
-from quorem.modeling import QuoremForMaskedLM, QuoremForPreTraining
-from quorem.objective import Electra
-from quorem.prepare import is_prepared
-from quorem.presets import PRESETS
-from quorem.runs import read_settings
-from quorem.settings import EmbeddingSettings, HeadSettings, ModelSettings, PretrainConfig, TokenizerSettings
+from quorem.models.checkpoint_files import TIED, fill, read_weights, weight_files
+from quorem.models.configuration import QuoremConfig, check_sizes
+from quorem.models.electra import Electra
+from quorem.models.modeling import QuoremForMaskedLM, QuoremForPreTraining
+from quorem.plan.presets import PRESETS
 from quorem.tokenization import adopt_tokenizer, fingerprint, read_tokenizer, tokenizer_files
+from quorem.training.run_folder import read_settings
 
 logger = logging.getLogger(__name__)
 

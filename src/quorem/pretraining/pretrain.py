@@ -9,33 +9,35 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from quorem import processes, sharding
-from quorem.arrangement import ATTRIBUTES, ORDER, START, arrange, is_made_otherwise
-from quorem.attributes import read_attributes
-from quorem.checkpoint_files import weight_files
-from quorem.config import leaves, to_mapping
+from quorem.arrangement.attribute_file import read_attributes
+from quorem.arrangement.token_order import check_order
+from quorem.config.loading import leaves, to_mapping
+from quorem.config.settings import PretrainConfig
+from quorem.data.prepare import check_unknown, facts_of, is_prepared, load_prepared, prepare_data
+from quorem.data.events.source import check_items, refuse_events_as_text, source_of
 from quorem.data.source import Source
-from quorem.describe import described
 from quorem.errors import UserError
 from quorem.files import fingerprint_files
-from quorem.fixed_generator import UNIGRAM
 from quorem.lock import held
-from quorem.longer import finished_result, lengthen
-from quorem.memory import MEMORY, check_memory
-from quorem.objective import Electra
-from quorem.optimizer_state import take_over_optimizer
-from quorem.order import check_order
-from quorem.prepare import check_unknown, facts_of, is_prepared, load_prepared, prepare_data
+from quorem.models.checkpoint_files import weight_files
+from quorem.models.electra import Electra
+from quorem.models.fixed_generator import UNIGRAM
+from quorem.plan.dry_run import DryRun, measure_steps
+from quorem.plan.memory import MEMORY, check_memory
+from quorem.plan.recipes import resolve
+from quorem.plan.sizes import described
+from quorem.pretraining.arrangement import ATTRIBUTES, ORDER, START, arrange, is_made_otherwise
 from quorem.pretraining.held_out import HeldOut
 from quorem.pretraining.init_from import places, settled
 from quorem.pretraining.program import PretrainProgram, build_pretraining_optimizer
 from quorem.pretraining.verdict import Watch, verdict
-from quorem.recipes import resolve
-from quorem.rehearsal import Rehearsal, rehearse
-from quorem.runs import Run, has_trained
-from quorem.settings import PretrainConfig
 from quorem.tokenization import fingerprint, save_tokenizer
-from quorem.train import fit, hardware, warmup_steps
+from quorem.training import processes, sharding
+from quorem.training.device import hardware
+from quorem.training.longer import finished_result, lengthen
+from quorem.training.loop import fit, warmup_steps
+from quorem.training.optimizer_state import take_over_optimizer
+from quorem.training.run_folder import Run, has_trained
 
 logger = logging.getLogger(__name__)
 
@@ -68,7 +70,7 @@ def pretrain(config: PretrainConfig, out: Path, *, source: Source | None = None)
     Args:
         config: the settings; what they leave open is resolved and stored.
         out: the run folder.
-        source: what to read instead of data.path, such as Source.of_dataset(...).
+        source: what to read instead of data.path, such as quorem.data.dataset.DatasetSource.
 
     Returns:
         What result.json holds: the last metrics, sizes, and `verdict`, whether each network learned more than word
@@ -79,7 +81,7 @@ def pretrain(config: PretrainConfig, out: Path, *, source: Source | None = None)
     """
     config, source = _opened(config, source, out)
     with held(out, mine=processes.rank() == 0):
-        with processes.first():
+        with processes.main_process_first():
             stale = is_made_otherwise(config, out)
             run = Run(out, to_mapping(config), fixed=FIXED)
             for made in (ORDER, ATTRIBUTES, START) if stale else ():
@@ -87,7 +89,7 @@ def pretrain(config: PretrainConfig, out: Path, *, source: Source | None = None)
         return _pretrain(config, run, source)
 
 
-def dry_run(config: PretrainConfig, *, source: Source | None = None) -> Rehearsal:
+def dry_run(config: PretrainConfig, *, source: Source | None = None) -> DryRun:
     """Do all that `pretrain` does up to a few steps in a folder that is thrown away, and say what the run would take.
 
     Raises:
@@ -97,7 +99,7 @@ def dry_run(config: PretrainConfig, *, source: Source | None = None) -> Rehearsa
         config, source = _opened(config, source, Path(folder))
         run = Run(Path(folder) / "run", to_mapping(config))
         program, optimizer, _, _ = _built(config, run, source, _noted(config, run, source))
-        return rehearse(program, optimizer, config.train, total_steps=program.total_steps, run=run)
+        return measure_steps(program, optimizer, config.train, total_steps=program.total_steps, run=run)
 
 
 def _opened(config: PretrainConfig, source: Source | None, out: Path) -> tuple[PretrainConfig, Source | None]:
@@ -106,8 +108,10 @@ def _opened(config: PretrainConfig, source: Source | None, out: Path) -> tuple[P
     if source is None and is_prepared(config.data.path):
         check_nothing_is_left_to_prepare(config)
     elif source is None:
-        source = Source.of(config.data, text_column=config.data.text_column)
+        source = source_of(config.data, text_column=config.data.text_column)
     if source:
+        refuse_events_as_text(source, config.tokenizer.kind)
+        check_items(source, config.tokenizer)
         source.documents()  # missing files and columns are found before anything is made
         config = replace(config, data=replace(config.data, format=source.format, text_column=source.text_column))
     table = config.model.embedding
@@ -143,7 +147,7 @@ def _built(
     config: PretrainConfig, run: Run, source: Source | None, inputs: dict[str, str]
 ) -> tuple[PretrainProgram, torch.optim.Optimizer, PreTrainedTokenizerFast, dict[str, int]]:
     """From an opened run to what trains: program, optimizer, tokenizer and parameters by network."""
-    with processes.first():
+    with processes.main_process_first():
         if source:
             tokenizer, shards = prepare_data(
                 run.folder / "data", source, inputs=inputs["data"], settings=config.tokenizer,

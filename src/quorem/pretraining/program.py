@@ -8,10 +8,9 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 
-from quorem import processes
-from quorem.arrangement import Arrangement
-from quorem.configuration import QuoremConfig
-from quorem.cooccurrence import start_table
+from quorem.arrangement.cooccurrence import start_table
+from quorem.arrangement.token_order import frequency_order
+from quorem.config.settings import PretrainConfig
 from quorem.data.batches import MASKING, WEIGHTS, step_seed
 from quorem.data.corpus import Corpus
 from quorem.data.rows import split_rows
@@ -20,19 +19,20 @@ from quorem.embeddings import TokenEmbedding
 from quorem.embeddings.attributes import AttributesEmbedding
 from quorem.embeddings.disentangled import DisentangledEmbedding
 from quorem.errors import UserError
-from quorem.fixed_generator import UNIGRAM, UnigramGenerator, frozen_generator
-from quorem.metrics import BinaryMetrics, RunningMean, entropy
-from quorem.modeling import QuoremForMaskedLM, QuoremForPreTraining
-from quorem.objective import Electra, Inputs, Masked, Outcome, mask_tokens, total_loss
-from quorem.optim import build_optimizer, parameter_groups
-from quorem.order import frequency_order
-from quorem.presets import NEVER_TARGETS, network_configs
+from quorem.models.configuration import QuoremConfig
+from quorem.models.electra import Electra, Inputs, Masked, Outcome, mask_tokens, total_loss
+from quorem.models.fixed_generator import UNIGRAM, UnigramGenerator, frozen_generator
+from quorem.models.modeling import QuoremForMaskedLM, QuoremForPreTraining
+from quorem.plan.presets import NEVER_TARGETS, network_configs
+from quorem.plan.recipes import RECIPES
+from quorem.pretraining.arrangement import Arrangement
 from quorem.pretraining.init_from import initialise, load_networks
-from quorem.recipes import RECIPES
-from quorem.row_adam import row_tables
-from quorem.settings import PretrainConfig
 from quorem.tokenization import continuing, fingerprint
-from quorem.train import autocast_dtype
+from quorem.training import processes
+from quorem.training.device import autocast_dtype
+from quorem.training.metrics import BinaryMetrics, RunningMean, entropy
+from quorem.training.optim import build_optimizer, parameter_groups
+from quorem.training.row_adam import row_tables
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ class MicroBatch(NamedTuple):
 
 
 class PretrainProgram:
-    """ELECTRA's steps, for `quorem.train.fit`.
+    """ELECTRA's steps, for `quorem.training.loop.fit`.
 
     Args:
         config: resolved settings.

@@ -4,8 +4,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from quorem.recommending.settings import NextItemConfig
-from quorem.settings import FinetuneConfig
+from quorem.config.next_item import NextItemConfig
+from quorem.config.settings import FinetuneConfig
 
 TASKS: dict[str, Any] = {"classification": FinetuneConfig, "next_item": NextItemConfig}
 

@@ -10,10 +10,9 @@ import numpy as np
 import torch
 from transformers import PreTrainedTokenizerFast
 
-from quorem import processes
-from quorem.checkpoint_files import read_weights, weight_files
-from quorem.config import to_mapping
-from quorem.cooccurrence import cooccurrence_vectors, start_table
+from quorem.arrangement.cooccurrence import cooccurrence_vectors, start_table
+from quorem.config.loading import to_mapping
+from quorem.config.next_item import NextItemConfig, SessionDataSettings
 from quorem.data.bad_rows import check_some_used, report_bad_rows
 from quorem.data.documents import RowCounts
 from quorem.data.sessions import (
@@ -26,36 +25,34 @@ from quorem.data.sessions import (
     read_sessions,
     set_aside,
 )
+from quorem.data.events.source import check_spaces, refuse_events_as_text, source_of
 from quorem.data.source import Source
-from quorem.errors import UserError, check_choice
+from quorem.errors import UserError, check_choice, check_number
 from quorem.files import fingerprint_files
 from quorem.finetuning.checkpoint import size_of
+from quorem.finetuning.classification import tell_unknown
 from quorem.lock import held
-from quorem.longer import finished_result, lengthen
-from quorem.memory import MEMORY, check_finetuning_memory
-from quorem.next_item import (
-    ATTENTIONS,
-    HEAD,
-    STARTS,
-    QuoremForNextItem,
-    build_next_item,
-    network_folder,
-)
-from quorem.optim import build_optimizer, parameter_groups
-from quorem.presets import preset
-from quorem.recipes import check_number, check_train
+from quorem.models.checkpoint_files import read_weights, weight_files
+from quorem.models.next_item import HEAD, QuoremForNextItem
+from quorem.plan.dry_run import DryRun, measure_steps
+from quorem.plan.memory import MEMORY, check_finetuning_memory
+from quorem.plan.presets import preset
+from quorem.plan.recipes import check_train
 from quorem.recommending.baselines import BASELINES, FLOOR
+from quorem.recommending.program import NextItemProgram
 from quorem.recommending.ranking import Scorer, judge
-from quorem.recommending.settings import NextItemConfig, SessionDataSettings
-from quorem.rehearsal import Rehearsal, rehearse
-from quorem.runs import Run
-from quorem.tasks.classification import tell_unknown
-from quorem.tasks.next_item import NextItemProgram
+from quorem.recommending.start import ATTENTIONS, STARTS, build_next_item, network_folder
 from quorem.tokenization import Unknown, load_tokenizer, save_tokenizer, tokenizer_files
-from quorem.train import autocast_dtype, fit, hardware
+from quorem.training import processes
+from quorem.training.device import autocast_dtype, hardware
+from quorem.training.longer import finished_result, lengthen
+from quorem.training.loop import fit
+from quorem.training.optim import build_optimizer, parameter_groups
+from quorem.training.run_folder import Run
 
 logger = logging.getLogger(__name__)
 
+HOLD_OUT = ("test", "split_column", "test_period")
 CHOSEN_BY = "ndcg@20"  # the best epoch
 SHOWN = ("hr@20", "ndcg@20", "mrr@20")
 
@@ -75,8 +72,8 @@ def resolve(config: NextItemConfig) -> NextItemConfig:
     check_number("data.validation_rows", data.validation_rows, at_least=1)
     check_number("data.test_rows", data.test_rows, at_least=1)
     check_number("data.split_seed", data.split_seed, at_least=0)
-    if data.test is not None and data.split_column is not None:
-        raise UserError("data.test and data.split_column both say which rows are held out: leave one of them out")
+    if len(given := [key for key in HOLD_OUT if getattr(data, key) is not None]) > 1:
+        raise UserError(f"data.{given[0]} and data.{given[1]} both say which rows are held out: leave one of them out")
     for key, why in (
         ("generator_learning_rate", "there is no generator"),
         ("shard_layers", "all weights are kept by each process"),
@@ -102,7 +99,7 @@ def finetune_next_item(config: NextItemConfig, out: Path, *, source: Source | No
     Args:
         config: the settings; what they leave open is resolved and stored.
         out: the run folder.
-        source: what to read instead of data.path, such as Source.of_dataset(...).
+        source: what to read instead of data.path, such as quorem.data.dataset.DatasetSource.
 
     Returns:
         What result.json holds: `test` (the measures of `quorem.ranking` and `rows`), `baselines` with the same of each,
@@ -116,7 +113,7 @@ def finetune_next_item(config: NextItemConfig, out: Path, *, source: Source | No
         return _finetune(begun, out)
 
 
-def dry_run_next_item(config: NextItemConfig, *, source: Source | None = None) -> Rehearsal:
+def dry_run_next_item(config: NextItemConfig, *, source: Source | None = None) -> DryRun:
     """Do all that `finetune_next_item` does up to a few steps, in a folder that is thrown away.
 
     Raises:
@@ -126,7 +123,7 @@ def dry_run_next_item(config: NextItemConfig, *, source: Source | None = None) -
     program, optimizer = _program(begun)
     with TemporaryDirectory() as folder:
         run = Run(Path(folder) / "run", to_mapping(begun.config))
-        return rehearse(program, optimizer, begun.config.train, total_steps=program.total_steps, run=run)
+        return measure_steps(program, optimizer, begun.config.train, total_steps=program.total_steps, run=run)
 
 
 @dataclass(frozen=True)
@@ -173,11 +170,11 @@ def session_source(data: SessionDataSettings) -> Source:
     Raises:
         UserError: for files or settings that cannot be used.
     """
-    return Source.of(data, text_column=data.text_column, split_column=data.split_column)
+    return source_of(data, text_column=data.text_column, split_column=data.split_column)
 
 
 def _test_source(data: SessionDataSettings) -> Source:
-    return Source.of(replace(data, path=str(data.test)), text_column=data.text_column)
+    return source_of(replace(data, path=str(data.test), test_period=None), text_column=data.text_column)
 
 
 def read_parts(
@@ -193,6 +190,9 @@ def read_parts(
         UserError: for files that cannot be used, or if one of the three is empty.
     """
     unknown = Unknown()
+    for each in filter(None, (source, test)):
+        refuse_events_as_text(each, "items")
+        check_spaces(each, cut=cuts_at_spaces(tokenizer))
     keep = test is None  # a row's last item may be a target
     sessions, splits = read_sessions(source, tokenizer, counts, unknown, keep_target=keep)
     check_some_used(counts, str(source))
@@ -203,9 +203,9 @@ def read_parts(
         held_out, _ = read_sessions(test, tokenizer, also, of_test, keep_target=True)
         logger.info("%s: %s", test, also)
         tell_unknown(str(test), of_test)
-    elif data.split_column is not None:
+    elif data.split_column is not None or data.test_period is not None:
         sessions, held_out = by_split(sessions, splits, str(source))
-    if test is None and data.split_column is None:
+    if test is None and data.split_column is None and data.test_period is None:
         parts = leave_one_out(sessions)
     else:
         sessions = _known(sessions)
@@ -259,7 +259,7 @@ def start_anew(model: QuoremForNextItem, new: frozenset[str], training: Sessions
 
 def _finetune(begun: _Begun, out: Path) -> dict[str, Any]:
     config = begun.config
-    with processes.first():
+    with processes.main_process_first():
         run = Run(out, to_mapping(config))
     if run.writes:
         report_bad_rows(begun.counts, out)

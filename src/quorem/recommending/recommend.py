@@ -11,7 +11,8 @@ import torch
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerFast
 
-from quorem.config import load
+from quorem.config.loading import load
+from quorem.config.next_item import NextItemConfig, SessionDataSettings
 from quorem.data.bad_rows import BAD_ROWS, FILE, report_bad_rows
 from quorem.data.documents import RowCounts
 from quorem.data.extended import find_source, good_rows, head_of, join, line_of
@@ -20,13 +21,12 @@ from quorem.data.readers.value import Number
 from quorem.data.writers import choose_writer
 from quorem.errors import UserError, check_choice
 from quorem.files import check_new
-from quorem.next_item import QuoremForNextItem, load_next_item
+from quorem.finetuning.classification import tell_unknown
+from quorem.models.next_item import QuoremForNextItem, load_next_item
 from quorem.recommending.ranking import leave_out
-from quorem.recommending.settings import NextItemConfig, SessionDataSettings
-from quorem.tasks.classification import tell_unknown
 from quorem.tokenization import Unknown, encode, load_tokenizer
 from quorem.tokenization.special import SPECIAL_IDS
-from quorem.train import autocast_dtype
+from quorem.training.device import autocast_dtype
 
 logger = logging.getLogger(__name__)
 

@@ -10,8 +10,6 @@ from torch.nn import functional as F
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerFast
 
-from quorem.checkpoint_files import read_weights
-from quorem.configuration import QuoremConfig
 from quorem.data.readers.table import Column, TableRow
 from quorem.data.readers.value import Number
 from quorem.data.writers import Head, Line, choose_writer
@@ -19,7 +17,9 @@ from quorem.embeddings import TokenEmbedding
 from quorem.errors import UserError, did_you_mean
 from quorem.files import check_new
 from quorem.finetuning.checkpoint import model_folder
-from quorem.modeling import build_embedding
+from quorem.models.checkpoint_files import read_weights
+from quorem.models.configuration import QuoremConfig
+from quorem.models.modeling import build_embedding
 from quorem.tokenization import encode, load_tokenizer
 from quorem.tokenization.special import SPECIAL_IDS
 

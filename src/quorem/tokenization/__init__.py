@@ -4,7 +4,6 @@ from quorem.tokenization.adopt import adopt_tokenizer
 from quorem.tokenization.encode import encode
 from quorem.tokenization.files import fingerprint, load_tokenizer, read_tokenizer, save_tokenizer, tokenizer_files
 from quorem.tokenization.hints import hint_at_long_tokens
-from quorem.tokenization.ids import IdReader
 from quorem.tokenization.pieces import continuing
 from quorem.tokenization.special import SPECIAL_TOKENS
 from quorem.tokenization.train import TOKENIZERS, train_tokenizer
@@ -13,7 +12,6 @@ from quorem.tokenization.unknown import Unknown
 __all__ = [
     "SPECIAL_TOKENS",
     "TOKENIZERS",
-    "IdReader",
     "Unknown",
     "adopt_tokenizer",
     "continuing",

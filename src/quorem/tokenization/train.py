@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable
+from dataclasses import asdict, replace
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -9,13 +10,15 @@ from tokenizers import Tokenizer
 from tokenizers.models import Model
 from transformers import PreTrainedTokenizerFast
 
-from quorem.errors import UserError, did_you_mean
+from quorem.config.settings import TokenizerSettings
+from quorem.errors import UserError, check_choice, check_number, did_you_mean
 from quorem.tokenization.bpe import learn_bpe
 from quorem.tokenization.encode import check_text
+from quorem.tokenization.files import tokenizer_files
 from quorem.tokenization.hints import first_texts, hint_at_kind
 from quorem.tokenization.item_bpe import item_run_steps, learn_item_runs
 from quorem.tokenization.items import item_steps
-from quorem.tokenization.special import SPECIAL_TOKENS
+from quorem.tokenization.special import SPECIAL_IDS, SPECIAL_TOKENS
 from quorem.tokenization.steps import NORMALIZATIONS, Steps, character_steps, marked_steps, text_steps
 from quorem.tokenization.unigram import learn_unigram
 from quorem.tokenization.wordpiece import isolate_unknown, learn_wordpieces, wordpiece_steps
@@ -160,3 +163,27 @@ def count_words(texts: Iterable[str], steps: Steps) -> Counter[str]:
             raise
         counts.update(word for word, _ in steps.splitter.pre_tokenize_str(normalized))
     return counts
+
+
+def check_tokenizer(tokenizer: TokenizerSettings, vocab_size: int) -> None:
+    """Check how text becomes tokens.
+
+    Raises:
+        UserError: naming the key.
+    """
+    if tokenizer.path is not None:
+        for name, value in asdict(replace(tokenizer, path=None, ids=False)).items():
+            if value != getattr(TokenizerSettings(), name):
+                raise UserError(
+                    f"tokenizer.{name}={value} is for training a tokenizer, and tokenizer.path="
+                    f"{tokenizer.path} is one: leave one of them out"
+                )
+        if not tokenizer_files(tokenizer.path):
+            raise UserError(f"tokenizer.path={tokenizer.path}: no tokenizer.json there: give a fast tokenizer's folder")
+    elif tokenizer.ids:
+        raise UserError("tokenizer.ids=true needs tokenizer.path, the folder of the tokenizer that made the ids")
+    check_choice("tokenizer.kind", tokenizer.kind, TOKENIZERS)
+    check_choice("tokenizer.normalization", tokenizer.normalization, NORMALIZATIONS)
+    build_steps(tokenizer.kind, **{name: getattr(tokenizer, name) for name in OPTIONS})
+    check_number("tokenizer.min_frequency", tokenizer.min_frequency, at_least=1)
+    check_number("model.vocab_size", vocab_size, above=SPECIAL_IDS)

@@ -1,0 +1,1 @@
+"""The networks, with transformers' parameter names, and the objective that trains two of them together."""

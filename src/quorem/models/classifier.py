@@ -1,0 +1,178 @@
+"""The fine-tuned sequence classifier: the encoder, a pooled vector, and the paper's or transformers' head."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers.modeling_outputs import SequenceClassifierOutput
+
+from quorem.errors import UserError, did_you_mean
+from quorem.models.configuration import QuoremConfig
+from quorem.models.excerpts import Excerpts, excerpts
+from quorem.models.modeling import QuoremModel, QuoremPreTrainedModel
+from quorem.models.ngrams import NgramBranch
+
+PIECES_AT_ONCE = 64  # that the encoder reads without gradients, however many a document has
+
+
+class PaperHead(nn.Module):
+    """Dropout and one linear layer (google-research/electra, finetune/classification)."""
+
+    def __init__(self, width: int, config: QuoremConfig, dropout: float) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(dropout)
+        self.out_proj = nn.Linear(width, config.num_labels)
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        """Scores (batch, num_labels) of pooled vectors (batch, width)."""
+        return self.out_proj(self.dropout(pooled))
+
+
+class HuggingFaceHead(nn.Module):
+    """transformers' ElectraClassificationHead: dropout, dense, gelu, dropout, linear."""
+
+    def __init__(self, width: int, config: QuoremConfig, dropout: float) -> None:
+        super().__init__()
+        self.dense = nn.Linear(width, config.hidden_size)
+        self.dropout = nn.Dropout(dropout)
+        self.out_proj = nn.Linear(config.hidden_size, config.num_labels)
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        """Scores (batch, num_labels) of pooled vectors (batch, width)."""
+        return self.out_proj(self.dropout(F.gelu(self.dense(self.dropout(pooled)))))
+
+
+CLASSIFIER_HEADS: dict[str, type[nn.Module]] = {"paper": PaperHead, "hf": HuggingFaceHead}
+
+
+def pool(hidden: Tensor, attention_mask: Tensor | None, how: str) -> Tensor:
+    """One vector (batch, width) for hidden (batch, time, width); padding never counts.
+
+    Args:
+        hidden: (batch, time, width).
+        attention_mask: (batch, time), 1 for real tokens; None if all are.
+        how: cls (the first real token), mean or max.
+    """
+    if how == "cls":
+        first = 0 if attention_mask is None else attention_mask.long().argmax(1)  # not 0 where padding is on the left
+        return hidden[torch.arange(len(hidden), device=hidden.device), first]
+    real = torch.ones_like(hidden[..., :1]) if attention_mask is None else attention_mask.unsqueeze(-1).to(hidden.dtype)
+    if how == "mean":
+        return (hidden * real).sum(1) / real.sum(1).clamp(min=1)
+    return hidden.masked_fill(real == 0, torch.finfo(hidden.dtype).min).amax(1)
+
+
+def pool_documents(vectors: Tensor, weights: Tensor, owners: Tensor, documents: int, how: str) -> Tensor:
+    """One vector float32 (documents, width) for the pooled vectors of each document's pieces.
+
+    Args:
+        vectors: (pieces, width), as `pool` gives them.
+        weights: (pieces,), real tokens of each: the mean is one over all tokens of a document.
+        owners: int64 (pieces,), the document of each; every document has one piece at least.
+        documents: how many.
+        how: cls (the mean of them), mean or max.
+    """
+    vectors = vectors.float()
+    empty = vectors.new_zeros(documents, vectors.shape[1])
+    if how == "max":
+        return empty.scatter_reduce(0, owners.unsqueeze(1).expand_as(vectors), vectors, "amax", include_self=False)
+    weights = torch.ones_like(vectors[:, :1]) if how == "cls" else weights.unsqueeze(1).to(vectors.dtype)
+    return empty.index_add(0, owners, vectors * weights) / empty[:, :1].index_add(0, owners, weights)
+
+
+class QuoremForSequenceClassification(QuoremPreTrainedModel):
+    """Encoder and classifier: input_ids (batch, time) -> logits (batch, num_labels).
+
+    With config.classifier_length a row is a whole document: the encoder reads excerpts of at most so many tokens, and
+    the n-gram branch, if there is one, all of it; their scores are added up.
+    """
+
+    def __init__(self, config: QuoremConfig) -> None:
+        super().__init__(config)
+        self.num_labels = config.num_labels
+        self.electra = QuoremModel(config)
+        dropout = config.hidden_dropout_prob if config.classifier_dropout is None else config.classifier_dropout
+        kind = config.classifier_head
+        if kind not in CLASSIFIER_HEADS:
+            raise UserError(f"unknown classifier_head {kind!r}.{did_you_mean(kind, CLASSIFIER_HEADS)}")
+        states = {"last": 1, "all": config.num_hidden_layers + 1}[config.classifier_layers]
+        self.classifier = CLASSIFIER_HEADS[kind](states * config.hidden_size, config, dropout)
+        self.ngrams: NgramBranch | None = None
+        if config.classifier_ngrams:
+            self.ngrams = NgramBranch(
+                longest=config.classifier_ngrams, rows=config.classifier_ngram_rows, num_labels=config.num_labels
+            )
+        self.post_init()
+
+    @property
+    def reads_whole(self) -> bool:
+        """Whether a row of input_ids is a whole document, however long."""
+        return self.config.classifier_length > 0
+
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if isinstance(module, NgramBranch):
+            module.reset_parameters()
+
+    def cut(self, input_ids: Tensor, attention_mask: Tensor | None, *, multiple: int = 1) -> Excerpts:
+        """What the encoder reads of whole documents (see `excerpts`)."""
+        config = self.config
+        return excerpts(
+            input_ids, attention_mask, length=config.classifier_length, truncation=config.classifier_truncation,
+            pad_id=config.pad_token_id or 0, multiple=multiple,
+        )  # fmt: skip
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        labels: Tensor | None = None,
+        pieces: Excerpts | None = None,
+        ngram_scores: Tensor | None = None,
+        **kwargs: Any,
+    ) -> SequenceClassifierOutput:
+        """Scores of the classes.
+
+        Args:
+            input_ids: int64 (batch, time).
+            attention_mask: (batch, time), 1 for real tokens; None if all are.
+            token_type_ids: int64 (batch, time); zeros if None. A document that is cut is all of type 0.
+            labels: int64 (batch,); adds the mean cross-entropy.
+            pieces: what the encoder reads, if it has been cut already.
+            ngram_scores: (batch, num_labels), to add in place of those of the n-gram branch.
+            kwargs: passed to the encoder.
+        """
+        states, wanted = None, kwargs.pop("output_hidden_states", False)
+        if self.reads_whole:
+            pieces = pieces or self.cut(input_ids, attention_mask)
+            pooled = self._pooled_documents(pieces, len(input_ids), **kwargs)
+        else:
+            pooled, states = self._pooled(input_ids, attention_mask, token_type_ids, **kwargs)
+            states = states if wanted else None
+        logits = self.classifier(pooled)
+        if self.ngrams is not None:
+            logits = logits + (self.ngrams(input_ids) if ngram_scores is None else ngram_scores)
+        loss = None if labels is None else F.cross_entropy(logits.float(), labels)
+        return SequenceClassifierOutput(loss=loss, logits=logits, hidden_states=states)
+
+    def _pooled(
+        self, input_ids: Tensor, attention_mask: Tensor | None, token_type_ids: Tensor | None = None, **kwargs: Any
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Pooled vectors (rows, states x width) of one or all layers, and all hidden states if those were needed."""
+        found = self.electra(input_ids, attention_mask, token_type_ids, output_hidden_states=True, **kwargs)
+        states = found.hidden_states if self.config.classifier_layers == "all" else (found.last_hidden_state,)
+        pooled = [pool(state, attention_mask, self.config.classifier_pooling) for state in states]
+        return torch.cat(pooled, dim=-1), found.hidden_states
+
+    def _pooled_documents(self, pieces: Excerpts, documents: int, **kwargs: Any) -> Tensor:
+        """Pooled vectors float32 (documents, states x width) over all pieces of each document."""
+        input_ids, mask, owners = pieces
+        size = len(input_ids) if torch.is_grad_enabled() else PIECES_AT_ONCE
+        vectors = [
+            self._pooled(input_ids[i : i + size], None if mask is None else mask[i : i + size], **kwargs)[0]
+            for i in range(0, len(input_ids), size)
+        ]
+        weights = torch.full_like(owners, input_ids.shape[1]) if mask is None else mask.sum(1)
+        return pool_documents(torch.cat(vectors), weights, owners, documents, self.config.classifier_pooling)

@@ -1,0 +1,368 @@
+"""ELECTRA's networks: transformers' parameter names, our attention, embeddings and heads.
+
+What differs from transformers' ElectraModel:
+- the token table is any of quorem.embeddings, the generator's output any of quorem.heads, computed only where asked;
+- positions may be absolute, rotary or ALiBi, attention may be causal, and weights may start scaled by width;
+- heads may be wider or narrower than hidden_size / heads;
+- on the CPU attention is written out, because its fused kernel's backward pass is 3-4 times slower there (measured on
+  sequences of 128 and 256 in bf16); elsewhere it is scaled_dot_product_attention.
+With `absolute`, `dense` and `full`, weights of transformers' ELECTRA load strictly and give the same outputs.
+"""
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import PreTrainedModel
+from transformers.activations import ACT2FN
+from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.modeling_outputs import BaseModelOutput, MaskedLMOutput, TokenClassifierOutput
+
+from quorem.embeddings import EMBEDDINGS, TokenEmbedding, build_table
+from quorem.errors import UserError, did_you_mean
+from quorem.heads import HEADS, FullHead, GeneratorHead
+from quorem.models.configuration import QuoremConfig
+from quorem.models.positions import attention_bias, rotate, rotation_angles
+
+WRITTEN_OUT_UP_TO = 512  # tokens; above it the (time, time) scores outweigh what the fused kernel costs on the CPU
+
+
+def build_embedding(config: QuoremConfig) -> TokenEmbedding:
+    """The token embedding a config describes; a kind that is not registered is an error that lists those that are."""
+    entry = config.embedding or {}
+    if (kind := entry["kind"]) not in EMBEDDINGS:
+        raise UserError(f"unknown embedding kind {kind!r}.{did_you_mean(kind, EMBEDDINGS)}")
+    return build_table(entry, config.vocab_size, config.embedding_size)
+
+
+def build_head(config: QuoremConfig, embedding: TokenEmbedding) -> GeneratorHead:
+    """The generator head a config describes, tied to `embedding`."""
+    options = dict(config.head or {})
+    kind = options.pop("kind")
+    if kind not in HEADS:
+        raise UserError(f"unknown head kind {kind!r}.{did_you_mean(kind, HEADS)}")
+    return HEADS[kind](embedding, never=config.never_targets or (), **options)
+
+
+class Embeddings(nn.Module):
+    """Token, type and (absolute) position vectors, summed and normalised: ids (batch, time) -> (batch, time, D)."""
+
+    def __init__(self, config: QuoremConfig) -> None:
+        super().__init__()
+        self.word_embeddings = build_embedding(config)
+        self.position_embeddings = (
+            nn.Embedding(config.max_position_embeddings, config.embedding_size)
+            if config.positions == "absolute"
+            else None
+        )
+        self.token_type_embeddings = nn.Embedding(config.type_vocab_size, config.embedding_size)
+        self.LayerNorm = nn.LayerNorm(config.embedding_size, eps=config.layer_norm_eps)
+
+    def forward(self, input_ids: Tensor, token_type_ids: Tensor | None, position_ids: Tensor | None) -> Tensor:
+        vectors = self.word_embeddings(input_ids)
+        if token_type_ids is None:
+            vectors = vectors + self.token_type_embeddings.weight[0]
+        else:
+            vectors = vectors + self.token_type_embeddings(token_type_ids)
+        if self.position_embeddings is not None:
+            time = input_ids.shape[1]
+            limit = self.position_embeddings.num_embeddings
+            if time > limit:
+                raise UserError(f"a sequence of {time} tokens, but absolute positions end at {limit}: lower max_length")
+            vectors = vectors + (
+                self.position_embeddings.weight[:time]
+                if position_ids is None
+                else self.position_embeddings(position_ids)
+            )
+        return self.LayerNorm(vectors)
+
+
+class SelfAttention(nn.Module):
+    """Multi-head attention with one product for queries, keys and values."""
+
+    def __init__(self, config: QuoremConfig) -> None:
+        super().__init__()
+        self.num_heads, self.head_size = config.num_attention_heads, config.attention_head_size
+        width = self.num_heads * self.head_size
+        self.query = nn.Linear(config.hidden_size, width)
+        self.key = nn.Linear(config.hidden_size, width)
+        self.value = nn.Linear(config.hidden_size, width)
+        self.dropout = nn.Dropout(config.attention_probs_dropout_prob)
+
+    def forward(self, hidden: Tensor, bias: Tensor | None, rotation: Tensor | None) -> Tensor:
+        batch, time, _ = hidden.shape
+        weight = torch.cat([self.query.weight, self.key.weight, self.value.weight])
+        offset = torch.cat([self.query.bias, self.key.bias, self.value.bias])
+        joint = F.linear(hidden, weight, offset).view(batch, time, 3, self.num_heads, self.head_size)
+        query, key, value = joint.permute(2, 0, 3, 1, 4)  # (batch, heads, time, head_size) each
+        if rotation is not None:
+            query, key = rotate(query, rotation), rotate(key, rotation)
+        bias = None if bias is None else bias.to(query.dtype)
+        dropout = self.dropout.p if self.training else 0.0
+        if hidden.device.type == "cpu" and time <= WRITTEN_OUT_UP_TO:
+            scores = (query * self.head_size**-0.5) @ key.transpose(-1, -2)  # (batch, heads, time, time)
+            scores = scores if bias is None else scores + bias
+            context = F.dropout(torch.softmax(scores, dim=-1), dropout, self.training) @ value
+        else:
+            context = F.scaled_dot_product_attention(query, key, value, attn_mask=bias, dropout_p=dropout)
+        return context.transpose(1, 2).reshape(batch, time, -1)
+
+
+class Residual(nn.Module):
+    """dense -> dropout -> LayerNorm(x + input): the end of both halves of a layer (post-norm)."""
+
+    def __init__(self, config: QuoremConfig, width: int) -> None:
+        super().__init__()
+        self.dense = nn.Linear(width, config.hidden_size)
+        self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+
+    def forward(self, hidden: Tensor, residual: Tensor) -> Tensor:
+        return self.LayerNorm(self.dropout(self.dense(hidden)) + residual)
+
+
+class Attention(nn.Module):
+    """Self-attention and its output."""
+
+    def __init__(self, config: QuoremConfig) -> None:
+        super().__init__()
+        self.self = SelfAttention(config)
+        self.output = Residual(config, config.num_attention_heads * config.attention_head_size)
+
+    def forward(self, hidden: Tensor, bias: Tensor | None, rotation: Tensor | None) -> Tensor:
+        return self.output(self.self(hidden, bias, rotation), hidden)
+
+
+class Intermediate(nn.Module):
+    """The widening half of the feed-forward layer."""
+
+    def __init__(self, config: QuoremConfig) -> None:
+        super().__init__()
+        self.dense = nn.Linear(config.hidden_size, config.intermediate_size)
+        self.activation = ACT2FN[config.hidden_act]
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        return self.activation(self.dense(hidden))
+
+
+class Layer(GradientCheckpointingLayer):
+    """One transformer layer."""
+
+    def __init__(self, config: QuoremConfig) -> None:
+        super().__init__()
+        self.attention = Attention(config)
+        self.intermediate = Intermediate(config)
+        self.output = Residual(config, config.intermediate_size)
+
+    def forward(self, hidden: Tensor, bias: Tensor | None, rotation: Tensor | None) -> Tensor:
+        hidden = self.attention(hidden, bias, rotation)
+        return self.output(self.intermediate(hidden), hidden)
+
+
+class Encoder(nn.Module):
+    """The stack of layers."""
+
+    def __init__(self, config: QuoremConfig) -> None:
+        super().__init__()
+        self.layer = nn.ModuleList(Layer(config) for _ in range(config.num_hidden_layers))
+
+
+class QuoremPreTrainedModel(PreTrainedModel):
+    """Initialisation and loading, shared by every quorem model."""
+
+    config_class = QuoremConfig
+    base_model_prefix = "electra"
+    _supports_sdpa = True
+    supports_gradient_checkpointing = True
+    # A folder holds one network with its head; the encoder alone, or with another head, leaves that head's weights out.
+    _keys_to_ignore_on_load_unexpected: ClassVar = [
+        r"^(discriminator|generator)_predictions\.",
+        r"^(generator_lm_head|classifier|ngrams)\.",
+    ]
+
+    def _init_weights(self, module: nn.Module) -> None:
+        config = self.config
+        by_width = config.initializer == "width"
+        table_std = config.embedding_size**-0.5 if by_width else config.initializer_range
+        if isinstance(module, nn.Linear):
+            nn.init.normal_(
+                module.weight, std=(3 * module.in_features) ** -0.5 if by_width else config.initializer_range
+            )
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.Embedding):
+            nn.init.normal_(module.weight, std=table_std)
+        elif isinstance(module, nn.LayerNorm):
+            nn.init.ones_(module.weight)
+            nn.init.zeros_(module.bias)
+        elif isinstance(module, TokenEmbedding | GeneratorHead):
+            module.reset_parameters(table_std)
+
+    def resize_token_embeddings(self, *args: Any, **kwargs: Any) -> nn.Module:
+        """Refused: the rows of a partition depend on the vocabulary.
+
+        Raises:
+            UserError: always.
+        """
+        raise UserError("quorem models do not resize their vocabulary: pre-train with model.vocab_size set as needed")
+
+
+class QuoremModel(QuoremPreTrainedModel):
+    """The encoder: input_ids (batch, time) -> last_hidden_state (batch, time, hidden_size)."""
+
+    def __init__(self, config: QuoremConfig) -> None:
+        super().__init__(config)
+        self.embeddings = Embeddings(config)
+        if config.embedding_size != config.hidden_size:
+            self.embeddings_project = nn.Linear(config.embedding_size, config.hidden_size)
+        self.encoder = Encoder(config)
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Module:
+        """The token embedding."""
+        return self.embeddings.word_embeddings
+
+    def set_input_embeddings(self, value: TokenEmbedding) -> None:
+        """Replace the token embedding."""
+        self.embeddings.word_embeddings = value
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        output_hidden_states: bool = False,
+        **_: Any,
+    ) -> BaseModelOutput:
+        """Encode.
+
+        Args:
+            input_ids: int64 (batch, time).
+            attention_mask: (batch, time), 1 or True for real tokens, or (batch, time, time), which of them each sees
+                (packed documents); None if all are real and see each other.
+            token_type_ids: int64 (batch, time); zeros if None.
+            position_ids: int64 (batch, time), for absolute positions; if None, 0, 1, ... over a document's real tokens.
+            output_hidden_states: also return the (layers + 1) states (batch, time, hidden_size).
+        """
+        config, time = self.config, input_ids.shape[1]
+        if position_ids is None and attention_mask is not None and config.positions == "absolute":
+            before = attention_mask.cumsum(-1) if attention_mask.ndim == 2 else attention_mask.tril().sum(-1)
+            position_ids = (before.long() - 1).clamp(min=0)  # neither padding nor another document counts places
+        hidden = self.embeddings(input_ids, token_type_ids, position_ids)
+        hidden = F.dropout(hidden, config.hidden_dropout_prob, self.training)  # embeddings may be shared, dropout not
+        if hasattr(self, "embeddings_project"):
+            hidden = self.embeddings_project(hidden)
+        device_type = hidden.device.type
+        if torch.is_autocast_enabled(device_type):  # a residual stream that is cast once, not before every product
+            hidden = hidden.to(torch.get_autocast_dtype(device_type))
+        bias = attention_bias(config, attention_mask, time, input_ids.device)
+        rotation = None
+        if config.positions == "rotary":
+            rotation = rotation_angles(time, config.attention_head_size, input_ids.device)
+        states = [hidden]
+        for layer in self.encoder.layer:
+            hidden = layer(hidden, bias, rotation)
+            states.append(hidden)
+        return BaseModelOutput(last_hidden_state=hidden, hidden_states=tuple(states) if output_hidden_states else None)
+
+
+class GeneratorPredictions(nn.Module):
+    """hidden (n, hidden_size) -> vectors (n, D) comparable with the token table's."""
+
+    def __init__(self, config: QuoremConfig) -> None:
+        super().__init__()
+        self.LayerNorm = nn.LayerNorm(config.embedding_size, eps=config.layer_norm_eps)
+        self.dense = nn.Linear(config.hidden_size, config.embedding_size)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        return self.LayerNorm(F.gelu(self.dense(hidden)))
+
+
+class QuoremForMaskedLM(QuoremPreTrainedModel):
+    """The generator."""
+
+    def __init__(self, config: QuoremConfig) -> None:
+        super().__init__(config)
+        self.electra = QuoremModel(config)
+        self.generator_predictions = GeneratorPredictions(config)
+        self.generator_lm_head: GeneratorHead = build_head(config, self.electra.embeddings.word_embeddings)
+        self.post_init()
+
+    def hidden_at(self, input_ids: Tensor, attention_mask: Tensor | None, positions: Tensor) -> Tensor:
+        """Vectors (n, D), ready for the head, at flat positions int64 (n,) of input_ids (batch, time)."""
+        hidden = self.electra(input_ids, attention_mask).last_hidden_state
+        return self.generator_predictions(hidden.reshape(-1, hidden.shape[-1])[positions])
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        **kwargs: Any,
+    ) -> MaskedLMOutput:
+        """Log-probabilities (batch, time, V) at every position: for inspection with small vocabularies.
+
+        The tied full head of a dense table gives its unnormalised scores, as transformers' ElectraForMaskedLM does.
+        """
+        found = self.electra(input_ids, attention_mask, token_type_ids, **kwargs)
+        hidden = self.generator_predictions(found.last_hidden_state)
+        head: GeneratorHead = self.generator_lm_head
+        flat = hidden.reshape(-1, hidden.shape[-1])
+        if isinstance(head, FullHead):
+            logits = head.embedding.logits(flat) + head.bias
+        else:
+            pieces = list(head.full_log_prob(flat))
+            ids = torch.cat([ids for ids, _ in pieces])
+            logits = torch.cat([log_prob for _, log_prob in pieces], dim=-1)[:, torch.argsort(ids)]
+        return MaskedLMOutput(logits=logits.view(*hidden.shape[:-1], -1), hidden_states=found.hidden_states)
+
+
+class DiscriminatorPredictions(nn.Module):
+    """hidden (batch, time, hidden_size) -> one score a token; positive means replaced."""
+
+    def __init__(self, config: QuoremConfig) -> None:
+        super().__init__()
+        self.dense = nn.Linear(config.hidden_size, config.hidden_size)
+        self.activation = ACT2FN[config.hidden_act]
+        self.dense_prediction = nn.Linear(config.hidden_size, 1)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        return self.dense_prediction(self.activation(self.dense(hidden))).squeeze(-1)
+
+
+class QuoremForPreTraining(QuoremPreTrainedModel):
+    """The discriminator."""
+
+    def __init__(self, config: QuoremConfig) -> None:
+        super().__init__(config)
+        self.electra = QuoremModel(config)
+        self.discriminator_predictions = DiscriminatorPredictions(config)
+        self.post_init()
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        labels: Tensor | None = None,
+        **kwargs: Any,
+    ) -> TokenClassifierOutput:
+        """Scores (batch, time): positive means replaced.
+
+        Args:
+            input_ids: int64 (batch, time).
+            attention_mask: (batch, time), 1 for real tokens; None if all are.
+            token_type_ids: int64 (batch, time); zeros if None.
+            labels: (batch, time), 1 for replaced tokens; adds the mean binary cross-entropy over real tokens.
+            kwargs: passed to the encoder.
+        """
+        found = self.electra(input_ids, attention_mask, token_type_ids, **kwargs)
+        logits = self.discriminator_predictions(found.last_hidden_state)
+        loss = None
+        if labels is not None:
+            weight = torch.ones_like(logits) if attention_mask is None else attention_mask.to(logits.dtype)
+            each = F.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype), reduction="none")
+            loss = (each * weight).sum() / weight.sum().clamp(min=1)
+        return TokenClassifierOutput(loss=loss, logits=logits, hidden_states=found.hidden_states)

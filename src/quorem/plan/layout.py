@@ -1,0 +1,330 @@
+"""How a vocabulary is laid out: settings, or a budget in bytes, -> the embedding and head of a config.
+
+What a layout fixes (tier, divisor, moduli, rows) is stored in the model's config and never computed again, so that a
+vocabulary can grow without moving a code. Bytes are those of float32 weights and of int32 indices (of a permuted
+assignment, of attributes); training takes four times the weights (gradient and Adam's two moments).
+"""
+
+import math
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from quorem.arrangement.token_order import ORDERS
+from quorem.config.settings import EmbeddingSettings, ModelSettings
+from quorem.embeddings import EMBEDDINGS, build_table
+from quorem.embeddings.assignment import square_divisor
+from quorem.embeddings.mixed_radix import even_moduli
+from quorem.embeddings.partition import OPERATIONS
+from quorem.errors import UserError, check_choice
+from quorem.heads import HEADS
+from quorem.heads.condition import CONDITIONS
+from quorem.heads.full import FACTORISES
+from quorem.tokenization.special import SPECIAL_IDS
+
+BYTES = 4  # of a float32 and of an int32
+DENSE = "dense"  # what a table stays that would not be smaller
+STARTS = ("cooccurrence", "random")
+LEVELS = 3  # of a head of digits, unless the table has its own
+FULL_UP_TO = 20_000  # tokens; above it levels are faster (docs/results.md)
+TWO_LEVELS_UP_TO = 100_000  # tokens; above it a tree has three
+UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+CLUSTERED_UP_TO = 20_000_000  # tokens; clustering a million takes 16 s and 1.2 GB, ten million 62 s and 2.3 GB
+LEAST = {"tier": 0, "divisor": 1, "rank": 1, "own_rank": 0, "digits": 2, "rows": 1, "functions": 1}
+
+
+def lay_out(
+    model: ModelSettings, *, vocab_size: int, width: int, attributes: Sequence[int] | None = None
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The `embedding` and `head` entries of a config.
+
+    With a budget and no tier, a grid is as small as it can be and the tier takes the rest; with a tier (0 is one), or
+    in a kind that is no grid, the shared part takes the rest. A table that would not be smaller than the dense one
+    stays dense (the paper's thresholding, arXiv:1909.02107, sec. 5.4).
+
+    Args:
+        model: the settings.
+        vocab_size: V, special tokens included.
+        width: D.
+        attributes: kind attributes: how many values each attribute has. While they are not known (None), the entry has
+            no `sizes`: enough to arrange the tokens, not to build a table.
+
+    Raises:
+        UserError: for settings that cannot be used, or a budget that is too small.
+    """
+    _check(model, vocab_size)
+    model = filled(model)
+    table = model.embedding
+    limit = _limit(table, vocab_size, width)
+    entry = _dense(vocab_size) if table.kind == DENSE else _fit(table, vocab_size, width, limit)
+    if _reads_file(table):
+        if attributes is None:
+            return _with_head(model, entry, vocab_size)
+        entry["sizes"] = [min(size, vocab_size - entry["own_rows"]) for size in attributes]
+    if entry["kind"] != DENSE and size_of(entry, vocab_size, width) >= vocab_size * width * BYTES:
+        entry = _dense(vocab_size)
+    entry, head = _with_head(model, entry, vocab_size)
+    if limit is not None and size_of(entry, vocab_size, width) > limit:
+        least = _fit(table, vocab_size, width, 0) if table.kind != DENSE else None
+        raise UserError(_too_small(table, limit, least, vocab_size, width))
+    return entry, head
+
+
+def size_of(entry: dict[str, Any], vocab_size: int, width: int) -> int:
+    """Bytes of the table that an `embedding` entry describes: weights and index, nothing allocated.
+
+    Raises:
+        UserError: if it describes none, as moduli that are not coprime.
+    """
+    try:
+        with torch.device("meta"):
+            embedding = build_table(entry, vocab_size, width)
+    except ValueError as error:
+        raise UserError(f"model.embedding.kind={entry['kind']}: {error}") from error
+    return sum(tensor.numel() for tensor in (*embedding.parameters(), *embedding.buffers())) * BYTES
+
+
+def parse_bytes(text: str) -> int:
+    """Bytes of "2MB", "512 KiB", "1.5GB" or a plain number.
+
+    Raises:
+        UserError: for anything else.
+    """
+    found = re.fullmatch(r"\s*(\d{1,15}(?:\.\d{1,15})?)\s*([KMG]i?B|B)?\s*", text, re.IGNORECASE)
+    if not found:
+        raise UserError(f"model.embedding.budget={text}: bytes needed, for example 20MB or 512KiB")
+    return round(float(found[1]) * UNITS[(found[2] or "B").upper()])
+
+
+def parse_ratio(text: str) -> float:
+    """20.0 of "20x" or "20".
+
+    Raises:
+        UserError: for anything else, or a ratio below 1.
+    """
+    try:
+        ratio = float(text.strip().lower().removesuffix("x"))
+    except ValueError:
+        ratio = math.nan
+    if not 1 <= ratio < math.inf:
+        raise UserError(f"model.embedding.compression={text}: a ratio of 1 or more needed, for example 20x")
+    return ratio
+
+
+def _check(model: ModelSettings, vocab_size: int) -> None:
+    table, head = model.embedding, model.head
+    check_choice("model.embedding.kind", table.kind, EMBEDDINGS)
+    if table.operation is not None:
+        check_choice("model.embedding.operation", table.operation, OPERATIONS)
+    if table.assignment is not None:
+        check_choice("model.embedding.assignment", table.assignment, ORDERS)
+    if table.start is not None:
+        check_choice("model.embedding.start", table.start, STARTS)
+    if table.start == "cooccurrence" and model.init_from is not None:
+        raise UserError(
+            f"model.embedding.start=cooccurrence: token vectors are taken from {model.init_from} (--init-from): leave "
+            "one of them out"
+        )
+    if (table.assignment == "file") != (table.assignment_file is not None):
+        raise UserError("model.embedding.assignment=file and model.embedding.assignment_file=PATH need each other")
+    if _reads_file(table) != (table.attributes_file is not None):
+        readers = " or ".join(_kinds_with("attributes_file"))
+        raise UserError(f"model.embedding.kind={readers} and model.embedding.attributes_file=PATH need each other")
+    for name in ("budget", "compression"):
+        if _reads_file(table) and getattr(table, name) is not None:
+            raise UserError(
+                f"model.embedding.{name}={getattr(table, name)}: kind {table.kind} has as many rows as its file has "
+                "values: set model.embedding.tier, or leave columns out of the file"
+            )
+    check_choice("model.head.kind", head.kind, ("auto", *HEADS))
+    check_choice("model.head.condition", head.condition, CONDITIONS)
+    if head.digits is not None and head.kind not in ("digits", "tree"):
+        raise UserError(f"model.head.digits={head.digits}: kind {head.kind} has no use for it: digits and tree have")
+    if head.digits is not None and head.digits < 2:
+        raise UserError(f"model.head.digits={head.digits}: 2 or more needed")
+    defaults = EmbeddingSettings()
+    for name in dict.fromkeys(name for kind in EMBEDDINGS.values() for name in kind.settings):
+        value, kinds = getattr(table, name), _kinds_with(name)
+        if value != getattr(defaults, name) and table.kind not in kinds:
+            raise UserError(
+                f"model.embedding.{name}={value}: kind {table.kind} has no use for it: {', '.join(kinds)} have"
+            )
+    for name, least in LEAST.items():
+        value = getattr(table, name)
+        if value is not None and value < least:
+            raise UserError(f"model.embedding.{name}={value}: {least} or more needed")
+    if table.moduli is not None and table.digits != defaults.digits:
+        raise UserError("model.embedding.digits and model.embedding.moduli say the same thing: give one of them")
+    if table.hidden < 0:
+        raise UserError(f"model.embedding.hidden={table.hidden}: 0 (linear) or a width needed")
+    if table.rank not in (None, 1) and table.kind in _kinds_with("operation") and table.operation in ("add", "concat"):
+        raise UserError(f"model.embedding.rank={table.rank}: products are summed, so operation=multiply is needed")
+    if table.budget is not None and table.compression is not None:
+        raise UserError("model.embedding.budget and model.embedding.compression say the same thing: give one of them")
+
+
+def filled(model: ModelSettings) -> ModelSettings:
+    """The settings with the table's operation, assignment and start filled in: the best of docs/results.md."""
+    table = model.embedding
+    check_choice("model.embedding.kind", table.kind, EMBEDDINGS)
+    operation, assignment = table.operation, table.assignment
+    if operation is None and table.kind in _kinds_with("operation"):
+        operation = "multiply" if model.head.kind == "full" or table.rank not in (None, 1) else "add"
+    if assignment is None:
+        head = head_kind(model.head.kind, table.kind, model.vocab_size, own_rank=table.own_rank)
+        alike = EMBEDDINGS[table.kind].neighbours_share or head == "tree" or (table.kind == DENSE and head != "full")
+        assignment = "cluster" if alike and model.vocab_size <= CLUSTERED_UP_TO else "frequency"
+    start = table.start or ("random" if model.init_from is not None else "cooccurrence")
+    return replace(model, embedding=replace(table, operation=operation, assignment=assignment, start=start))
+
+
+def _limit(table: EmbeddingSettings, vocab_size: int, width: int) -> int | None:
+    if table.budget is not None:
+        return parse_bytes(table.budget)
+    if table.compression is not None:
+        return int(vocab_size * width * BYTES / parse_ratio(table.compression))
+    return None
+
+
+def _too_small(table: EmbeddingSettings, limit: int, least: dict[str, Any] | None, vocab_size: int, width: int) -> str:
+    """The message; `least` is the smallest entry there is, None if the kind has no smaller form."""
+    asked = (
+        f"budget={table.budget}" if table.budget is not None else f"compression={table.compression} ({limit:,} bytes)"
+    )
+    if least is None:
+        return f"model.embedding.{asked}: a dense table has no smaller form: choose another kind, for example qr"
+    bytes_needed, index = size_of(least, vocab_size, width), vocab_size * BYTES * least["permuted"]
+    ways = ["allow more"]
+    if index:
+        ways.append(f"set model.embedding.assignment=identity, which has no index ({index:,} of these bytes)")
+    if index < limit and not _reads_file(table):
+        ways.append("choose mixed_radix with more digits")
+        ways += ["a smaller tier"] if table.tier else []
+    return (
+        f"model.embedding.{asked}: {table.kind} with these settings takes at least {bytes_needed:,} bytes: "
+        f"{', or '.join(ways)}"
+    )
+
+
+def _dense(vocab_size: int) -> dict[str, Any]:
+    return {"kind": DENSE, "own_rows": vocab_size, "divisor": 1}
+
+
+def _fit(table: EmbeddingSettings, vocab_size: int, width: int, limit: int | None) -> dict[str, Any]:
+    """The entry of that kind: with a limit the largest that keeps to it, or the smallest there is."""
+    ordinary = min(round(8 * vocab_size**0.5), vocab_size - SPECIAL_IDS)
+    if limit is None:
+        return _entry(table, vocab_size, width, ordinary if table.tier is None else table.tier, None)
+
+    def smallest(tier: int) -> dict[str, Any]:
+        return _entry(table, vocab_size, width, tier, _sizes(table, vocab_size, width, tier)[0])
+
+    def bytes_of(entry: dict[str, Any]) -> int:
+        return size_of(entry, vocab_size, width)
+
+    kind, most = EMBEDDINGS[table.kind], vocab_size - SPECIAL_IDS - 1
+    least = kind.least_tier(table, most + 1)
+    if table.tier is not None:
+        tier = table.tier
+    elif kind.is_grid:  # sizes do not quite rise with the tier, as the grid shrinks, but nearly
+        tier = _largest(least, most, lambda number: bytes_of(smallest(number)) <= limit)
+    else:
+        half = (bytes_of(smallest(least)) + limit) / 2
+        tier = _largest(least, max(least, ordinary), lambda number: bytes_of(smallest(number)) <= half)
+    if table.tier is None and kind.is_grid:
+        return smallest(tier)
+    first, last = _sizes(table, vocab_size, width, tier)
+    size = _largest(first, last, lambda number: bytes_of(_entry(table, vocab_size, width, tier, number)) <= limit)
+    return _entry(table, vocab_size, width, tier, size)
+
+
+def _sizes(table: EmbeddingSettings, vocab_size: int, width: int, tier: int) -> tuple[int, int]:
+    """The smallest and the largest `size` of `_entry`; what takes memory rises from the one to the other."""
+    return EMBEDDINGS[table.kind].size_range(table, max(1, vocab_size - SPECIAL_IDS - tier), width)
+
+
+def _entry(table: EmbeddingSettings, vocab_size: int, width: int, tier: int, size: int | None) -> dict[str, Any]:
+    """The entry with that tier; `size` is what scales the shared part: divisor, first modulus, rows or rank."""
+    own_rows = min(vocab_size, SPECIAL_IDS + tier)
+    tail = max(1, vocab_size - own_rows)
+    try:
+        options = EMBEDDINGS[table.kind].plan(table, tail, width, size)
+    except ValueError as error:
+        raise UserError(f"model.embedding.{error}") from None
+    divisor = options.pop("divisor", table.divisor or square_divisor(tail))
+    grid = {"own_rows": own_rows, "divisor": divisor, "permuted": table.assignment != "identity"}
+    return {"kind": table.kind, **grid, **options}
+
+
+def _kinds_with(setting: str) -> list[str]:
+    """The kinds of tables that take a setting."""
+    return [name for name, kind in EMBEDDINGS.items() if setting in kind.settings]
+
+
+def _reads_file(table: EmbeddingSettings) -> bool:
+    """Whether a file of the tokens' attributes decides how many rows it has."""
+    return table.kind in _kinds_with("attributes_file")
+
+
+def _largest(least: int, most: int, holds: Callable[[int], bool]) -> int:
+    """The largest number between the two that holds, by bisection; least if none does."""
+    if holds(most):
+        return most
+    low, high = least, most
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if holds(middle) else (low, middle)
+    return low
+
+
+def head_kind(asked: str, table: str, vocab_size: int, *, own_rank: int) -> str:
+    """The head that goes with a kind of table if none is asked for: a tree where tokens have something of their own."""
+    if asked != "auto":
+        return asked
+    if table == DENSE and vocab_size <= FULL_UP_TO:
+        return "full"
+    return "tree" if EMBEDDINGS[table].knows_each or own_rank else "two_level"
+
+
+def _with_head(model: ModelSettings, entry: dict[str, Any], vocab_size: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The entry and its head; a table that is no grid gets the one that a head of several levels needs."""
+    kind = head_kind(model.head.kind, entry["kind"], vocab_size, own_rank=entry.get("own_rank", 0))
+    if kind == "full":
+        if entry.get("operation") in ("add", "concat"):
+            raise UserError(f"model.head.kind=full, model.embedding.operation={entry['operation']}: {FACTORISES}")
+        table = model.embedding
+        if model.head.kind == "full" and table.kind == DENSE and table.assignment not in ("frequency", "identity"):
+            raise UserError(
+                f"model.embedding.assignment={table.assignment}: a dense table with a full softmax has no use for it"
+            )
+        return entry, {"kind": "full"}
+    if entry["kind"] == DENSE:
+        tier = round(8 * vocab_size**0.5) if model.embedding.tier is None else model.embedding.tier
+        own_rows = min(vocab_size, SPECIAL_IDS + tier)
+        if vocab_size - own_rows < 2:
+            return _dense(vocab_size), {"kind": "full"}
+        divisor = model.embedding.divisor or square_divisor(vocab_size - own_rows)
+        grid = {"own_rows": own_rows, "divisor": divisor, "permuted": model.embedding.assignment != "identity"}
+        entry = {"kind": DENSE, **grid}
+    tail = vocab_size - entry["own_rows"]
+    if kind == "tree":
+        levels = model.head.digits or (2 if vocab_size <= TWO_LEVELS_UP_TO else 3)
+        if levels == 2:
+            return entry, {"kind": kind}
+        moduli = even_moduli(tail, levels)
+        if model.embedding.divisor is None and not EMBEDDINGS[entry["kind"]].is_grid:
+            entry = {**entry, "divisor": moduli[0]}  # the leaves of a node are a cluster
+        return entry, {"kind": kind, "moduli": moduli}
+    options: dict[str, Any] = {"condition": model.head.condition}
+    if kind == "digits":  # the table's, so that their rows are shared
+        shared = entry.get("moduli") if EMBEDDINGS[entry["kind"]].shares_digits else None
+        if shared and model.head.digits not in (None, len(shared) + 1):
+            raise UserError(
+                f"model.head.digits={model.head.digits}: the table has {len(shared) + 1} digits, which the head "
+                "shares: leave it out, or set model.embedding.digits"
+            )
+        options["moduli"] = shared or even_moduli(tail, model.head.digits or LEVELS)
+    return entry, {"kind": kind, **options}

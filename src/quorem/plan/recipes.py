@@ -1,0 +1,150 @@
+"""How to optimise: recipes, and the settings of a pre-training run with nothing left open."""
+
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+from quorem.config.settings import PretrainConfig, TrainSettings
+from quorem.data.readers import READERS
+from quorem.data.rows import ROWS
+from quorem.errors import UserError, check_choice, check_number
+from quorem.models.fixed_generator import UNIGRAM, check_generator
+from quorem.plan.layout import filled
+from quorem.plan.presets import network_configs, preset
+from quorem.tokenization.train import check_tokenizer
+from quorem.training.device import PRECISIONS, check_compiler
+from quorem.training.optim import OPTIMIZERS, SCHEDULES
+from quorem.training.row_adam import UPDATES
+from quorem.training.tracking import check_tracker
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to optimise: what settings leave open."""
+
+    optimizer: str
+    schedule: str
+    betas: tuple[float, float]
+    keep_rate: float
+    decay_embeddings: bool
+    start_at_unigram: bool
+
+
+RECIPES: dict[str, Recipe] = {
+    # Every chosen token masked (paper, sec. 2), Muon for layers' matrices and AdamW with beta2 0.98, embeddings not
+    # decayed, a start at the unigram distribution: docs/explanation.md.
+    "modern": Recipe("muon", "linear", (0.9, 0.98), 0.0, False, True),
+    # google-research/electra: model/optimization.py and pretrain/pretrain_helpers.py.
+    "google": Recipe("google", "google", (0.9, 0.999), 0.15, True, False),
+}
+
+
+def resolve(config: PretrainConfig) -> PretrainConfig:
+    """The settings with everything left open filled in by the preset and the recipe, and checked.
+
+    Raises:
+        UserError: for an unknown name or a number out of range.
+    """
+    named, objective, data = preset(config.model.size), config.objective, config.data
+    check_choice("objective.recipe", objective.recipe, RECIPES)
+    recipe, train = RECIPES[objective.recipe], config.train
+    learning_rate = _given(train.learning_rate, named.learning_rate)
+    check_choice("data.format", data.format, ("auto", *READERS))
+    check_choice("data.rows", data.rows, ROWS)
+    alone = objective.generator == UNIGRAM  # then there are no embeddings to share
+    shared = config.model.shared_embeddings and not alone
+    frozen = objective.generator != "trained" and not alone  # whose embeddings may be read, not changed
+    generator_rate = named.generator_learning_rate if train.learning_rate is None else None  # a rate given is for both
+    config = replace(
+        config,
+        data=replace(data, max_length=_given(data.max_length, named.max_length)),
+        model=replace(
+            filled(config.model),
+            positions=_given(config.model.positions, named.positions),
+            initializer=_given(config.model.initializer, named.initializer),
+            dropout=_given(config.model.dropout, named.dropout),
+            embedding_size=_given(config.model.embedding_size, named.embedding_size),
+            shared_embeddings=shared,
+            disentangled_embeddings=_given(
+                None if frozen or alone else config.model.disentangled_embeddings,
+                shared and (frozen or named.disentangled_embeddings),
+            ),
+        ),
+        objective=replace(
+            objective,
+            mask_rate=_given(objective.mask_rate, named.mask_rate),
+            keep_rate=_given(objective.keep_rate, recipe.keep_rate),
+        ),
+        train=replace(
+            train,
+            learning_rate=learning_rate,
+            generator_learning_rate=_given(train.generator_learning_rate, _given(generator_rate, learning_rate)),
+            schedule=_given(train.schedule, recipe.schedule),
+            optimizer=_given(train.optimizer, recipe.optimizer),
+        ),
+    )
+    check_train(config.train)
+    check_pretraining(config)
+    return config
+
+
+def check_pretraining(config: PretrainConfig) -> None:
+    """Check what only pre-training has, before anything is made.
+
+    Raises:
+        UserError: naming the key.
+    """
+    check_tokenizer(config.tokenizer, config.model.vocab_size)
+    if config.model.disentangled_embeddings and not config.model.shared_embeddings:
+        raise UserError(
+            "model.disentangled_embeddings=true needs model.shared_embeddings=true: it is a way of sharing them"
+        )
+    check_number("model.embedding_size", config.model.embedding_size, above=0)
+    check_number("model.dropout", config.model.dropout, at_least=0, below=1)
+    check_number("model.generator.dropout", config.model.generator.dropout, at_least=0, below=1)
+    check_number("data.max_length", config.data.max_length, at_least=8)
+    check_number("data.max_unknown", config.data.max_unknown, above=0, at_most=1)
+    check_number("data.held_out", config.data.held_out, at_least=0, below=1)
+    check_number("objective.mask_rate", config.objective.mask_rate, above=0, at_most=1)
+    check_choice("model.init_optimizer", config.model.init_optimizer, ("fresh", "kept"))
+    if config.model.init_optimizer == "kept" and config.model.init_from is None:
+        raise UserError("model.init_optimizer=kept needs model.init_from, a run with train.keep_state=true")
+    check_number("objective.mask_rate_end", config.objective.mask_rate_end, above=0, at_most=1)
+    check_number("objective.temperature", config.objective.temperature, above=0)
+    check_number("objective.temperature_end", config.objective.temperature_end, above=0)
+    if config.objective.generator not in ("trained", UNIGRAM):
+        check_generator(config.objective.generator)
+    check_number("objective.keep_rate", config.objective.keep_rate, at_least=0, below=1)
+    check_number("objective.rtd_weight", config.objective.rtd_weight, at_least=0)
+    check_number("train.generator_learning_rate", config.train.generator_learning_rate, above=0)
+    network_configs(config.model, vocab_size=config.model.vocab_size, max_length=config.data.max_length or 0)
+
+
+def check_train(train: TrainSettings) -> None:
+    """Check the loop's settings.
+
+    Raises:
+        UserError: naming the key.
+    """
+    for key in (
+        "max_steps", "epochs", "batch_size", "micro_batch_size", "learning_rate", "matrix_learning_rate", "clip_norm",
+    ):  # fmt: skip
+        check_number(f"train.{key}", getattr(train, key), above=0)
+    for key in ("checkpoint_every", "log_every", "keep_checkpoints"):
+        check_number(f"train.{key}", getattr(train, key), above=0)
+    for key in ("warmup", "weight_decay", "seed"):
+        check_number(f"train.{key}", getattr(train, key), at_least=0)
+    check_choice("train.schedule", train.schedule, SCHEDULES)
+    if train.optimizer is not None:
+        check_choice("train.optimizer", train.optimizer, OPTIMIZERS)
+    check_choice("train.precision", train.precision, PRECISIONS)
+    check_choice("train.table_updates", train.table_updates, UPDATES)
+    if train.compile:
+        check_compiler()
+    if train.tracker is not None:
+        check_tracker(train.tracker)
+
+
+def _given(value: T | None, default: T) -> T:
+    return default if value is None else value

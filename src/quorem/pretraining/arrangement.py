@@ -1,0 +1,110 @@
+"""What tables need to know of the tokens: their order, their attributes, the vectors they start from.
+
+It is made once, of the training rows, and kept in a run's data/ folder. The start vectors stay there until the run is
+finished, for one that is killed before its first checkpoint begins anew.
+"""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerFast
+
+from quorem.arrangement.attribute_file import read_attributes, store_attributes, stored_attributes
+from quorem.arrangement.cooccurrence import cooccurrence_vectors
+from quorem.arrangement.token_order import frequency_order, store_order, stored_order, token_order
+from quorem.config.loading import to_mapping
+from quorem.config.settings import PretrainConfig
+from quorem.data.corpus import Corpus
+from quorem.data.rows import split_rows
+from quorem.data.shards import Shards
+from quorem.files import whole_file
+from quorem.plan.presets import network_configs
+from quorem.training.run_folder import Run, has_trained, read_settings
+
+ORDER, ATTRIBUTES, START = "data/order.bin", "data/attributes.npy", "data/start.npy"  # of a run, once they are known
+MADE_BY = (("model", "embedding"), ("train", "seed"), ("data", "held_out"), ("data", "rows"), ("data", "max_length"))
+COMPONENTS = 32  # of vectors that are for clusters alone
+STARTED_UP_TO = 2_000_000  # tokens; more than that start at random
+
+
+class Arrangement(NamedTuple):
+    """What is known of the tokens before training.
+
+    Args:
+        order: ids int64 (V,) in the order in which tables lay them out; None for frequency.
+        attributes: int32 (V - K, k) of the tokens after the tier; None for other kinds.
+        vectors: float32 (V, components), what token vectors start from; None for a random start.
+    """
+
+    order: Tensor | None = None
+    attributes: Tensor | None = None
+    vectors: Tensor | None = None
+
+
+def arrange(config: PretrainConfig, run: Run, tokenizer: PreTrainedTokenizerFast, shards: Shards) -> Arrangement:
+    """What tables need to know of the tokens, made once and kept in the run's data/ folder.
+
+    Args:
+        config: resolved settings.
+        run: the run.
+        tokenizer: its ids are those of the shards.
+        shards: the data.
+
+    Raises:
+        UserError: for a file that cannot be used.
+    """
+    table, kept = config.model.embedding, run.folder / ORDER
+    layout, _ = network_configs(config.model, vocab_size=len(tokenizer), max_length=config.data.max_length or 2)
+    grid = layout.embedding or {}
+    order = stored_order(kept, len(tokenizer))
+    orders = bool(grid.get("permuted")) and table.assignment != "frequency"
+    starts = table.start == "cooccurrence" and len(tokenizer) <= STARTED_UP_TO
+    clustered = orders and order is None and table.assignment == "cluster"
+    held_out = None
+    if config.data.held_out:  # else rows, which can take long to plan, need not be known yet
+        _, held_out = split_rows(config.data, shards, tokenizer, seed=config.train.seed)
+    corpus = Corpus(shards, held_out)
+    vectors = _stored_vectors(run.folder / START, len(tokenizer)) if starts else None
+    if (starts or clustered) and vectors is None:
+        vectors = cooccurrence_vectors(
+            corpus, components=layout.embedding_size if starts else COMPONENTS, seed=config.train.seed
+        )
+        if starts:
+            with whole_file(run.folder / START) as file:
+                np.save(file, vectors)
+    if orders and order is None:
+        order = token_order(
+            str(table.assignment), corpus.counts, own_rows=grid["own_rows"], divisor=grid["divisor"],
+            seed=config.train.seed, vectors=vectors, tokens=tokenizer.get_vocab(), path=table.assignment_file,
+        )  # fmt: skip
+        store_order(kept, order)
+    attributes = None
+    if table.attributes_file:
+        attributes = stored_attributes(run.folder / ATTRIBUTES)
+        if attributes is None:
+            ids = torch.arange(len(tokenizer)) if table.assignment == "identity" else order
+            ids = frequency_order(torch.from_numpy(corpus.counts)) if ids is None else ids
+            tail = tokenizer.convert_ids_to_tokens(ids[grid["own_rows"] :].tolist())
+            attributes = read_attributes(table.attributes_file).of(tail)
+            store_attributes(run.folder / ATTRIBUTES, attributes)
+    return Arrangement(order if orders else None, attributes, torch.from_numpy(vectors) if starts else None)
+
+
+def is_made_otherwise(config: PretrainConfig, out: Path) -> bool:
+    """Whether what `arrange` keeps was made with other settings, by a run that has not trained."""
+    if has_trained(out) or not (out / "config.yaml").exists():
+        return False
+    here, there = to_mapping(config), read_settings(out / "config.yaml")
+    parts = ((here[part], there.get(part), name) for part, name in MADE_BY)
+    return any(isinstance(old, dict) and old.get(name) != new[name] for new, old, name in parts)
+
+
+def _stored_vectors(path: Path, vocab_size: int) -> np.ndarray | None:
+    """What stands there for so many ids, or None."""
+    if not path.exists():
+        return None
+    found = np.load(path, allow_pickle=False)
+    return found if len(found) == vocab_size else None

@@ -1,1 +1,0 @@
-"""What a pre-trained encoder is fine-tuned for."""

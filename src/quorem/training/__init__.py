@@ -1,0 +1,1 @@
+"""The loop, its optimizers, what several processes share, and the run folder."""

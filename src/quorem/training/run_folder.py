@@ -1,0 +1,343 @@
+"""The run folder: what a run writes, whole or not at all.
+
+    config.yaml        every setting of the run; repeats it
+    environment.json   versions, device, precision, seed, fingerprint of what it reads
+    metrics.jsonl      one object a logged step
+    result.json        written last: a run that has it is finished
+    discriminator/, generator/ or model/    config.json, model.safetensors, tokenizer.json, vocab.txt
+    data/              tokenizer, token shards, order and attributes of the tokens, made once
+    state/step-NNNNNN/ weights, optimizer and counters, for resuming only, with their checksum
+    quorem/, wandb/, wandb.json or mlflow.json   files of train.tracker, or the id by which it knows the run
+
+Every file but metrics.jsonl, which grows line by line, appears under a temporary name and is renamed when it is
+complete and on the disc; what it replaces goes when its name is there too. Lines of metrics.jsonl are on the disc
+before a checkpoint after them. One command at a time writes there (quorem.lock). Nothing a user loads is a pickle;
+checkpoints are read with weights_only.
+"""
+
+import json
+import logging
+import os
+import platform
+import re
+import shutil
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from importlib.metadata import version
+from itertools import takewhile
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from quorem.config.loading import from_mapping
+from quorem.config.parsing import parse_json, parse_yaml
+from quorem.config.settings import TrainSettings
+from quorem.errors import UserError
+from quorem.files import TEMPORARY, fingerprint_files, whole_folder, write_bytes, write_text
+from quorem.folders import sync
+from quorem.lock import lock_name
+from quorem.training import processes
+
+logger = logging.getLogger(__name__)
+
+NOT_PART_OF_A_RUN = (
+    "train.log_every", "train.checkpoint_every", "train.keep_checkpoints", "train.keep_state", "train.tracker",
+    "train.shard_layers",
+)  # fmt: skip
+"""Settings that may differ when a run is continued."""
+
+LENGTH = ("train.max_steps", "train.epochs")
+"""Settings that may differ when a run is to go on longer (quorem.training.longer)."""
+
+CHECKSUM = "sha256"  # of state.pt, beside it
+STATE = re.compile(rf"step-(\d{{6,}})({TEMPORARY}|\.old)?")  # names of checkpoints, and of what a kill leaves of them
+LEFT_BY_KILLS = re.compile(rf"(config\.yaml|environment\.json){TEMPORARY}")  # where nothing else is yet
+
+
+class Run:
+    """A run folder, opened for writing; of several processes only the first writes, the others' calls do nothing.
+
+    Args:
+        folder: the folder; made if need be.
+        config: the run's resolved settings, a nested mapping.
+        fixed: how names of settings begin that must not differ from those a folder was begun with; all others may,
+            until training has left something. Empty: none may.
+
+    Raises:
+        UserError: if the folder holds something else, or a run with other settings.
+    """
+
+    def __init__(self, folder: Path, config: Mapping[str, Any], *, fixed: Sequence[str] = ()) -> None:
+        self.folder, self.config = folder, config
+        self.writes = processes.rank() == 0
+        self.listener: Callable[[Any, dict[str, float]], None] | None = None
+        self.earlier: TrainSettings | None = None
+        if present := check_run_folder(folder):
+            there = read_settings(folder / "config.yaml")
+            if not {"data", "train"} <= there.keys() and config:
+                raise UserError(f"{folder}: its config.yaml is not a run's: choose another --out")
+            if set(present) <= {"config.yaml", "environment.json"}:  # a run that failed before it made anything
+                if self.writes:
+                    (folder / "environment.json").unlink(missing_ok=True)
+            else:
+                self._check_same(there, config, tuple(fixed) if fixed and not has_trained(self.folder) else ("",))
+        if self.earlier is None:
+            self._write_config()
+
+    def accept(self) -> None:
+        """Go on with other steps than the run was begun for (`earlier`); it is not finished any more."""
+        processes.wait_for_everyone()  # until all have seen that it is
+        if self.writes:
+            (self.folder / "result.json").unlink(missing_ok=True)
+            self._write_config()  # only then: a kill in between must not leave a run that seems to be as long as asked
+
+    @property
+    def result(self) -> dict[str, Any] | None:
+        """What the finished run gave; None if it is not finished."""
+        path = self.folder / "result.json"
+        return read_settings(path) if path.exists() else None
+
+    def write_environment(self, *, inputs: Mapping[str, str], may_differ: Collection[str] = (), **facts: Any) -> None:
+        """Write environment.json: versions and the machine, and the facts given.
+
+        Args:
+            inputs: fingerprints of the files the run reads, by what they are; must not change while it goes on.
+            may_differ: keys of `inputs` that nothing has been made of yet, so that they may.
+            facts: what else to note; where a run goes on with others, that is warned of.
+
+        Raises:
+            UserError: if the run was begun with other inputs.
+        """
+        if not self.writes:
+            return
+        path = self.folder / "environment.json"
+        if path.exists():
+            noted = read_settings(path)
+            there = noted.get("inputs")
+            there = there if isinstance(there, dict) else {}  # of an earlier version
+            changed = [name for name in inputs if there.get(name) != inputs[name] and name not in may_differ]
+            if changed:
+                named = ", ".join(changed)
+                raise UserError(
+                    f"{self.folder}: what it reads ({named}) has changed since it was begun: choose another --out"
+                )
+            if there == inputs and has_trained(self.folder):
+                for name, value in facts.items():
+                    if (before := noted.get(name, value)) != value and self.result is None:
+                        logger.warning("%s: was begun with %s %s, goes on with %s", self.folder, name, before, value)
+                return
+        names = ("quorem", "torch", "transformers", "tokenizers", "accelerate", "numpy")
+        found = {
+            "versions": {name: version(name) for name in names} | {"python": platform.python_version()},
+            "platform": platform.platform(),
+            "threads": torch.get_num_threads(),
+            "omp_wait_policy": os.environ.get("OMP_WAIT_POLICY"),
+        }
+        write_text(path, json.dumps(found | {"inputs": dict(inputs)} | facts, indent=2) + "\n")
+
+    def log(self, record: Mapping[str, Any]) -> None:
+        """Append one line to metrics.jsonl, and tell `listener` its step and its numbers, such as held_out.accuracy."""
+        if not self.writes:
+            return
+        with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(dict(record)) + "\n")
+        if self.listener is not None:
+            numbers = {name: value for name, value in _flat(record) if isinstance(value, int | float)}
+            self.listener(numbers.pop("step"), numbers)
+
+    def records(self) -> list[dict[str, Any]]:
+        """The objects of metrics.jsonl."""
+        return read_records(self.folder)
+
+    def training_records(self) -> list[dict[str, Any]]:
+        """Those that tell of training; others tell of held-out rows."""
+        return [record for record in self.records() if "held_out" not in record]
+
+    def forget_after(self, step: int) -> None:
+        """Drop the lines of metrics.jsonl beyond `step`, which a resumed run will write again.
+
+        Raises:
+            UserError: if a line up to there is damaged.
+        """
+        path = self.folder / "metrics.jsonl"
+        if self.writes and path.exists():
+            kept = takewhile(lambda found: found[0] <= step, _lines(path))  # steps never go down
+            write_bytes(path, b"".join(line + b"\n" for _, line, _ in kept))
+
+    def finish(self, result: Mapping[str, Any]) -> None:
+        """Write result.json, and drop what only resuming needs, unless the result has `keep_state`."""
+        if self.writes:
+            sync(*self.folder.glob("metrics.jsonl"), self.folder)
+            write_text(self.folder / "result.json", json.dumps(dict(result), indent=2) + "\n")
+        self.clean(result)
+        processes.wait_for_everyone()
+
+    def clean(self, result: Mapping[str, Any]) -> None:
+        """Drop what a finished run needs no more: again, for one that was killed on the way out."""
+        if self.writes and not result.get("keep_state"):
+            shutil.rmtree(self.folder / "state", ignore_errors=True)
+
+    def save_model(self, name: str, save: Callable[[Path], None]) -> None:
+        """Let `save` fill the sub-folder `name`; an older one is replaced when the new one is complete."""
+        if self.writes:
+            with whole_folder(self.folder / name) as partial:
+                save(partial)
+
+    def save_state(self, step: int, state: Mapping[str, Any], *, keep: int, best: int | None = None) -> None:
+        """Write a checkpoint to resume from after `step` steps; keep the last `keep`, and that of step `best`."""
+        if not self.writes:
+            return
+        sync(*self.folder.glob("metrics.jsonl"), self.folder)
+        with (
+            whole_folder(self.folder / "state" / f"step-{step:06d}") as partial,
+            (partial / "state.pt").open("wb") as file,
+        ):
+            torch.save({**state, "step": step}, file)
+            file.flush()
+            (partial / CHECKSUM).write_text(fingerprint_files(partial / "state.pt"), encoding="utf-8")
+        states = _states(self.folder)  # one beyond this step could not be read: the run went back to before it
+        kept = {states.get(best or 0), *[path for done, path in states.items() if done <= step][-keep:]}
+        for path in (self.folder / "state").glob("step-*"):
+            if STATE.fullmatch(path.name) and path not in kept:
+                shutil.rmtree(path)
+
+    def last_checkpoint(self) -> int | None:
+        """The steps it had done; None if there is none."""
+        return max(_states(self.folder), default=None)
+
+    def load_state(self) -> dict[str, Any] | None:
+        """As `read_state`, of this run."""
+        return read_state(self.folder)
+
+    def load_best(self, step: int) -> dict[str, Any] | None:
+        """The checkpoint of one step; None if it is not there, or damaged."""
+        return _read(self.folder / "state" / f"step-{step:06d}", otherwise="it is not used")
+
+    def _write_config(self) -> None:
+        if self.writes:
+            text = yaml.safe_dump(dict(self.config), sort_keys=False, allow_unicode=True)
+            write_text(self.folder / "config.yaml", text)
+
+    def _check_same(self, there: Any, config: Mapping[str, Any], fixed: tuple[str, ...]) -> None:
+        old, new = dict(_flat(there or {})), dict(_flat(config))
+        different = [
+            key
+            for key in dict.fromkeys([*old, *new])
+            if old.get(key) != new.get(key) and key not in NOT_PART_OF_A_RUN and key.startswith(fixed)
+        ]
+        changed = [f"{key}: {_shown(old.get(key))} there, {_shown(new.get(key))} here" for key in different]
+        if changed and has_trained(self.folder) and not [key for key in different if key not in LENGTH]:
+            self.earlier = from_mapping(TrainSettings, there.get("train"), where="train.", source=str(self.folder))
+            return
+        if changed:
+            more = f"; and {len(changed) - 3} more" if len(changed) > 3 else ""
+            raise UserError(
+                f"{self.folder}: already holds another run ({'; '.join(changed[:3])}{more}): choose another --out or "
+                "delete it"
+            )
+
+
+def check_run_folder(folder: Path) -> list[str]:
+    """What is in a folder that a run may be written into; nothing if it is new.
+
+    Raises:
+        UserError: if it holds something else, or is a file.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder}: is a file, but a folder is needed: choose another --out")
+    names = {path.name for path in folder.iterdir()} - {lock_name(folder)} if folder.is_dir() else set()
+    present = sorted(name for name in names if not LEFT_BY_KILLS.fullmatch(name))
+    if "config.yaml" not in present and present:
+        raise UserError(
+            f"{folder}: is not empty ({', '.join(present[:5])}) and holds no run: choose another --out or empty it"
+        )
+    return present
+
+
+def has_trained(folder: Path) -> bool:
+    """Whether training has left anything in a run folder."""
+    return any((folder / name).exists() for name in ("metrics.jsonl", "state", "result.json"))
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML or JSON file of a run.
+
+    Raises:
+        UserError: if it is damaged.
+    """
+    try:
+        found = (parse_json if path.suffix == ".json" else parse_yaml)(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read ({error}): restore or delete the run") from error
+    if not isinstance(found, dict):
+        raise UserError(f"{path}: is damaged, it holds no mapping: restore or delete the run")
+    return found
+
+
+def read_state(folder: Path) -> dict[str, Any] | None:
+    """A run's latest checkpoint that can be read; None if there is none.
+
+    Raises:
+        UserError: if there are some and none can be read.
+    """
+    states = _states(folder)
+    for path in reversed(states.values()):
+        if (found := _read(path, otherwise="the one before is used")) is not None:
+            return found
+    if states:
+        raise UserError(f"{folder / 'state'}: every checkpoint is damaged: delete the folder to start again")
+    return None
+
+
+def _read(path: Path, *, otherwise: str) -> dict[str, Any] | None:
+    try:
+        if (path / CHECKSUM).read_text(encoding="utf-8") != fingerprint_files(path / "state.pt"):
+            raise ValueError(f"its bytes are not those of {CHECKSUM}")
+        found: dict[str, Any] = torch.load(path / "state.pt", map_location="cpu", weights_only=True)
+        return found
+    except Exception as error:  # a damaged file can fail in any way
+        logger.warning("%s: damaged, %s (%s)", path, otherwise, " ".join(str(error).split())[:200])
+        return None
+
+
+def _states(folder: Path) -> dict[int, Path]:
+    """The checkpoints of a run by their steps, in order."""
+    names = ((STATE.fullmatch(path.name), path) for path in (folder / "state").glob("step-*"))
+    return dict(sorted((int(name[1]), path) for name, path in names if name and not name[2]))
+
+
+def read_records(folder: Path) -> list[dict[str, Any]]:
+    """The objects of a run's metrics.jsonl, but for a last line that is not yet complete; none if there is no file.
+
+    Raises:
+        UserError: if another line is damaged.
+    """
+    return [record for *_, record in _lines(folder / "metrics.jsonl")]
+
+
+def _lines(path: Path) -> Iterator[tuple[int, bytes, dict[str, Any]]]:
+    """Step, bytes and object of each line of metrics.jsonl, but for a last one that a crash has cut short."""
+    lines = path.read_bytes().split(b"\n") if path.exists() else []
+    for number, line in enumerate(lines, start=1):
+        try:
+            record = json.loads(line.decode()) if line.strip() else {}
+            step = int(record.get("step", 0))
+        except Exception as error:  # a damaged line can fail in any way
+            if number == len(lines):  # no line end after it
+                return
+            raise UserError(f"{path}, line {number}: is damaged ({error}): restore or delete that line") from error
+        if record:
+            yield step, line, record
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
+
+
+def _shown(value: Any) -> Any:
+    return "not set" if value is None else value
