@@ -101,6 +101,8 @@ def prepare_data(
     """
     made_from = {"data": inputs, "text_column": source.text_column, **source.options}
     source = source.at(folder, inputs)
+    if not (folder / "tokenizer").exists():
+        check_spaces(source, cut=settings.path is None and settings.separator is None)
     tokenizer = _tokenizer(folder, source, made_from, settings, vocab_size)
     made_from["tokenizer"] = fingerprint(tokenizer)
     if settings.ids:
@@ -109,7 +111,6 @@ def prepare_data(
         shards = Shards(folder / "shards")
         shards.check_made_from(json.loads(json.dumps(made_from)))
         return tokenizer, shards
-    check_spaces(source, cut=settings.separator is None)
     counts, ids_of = RowCounts(), settings.path if settings.ids else None
     if processes > 1 and len(source.files) > 1 and source.by_file:
         meta = write_in_parts(

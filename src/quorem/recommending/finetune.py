@@ -44,6 +44,7 @@ from quorem.recommending.ranking import Scorer, judge
 from quorem.recommending.start import ATTENTIONS, STARTS, build_next_item, network_folder
 from quorem.tokenization import Unknown, load_tokenizer, save_tokenizer, tokenizer_files
 from quorem.training import processes
+from quorem.tokenization.special import SPECIAL_IDS
 from quorem.training.device import autocast_dtype, hardware
 from quorem.training.longer import finished_result, lengthen
 from quorem.training.loop import fit
@@ -192,7 +193,7 @@ def read_parts(
     unknown = Unknown()
     for each in filter(None, (source, test)):
         refuse_events_as_text(each, "items")
-        check_spaces(each, cut=cuts_at_spaces(tokenizer))
+        check_spaces(each, cut="\t" not in tokenizer.decode([SPECIAL_IDS] * 2))
     keep = test is None  # a row's last item may be a target
     sessions, splits = read_sessions(source, tokenizer, counts, unknown, keep_target=keep)
     check_some_used(counts, str(source))

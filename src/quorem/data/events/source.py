@@ -108,6 +108,11 @@ class EventSource(Source):
         return replace(self, place=folder / EVENTS, own=self.own | {"inputs": inputs})
 
     @property
+    def user_column(self) -> str:
+        """Of the first file."""
+        return self._rows()[0][1].columns.user
+
+    @property
     def by_file(self) -> bool:
         """Whether files can be read one without the other: users are spread over them."""
         return False
@@ -150,6 +155,7 @@ class EventSource(Source):
         counts.bad += facts.bad
         counts.messages += facts.messages
         counts.left_out |= {name: number for name, number in facts.dropped.items() if name != "empty"}
+        counts.remarks["sequences"] = facts.sequences
         border = None
         if self.data.test_period is not None and facts.last is not None:
             border = facts.last - parse_span("data.test_period", self.data.test_period)
