@@ -29,6 +29,7 @@ logger = logging.getLogger(__name__)
 SEQUENCES, FACTS = "sequences", "facts.json"
 BETWEEN = "\x1f"  # of a line's parts; no id has control characters
 MESSAGES = 1_000  # of bad rows, at most
+IN_PARALLEL = "Parallel CSV Reader"  # of what duckdb says where only one thread can read a file
 BLOCK = 2**22  # bytes
 EMPTY, WRONG, NO_TIME, CONTROL, MIXED = 1, 2, 3, 4, 5  # why a row is not used
 
@@ -123,10 +124,11 @@ class _Sorter:
         self._tell_floats()
         self._order()
         pieces, users = self._merge(latest)
+        longest = max(2**21, pieces["longest"] + 2**16)
         self.engine.run(
             f"COPY (SELECT * FROM read_csv({literal(str(self.folder / 'work' / 'merged'))}, auto_detect=false, "
             f"header=false, delim='{BETWEEN}', quote='', escape='', columns={{t: 'BIGINT', r: 'BIGINT', u: 'VARCHAR', "
-            f"i: 'VARCHAR'}}, max_line_size={pieces['longest'] + 2**16}, buffer_size={2 * pieces['longest'] + 2**22}) "
+            f"i: 'VARCHAR'}}, parallel=false, max_line_size={longest}, buffer_size={4 * longest}) "
             f"ORDER BY t, r) TO {literal(str(self.folder / SEQUENCES))} (FORMAT csv, HEADER false, DELIMITER "
             f"'{BETWEEN}', QUOTE '', ESCAPE '')",
             self.name,
@@ -165,7 +167,13 @@ class _Sorter:
                 f"{time} t, w FROM ({rows.query}))))"
             )
             with readable(path, self.folder / "work") as place:
-                self.engine.run(query, path, [place])
+                try:
+                    self.engine.run(query, path, [place])
+                except UserError as error:
+                    if IN_PARALLEL not in str(error):
+                        raise
+                    self._forget_rejects(path)
+                    self.engine.run(query.replace("store_rejects", "parallel=false, store_rejects"), path, [place])
             self._reject(number, path)
         self.begins.append(self._rows())
         logger.info("%s: %s events read, sorting them", self.name, f"{self.begins[-1] + self.rejected:,}")
@@ -189,8 +197,7 @@ class _Sorter:
             f"ORDER BY line LIMIT {MESSAGES}",
             path,
         ).fetchall()
-        for table in ("reject_errors", "reject_scans"):
-            self.engine.run(f"DELETE FROM {table}", path)
+        self._forget_rejects(path)
         texts = [(line, f"{path}, line {line}: {_reason(message, kind)}") for line, message, kind, _ in found]
         if self.data.bad_rows == "error":
             raise UserError(texts[0][1])
@@ -198,6 +205,11 @@ class _Sorter:
             raise UserError(f"{texts[-1][1]}, and no row after it can be told: set data.quoting=none if quotes are text")
         self.rejected += total
         self.rejects += [(number, line, text) for line, text in texts]
+
+    def _forget_rejects(self, path: Path) -> None:
+        for table in ("reject_errors", "reject_scans"):
+            if self.engine.one(f"SELECT count(*) FROM duckdb_tables() WHERE table_name = '{table}'", path)[0]:
+                self.engine.run(f"DELETE FROM {table}", path)
 
     # ---- counting
 
