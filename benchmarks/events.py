@@ -46,7 +46,7 @@ def synthesise(path: Path, events: int) -> None:
         connection.execute("SET memory_limit = '500MB'")
         connection.execute(
             f"COPY (SELECT 'u' || (hash(n // {OPEN * LENGTH} * {OPEN} + n % {OPEN}) % {users}) user_id, 'i' || "
-            f"floor({ITEMS} * pow((hash(n + 7) % 1000003) / 1000003.0, 3))::BIGINT item_id, 1600000000 + n * 86400 * 30 "
+            f"floor({ITEMS} * pow((hash(n + 7) % 1000003) / 1000003.0, 3))::BIGINT item_id, 1600000000 + n * 2592000 "
             f"// {events} AS \"timestamp\" FROM range({events}) numbers(n)) TO '{path}' (FORMAT csv, HEADER true)"
         )
 

@@ -38,7 +38,8 @@ class EventSettings:
         "events stand in order",
     )
     session_gap: str | None = _option(
-        None, "events: the pause that ends a session, as 30min, 2h, 1d or 90s; without it a user's history is a document"
+        None,
+        "events: the pause that ends a session, as 30min, 2h, 1d or 90s; without it a user's history is a document",
     )
     min_item_events: int = _option(1, "events: items with fewer of them are left out")
     min_events: int = _option(1, "events: sequences with fewer of them, rare items not counted, are left out")

@@ -21,11 +21,11 @@ from quorem.config.loading import to_mapping
 from quorem.config.settings import PrepareConfig, TokenizerSettings
 from quorem.data.bad_rows import check_some_used, report_bad_rows
 from quorem.data.documents import Document, RowCounts
+from quorem.data.events.source import EVENTS, check_items, check_spaces, refuse_events_as_text, source_of
 from quorem.data.ids import IdReader
 from quorem.data.parts import parts_of, write_in_parts
 from quorem.data.progress import Progress
 from quorem.data.shards import ShardMeta, Shards, merge_shards, write_shards
-from quorem.data.events.source import EVENTS, check_items, check_spaces, refuse_events_as_text, source_of
 from quorem.data.source import Source
 from quorem.errors import UserError, check_number
 from quorem.files import TEMPORARY, check_new, fingerprint_files, whole_folder, write_text

@@ -88,7 +88,7 @@ class Source:
         return True
 
     def at(self, folder: Path, inputs: str) -> "Source":
-        """The same for a folder that is being prepared, where it may keep what it needs; `inputs` is its fingerprint."""
+        """The same for a folder that is being prepared, where it may keep files; `inputs` is its fingerprint."""
         return self
 
     def documents(self, counts: RowCounts | None = None) -> Iterator[Document]:

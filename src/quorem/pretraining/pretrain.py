@@ -13,8 +13,8 @@ from quorem.arrangement.attribute_file import read_attributes
 from quorem.arrangement.token_order import check_order
 from quorem.config.loading import leaves, to_mapping
 from quorem.config.settings import PretrainConfig
-from quorem.data.prepare import check_unknown, facts_of, is_prepared, load_prepared, prepare_data
 from quorem.data.events.source import check_items, refuse_events_as_text, source_of
+from quorem.data.prepare import check_unknown, facts_of, is_prepared, load_prepared, prepare_data
 from quorem.data.source import Source
 from quorem.errors import UserError
 from quorem.files import fingerprint_files

@@ -15,6 +15,7 @@ from quorem.config.loading import to_mapping
 from quorem.config.next_item import NextItemConfig, SessionDataSettings
 from quorem.data.bad_rows import check_some_used, report_bad_rows
 from quorem.data.documents import RowCounts
+from quorem.data.events.source import check_spaces, refuse_events_as_text, source_of
 from quorem.data.sessions import (
     Parted,
     SessionCorpus,
@@ -25,7 +26,6 @@ from quorem.data.sessions import (
     read_sessions,
     set_aside,
 )
-from quorem.data.events.source import check_spaces, refuse_events_as_text, source_of
 from quorem.data.source import Source
 from quorem.errors import UserError, check_choice, check_number
 from quorem.files import fingerprint_files
@@ -43,8 +43,8 @@ from quorem.recommending.program import NextItemProgram
 from quorem.recommending.ranking import Scorer, judge
 from quorem.recommending.start import ATTENTIONS, STARTS, build_next_item, network_folder
 from quorem.tokenization import Unknown, load_tokenizer, save_tokenizer, tokenizer_files
-from quorem.training import processes
 from quorem.tokenization.special import SPECIAL_IDS
+from quorem.training import processes
 from quorem.training.device import autocast_dtype, hardware
 from quorem.training.longer import finished_result, lengthen
 from quorem.training.loop import fit

@@ -25,7 +25,7 @@ from quorem.files import check_new
 from quorem.finetuning.classification import tell_unknown
 from quorem.models.next_item import QuoremForNextItem, load_next_item
 from quorem.recommending.ranking import leave_out
-from quorem.recommending.users import event_source, head_of_users, rows_of_users
+from quorem.recommending.users import event_source, head_of_users, note_bad, rows_of_users
 from quorem.tokenization import Unknown, encode, load_tokenizer
 from quorem.tokenization.special import SPECIAL_IDS
 from quorem.training.device import autocast_dtype
@@ -87,9 +87,13 @@ def recommend(
     model, tokenizer, data = load_recommender(Path(run))
     asked_for = event_source(path, data, text_column=text_column, format=format, bad_rows=bad_rows)
     source = asked_for or find_source(path, format, text_column, data, {})
+    check_spaces(source, cut="\t" not in tokenizer.decode([SPECIAL_IDS] * 2))
+    counts = RowCounts()
     if asked_for is not None:
-        check_spaces(source, cut="\t" not in tokenizer.decode([SPECIAL_IDS] * 2))
-    files = None if asked_for else join(source, text_column, data, own_encoding=True)
+        head, rows = head_of_users(asked_for, ADDED), rows_of_users(asked_for, counts)
+    else:
+        files = join(source, text_column, data, own_encoding=True)
+        head, rows = head_of(source, files, out, writer, ADDED), good_rows(files, counts, bad_rows, ADDED)
     if torch.accelerator.is_available():
         model.to(torch.accelerator.current_accelerator())
     asked = Recommender(
@@ -97,10 +101,7 @@ def recommend(
         among=None if among is None else read_items(Path(among), tokenizer),
         dtype=autocast_dtype(precision, model.device),
     )  # fmt: skip
-    counts = RowCounts()
-    head = head_of_users(asked_for, ADDED) if asked_for else head_of(source, files, out, writer, ADDED)
     with writer.open(out, head) as write, tqdm(unit="row", disable=None) as progress:
-        rows = rows_of_users(asked_for, counts) if asked_for else good_rows(files, counts, bad_rows, ADDED)
         while some := list(islice(rows, ROWS_AT_ONCE)):
             found = asked([row.text or "" for _, row in some])
             write([line_of(head, file, row, _cells(*said)) for (file, row), said in zip(some, found, strict=True)])
@@ -110,6 +111,8 @@ def recommend(
             progress.update(len(some))
         if counts.bad and counts.bad == counts.read:
             raise UserError(f"{source}: all of its {counts.read:,} rows are bad. The first: {counts.messages[0]}")
+    if asked_for is not None:
+        note_bad(asked_for, counts)
     report_bad_rows(counts, out.parent, name=f"{out.stem}.{FILE}")
     tell_unknown(str(source), asked.unknown)
     empty = counts.skipped - counts.bad

@@ -39,7 +39,11 @@ def event_source(
     if text_column is not None or format in ("text", "folder") or not is_log(settings):
         return None
     settings = replace(
-        settings, format=format_for(settings.path, format, data.format), test_period=None, min_events=1, min_item_events=1
+        settings,
+        format=format_for(settings.path, format, data.format),
+        test_period=None,
+        min_events=1,
+        min_item_events=1,
     )
     return EventSource.of_log(settings, latest=True)
 
@@ -49,6 +53,13 @@ def rows_of_users(source: EventSource, counts: RowCounts) -> Iterator[tuple[Path
     for number, (user, _, items) in enumerate(source.sequences(), start=1):
         counts.read += 1
         yield source.files[0], TableRow(number, items, (user,))
+
+
+def note_bad(source: EventSource, counts: RowCounts) -> None:
+    """Add the bad events of a log to a tally of users."""
+    facts = source.facts()
+    counts.read, counts.skipped, counts.bad = counts.read + facts.bad, counts.skipped + facts.bad, facts.bad
+    counts.messages += facts.messages
 
 
 def head_of_users(source: EventSource, added: Sequence[Column]) -> Head:

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from quorem.config.events import EventSettings
+from quorem.config.parsing import parse_json
 from quorem.config.settings import TextDataSettings
 from quorem.data.events.engine import connect
 from quorem.data.events.shapes import SHAPES, Columns, find_columns, find_shape, find_table
 from quorem.data.readers.compression import open_data
 from quorem.data.readers.lines import Lines
 from quorem.errors import UserError
-from quorem.config.parsing import parse_json
 
 LONGEST_LINE = 2**24  # bytes
 NO_TEXT = "is no JSON object"
@@ -30,8 +30,8 @@ class Rows:
     """A file's rows.
 
     Attributes:
-        query: SELECT of u, i, t and w (VARCHAR): user, item, time or NULL, and what is wrong or NULL; its one parameter is
-            the path of `readable`.
+        query: SELECT of u, i, t and w (VARCHAR): user, item, time or NULL, and what is wrong or NULL; its one parameter
+            is the path of `readable`.
         columns: that it reads.
         above: lines above the first row.
     """
@@ -123,12 +123,14 @@ def _of_objects(path: Path, data: EventSettings) -> Rows:
     time = "v[3]" if columns.time is not None else "NULL::VARCHAR"
     query = (
         f"SELECT v[1] u, v[2] i, {time} t, CASE WHEN line IS NULL OR trim(line) = '' THEN NULL WHEN k IS NULL THEN "
-        f"{literal(NO_TEXT)} WHEN list_has_any(k, ['ARRAY', 'OBJECT']) THEN {literal(NO_VALUE)} END w FROM (SELECT line, "
-        f"CASE WHEN json_valid(line) AND json_type(line) = 'OBJECT' THEN json_extract_string(line, {asked}) END v, "
-        f"CASE WHEN json_valid(line) AND json_type(line) = 'OBJECT' THEN json_type(line, {asked}) END k "
+        f"{literal(NO_TEXT)} WHEN list_has_any(k, ['ARRAY', 'OBJECT']) THEN {literal(NO_VALUE)} END w FROM (SELECT "
+        "line, "
+        f"CASE WHEN json_type(o) = 'OBJECT' THEN json_extract_string(o, {asked}) END v, "
+        f"CASE WHEN json_type(o) = 'OBJECT' THEN json_type(o, {asked}) END k "
+        "FROM (SELECT line, CASE WHEN json_valid(line) THEN line END o "
         "FROM read_csv(?, auto_detect=false, header=false, delim='\x01', quote='', escape='', "
         f"columns={{line: 'VARCHAR'}}, store_rejects=true, rejects_limit=0, max_line_size={LONGEST_LINE}, "
-        f"buffer_size={2 * LONGEST_LINE}))"
+        f"buffer_size={2 * LONGEST_LINE})))"
     )
     return Rows(query, columns)
 

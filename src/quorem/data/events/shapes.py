@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
-from quorem.data.bad_rows import BadRow
 from quorem.config.events import EventSettings, is_atomic
+from quorem.data.bad_rows import BadRow
 from quorem.data.readers.dialect import DELIMITERS, find_dialect
 from quorem.data.readers.lines import Lines
 from quorem.data.readers.records import Dialect, parse_records
@@ -16,8 +16,8 @@ from quorem.errors import UserError, check_choice, did_you_mean
 
 USERS = ("user_id", "user", "uid", "customer_id", "visitor_id", "reviewer_id", "session_id", "session")
 ITEMS = (
-    "item_id", "item", "iid", "product_id", "product", "movie_id", "asin", "article_id", "track_id", "song_id", "news_id",
-    "sku",
+    "item_id", "item", "iid", "product_id", "product", "movie_id", "asin", "article_id", "track_id", "song_id",
+    "news_id", "sku",
 )  # fmt: skip
 TIMES = ("timestamp", "time", "ts", "unix_review_time", "event_time", "datetime", "date", "created_at")
 """Usual names of columns; case, underscores and RecBole's kinds, as in user_id:token, do not count."""

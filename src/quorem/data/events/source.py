@@ -9,6 +9,7 @@ files, whatever the number of threads.
 import hashlib
 import json
 import logging
+import shutil
 import tempfile
 import weakref
 from collections.abc import Iterable, Iterator, Mapping
@@ -16,17 +17,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from quorem.config.events import NAMES, EventSettings, is_log, parse_span
+from quorem.config.settings import ReadingSettings, TokenizerSettings
 from quorem.data.bad_rows import BAD_ROWS
 from quorem.data.documents import Document, RowCounts
 from quorem.data.events.engine import connect
 from quorem.data.events.rows import Rows, find_rows, names_of
-from quorem.config.events import NAMES, EventSettings, is_log, parse_span
 from quorem.data.events.shapes import looks_like_events
 from quorem.data.events.sort import BETWEEN, FACTS, SEQUENCES, EventFacts, read_facts, sort_events
 from quorem.data.source import Source, find_format
 from quorem.errors import UserError, check_choice
 from quorem.files import fingerprint_files, whole_file
-from quorem.config.settings import ReadingSettings, TokenizerSettings
 
 logger = logging.getLogger(__name__)
 
@@ -89,13 +90,13 @@ class EventSource(Source):
 
     @classmethod
     def of_rows(cls, rows: Iterable[Mapping[str, Any]], data: Any) -> "EventSource":
-        """Mappings, one for each event, as a log: they are written to a temporary file of JSON Lines and read from there.
+        """Mappings, one for each event, as a log: they are written to a temporary file of JSON Lines and read there.
 
         Raises:
             UserError: if there are none, or the settings cannot be used.
         """
-        folder = tempfile.TemporaryDirectory(prefix="quorem-rows-")
-        path = Path(folder.name) / "events.jsonl"
+        folder = _Folder()
+        path = folder.path / "events.jsonl"
         with whole_file(path) as file:
             for row in rows:
                 file.write(json.dumps(dict(row), default=str).encode() + b"\n")
@@ -172,7 +173,9 @@ class EventSource(Source):
             counts.used += events
             yield Document(sequence.items, None, number, ("test" if of_test else "train") if self.split else None)
         if not counts.used:
-            raise UserError(f"{self}: all sequences begin in the last data.test_period={self.data.test_period}: shorten it")
+            raise UserError(
+                f"{self}: all sequences begin in the last data.test_period={self.data.test_period}: shorten it"
+            )
 
     def _rows(self) -> list[tuple[Path, Rows]]:
         """The files and how they are read: their headers are looked at."""
@@ -195,10 +198,8 @@ class EventSource(Source):
         place = self.place
         if place is None:
             if "folder" not in self.own:
-                folder = tempfile.TemporaryDirectory(prefix="quorem-events-")
-                self.own["folder"] = folder
-                weakref.finalize(self, folder.cleanup)
-            place = Path(self.own["folder"].name) / "events"
+                self.own["folder"] = _Folder()
+            place = self.own["folder"].path / EVENTS
         made_from = json.loads(json.dumps({
             "data": self.own.get("inputs"), "files": list(map(str, self.files)), "latest": self.latest, **self.options
         }))  # fmt: skip
@@ -212,6 +213,14 @@ class EventSource(Source):
 
     def __hash__(self) -> int:
         return id(self)
+
+
+class _Folder:
+    """A temporary folder that is removed when nobody has it any more, or the program ends."""
+
+    def __init__(self) -> None:
+        self.path = Path(tempfile.mkdtemp(prefix="quorem-events-"))
+        weakref.finalize(self, shutil.rmtree, self.path, True)
 
 
 def source_of(data: Any, *, text_column: str | None, split_column: str | None = None) -> Source:
@@ -312,4 +321,3 @@ def _check(data: Any) -> None:
         if value is not None and value != getattr(default, name, None):
             fix = "save the files as UTF-8" if name == "encoding" else "leave it out"
             raise UserError(f"data.{name}={value} has no meaning for a log of events (data.item_column): {fix}")
-

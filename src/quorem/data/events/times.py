@@ -1,9 +1,7 @@
 """What times of events look like, as SQL: Unix seconds to nanoseconds, told by their size, or ISO 8601."""
 
 NUMBER = r"^-?\d+(\.\d*)?([eE]\+?\d+)?$"
-ISO = (
-    r"^\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d+)?)?\s*(Z|z|UTC|[+-]\d\d(:?\d\d)?)?)?$"
-)
+ISO = r"^\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d+)?)?\s*(Z|z|UTC|[+-]\d\d(:?\d\d)?)?)?$"
 UNITS = {1: "Unix seconds", 2: "milliseconds", 3: "microseconds", 4: "nanoseconds", 5: "ISO 8601"}
 """Kinds of times; a log has one of them."""
 SIZES = (1e11, 1e14, 1e17, 9e18)
@@ -16,7 +14,9 @@ def kind_of(text: str) -> str:
     Args:
         text: an SQL expression, VARCHAR.
     """
-    sizes = " ".join(f"WHEN abs(TRY_CAST({text} AS DOUBLE)) < {size} THEN {unit}" for unit, size in enumerate(SIZES, start=1))
+    sizes = " ".join(
+        f"WHEN abs(TRY_CAST({text} AS DOUBLE)) < {size} THEN {unit}" for unit, size in enumerate(SIZES, start=1)
+    )
     return (
         f"CASE WHEN regexp_matches({text}, '{NUMBER}') THEN CASE {sizes} END WHEN regexp_matches({text}, '{ISO}') AND "
         f"TRY_CAST({text} AS TIMESTAMPTZ) IS NOT NULL THEN 5 END"
@@ -34,7 +34,7 @@ def microseconds(text: str, kind: str) -> str:
     """
     whole = f"TRY_CAST(CASE WHEN {kind} = 4 THEN {text} END AS BIGINT)"
     return (
-        f"CASE {kind} WHEN 1 THEN round({text}::DOUBLE * 1000000)::BIGINT WHEN 2 THEN round({text}::DOUBLE * 1000)::BIGINT "
-        f"WHEN 3 THEN round({text}::DOUBLE)::BIGINT WHEN 4 THEN coalesce({whole} // 1000, round({text}::DOUBLE / "
+        f"CASE {kind} WHEN 1 THEN round({text}::DOUBLE * 1000000)::BIGINT WHEN 2 THEN round({text}::DOUBLE * 1000)"
+        f"::BIGINT WHEN 3 THEN round({text}::DOUBLE)::BIGINT WHEN 4 THEN coalesce({whole} // 1000, round({text}::DOUBLE / "
         f"1000)::BIGINT) WHEN 5 THEN epoch_us({text}::TIMESTAMPTZ) END"
     )
