@@ -222,7 +222,7 @@ class TokenizerSettings:
     )
     ids: bool = option(
         False,
-        "with tokenizer.path: texts are that tokenizer's ids, as lists or with spaces between; special ones are dropped",
+        "with tokenizer.path: texts are that tokenizer's ids, as lists or with spaces between; special ones drop out",
     )
     kind: str = option(
         "words",

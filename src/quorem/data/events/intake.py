@@ -21,8 +21,9 @@ IN_PARALLEL = "Parallel CSV Reader"  # of what duckdb says where only one thread
 class Intake:
     """A log in the table `events`, in the order of its files and rows.
 
-    Its columns are u and i (VARCHAR), user and item as they are written; t (BIGINT), microseconds, 0 without times; k, a
-    key of UNITS; b, why a row is not used, 0 if it is; and x, of a bad one what is wrong. Its rowid is an event's place.
+    Its columns are u and i (VARCHAR), user and item as they are written; t (BIGINT), microseconds, 0 without times; k,
+    a key of UNITS; b, why a row is not used, 0 if it is; and x, of a bad one what is wrong. Its rowid is an
+    event's place.
 
     Args:
         engine: with nothing in it.

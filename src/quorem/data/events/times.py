@@ -35,6 +35,6 @@ def microseconds(text: str, kind: str) -> str:
     whole = f"TRY_CAST(CASE WHEN {kind} = 4 THEN {text} END AS BIGINT)"
     return (
         f"CASE {kind} WHEN 1 THEN round({text}::DOUBLE * 1000000)::BIGINT WHEN 2 THEN round({text}::DOUBLE * 1000)"
-        f"::BIGINT WHEN 3 THEN round({text}::DOUBLE)::BIGINT WHEN 4 THEN coalesce({whole} // 1000, round({text}::DOUBLE / "
-        f"1000)::BIGINT) WHEN 5 THEN epoch_us({text}::TIMESTAMPTZ) END"
+        f"::BIGINT WHEN 3 THEN round({text}::DOUBLE)::BIGINT WHEN 4 THEN coalesce({whole} // 1000, "
+        f"round({text}::DOUBLE / 1000)::BIGINT) WHEN 5 THEN epoch_us({text}::TIMESTAMPTZ) END"
     )
