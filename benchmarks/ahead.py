@@ -26,6 +26,7 @@ from quorem.config.loading import override
 from quorem.config.settings import PretrainConfig
 from quorem.data.prepare import load_prepared
 from quorem.data.rows import ROWS
+from quorem.plan.plan import Plan
 from quorem.plan.recipes import resolve
 from quorem.pretraining.arrangement import arrange
 from quorem.pretraining.program import PretrainProgram, build_pretraining_optimizer
@@ -48,7 +49,8 @@ def steps_of(config: PretrainConfig) -> Any:
     with tempfile.TemporaryDirectory() as folder:
         run = Run(Path(folder), {})
         (Path(folder) / "data").mkdir()
-        program = PretrainProgram(config, tokenizer, shards, *arrange(config, run, tokenizer, shards))
+        plan = Plan.of(config, len(tokenizer))
+        program = PretrainProgram(plan, tokenizer, shards, arrange(plan, run, tokenizer, shards))
     optimizer = build_pretraining_optimizer(program.module, config)
 
     def take(number: int) -> float:

@@ -40,6 +40,7 @@ from quorem.data.shards import Shards, write_shards
 from quorem.files import fingerprint_files
 from quorem.finetuning.finetune import finetune
 from quorem.models.electra import mask_tokens
+from quorem.plan.plan import Plan
 from quorem.plan.recipes import resolve
 from quorem.pretraining.arrangement import arrange
 from quorem.pretraining.program import PretrainProgram, build_pretraining_optimizer
@@ -165,9 +166,10 @@ def run_arm(config: PretrainConfig, folder: Path, *, max_rows: int, finetune_wit
         run = Run(Path(temporary), {})
         (Path(temporary) / "data").mkdir()
         began = time.process_time()
-        order = arrange(config, run, tokenizer, shards)
+        plan = Plan.of(config, len(tokenizer))
+        arrangement = arrange(plan, run, tokenizer, shards)
         ordered = time.process_time()
-        program = PretrainProgram(config, tokenizer, shards, *order)
+        program = PretrainProgram(plan, tokenizer, shards, arrangement)
         optimizer = build_pretraining_optimizer(program.module, config)
         settings = replace(config.train, log_every=10**9, checkpoint_every=10**9)
         trained = time.process_time()

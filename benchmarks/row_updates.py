@@ -27,6 +27,7 @@ from memory import peak_mb
 from quorem.config.loading import from_mapping
 from quorem.config.settings import PretrainConfig
 from quorem.models.electra import mask_tokens, total_loss
+from quorem.plan.plan import Plan
 from quorem.plan.presets import NEVER_TARGETS
 from quorem.plan.recipes import resolve
 from quorem.pretraining.program import build_electra, build_pretraining_optimizer
@@ -50,7 +51,7 @@ def steps(updates: str, vocab_size: int, *, head: str, disentangled: bool) -> No
     }
     settings = {"model": model, "data": {"max_length": TIME}, "train": {"table_updates": updates}}
     config = resolve(from_mapping(PretrainConfig, settings))
-    module = build_electra(config, torch.arange(vocab_size, 0, -1)).train()
+    module = build_electra(Plan.of(config), torch.arange(vocab_size, 0, -1)).train()
     optimizer: Any = build_pretraining_optimizer(module, config)
     dtype = autocast_dtype("auto", torch.device("cpu"))
     shares = (1 / torch.arange(1, vocab_size - 4, dtype=torch.float64)).cumsum(0)

@@ -25,6 +25,7 @@ from quorem.data.batches import EpochOrder
 from quorem.data.prepare import load_prepared
 from quorem.data.rows import ROWS, DocumentRows
 from quorem.models.electra import real_tokens
+from quorem.plan.plan import Plan
 from quorem.plan.recipes import resolve
 from quorem.pretraining.program import PretrainProgram
 from quorem.training.optim import build_optimizer, parameter_groups
@@ -83,7 +84,8 @@ def main() -> None:
     for way in ways:
         given = [f"data.rows={way}", f"data.max_length={options.max_length}", f"train.batch_size={options.batch_size}"]
         fixed = ["model.size=tiny", "model.embedding.kind=qr", "model.embedding.assignment=frequency"]
-        program = PretrainProgram(resolve(override(PretrainConfig(), [*given, *fixed])), tokenizer, shards)
+        config = resolve(override(PretrainConfig(), [*given, *fixed]))
+        program = PretrainProgram(Plan.of(config, len(tokenizer)), tokenizer, shards)
         groups = parameter_groups(
             program.module.named_parameters(remove_duplicate=False), lr=5e-4, weight_decay=0.01, decay_embeddings=False
         )

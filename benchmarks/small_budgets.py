@@ -30,6 +30,7 @@ from quorem.data.rows import PackedRows
 from quorem.data.shards import Shards, write_shards
 from quorem.data.source import Source
 from quorem.models.electra import mask_tokens
+from quorem.plan.plan import Plan
 from quorem.plan.recipes import resolve
 from quorem.pretraining.program import MicroBatch, PretrainProgram, build_pretraining_optimizer
 from quorem.tokenization import load_tokenizer
@@ -52,7 +53,7 @@ def evaluate(program: PretrainProgram, shards: Shards, *, max_rows: int) -> dict
             ids, mask = rows.batch(torch.arange(start, min(start + 32, len(rows) - 1)).numpy())
             masked = mask_tokens(ids, mask, special=program.special, mask_id=program.mask_id, rate=0.15, rng=rng)
             counts = (masked.num_tokens, masked.num_chosen, masked.num_tokens)
-            program.loss(program.module, MicroBatch(masked.inputs(), *counts, temperature=1.0))
+            program.loss(program.module, MicroBatch(masked.inputs(), *counts))
     record = program.record()
     record.pop("tokens")
     return record
@@ -60,7 +61,8 @@ def evaluate(program: PretrainProgram, shards: Shards, *, max_rows: int) -> dict
 
 def program_and_optimizer(config: PretrainConfig, data: Path) -> tuple[PretrainProgram, torch.optim.Optimizer]:
     """A fresh program on the prepared data."""
-    program = PretrainProgram(config, load_tokenizer(data / "tokenizer"), Shards(data / "shards"))
+    tokenizer = load_tokenizer(data / "tokenizer")
+    program = PretrainProgram(Plan.of(config, len(tokenizer)), tokenizer, Shards(data / "shards"))
     return program, build_pretraining_optimizer(program.module, config)
 
 

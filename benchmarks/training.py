@@ -36,6 +36,7 @@ from transformers import ElectraConfig, ElectraForMaskedLM, ElectraForPreTrainin
 from quorem.config.loading import from_mapping
 from quorem.config.settings import PretrainConfig
 from quorem.models.electra import mask_tokens, total_loss
+from quorem.plan.plan import Plan
 from quorem.plan.presets import NEVER_TARGETS, PRESETS, network_configs
 from quorem.plan.recipes import resolve
 from quorem.pretraining.program import build_electra
@@ -62,7 +63,7 @@ def quorem_step(size: str, vocab_size: int, table: str, length: int) -> tuple[nn
     """Ours, with the settings of the preset and the head that `auto` gives."""
     model = {"size": size, "vocab_size": vocab_size, "embedding": {"kind": table, "assignment": "frequency"}}
     config = resolve(from_mapping(PretrainConfig, {"model": model, "data": {"max_length": length}}))
-    module = build_electra(config, torch.arange(vocab_size, 0, -1)).train()
+    module = build_electra(Plan.of(config), torch.arange(vocab_size, 0, -1)).train()
 
     def step(number: int, ids: Tensor) -> Tensor:
         rng = torch.Generator().manual_seed(number)

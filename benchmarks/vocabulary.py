@@ -26,6 +26,7 @@ from memory import peak_mb
 from quorem.config.loading import from_mapping
 from quorem.config.settings import PretrainConfig
 from quorem.models.electra import mask_tokens, total_loss
+from quorem.plan.plan import Plan
 from quorem.plan.presets import NEVER_TARGETS
 from quorem.plan.recipes import resolve
 from quorem.pretraining.program import build_electra
@@ -49,7 +50,7 @@ def measure(arm: str, vocab_size: int) -> dict[str, Any]:
     torch.manual_seed(0)
     model = {"size": "small", "vocab_size": vocab_size, **ARMS[arm]}
     config = resolve(from_mapping(PretrainConfig, {"model": model, "data": {"max_length": TIME}}))
-    module = build_electra(config, torch.randint(0, 100, (vocab_size,))).train()
+    module = build_electra(Plan.of(config), torch.randint(0, 100, (vocab_size,))).train()
     groups = parameter_groups(
         module.named_parameters(remove_duplicate=False), lr=5e-4, weight_decay=0.01, decay_embeddings=False
     )

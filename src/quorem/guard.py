@@ -19,6 +19,11 @@ from quorem.training.interrupt import Stopped, terminations_as_interrupts
 DISC_IS_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 FULL = re.compile(rf"No space left|os error ({'|'.join(map(str, DISC_IS_FULL))})\b|requested and \d+ written")
 
+LESS = (
+    "a smaller train.micro_batch_size, which changes nothing but memory, train.gradient_checkpointing=true or a "
+    "smaller data.max_length"
+)
+
 
 def guarded(command: Callable[[], None], *, again: Sequence[str]) -> int:
     """Run a command with its log on standard error, and turn errors a user can fix into one line and exit code 2.
@@ -54,7 +59,8 @@ def guarded(command: Callable[[], None], *, again: Sequence[str]) -> int:
             print(f"quorem: interrupted; {advice}", file=sys.stderr)
         return 130
     except Exception as error:
-        from quorem import memory, processes  # they import torch
+        from quorem.plan import memory  # which imports torch
+        from quorem.training import processes
 
         if _is_disc_full(error):
             advice = "make room or choose another --out, then run the same command again"
@@ -63,7 +69,7 @@ def guarded(command: Callable[[], None], *, again: Sequence[str]) -> int:
             told = UserError(f"{error.filename}: {error.strerror}: check the path and its permissions")
             print(f"{speaker}: {told}", file=sys.stderr)
         elif memory.has_run_out(error):
-            print(f"{speaker}: no memory is left: to train with less, use {memory.LESS}", file=sys.stderr)
+            print(f"{speaker}: no memory is left: to train with less, use {LESS}", file=sys.stderr)
         elif processes.is_loss_of_another(error):
             print(f"{speaker}: another process has ended, and says why if it could", file=sys.stderr)
         else:

@@ -11,6 +11,7 @@ from quorem.config.loading import override
 from quorem.config.settings import PretrainConfig
 from quorem.data.prepare import prepare_data
 from quorem.data.source import Source
+from quorem.plan.plan import Plan
 from quorem.plan.recipes import resolve
 from quorem.pretraining.program import PretrainProgram, build_pretraining_optimizer
 from quorem.samples import write_reviews
@@ -55,16 +56,11 @@ def build_program(tmp_path, *assignments):
     write_reviews(tmp_path / "reviews.csv", rows=60)
     path = f"data.path={tmp_path / 'reviews.csv'}"
     config = resolve(override(PretrainConfig(), [path, *SETTINGS, *assignments]))
-    program = PretrainProgram(
-        config,
-        *prepare_data(
-            tmp_path / "data",
-            Source.of(config.data, text_column=config.data.text_column),
-            inputs="",
-            settings=config.tokenizer,
-            vocab_size=config.model.vocab_size,
-        ),
-    )
+    tokenizer, shards = prepare_data(
+        tmp_path / "data", Source.of(config.data, text_column=config.data.text_column), inputs="",
+        settings=config.tokenizer, vocab_size=config.model.vocab_size,
+    )  # fmt: skip
+    program = PretrainProgram(Plan.of(config, len(tokenizer)), tokenizer, shards)
     with torch.no_grad():
         for parameter in program.module.parameters():
             ramp = ((torch.arange(parameter.numel()) % 97) / 97 - 0.5) * 0.2

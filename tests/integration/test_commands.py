@@ -24,6 +24,7 @@ from quorem.errors import UserError
 from quorem.finetuning.checkpoint import build_classifier
 from quorem.finetuning.classification import encode_rows, label_names, scores
 from quorem.finetuning.finetune import load_examples, resolve
+from quorem.plan.plan import Plan
 from quorem.plan.recipes import resolve as resolve_pretrain
 from quorem.plan.sizes import describe
 from quorem.pretraining.program import build_electra
@@ -94,12 +95,7 @@ def test_a_discriminator_at_the_base_rate_is_warned_of(quorem, tmp_path, sample_
     words = ["pretrain", sample_csv, "--text-column", "review", *pretrain_settings, "train.max_steps=2"]
     warned = "the discriminator was at the base rate"
     assert f"in the last 2 steps {warned}" in quorem(*words, "--out", tmp_path / "short").err
-    easy = [
-        "objective.generator=unigram",
-        "objective.temperature=1e9",
-        "train.max_steps=150",
-        "train.learning_rate=3e-3",
-    ]
+    easy = ["train.max_steps=150", "train.learning_rate=3e-3", "train.generator_learning_rate=1e-9"]
     assert warned not in quorem(*words, *easy, "--out", tmp_path / "easy").err.rpartition("step 150/150")[2]
 
 
@@ -316,8 +312,9 @@ def test_describe_counts_what_pretrain_builds(pretrain_settings, kind, shared, d
         f"model.disentangled_embeddings={disentangled}",
     ]
     config = override(PretrainConfig(), [*pretrain_settings, *extra])
-    built = build_electra(resolve_pretrain(config), torch.arange(3000))
-    assert describe(config)["parameters"] == sum(parameter.numel() for parameter in built.parameters())
+    plan = Plan.as_asked(resolve_pretrain(config))
+    built = build_electra(plan, torch.arange(3000))
+    assert describe(plan)["parameters"] == sum(parameter.numel() for parameter in built.parameters())
 
 
 def test_sample_writes_as_many_rows_as_asked(quorem, tmp_path):

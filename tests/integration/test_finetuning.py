@@ -26,11 +26,10 @@ def classifier():
     )
 
 
-@pytest.mark.parametrize(("variant", "head_depth"), [("fixed", 3), ("legacy", 4)])
-def test_every_parameter_of_a_compositional_classifier_has_its_layers_rate(variant, head_depth):
+def test_every_parameter_of_a_compositional_classifier_has_its_layers_rate():
     """Trap 9, through the groups that fine-tuning really uses."""
     model = classifier()
-    settings = ["classifier.layer_decay=0.5", f"classifier.layer_decay_variant={variant}", "train.learning_rate=1"]
+    head_depth, settings = 3, ["classifier.layer_decay=0.5", "train.learning_rate=1"]
     groups = _groups(model, override(FinetuneConfig(), settings))
     rate = {id(p): group["base_lr"] for group in groups for p in group["params"]}
     assert len(rate) == sum(len(group["params"]) for group in groups) == len(list(model.parameters()))

@@ -17,6 +17,7 @@ from quorem import QuoremForMaskedLM, QuoremForPreTraining
 from quorem.config.loading import load
 from quorem.config.settings import PretrainConfig
 from quorem.data.prepare import load_prepared
+from quorem.plan.plan import Plan
 from quorem.pretraining.arrangement import arrange
 from quorem.pretraining.program import PretrainProgram
 from quorem.training.optimizer_state import parameter_names
@@ -49,8 +50,9 @@ def short(pretrain_settings):
 def program(run):
     """A run's networks before its first step."""
     config, (tokenizer, shards) = load(PretrainConfig, run / "config.yaml"), load_prepared(run / "data")
-    arranged = arrange(config, SimpleNamespace(folder=run), tokenizer, shards)
-    return PretrainProgram(config, tokenizer, shards, *arranged).module.eval()
+    plan = Plan.of(config, len(tokenizer))
+    arrangement = arrange(plan, SimpleNamespace(folder=run), tokenizer, shards)
+    return PretrainProgram(plan, tokenizer, shards, arrangement).module.eval()
 
 
 def outputs(discriminator, generator, ids):
@@ -199,13 +201,6 @@ def test_tables_of_the_generators_own_that_sharing_drops_are_named(tmp_path, pre
     for table in ("position_embeddings", "token_type_embeddings", "LayerNorm"):
         assert line.count(f"embeddings.{table}") == 1
     assert line.endswith("(both networks read the discriminator's, model.shared_embeddings)")
-
-
-def test_a_generator_that_another_takes_the_place_of_is_named(tmp_path, pretrain, short, pretrained):
-    outcome = pretrain(tmp_path / "run", "--init-from", pretrained, "objective.generator=unigram", settings=short)
-    assert outcome.code == 0
-    (line,) = unused(outcome, "generator")
-    assert "objective.generator" in line
 
 
 def test_weights_of_a_softmax_that_is_not_tied_are_named(tmp_path, quorem, short, electra):

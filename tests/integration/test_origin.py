@@ -18,6 +18,7 @@ from quorem.config.settings import FinetuneConfig, PretrainConfig
 from quorem.embeddings.disentangled import DisentangledEmbedding
 from quorem.errors import UserError
 from quorem.origin import FINETUNE_DEFAULTS, OURS, PRETRAIN_DEFAULTS, parse_hparams, settings
+from quorem.plan.plan import Plan
 from quorem.plan.recipes import resolve
 from quorem.pretraining.program import build_electra, build_pretraining_optimizer
 from quorem.tokenization import encode, load_tokenizer
@@ -67,7 +68,7 @@ def configured(**hparams):
 
 def built(counts, **hparams):
     config = resolve(configured(**hparams))
-    module = build_electra(config, counts)
+    module = build_electra(Plan.of(config, len(counts)), counts)
     return module, build_pretraining_optimizer(module, config)
 
 

@@ -15,6 +15,7 @@ from quorem.config.settings import PretrainConfig
 from quorem.data.prepare import prepare_data
 from quorem.data.source import Source
 from quorem.errors import UserError
+from quorem.plan.plan import Plan
 from quorem.plan.recipes import resolve
 from quorem.pretraining.pretrain import pretrain
 from quorem.pretraining.program import PretrainProgram
@@ -182,7 +183,9 @@ def prepared(config, folder):
 def test_masks_differ_by_step_and_epoch_and_not_by_process_or_micro_batch(tmp_path, reviews):
     """Trap 20, and 14 for processes: together they see exactly what one would."""
     config = resolve(settings(reviews))
-    program = PretrainProgram(config, *prepared(config, tmp_path))
+    made = prepared(config, tmp_path)
+    plan = Plan.of(config, len(made[0]))
+    program = PretrainProgram(plan, *made)
 
     def seen(program, step, num_processes=1):
         parts = [
@@ -190,15 +193,14 @@ def test_masks_differ_by_step_and_epoch_and_not_by_process_or_micro_batch(tmp_pa
             for rank in range(num_processes)
             for part in program.micro_batches(step, rank=rank, num_processes=num_processes)
         ]
-        assert len({(part.num_chosen, part.num_tokens, part.temperature) for part in parts}) == 1  # of the whole step
+        assert len({(part.num_chosen, part.num_tokens) for part in parts}) == 1  # of the whole step
         assert sum(part.own_tokens for part in parts) == parts[0].num_tokens
         names = ("input_ids", "masked_ids", "uniforms")
         ids, hidden, noise = (torch.cat([getattr(part.inputs, name) for part in parts]) for name in names)
         return ids, hidden == program.mask_id, noise
 
-    small = PretrainProgram(
-        replace(config, train=replace(config.train, micro_batch_size=3)), *prepared(config, tmp_path)
-    )
+    fewer = replace(config, train=replace(config.train, micro_batch_size=3))
+    small = PretrainProgram(replace(plan, config=fewer), *made)
     for step in (0, 5, program.order.steps_per_epoch - 1):
         for other in (seen(program, step), seen(small, step), seen(program, step, 3), seen(small, step, 2)):
             assert all(torch.equal(a, b) for a, b in zip(seen(program, step), other, strict=True))

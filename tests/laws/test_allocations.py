@@ -8,6 +8,7 @@ from torch.utils._pytree import tree_leaves
 from quorem.config.loading import from_mapping
 from quorem.config.settings import PretrainConfig
 from quorem.models.electra import mask_tokens, total_loss
+from quorem.plan.plan import Plan
 from quorem.plan.presets import NEVER_TARGETS
 from quorem.plan.recipes import resolve
 from quorem.pretraining.program import build_electra
@@ -39,7 +40,7 @@ def largest_array(vocab_size, embedding, head):
     model = {"size": "tiny", "vocab_size": vocab_size, "embedding_size": WIDTH, "embedding": embedding, "head": head}
     model |= {"generator": SIZES, "discriminator": SIZES}
     config = resolve(from_mapping(PretrainConfig, {"model": model, "data": {"max_length": 64}}))
-    module = build_electra(config, torch.randint(0, 100, (vocab_size,))).train()
+    module = build_electra(Plan.of(config), torch.randint(0, 100, (vocab_size,))).train()
     groups = parameter_groups(
         module.named_parameters(remove_duplicate=False), lr=5e-4, weight_decay=0.01, decay_embeddings=False
     )

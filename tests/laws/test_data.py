@@ -16,6 +16,7 @@ from quorem.data.documents import Document, RowCounts
 from quorem.data.rows import PackedRows
 from quorem.data.shards import Shards, merge_shards, write_shards
 from quorem.errors import UserError
+from quorem.plan.plan import Plan
 from quorem.plan.recipes import resolve
 from quorem.pretraining.program import build_electra
 from quorem.tokenization import train_tokenizer
@@ -293,5 +294,5 @@ def test_a_token_added_to_the_tokenizer_is_counted_and_has_a_row(tmp_path):
     assert shards.meta.vocab_size == len(tokenizer)
     assert shards.counts[-1] == 1
     config = resolve(override(PretrainConfig(), ["model.size=tiny"]))
-    module = build_electra(config, torch.tensor(shards.counts))
+    module = build_electra(Plan.of(config, len(tokenizer)), torch.tensor(shards.counts))
     assert module.discriminator.get_input_embeddings()(torch.tensor([len(tokenizer) - 1])).shape == (1, 128)

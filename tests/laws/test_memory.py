@@ -9,6 +9,7 @@ from quorem.config.settings import PretrainConfig
 from quorem.errors import UserError
 from quorem.plan import memory
 from quorem.plan.memory import check_memory, free_bytes
+from quorem.plan.plan import Plan
 from quorem.plan.recipes import resolve
 from quorem.plan.sizes import TRAINED_BYTES, describe
 from quorem.training import processes
@@ -62,39 +63,23 @@ def config():
 
 
 def test_processes_of_one_machine_share_its_memory(monkeypatch, config):
-    needed, activations = check_memory(config, 2000)
-    monkeypatch.setattr(memory, "free_bytes", lambda: 3 * (needed + activations))
-    check_memory(config, 2000)
+    needed = check_memory(Plan.of(config, 2000))
+    monkeypatch.setattr(memory, "free_bytes", lambda: 3 * needed)
+    check_memory(Plan.of(config, 2000))
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
     with pytest.raises(UserError, match=r"GB in each of 4 processes.*, and .* are free"):
-        check_memory(config, 2000)
-
-
-def test_a_process_has_its_share_of_the_rows(monkeypatch, config):
-    def activations(**train):
-        return check_memory(replace(config, train=replace(config.train, **train)), 2000)[1]
-
-    alone = {rows: activations(batch_size=rows) for rows in (2, 8)}
-    monkeypatch.setattr(processes, "count", lambda: 4)
-    assert activations(batch_size=8) == activations(batch_size=7) == alone[2]
-    assert activations(batch_size=32) == activations(batch_size=32, micro_batch_size=9) == alone[8]
-    assert activations(batch_size=32, micro_batch_size=2) == alone[2]
+        check_memory(Plan.of(config, 2000))
 
 
 def test_layers_shared_out_need_less_in_each_process(monkeypatch, config):
-    whole, activations = check_memory(config, 2000)
+    whole = check_memory(Plan.of(config, 2000))
     monkeypatch.setattr(processes, "count", lambda: 4)
     monkeypatch.setattr(memory, "free_bytes", lambda: whole - 1)
     with pytest.raises(UserError, match=r"or train\.shard_layers=true"):
-        check_memory(config, 2000)
+        check_memory(Plan.of(config, 2000))
     monkeypatch.setattr(memory, "free_bytes", lambda: 10**12)
-    cut, same = check_memory(replace(config, train=replace(config.train, shard_layers=True)), 2000)
-    parts = describe(replace(config, model=replace(config.model, vocab_size=2000)))["parts"]
+    sharded = check_memory(Plan.of(replace(config, train=replace(config.train, shard_layers=True)), 2000))
+    parts = describe(Plan.of(config, 2000))["parts"]
     layers = sum(part.parameters for part in parts if part.name.endswith(" encoder"))
     assert layers > 10**6
-    assert (cut, same) == (whole - layers * TRAINED_BYTES * 3 // 4, activations)
-
-
-def test_the_highest_mask_rate_counts(config):
-    rising = replace(config, objective=replace(config.objective, mask_rate=0.1, mask_rate_end=0.4))
-    assert describe(rising)["activation_bytes"] > describe(config)["activation_bytes"]
+    assert sharded == whole - layers * TRAINED_BYTES * 3 // 4

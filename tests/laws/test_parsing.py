@@ -13,6 +13,7 @@ from quorem.config.parsing import MOST_VALUES, parse_json, parse_yaml
 from quorem.config.settings import FinetuneConfig, PrepareConfig, PretrainConfig
 from quorem.config.shape import NUMBER, check_shape
 from quorem.errors import UserError
+from quorem.plan.plan import Plan
 from quorem.plan.recipes import resolve
 from quorem.plan.sizes import describe
 
@@ -157,7 +158,7 @@ def test_any_setting_is_taken_or_refused_in_one_short_line(words):
 @settings(fuzzed, max_examples=-(-EXAMPLES // 10))
 @given(assignments)
 def test_what_any_settings_would_build_is_described_or_refused_in_one_short_line(words):
-    check_short(reason(lambda: describe(override(PretrainConfig(), words)), UserError))
+    check_short(reason(lambda: describe(Plan.as_asked(resolve(override(PretrainConfig(), words)))), UserError))
 
 
 @fuzzed
@@ -173,7 +174,7 @@ def test_any_file_of_settings_is_read_or_refused(kind, data):
 
 @pytest.mark.parametrize(
     "key",
-    ["tokenizer.path", "objective.generator", "model.embedding.attributes_file", "model.embedding.assignment_file"],
+    ["tokenizer.path", "model.embedding.attributes_file", "model.embedding.assignment_file"],
 )
 def test_a_path_of_any_length_is_refused_in_a_short_line(key):
     kind = {
@@ -181,7 +182,7 @@ def test_a_path_of_any_length_is_refused_in_a_short_line(key):
         "assignment_file": ["model.embedding.assignment=file"],
     }
     words = [f"{key}={'[' * 5_000}", *kind.get(key.rpartition(".")[2], [])]
-    check_short(reason(lambda: describe(override(PretrainConfig(), words)), UserError))
+    check_short(reason(lambda: describe(Plan.as_asked(resolve(override(PretrainConfig(), words)))), UserError))
 
 
 @pytest.mark.parametrize("value", ["0x" + "f" * 5_000, "0b" + "1" * 20_000, "9" * 4_000])

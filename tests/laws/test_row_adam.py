@@ -22,6 +22,7 @@ from quorem.config.settings import PretrainConfig
 from quorem.embeddings import EMBEDDINGS, TokenEmbedding
 from quorem.embeddings.disentangled import DisentangledEmbedding
 from quorem.errors import UserError
+from quorem.plan.plan import Plan
 from quorem.plan.recipes import resolve
 from quorem.plan.sizes import describe
 from quorem.pretraining.program import build_pretraining_optimizer
@@ -269,7 +270,7 @@ def test_what_training_needs_is_counted_without_the_moments_of_such_tables(disen
     for updates in ("whole", "rows"):
         config = settings(table_updates=updates)
         config = replace(config, model=replace(config.model, disentangled_embeddings=disentangled))
-        found[updates] = describe(config)["training_bytes"]
+        found[updates] = describe(Plan.as_asked(resolve(config)))["training_bytes"]
         module = networks(disentangled=disentangled)
         optimizer = build_pretraining_optimizer(module, config)
         outcome = run(module, sample_batch())

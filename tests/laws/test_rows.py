@@ -11,6 +11,7 @@ from quorem.config.settings import PretrainConfig
 from quorem.data.batches import VariedOrder
 from quorem.data.rows import ROWS, DocumentRows, IsolatedRows, best_fit, windows
 from quorem.models.electra import mask_tokens, real_tokens
+from quorem.plan.plan import Plan
 from quorem.plan.recipes import resolve
 from quorem.pretraining.program import build_electra
 
@@ -108,7 +109,9 @@ def test_best_fit_overfills_no_row_and_leaves_no_two_that_would_fit_in_one(lengt
 
 def network(positions):
     assignments = ["model.size=tiny", f"model.positions={positions}", "data.max_length=16", "model.dropout=0"]
-    module = build_electra(resolve(override(PretrainConfig(), assignments)), torch.ones(100, dtype=torch.int64))
+    module = build_electra(
+        Plan.of(resolve(override(PretrainConfig(), assignments)), 100), torch.ones(100, dtype=torch.int64)
+    )
     return module.eval()
 
 

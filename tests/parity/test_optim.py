@@ -121,13 +121,9 @@ LAYER_NAMES = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("variant", "num_layers", "exponents"),
-    [("fixed", 12, [13, 13, 12, 11, 1, 0]), ("legacy", 12, [14, 14, 13, 12, 2, 0])],
-)
-def test_layerwise_lr_table(variant, num_layers, exponents):
-    rates = [layerwise_lr(name, lr=3e-4, decay=0.8, num_layers=num_layers, variant=variant) for name in LAYER_NAMES]
-    assert rates == pytest.approx([3e-4 * 0.8**exponent for exponent in exponents])
+def test_layerwise_lr_table():
+    rates = [layerwise_lr(name, lr=3e-4, decay=0.8, num_layers=12) for name in LAYER_NAMES]
+    assert rates == pytest.approx([3e-4 * 0.8**exponent for exponent in [13, 13, 12, 11, 1, 0]])
 
 
 def make_electra_classifier() -> nn.Module:
@@ -145,10 +141,7 @@ def make_electra_classifier() -> nn.Module:
 
 def test_every_parameter_of_transformers_electra_has_its_layer_rate():
     model = make_electra_classifier()
-    rates = {
-        name: layerwise_lr(name, lr=1.0, decay=0.5, num_layers=3, variant="fixed")
-        for name, _ in model.named_parameters()
-    }
+    rates = {name: layerwise_lr(name, lr=1.0, decay=0.5, num_layers=3) for name, _ in model.named_parameters()}
     head = {name for name, rate in rates.items() if rate == 1.0}
     assert head == {name for name in rates if name.startswith("classifier.")}
     embeddings = {name for name, rate in rates.items() if rate == 0.5**4}
@@ -163,7 +156,7 @@ def test_groups_partition_all_parameters(decay_embeddings):
     model = make_electra_classifier()
 
     def lr(name):
-        return layerwise_lr(name, lr=1.0, decay=0.5, num_layers=3, variant="fixed")
+        return layerwise_lr(name, lr=1.0, decay=0.5, num_layers=3)
 
     groups = parameter_groups(model.named_parameters(), lr=lr, weight_decay=0.01, decay_embeddings=decay_embeddings)
     placed = [id(parameter) for group in groups for parameter in group["params"]]
@@ -220,5 +213,3 @@ def test_unknown_names_are_user_errors_that_propose_the_near_one():
         learning_rate_scale(0, total_steps=1, warmup_steps=0, schedule="gogle")
     with pytest.raises(UserError, match=r"'adam' is unknown\. Did you mean adamw\?"):
         build_optimizer([], kind="adam", betas=(0.9, 0.999), eps=1e-6)
-    with pytest.raises(UserError, match=r"Allowed: fixed, legacy"):
-        layerwise_lr("classifier.weight", lr=1.0, decay=0.8, num_layers=2, variant="new")

@@ -2,14 +2,16 @@
 
 import argparse
 
+from quorem.plan.plan import Plan
 from quorem.plan.recipes import resolve
 from quorem.plan.sizes import describe, described
 
 
 def run(options: argparse.Namespace) -> None:
     """Print parameters and bytes."""
-    config = options.settings
-    found = describe(config)
+    config = resolve(options.settings)
+    plan = Plan.as_asked(config)
+    found = describe(plan)
     print(f"{'part':<62}{'shape':>18}{'parameters':>16}{'MB':>12}")
     for part in found["parts"]:
         shape = " x ".join(f"{size:,}" for size in part.shape) if part.shape is not None else ""
@@ -19,18 +21,13 @@ def run(options: argparse.Namespace) -> None:
     print(f"{'in all, trained':<80}{found['parameters']:>16,}{trained:>12,.3f}")
     print(f"{'with what is not trained':<96}{found['weight_bytes'] / 1e6:>12,.3f}")
     print(f"{'in training: gradients and the optimizer too':<96}{found['training_bytes'] / 1e6:>12,.3f}")
-    config = resolve(config)
-    rows, length = config.train.micro_batch_size or config.train.batch_size, config.data.max_length
-    activations = f"kept for the backward pass of {rows} x {length} tokens, about (train.micro_batch_size)"
-    print(f"{activations:<96}{found['activation_bytes'] / 1e6:>12,.3f}")
+    length = config.data.max_length
     if (steps := config.train.max_steps) is not None:
         whole = f"{steps:,} steps of {config.train.batch_size} x {length} tokens (train.max_steps)"
         print(f"{whole:<80}{steps * config.train.batch_size * (length or 0):>16,}")
-    vocab_size = found["discriminator"].vocab_size
     table = found["table"]
-    if found["generator"]:
-        print(f"softmax of the generator: {described(found['generator'].head)}")
+    print(f"softmax of the generator: {described(plan.generator.head or {})}")
     print(f"rows of their own: {table['own_rows']:,} tokens; others to a row: about {table['ids_per_row']:,}")
     print(f"room for {table['room']:,} more tokens without another row")
     print(f"no two tokens share all they read: {table['uniqueness'] or 'NOT SO, hashed ids can meet'}")
-    print(f"token table: {found['table_ratio']:,.1f} times smaller than a row for each of {vocab_size:,} tokens")
+    print(f"token table: {found['table_ratio']:,.1f} times smaller than a row for each of {plan.vocab_size:,} tokens")

@@ -245,16 +245,8 @@ class ObjectiveSettings:
     """ELECTRA's objective."""
 
     recipe: str = option("modern", "modern, or google: its Adam, schedule and 85/15 masking")
-    generator: str = option(
-        "trained",
-        "where replacements come from: trained (a generator that learns along), unigram (drawn by frequency, without "
-        "one), or the folder of a generator that stays as it is (Fast-ELECTRA)",
-    )
     mask_rate: float | None = option(None, "share of tokens to mask; the preset's if not given")
     mask_rate_end: float | None = option(None, "the share at the last step, reached in a straight line; the same one")
-    whole_words: bool = option(False, "mask all pieces of a word or none")
-    temperature: float = option(1.0, "of the generator's samples, at every level of its softmax; more is more random")
-    temperature_end: float | None = option(None, "that at the last step, reached in a straight line; the same one")
     keep_rate: float | None = option(None, "share of chosen tokens left visible; the recipe's if not given")
     rtd_weight: float = option(50.0, "weight of the discriminator's loss; the generator's is 1")
 
@@ -298,7 +290,6 @@ class TrainSettings:
     clip_norm: float = option(1.0, "largest global gradient norm")
     precision: str = option("auto", "bf16, fp32, or auto: bf16 where the processor is fast at it")
     checkpoint_every: int = option(500, "steps between checkpoints to resume from")
-    keep_checkpoints: int = option(2, "how many of them to keep")
     keep_state: bool = option(False, "keep the last checkpoint of a finished run, optimizer and all, to go on from")
     log_every: int = option(20, "steps between lines of metrics.jsonl")
     seed: int = option(0, "seed of everything random", largest=2**63 - 1)
@@ -342,7 +333,6 @@ class ClassifierSettings:
     layer_decay: float | None = option(
         None, "learning rate of a layer over that of the next; the recipe's if not given"
     )
-    layer_decay_variant: str = option("fixed", "fixed, or legacy: off by one, as in google-research/electra")
     head: str = option("paper", "paper (one linear layer) or hf (transformers' two)")
     pooling: str | None = option(None, "cls, mean or max over tokens; the recipe's if not given")
     layers: str = option("last", "what is pooled: the last layer, or all, embeddings included, side by side")

@@ -24,8 +24,7 @@ class ChineseRemainderEmbedding(PartitionEmbedding):
         dim: D.
         moduli: pairwise coprime, their product at least the number of ids that share rows.
         operation: multiply, add or concat.
-        rank: multiply: products summed.
-        own_rank: numbers of each token's own.
+        more: rank and own_rank, as for every partition.
     """
 
     uniqueness: ClassVar[str] = "the moduli are coprime and their product is large enough (Chinese remainder theorem)"
@@ -33,29 +32,13 @@ class ChineseRemainderEmbedding(PartitionEmbedding):
     is_grid = True
 
     def __init__(
-        self,
-        assignment: Assignment,
-        dim: int,
-        *,
-        moduli: Sequence[int],
-        operation: str = "multiply",
-        rank: int = 1,
-        own_rank: int = 0,
+        self, assignment: Assignment, dim: int, *, moduli: Sequence[int], operation: str = "multiply", **more: Any
     ) -> None:
         check_moduli(moduli, assignment.tail)
         self.moduli = tuple(moduli)
         sizes = [min(modulus, assignment.tail) for modulus in moduli]
         names = [f"remainder_{number}" for number in range(1, len(sizes) + 1)]
-        super().__init__(
-            assignment,
-            dim,
-            sizes=sizes,
-            operation=operation,
-            rank=rank,
-            own_rank=own_rank,
-            names=names,
-            moduli=list(self.moduli),
-        )
+        super().__init__(assignment, dim, sizes=sizes, operation=operation, names=names, moduli=list(moduli), **more)
 
     @classmethod
     def size_range(cls, wanted: TableSettings, tail: int, dim: int) -> tuple[int, int]:

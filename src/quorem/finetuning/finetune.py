@@ -26,7 +26,6 @@ from quorem.finetuning.classification import (
     encode_rows,
     label_names,
     not_nan,
-    piece_counts,
     probabilities,
     scores,
     split,
@@ -47,7 +46,7 @@ from quorem.training import processes
 from quorem.training.device import autocast_dtype, hardware
 from quorem.training.longer import finished_result, lengthen
 from quorem.training.loop import fit
-from quorem.training.optim import LAYER_DECAY_VARIANTS, build_optimizer, layerwise_lr, parameter_groups
+from quorem.training.optim import build_optimizer, layerwise_lr, parameter_groups
 from quorem.training.run_folder import Run
 
 logger = logging.getLogger(__name__)
@@ -74,7 +73,6 @@ def resolve(config: FinetuneConfig) -> FinetuneConfig:
     check_choice("classifier.head", chosen.head, CLASSIFIER_HEADS)
     check_choice("classifier.pooling", chosen.pooling or "cls", POOLINGS)
     check_choice("classifier.layers", chosen.layers, POOLED_LAYERS)
-    check_choice("classifier.layer_decay_variant", chosen.layer_decay_variant, LAYER_DECAY_VARIANTS)
     check_choice("data.truncation", config.data.truncation, TRUNCATIONS)
     if config.train.generator_learning_rate is not None:
         raise UserError("train.generator_learning_rate: there is no generator in fine-tuning: leave it out")
@@ -305,8 +303,7 @@ def _program(begun: _Begun) -> tuple[ClassificationProgram, torch.optim.Optimize
     dtype = autocast_dtype(config.train.precision, model.device) or torch.float32
     optimizer = build_optimizer(_groups(model, config), kind=kind, betas=(0.9, 0.999), eps=1e-6, matrix_dtype=dtype)
     longest = min(max(map(len, training.rows)) + LENGTH_MULTIPLE, config.data.max_length)
-    pieces = int(piece_counts(model, training.rows).max())
-    sizes = check_finetuning_memory(model, config.train, length=longest, pieces=pieces)
+    needed = check_finetuning_memory(model)
     program = ClassificationProgram(model, training, config.train, pad_id=begun.tokenizer.pad_token_id)
     parameters = [parameter.numel() for parameter in model.parameters()]
     trained = [parameter.numel() for parameter in model.parameters() if parameter.requires_grad]
@@ -316,7 +313,7 @@ def _program(begun: _Begun) -> tuple[ClassificationProgram, torch.optim.Optimize
         *(f"{n:,}" for n in (len(training), sum(map(len, training.rows)), len(begun.held_out), len(begun.names))),
         *(f"{n:,}" for n in (sum(parameters), sum(trained), program.total_steps, config.train.batch_size, longest)),
     )
-    logger.info(MEMORY, *(f"{size / 1e6:,.0f}" for size in sizes))
+    logger.info(MEMORY, f"{needed / 1e6:,.0f}")
     return program, optimizer
 
 
@@ -384,7 +381,6 @@ def _groups(model: QuoremForSequenceClassification, config: FinetuneConfig) -> l
             lr=rate,
             decay=float(chosen.layer_decay or 1),
             num_layers=model.config.num_hidden_layers,
-            variant=chosen.layer_decay_variant,
         )
 
     named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]

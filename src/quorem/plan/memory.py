@@ -2,105 +2,68 @@
 
 import os
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]
 import torch
+from torch import nn
 
-from quorem.config.settings import DataSettings, PretrainConfig, TrainSettings
 from quorem.errors import UserError
-from quorem.models.classifier import QuoremForSequenceClassification
-from quorem.plan.activations import encoder_bytes
+from quorem.plan.plan import Plan
 from quorem.plan.sizes import BYTES, TRAINED_BYTES, describe
 from quorem.training import processes, sharding
-from quorem.training.device import autocast_dtype
 
 CONTROL_GROUP, OWN_GROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
-MEMORY = "memory: %s MB of weights, gradients and optimizer, about %s MB of activations"
+MEMORY = "memory: %s MB of weights, gradients and optimizer; activations come on top (--dry-run measures them)"
 
 
-LESS = (
-    "a smaller train.micro_batch_size, which changes nothing but memory, train.gradient_checkpointing=true or a "
-    "smaller data.max_length"
-)
+def check_memory(plan: Plan) -> int:
+    """Refuse a pre-training run whose weights, gradients and optimizer are more than memory has room for.
 
-
-def check_memory(config: PretrainConfig, vocab_size: int) -> tuple[int, int]:
-    """Refuse a pre-training run whose weights, gradients, optimizer and activations are more than memory has room for.
+    Activations are not counted: a dry run measures them.
 
     Args:
-        config: resolved settings.
-        vocab_size: the tokens there are.
+        plan: of the run.
 
     Returns:
-        What weights, gradients and optimizer need in this process, and what activations do, in bytes.
+        What weights, gradients and optimizer need in this process, in bytes.
 
     Raises:
         UserError: with both sizes and what to change.
     """
-    model, data = replace(config.model, vocab_size=vocab_size), DataSettings(max_length=config.data.max_length)
-    train = replace(config.train, batch_size=_rows(config.train), micro_batch_size=None)
-    sizes = describe(replace(config, model=model, data=data, train=train))  # where texts come from is all one
-    needed = sizes["training_bytes"]
+    config, sizes = plan.config, describe(plan)
+    needed = int(sizes["training_bytes"])
     if config.train.shard_layers or sharding.asked_by_launcher():
         layers = sum(part.parameters for part in sizes["parts"] if part.name.endswith(" encoder") and part.trained)
         needed -= layers * TRAINED_BYTES * (processes.count() - 1) // processes.count()
-    if needed * _sharing() > free_bytes():
-        table = config.model.embedding.kind
-        advice = "model.embedding.kind=qr" if table == "dense" else "a smaller model.embedding.budget"
-        raise UserError(
-            f"weights, gradients and the optimizer need {_gigabytes(needed)} for {vocab_size:,} tokens, and "
-            f"{_free()}: use {advice}, a smaller model.vocab_size or model.size (quorem describe lists the tables)"
-            + (", or train.shard_layers=true" if processes.count() > 1 else "")
-        )
-    _check_activations(needed, sizes["activation_bytes"], _rows(config.train), config.data.max_length or 2)
-    return needed, sizes["activation_bytes"]
+    table = config.model.embedding.kind
+    advice = "model.embedding.kind=qr" if table == "dense" else "a smaller model.embedding.budget"
+    more = ", or train.shard_layers=true" if processes.count() > 1 else ""
+    _check(
+        needed,
+        f" for {plan.vocab_size:,} tokens",
+        f"{advice}, a smaller model.vocab_size or model.size (quorem describe lists the tables){more}",
+    )
+    return needed
 
 
-def check_finetuning_memory(
-    model: QuoremForSequenceClassification, train: TrainSettings, *, length: int, pieces: int = 1
-) -> tuple[int, int]:
-    """The same for a classifier, whose weights are there already.
-
-    Args:
-        model: those of its parameters that are trained require a gradient.
-        train: settings of the loop.
-        length: tokens of the longest row that the encoder reads.
-        pieces: most of them in a document, which is not parted.
+def check_finetuning_memory(model: nn.Module) -> int:
+    """The same for a model whose weights are there already; those that are trained require a gradient.
 
     Raises:
         UserError: with both sizes and what to change.
     """
-    rows = max(_rows(train), pieces)
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     needed = sum(p.numel() for p in model.parameters()) * BYTES + trained * (TRAINED_BYTES - BYTES)
-    activations = 0
-    if any(parameter.requires_grad for parameter in model.electra.parameters()):
-        activations = encoder_bytes(
-            model.config,
-            rows=rows,
-            length=length,
-            dtype=autocast_dtype(train.precision, torch.device("cpu")),
-            checkpointing=train.gradient_checkpointing,
+    _check(needed, "", "a smaller model")
+    return needed
+
+
+def _check(needed: int, of: str, advice: str) -> None:
+    if needed * _sharing() > free_bytes():
+        raise UserError(
+            f"weights, gradients and the optimizer need {_gigabytes(needed)}{of}, and {_free()}: use {advice}"
         )
-    _check_activations(needed, activations, rows, length)
-    return needed, activations
-
-
-def _rows(train: TrainSettings) -> int:
-    """Rows that a process works on at once, at most."""
-    share = -(-train.batch_size // processes.count())
-    return min(share, train.micro_batch_size or share)
-
-
-def _check_activations(needed: int, activations: int, rows: int, length: int) -> None:
-    if torch.cuda.is_available() or (needed + activations) * _sharing() <= free_bytes():
-        return  # a GPU's attention kernels keep less
-    raise UserError(
-        f"weights, gradients, the optimizer and what {rows} rows of {length} tokens keep for the backward pass need "
-        f"{_gigabytes(needed + activations)}, and {_free()}: use {LESS}"
-    )
 
 
 def _sharing() -> int:

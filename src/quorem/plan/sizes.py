@@ -7,17 +7,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from quorem.arrangement.attribute_file import read_attributes
-from quorem.config.settings import PretrainConfig
 from quorem.embeddings import DenseEmbedding, TokenEmbedding
 from quorem.embeddings.disentangled import DisentangledEmbedding
 from quorem.models.electra import Electra
-from quorem.models.fixed_generator import UNIGRAM
 from quorem.models.modeling import QuoremForMaskedLM, QuoremForPreTraining
-from quorem.plan.activations import encoder_bytes, head_bytes
-from quorem.plan.presets import network_configs
-from quorem.plan.recipes import resolve
-from quorem.training.device import autocast_dtype
+from quorem.plan.plan import Plan
 from quorem.training.row_adam import row_tables
 
 BYTES = 4  # float32
@@ -32,7 +26,7 @@ class Part:
         name: the table or sub-network.
         shape: of a table; None for a sum over a sub-network.
         parameters: how many numbers.
-        trained: whether the optimizer changes them; index tables and a generator that stays as it is it does not.
+        trained: whether the optimizer changes them; index tables it does not.
     """
 
     name: str
@@ -41,30 +35,23 @@ class Part:
     trained: bool = True
 
 
-def describe(config: PretrainConfig) -> dict[str, Any]:
+def describe(plan: Plan) -> dict[str, Any]:
     """Parameters of both networks as `quorem pretrain` would build them, without allocating any.
 
     Args:
-        config: settings; model.vocab_size is taken to be reached, and every value in a file of attributes to be used.
+        plan: of the run; of a table of attributes, with their sizes.
 
     Returns:
         `parts` (list of Part), `parameters` in all, `weight_bytes` (float32), `training_bytes` (weights, gradients and
-        the optimizer's state; of tables updated by rows the gradient is not counted), `activation_bytes`
-        (`activations`), `table` (`table_facts`), `table_ratio` (bytes of a dense table over bytes of this one, index
-        included), and the configs of `discriminator` and `generator`, None if there is none.
+        the optimizer's state; of tables updated by rows the gradient is not counted), `table` (`table_facts`),
+        `table_ratio` (bytes of a dense table over bytes of this one, index included), and the configs of
+        `discriminator` and `generator`.
 
     Raises:
         UserError: for settings that cannot be used.
     """
-    config = resolve(config)
+    config, generator, discriminator = plan.config, plan.generator, plan.discriminator
     model = config.model
-    file = model.embedding.attributes_file
-    generator, discriminator = network_configs(
-        model,
-        vocab_size=model.vocab_size,
-        max_length=config.data.max_length or 2,
-        attributes=None if file is None else read_attributes(file).sizes,
-    )
     with torch.device("meta"):
         module = Electra(
             QuoremForMaskedLM(generator),
@@ -73,7 +60,7 @@ def describe(config: PretrainConfig) -> dict[str, Any]:
             disentangled=bool(model.disentangled_embeddings),
         )
     whole = model.shared_embeddings and not model.disentangled_embeddings
-    parts = list(_parts(module, shared=whole, generator=config.objective.generator))
+    parts = list(_parts(module, shared=whole))
     parameters = sum(part.parameters for part in parts if part.trained)
     tables = row_tables(module, config.train.table_updates)  # with a small gradient, and two numbers of state a row
     spared = sum(table.numel() * (TRAINED_BYTES - BYTES) - 2 * len(table) * BYTES for table in tables)
@@ -86,38 +73,11 @@ def describe(config: PretrainConfig) -> dict[str, Any]:
         "parameters": parameters,
         "weight_bytes": parameters * BYTES + index_bytes,
         "training_bytes": parameters * TRAINED_BYTES - spared + index_bytes,
-        "activation_bytes": activations(config, module),
-        "table_ratio": model.vocab_size * discriminator.embedding_size * BYTES / table_bytes,
+        "table_ratio": plan.vocab_size * discriminator.embedding_size * BYTES / table_bytes,
         "table": table_facts(table),
-        "generator": None if config.objective.generator == UNIGRAM else generator,
+        "generator": generator,
         "discriminator": discriminator,
     }
-
-
-def activations(config: PretrainConfig, module: Electra) -> int:
-    """Bytes that a micro-batch keeps for the backward pass on the CPU: encoders, embeddings and softmax.
-
-    Args:
-        config: resolved settings.
-        module: both networks as `describe` builds them, on any device.
-    """
-    rows, length = config.train.micro_batch_size or config.train.batch_size, config.data.max_length or 2
-    dtype = autocast_dtype(config.train.precision, torch.device("cpu"))
-    networks = [module.discriminator, *([module.generator] if config.objective.generator == "trained" else [])]
-    found = 0
-    for network in networks:
-        found += encoder_bytes(
-            network.config, rows=rows, length=length, dtype=dtype, checkpointing=config.train.gradient_checkpointing
-        )
-        before = 3 * network.config.embedding_size * BYTES  # the layers, for each token, and then after them
-        after = 4 * network.config.hidden_size * (BYTES if dtype is None else dtype.itemsize)
-        found += rows * length * (before + after)
-    if len(networks) == 2:
-        head = module.generator.generator_lm_head
-        rate = max(float(config.objective.mask_rate or 0), config.objective.mask_rate_end or 0.0)
-        masked = round(rows * length * rate)
-        found += head_bytes(module.generator.config, masked=masked, classes=len(getattr(head, "bias", ())))
-    return found
 
 
 def table_facts(table: TokenEmbedding) -> dict[str, Any]:
@@ -144,20 +104,16 @@ def described(head: dict[str, Any]) -> str:
     return f"{head['kind']} ({options})" if options else str(head["kind"])
 
 
-def _parts(module: Electra, *, shared: bool, generator: str) -> Iterator[Part]:
+def _parts(module: Electra, *, shared: bool) -> Iterator[Part]:
     listed: set[int] = set()
-    networks: list[tuple[str, Any]] = [("discriminator", module.discriminator)]
-    module.generator.requires_grad_(generator == "trained")
-    if generator != UNIGRAM:
-        networks.append(("generator", module.generator))
-    for name, network in networks:
+    networks: dict[str, Any] = {"discriminator": module.discriminator, "generator": module.generator}
+    for name, network in networks.items():
         if name == "discriminator" or not shared:
             owner = "shared" if shared else name
             yield from _tables(f"{owner} embeddings", network.electra.embeddings, listed)
         inner = [child for label, child in network.electra.named_children() if label != "embeddings"]
         encoder = [parameter for child in inner for parameter in child.parameters()]
-        trained = all(parameter.requires_grad for parameter in encoder)
-        yield Part(f"{name} encoder", None, sum(parameter.numel() for parameter in encoder), trained=trained)
+        yield Part(f"{name} encoder", None, sum(parameter.numel() for parameter in encoder))
         heads = [(label, child) for label, child in network.named_children() if label != "electra"]
         for label, child in heads:
             yield from _tables(f"{name} {label.removeprefix(name + '_')}", child, listed)

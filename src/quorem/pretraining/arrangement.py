@@ -21,7 +21,7 @@ from quorem.data.corpus import Corpus
 from quorem.data.rows import split_rows
 from quorem.data.shards import Shards
 from quorem.files import whole_file
-from quorem.plan.presets import network_configs
+from quorem.plan.plan import Plan
 from quorem.training.run_folder import Run, has_trained, read_settings
 
 ORDER, ATTRIBUTES, START = "data/order.bin", "data/attributes.npy", "data/start.npy"  # of a run, once they are known
@@ -43,12 +43,17 @@ class Arrangement(NamedTuple):
     attributes: Tensor | None = None
     vectors: Tensor | None = None
 
+    @property
+    def attribute_sizes(self) -> list[int] | None:
+        """How many values each attribute has."""
+        return None if self.attributes is None else [len(column.unique()) for column in self.attributes.T]
 
-def arrange(config: PretrainConfig, run: Run, tokenizer: PreTrainedTokenizerFast, shards: Shards) -> Arrangement:
+
+def arrange(plan: Plan, run: Run, tokenizer: PreTrainedTokenizerFast, shards: Shards) -> Arrangement:
     """What tables need to know of the tokens, made once and kept in the run's data/ folder.
 
     Args:
-        config: resolved settings.
+        plan: of the run; sizes of attributes need not be known.
         run: the run.
         tokenizer: its ids are those of the shards.
         shards: the data.
@@ -56,9 +61,8 @@ def arrange(config: PretrainConfig, run: Run, tokenizer: PreTrainedTokenizerFast
     Raises:
         UserError: for a file that cannot be used.
     """
-    table, kept = config.model.embedding, run.folder / ORDER
-    layout, _ = network_configs(config.model, vocab_size=len(tokenizer), max_length=config.data.max_length or 2)
-    grid = layout.embedding or {}
+    config, grid, kept = plan.config, plan.table, run.folder / ORDER
+    table = config.model.embedding
     order = stored_order(kept, len(tokenizer))
     orders = bool(grid.get("permuted")) and table.assignment != "frequency"
     starts = table.start == "cooccurrence" and len(tokenizer) <= STARTED_UP_TO
@@ -70,7 +74,7 @@ def arrange(config: PretrainConfig, run: Run, tokenizer: PreTrainedTokenizerFast
     vectors = _stored_vectors(run.folder / START, len(tokenizer)) if starts else None
     if (starts or clustered) and vectors is None:
         vectors = cooccurrence_vectors(
-            corpus, components=layout.embedding_size if starts else COMPONENTS, seed=config.train.seed
+            corpus, components=plan.discriminator.embedding_size if starts else COMPONENTS, seed=config.train.seed
         )
         if starts:
             with whole_file(run.folder / START) as file:

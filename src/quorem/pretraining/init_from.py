@@ -121,7 +121,7 @@ def settled(config: PretrainConfig) -> PretrainConfig:
     if is_prepared(config.data.path) and config.tokenizer == TokenizerSettings(path=str(found["discriminator"])):
         config = replace(config, tokenizer=TokenizerSettings())  # prepared data has one
     model = config.model
-    if "generator" in found and model.shared_embeddings and config.objective.generator == "trained":
+    if "generator" in found and model.shared_embeddings:
         wide, narrow = (_config(found[name])["embedding_size"] for name in NETWORKS)
         if wide != narrow:
             raise UserError(
@@ -180,12 +180,9 @@ def initialise(module: Electra, start: Mapping[str, Start]) -> None:
     """
     copied = _tables(module, {name: each.network for name, each in start.items()})
     for name, source in start.items():
-        if name == "discriminator" or module.learns:
-            shared = name == "generator" and _shares_whole(module)
-            _copy(source, getattr(module, name), name, same_order=copied, but=EMBEDDINGS if shared else TABLE)
-        else:
-            logger.info("%s: not taken over, for the one of objective.generator does not learn", name)
-    if "generator" not in start and module.learns:
+        shared = name == "generator" and _shares_whole(module)
+        _copy(source, getattr(module, name), name, same_order=copied, but=EMBEDDINGS if shared else TABLE)
+    if "generator" not in start:
         logger.info("generator: new, but for the token table, for only a discriminator was given")
 
 

@@ -21,9 +21,9 @@ from quorem.files import fingerprint_files
 from quorem.lock import held
 from quorem.models.checkpoint_files import weight_files
 from quorem.models.electra import Electra
-from quorem.models.fixed_generator import UNIGRAM
 from quorem.plan.dry_run import DryRun, measure_steps
 from quorem.plan.memory import MEMORY, check_memory
+from quorem.plan.plan import Plan
 from quorem.plan.recipes import resolve
 from quorem.plan.sizes import described
 from quorem.pretraining.arrangement import ATTRIBUTES, ORDER, START, arrange, is_made_otherwise
@@ -126,13 +126,10 @@ def _noted(config: PretrainConfig, run: Run, source: Source | None) -> dict[str,
     table = config.model.embedding
     files = {"assignment_file": table.assignment_file, "attributes_file": table.attributes_file}
     networks = places(config.model.init_from) if config.model.init_from is not None else {}
-    weights = {f"init_from {name}": place for name, place in networks.items()}
-    if config.objective.generator not in ("trained", UNIGRAM):
-        weights["generator"] = Path(config.objective.generator)
     made = {"assignment_file": ORDER, "attributes_file": ATTRIBUTES}
     inputs = {"data": source.fingerprint() if source else fingerprint_files(*facts_of(str(config.data.path)))}
     inputs |= {name: fingerprint_files(Path(file)) for name, file in files.items() if file}
-    inputs |= {name: fingerprint_files(*weight_files(place)) for name, place in weights.items()}
+    inputs |= {f"init_from {name}": fingerprint_files(*weight_files(place)) for name, place in networks.items()}
 
     def is_used(name: str) -> bool:
         """Whether anything is made of it yet: a file that was refused can be mended, and the run goes on."""
@@ -156,9 +153,11 @@ def _built(
         else:
             tokenizer, shards = load_prepared(str(config.data.path))
         check_unknown(shards, config.data.max_unknown)
-        arranged = arrange(config, run, tokenizer, shards)
-    needed, activations = check_memory(config, len(tokenizer))
-    program = PretrainProgram(config, tokenizer, shards, *arranged)
+        plan = Plan.of(config, len(tokenizer))
+        arrangement = arrange(plan, run, tokenizer, shards)
+    plan = plan.with_attributes(arrangement.attribute_sizes)
+    needed = check_memory(plan)
+    program = PretrainProgram(plan, tokenizer, shards, arrangement)
     if config.train.shard_layers or sharding.asked_by_launcher():
         sharding.shard(program.module)
     optimizer = build_pretraining_optimizer(program.module, config)
@@ -175,9 +174,9 @@ def _built(
         f"{shards.meta.num_tokens:,}", shards.unknown, f"{len(program.rows):,}",
         f"{len(tokenizer):,}{f' of at most {vocab_size:,}' if trained else ''}", *(f"{n:,}" for n in sizes.values()),
         program.total_steps, config.train.batch_size, config.data.max_length, kind,
-        described(program.module.generator.config.head) if sizes["generator"] else "none",
+        described(program.module.generator.config.head),
     )  # fmt: skip
-    logger.info(MEMORY, *(f"{size / 1e6:,.0f}" for size in (needed, activations)))
+    logger.info(MEMORY, f"{needed / 1e6:,.0f}")
     return program, optimizer, tokenizer, sizes
 
 
@@ -187,8 +186,8 @@ def _pretrain(config: PretrainConfig, run: Run, source: Source | None) -> dict[s
     if (done := finished_result(run, otherwise=otherwise)) is not None:
         return done
     program, optimizer, tokenizer, sizes = _built(config, run, source, inputs)
-    ends = (config.objective.mask_rate_end, config.objective.temperature_end)
-    lengthen(run, config.train, program.order, others_follow_steps=any(end is not None for end in ends))
+    falls = config.objective.mask_rate_end is not None
+    lengthen(run, config.train, program.order, others_follow_steps=falls)
     judge = HeldOut(program, config, run) if program.held_out else None
     watch = Watch(program.total_steps, warmup_steps(config.train, program.total_steps), run.training_records())
     fit(
@@ -227,9 +226,7 @@ def _save_networks(module: Electra, run: Run, tokenizer: PreTrainedTokenizerFast
     """Write both networks, as far as they are networks, into folders of the run."""
     with module.merged_embeddings():
         for name in ("discriminator", "generator"):
-            model: Any = getattr(module, name)
-            if not isinstance(model, PreTrainedModel):  # a distribution
-                continue
+            model: PreTrainedModel = getattr(module, name)
             tokenizer.model_max_length = model.config.max_position_embeddings
             model.config.tokenizer_fingerprint = fingerprint(tokenizer)
 

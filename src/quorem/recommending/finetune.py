@@ -290,14 +290,13 @@ def _program(begun: _Begun) -> tuple[NextItemProgram, torch.optim.Optimizer]:
     )  # fmt: skip
     optimizer = build_optimizer(groups, kind=str(train.optimizer), betas=(0.9, 0.98), eps=1e-6, matrix_dtype=dtype)
     program = NextItemProgram(model, training, train, max_items=config.data.max_items)
-    longest = int(program.lengths.max()) + 1
-    sizes = check_finetuning_memory(model, train, length=longest)
+    needed = check_finetuning_memory(model)
     logger.info(
         "%s rows to train on, %s targets; %s rows judge epochs, %s the result; %s parameters; %s steps of %s rows",
         *(f"{n:,}" for n in (len(training), program.num_targets, len(begun.parts.validation), len(begun.parts.test))),
         *(f"{n:,}" for n in (sum(p.numel() for p in model.parameters()), program.total_steps, train.batch_size)),
     )
-    logger.info(MEMORY, *(f"{size / 1e6:,.0f}" for size in sizes))
+    logger.info(MEMORY, f"{needed / 1e6:,.0f}")
     return program, optimizer
 
 

@@ -15,7 +15,7 @@ from quorem.files import write_text
 from quorem.lock import held
 from quorem.reporting.charts import Line, chart
 from quorem.reporting.examples import Token, examples
-from quorem.training.run_folder import read_records, read_settings
+from quorem.training.run_folder import flat, read_records, read_settings
 
 TEMPLATE = Path(__file__).with_name("templates") / "report.html"
 RESULT = {
@@ -87,7 +87,7 @@ class ReportedRun:
         self.records = []
         for record in read_records(folder):
             check_shape({"step": None} | record, RECORD, f"{folder / 'metrics.jsonl'}: a record")
-            self.records.append(_flat(record))
+            self.records.append(dict(flat(record)))
         if not self.records:
             why = "no whole line in metrics.jsonl" if (folder / "metrics.jsonl").exists() else "no metrics.jsonl"
             raise UserError(f"{folder}: has logged nothing yet ({why}): wait for its lines, or delete a damaged run")
@@ -245,9 +245,3 @@ def _check_confusions(result: Mapping[str, Any], file: Path) -> None:
         raise UserError(
             f"{file}: its confusions are not of its {number} labels: the file is damaged: restore or delete it"
         )
-
-
-def _flat(record: Mapping[str, Any]) -> dict[str, Any]:
-    """A record with what is held out under dotted names."""
-    inside = {f"held_out.{key}": value for key, value in record.get("held_out", {}).items()}
-    return {key: value for key, value in record.items() if key != "held_out"} | inside

@@ -36,6 +36,7 @@ from quorem.training.window import Window
 
 logger = logging.getLogger(__name__)
 
+KEPT = 2  # checkpoints: the last one may be damaged
 REFERENCES = {"mlm_loss": ("unigram", "unigram_entropy"), "rtd_loss": ("base rate", "base_rate_entropy")}
 
 
@@ -225,7 +226,7 @@ class _Loop:
             "program": processes.all_reduce_sum(self.program.state_dict()),
             "extra": extra,
         }
-        keep = 1 if done == self.total_steps else self.settings.keep_checkpoints
+        keep = 1 if done == self.total_steps else KEPT
         self.run.save_state(done, saved, keep=keep, best=extra.get("best_step"))
 
 

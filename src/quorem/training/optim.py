@@ -16,7 +16,6 @@ from quorem.training.skippable import Skippable
 
 SCHEDULES = ("google", "linear", "cosine", "constant")
 OPTIMIZERS = ("google", "adamw", "muon")
-LAYER_DECAY_VARIANTS = ("fixed", "legacy")
 LAYER = re.compile(r"(?:^|\.)encoder\.layer\.(\d+)\.")
 
 
@@ -105,24 +104,17 @@ def learning_rate_scale(step: int, *, total_steps: int, warmup_steps: int, sched
     return 1 - progress if schedule == "linear" else 0.5 * (1 + math.cos(math.pi * progress))
 
 
-def layerwise_lr(name: str, *, lr: float, decay: float, num_layers: int, variant: str) -> float:
+def layerwise_lr(name: str, *, lr: float, decay: float, num_layers: int) -> float:
     """The learning rate of one parameter in fine-tuning: each layer further from the task head learns more slowly.
 
     Args:
         name: as transformers' ELECTRA names it; what is neither an embedding nor a layer belongs to the task head.
         lr: the head's learning rate.
         decay: factor from one depth to the next, 0 to 1; the paper has .8, and .9 for large (Table 7).
-        num_layers: of the encoder.
-        variant: "fixed" gives the top layer `lr * decay` and the embeddings `lr * decay**(num_layers + 1)`; "legacy"
-            has one more factor below the head, the released code's off-by-one (google-research/electra issue 51).
-
-    Raises:
-        UserError: the variant is unknown.
+        num_layers: of the encoder. The top layer has `lr * decay` and the embeddings `lr * decay**(num_layers + 1)`
+            (the released code is off by one here: google-research/electra, issue 51).
     """
-    if variant not in LAYER_DECAY_VARIANTS:
-        allowed = did_you_mean(variant, LAYER_DECAY_VARIANTS)
-        raise UserError(f"layer decay variant: '{variant}' is unknown.{allowed}")
-    head_depth = num_layers + (2 if variant == "legacy" else 1)
+    head_depth = num_layers + 1
     layer = LAYER.search(name)
     if layer:
         depth = int(layer[1]) + 1

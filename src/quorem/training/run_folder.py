@@ -7,7 +7,7 @@
     discriminator/, generator/ or model/    config.json, model.safetensors, tokenizer.json, vocab.txt
     data/              tokenizer, token shards, order and attributes of the tokens, made once
     state/step-NNNNNN/ weights, optimizer and counters, for resuming only, with their checksum
-    quorem/, wandb/, wandb.json or mlflow.json   files of train.tracker, or the id by which it knows the run
+    quorem/, wandb/, wandb.json   files of train.tracker, or the id by which it knows the run
 
 Every file but metrics.jsonl, which grows line by line, appears under a temporary name and is renamed when it is
 complete and on the disc; what it replaces goes when its name is there too. Lines of metrics.jsonl are on the disc
@@ -42,7 +42,7 @@ from quorem.training import processes
 logger = logging.getLogger(__name__)
 
 NOT_PART_OF_A_RUN = (
-    "train.log_every", "train.checkpoint_every", "train.keep_checkpoints", "train.keep_state", "train.tracker",
+    "train.log_every", "train.checkpoint_every", "train.keep_state", "train.tracker",
     "train.shard_layers",
 )  # fmt: skip
 """Settings that may differ when a run is continued."""
@@ -143,7 +143,7 @@ class Run:
         with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(dict(record)) + "\n")
         if self.listener is not None:
-            numbers = {name: value for name, value in _flat(record) if isinstance(value, int | float)}
+            numbers = {name: value for name, value in flat(record) if isinstance(value, int | float)}
             self.listener(numbers.pop("step"), numbers)
 
     def records(self) -> list[dict[str, Any]]:
@@ -220,7 +220,7 @@ class Run:
             write_text(self.folder / "config.yaml", text)
 
     def _check_same(self, there: Any, config: Mapping[str, Any], fixed: tuple[str, ...]) -> None:
-        old, new = dict(_flat(there or {})), dict(_flat(config))
+        old, new = dict(flat(there or {})), dict(flat(config))
         different = [
             key
             for key in dict.fromkeys([*old, *new])
@@ -331,10 +331,11 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes, dict[str, Any]]]:
             yield step, line, record
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The leaves of nested mappings, by their dotted names."""
     for key, value in values.items():
         if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
+            yield from flat(value, f"{prefix}{key}.")
         else:
             yield prefix + key, value
 
