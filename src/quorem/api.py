@@ -15,7 +15,6 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from quorem.config.events import is_log
 from quorem.config.loading import override
 from quorem.config.settings import EmbeddingSettings, FinetuneConfig, ModelSettings, PretrainConfig
-from quorem.data.batches import collate
 from quorem.data.dataset import DatasetSource
 from quorem.data.events.source import EventSource
 from quorem.data.source import DEFAULT_TEXT_COLUMN, Source
@@ -33,6 +32,7 @@ from quorem.pretraining.pretrain import pretrain as pretrain_run
 from quorem.tokenization import load_tokenizer
 from quorem.tokenization.special import SPECIAL_IDS
 from quorem.training.run_folder import read_settings
+from quorem.vectors.encoder import batches, encode_texts
 
 Config = TypeVar("Config")
 Data = str | Path | Sequence[str | Path] | Iterable[Mapping[str, Any]] | Source
@@ -58,7 +58,6 @@ SHORT = {
     "seed": "train.seed",
 }
 """Keyword arguments, and the settings they are."""
-POOLINGS = ("mean", "first", "max")
 AT_ONCE = 64  # texts
 
 
@@ -83,7 +82,6 @@ class Encoder:
         fill(network, place, "discriminator")
         self.model: QuoremForPreTraining = network.eval()
 
-    @torch.no_grad()
     def encode(self, texts: Sequence[str], *, pooling: str = "mean", max_length: int | None = None) -> Tensor:
         """A vector for each text: the mean over its tokens, and over the states of all layers.
 
@@ -97,25 +95,13 @@ class Encoder:
         Returns:
             float32 (n, hidden_size).
         """
-        check_choice("pooling", pooling, POOLINGS)
-        found = [torch.empty(0, self.model.config.hidden_size)]
-        for ids, mask in self._batches(texts, max_length):
-            states = self.model.electra(ids, mask, output_hidden_states=True).hidden_states
-            mean = torch.stack([state.float() for state in states[1:]]).mean(0)
-            real = torch.ones(ids.shape) if mask is None else mask.float()
-            if pooling == "first":
-                found.append(mean[:, 0])
-            elif pooling == "max":
-                found.append(mean.masked_fill(real.unsqueeze(-1) == 0, float("-inf")).amax(1))
-            else:
-                found.append((mean * real.unsqueeze(-1)).sum(1) / real.sum(1, keepdim=True))
-        return torch.cat(found)
+        return encode_texts(self.model.electra, self.tokenizer, _texts(texts), pooling=pooling, max_length=max_length)
 
     @torch.no_grad()
     def detect(self, texts: Sequence[str], *, max_length: int | None = None) -> list[list[tuple[str, float]]]:
         """Of each token of each text, as the vocabulary has it: the probability that it was replaced."""
         found = []
-        for ids, mask in self._batches(texts, max_length):
+        for ids, mask in batches(self.model.electra, self.tokenizer, _texts(texts), max_length):
             shares = torch.sigmoid(self.model(ids, mask).logits.float())
             lengths = ids.new_full((len(ids),), ids.shape[1]) if mask is None else mask.sum(1)
             for row, share, length in zip(ids, shares, lengths.tolist(), strict=True):
@@ -123,14 +109,6 @@ class Encoder:
                 tokens = self.tokenizer.convert_ids_to_tokens(row[inner].tolist())
                 found.append(list(zip(tokens, share[inner].tolist(), strict=True)))
         return found
-
-    def _batches(self, texts: Sequence[str], max_length: int | None) -> Iterable[tuple[Tensor, Tensor | None]]:
-        config = self.model.config
-        limit = config.max_position_embeddings
-        length = limit if max_length is None or (config.positions == "absolute" and max_length > limit) else max_length
-        rows = encode_rows(self.tokenizer, _texts(texts), max_length=length, truncation="head")
-        for start in range(0, len(rows), AT_ONCE):
-            yield collate(rows[start : start + AT_ONCE], pad_id=int(self.tokenizer.pad_token_id))
 
     def __repr__(self) -> str:
         return f"Encoder({str(self.folder)!r}: {_described(self.model)})"

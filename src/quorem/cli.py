@@ -175,6 +175,20 @@ def _add_finetuning(commands: Any) -> None:
     add_recommend(_add(commands, "recommend", "write the likeliest next items beside rows of items"))
     add_similar(_add(commands, "similar", "find the items whose vectors are most alike"))
 
+    command = _add(commands, "embed", "write a vector for each row of data files, or for each token")
+    command.add_argument("run_folder", metavar="RUN", help="any run, or a model folder")
+    command.add_argument("data", nargs="*", help="files, folders or quoted patterns; none with --tokens")
+    command.add_argument("--tokens", action="store_true", help="the vectors of all tokens, such as items")
+    command.add_argument("--text-column", help="the data's column or key of text (default: text)")
+    command.add_argument("--pooling", default="mean", help="of a text's tokens: mean (default), first or max")
+    command.add_argument("--max-length", type=int, help="tokens of a text that are read (default: the model's limit)")
+    command.add_argument("--format", default="auto", help="data.format (default: by the names)")
+    command.add_argument("--bad-rows", default="error", help="error, or skip: left out and listed beside the output")
+    command.add_argument(
+        "--out", required=True, type=Path,
+        help="the file to write: .npy (vectors alone), .parquet, .jsonl, .csv, .tsv; with --tokens .vec (word2vec) too",
+    )  # fmt: skip
+
 
 def _add_others(commands: Any) -> None:
     """Describe, report, config and sample."""
