@@ -115,8 +115,9 @@ def _add_pretraining(commands: Any) -> None:
     )
     command.add_argument("--out", required=True, type=Path, help="the run folder to write")
     command.add_argument(
-        "--init-from", metavar="RUN", help="go on from its networks, with its sizes and tokenizer (model.init_from)"
+        "--init-from", metavar="RUN", help="start from its networks, with its sizes and tokenizer (model.init_from)"
     )
+    command.add_argument("--minutes", type=float, metavar="N", help="train for about so long here (train.minutes)")
     command.add_argument("--dry-run", action="store_true", help=DRY_RUN)
 
     command = _add(commands, "prepare", "make a tokenizer and token shards, to pre-train on", PrepareConfig())
@@ -191,7 +192,7 @@ def _add_finetuning(commands: Any) -> None:
 
 
 def _add_others(commands: Any) -> None:
-    """Describe, report, config and sample."""
+    """Describe, report, config, doctor and sample."""
     _add(commands, "describe", "parameters and bytes, table by table, before building", PretrainConfig())
 
     command = _add(commands, "report", "write a page about one run or several: curves, sizes, examples")
@@ -202,6 +203,8 @@ def _add_others(commands: Any) -> None:
     command.add_argument("of", choices=tuple(CONFIGS), help="the command")
     command.add_argument("--schema", action="store_true", help="a JSON Schema, for editors, instead of YAML")
     command.add_argument("--out", type=Path, help="the file to write (default: print it)")
+
+    _add(commands, "doctor", "print versions, devices and memory, for bug reports")
 
     command = _add(commands, "sample", "write a built-in synthetic sample")
     command.add_argument(
@@ -319,6 +322,8 @@ def _configured(options: argparse.Namespace) -> Any:
         config = replace(config, data=data)
     if getattr(options, "tokenizer", None) is not None:
         config = replace(config, tokenizer=replace(config.tokenizer, kind=options.tokenizer))
+    if getattr(options, "minutes", None) is not None:
+        config = replace(config, train=replace(config.train, minutes=options.minutes))
     config = override(config, options.assignments)
     if init_from is not None:
         config = with_another_table(config, base)

@@ -7,7 +7,7 @@ from quorem.config.settings import PretrainConfig, TrainSettings
 from quorem.data.readers import READERS
 from quorem.data.rows import ROWS
 from quorem.errors import UserError, check_choice, check_number
-from quorem.plan.layout import filled
+from quorem.plan.layout import filled, with_kind
 from quorem.plan.presets import network_configs, preset
 from quorem.tokenization.train import check_tokenizer
 from quorem.training.device import PRECISIONS, check_compiler
@@ -16,6 +16,8 @@ from quorem.training.row_adam import UPDATES
 from quorem.training.tracking import check_tracker
 
 T = TypeVar("T")
+
+AUTO, DEFAULT_SIZE = "auto", "small"  # of model.size, where there is no data to choose by
 
 
 @dataclass(frozen=True)
@@ -45,22 +47,25 @@ def resolve(config: PretrainConfig) -> PretrainConfig:
     Raises:
         UserError: for an unknown name or a number out of range.
     """
-    named, objective, data = preset(config.model.size), config.objective, config.data
+    size = DEFAULT_SIZE if config.model.size == AUTO else config.model.size
+    named, objective, data = preset(size), config.objective, config.data
     check_choice("objective.recipe", objective.recipe, RECIPES)
     recipe, train = RECIPES[objective.recipe], config.train
     learning_rate = _given(train.learning_rate, named.learning_rate)
     check_choice("data.format", data.format, ("auto", *READERS))
     check_choice("data.rows", data.rows, ROWS)
+    width = _given(config.model.embedding_size, named.embedding_size)
     generator_rate = named.generator_learning_rate if train.learning_rate is None else None  # a rate given is for both
     config = replace(
         config,
         data=replace(data, max_length=_given(data.max_length, named.max_length)),
         model=replace(
-            filled(config.model),
+            filled(with_kind(config.model, vocab_size=config.model.vocab_size, width=width)),
+            size=size,
             positions=_given(config.model.positions, named.positions),
             initializer=_given(config.model.initializer, named.initializer),
             dropout=_given(config.model.dropout, named.dropout),
-            embedding_size=_given(config.model.embedding_size, named.embedding_size),
+            embedding_size=width,
             disentangled_embeddings=_given(
                 config.model.disentangled_embeddings, config.model.shared_embeddings and named.disentangled_embeddings
             ),
@@ -118,7 +123,8 @@ def check_train(train: TrainSettings) -> None:
         UserError: naming the key.
     """
     for key in (
-        "max_steps", "epochs", "batch_size", "micro_batch_size", "learning_rate", "matrix_learning_rate", "clip_norm",
+        "max_steps", "epochs", "minutes", "batch_size", "micro_batch_size", "learning_rate", "matrix_learning_rate",
+        "clip_norm",
     ):  # fmt: skip
         check_number(f"train.{key}", getattr(train, key), above=0)
     for key in ("checkpoint_every", "log_every"):

@@ -24,7 +24,8 @@ from quorem.models.modeling import QuoremForMaskedLM, QuoremForPreTraining
 from quorem.plan.plan import Plan
 from quorem.plan.recipes import RECIPES
 from quorem.pretraining.arrangement import Arrangement
-from quorem.pretraining.init_from import initialise, load_networks
+from quorem.pretraining.init_from import load_networks
+from quorem.pretraining.warm_start import initialise
 from quorem.training import processes
 from quorem.training.device import autocast_dtype
 from quorem.training.metrics import BinaryMetrics, RunningMean, entropy
