@@ -113,10 +113,11 @@ def _opened(config: PretrainConfig, source: Source | None, out: Path) -> tuple[P
         check_nothing_is_left_to_prepare(config)
     elif source is None:
         source = source_of(config.data, text_column=config.data.text_column)
-    config = resolve(_sized(_as_begun(config, out), source))
     if source:
         refuse_events_as_text(source, config.tokenizer.kind)
         check_items(source, config.tokenizer)
+    config = resolve(_sized(_as_begun(config, out), source))
+    if source:
         source.documents()  # missing files and columns are found before anything is made
         config = replace(config, data=replace(config.data, format=source.format, text_column=source.text_column))
     table = config.model.embedding
