@@ -136,8 +136,8 @@ def advice(pretrained: float, scratch: float, counting: float) -> str:
         return "Pre-training was not worth its seconds here: train the network on the labels alone."
     points = 100 * (pretrained - scratch)
     return (
-        f"Pre-training is worth {points:.0f} points here, with {LABELS:,} labels. The sample is synthetic: pre-train on "
-        "your own texts, and look at the same three lines."
+        f"Pre-training is worth {points:.0f} points here, with {LABELS:,} labels. The sample is synthetic: pre-train "
+        "on your own texts, and look at the same three lines."
     )
 
 
