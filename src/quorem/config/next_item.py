@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass, field
 
+from quorem.config.events import EventSettings
 from quorem.config.settings import LONGEST, ReadingSettings, TrainSettings, option
 
 
 @dataclass(frozen=True)
-class SessionDataSettings(ReadingSettings):
+class SessionDataSettings(EventSettings, ReadingSettings):
     """What is read: rows of items in the order of time, one for each user or session."""
 
     text_column: str | None = option(None, "csv, parquet and jsonl: column or key of the items; default text")

@@ -4,6 +4,8 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
+from quorem.config.events import EventSettings
+
 WIDEST, LONGEST = 2**16, 2**16  # of layers and rows: more overflows, or fills any memory
 
 
@@ -186,7 +188,7 @@ class ReadingSettings:
 
 
 @dataclass(frozen=True)
-class TextDataSettings(ReadingSettings):
+class TextDataSettings(EventSettings, ReadingSettings):
     """What is read for its text alone."""
 
     text_column: str | None = option(None, "csv, parquet and jsonl: column or key of the text; default text")
@@ -223,8 +225,7 @@ class TokenizerSettings:
     )
     ids: bool = option(
         False,
-        "tokenizer.path: texts are ids of that tokenizer, as lists or separated by spaces; quorem drops special "
-        "tokens and uses all other ids unchanged",
+        "with tokenizer.path: texts are ids of that tokenizer, as lists or separated by spaces; special ones drop out",
     )
     kind: str = option(
         "words",
