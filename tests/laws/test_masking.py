@@ -12,11 +12,9 @@ PAD, UNK, CLS, SEP, MASK = range(5)
 SPECIAL = torch.tensor([PAD, CLS, SEP, MASK])
 
 
-def mask(input_ids, attention_mask=None, *, rate=0.15, keep=0.0, seed=0, continues=None):
+def mask(input_ids, attention_mask=None, *, rate=0.15, keep=0.0, seed=0):
     rng = torch.Generator().manual_seed(seed)
-    return mask_tokens(
-        input_ids, attention_mask, special=SPECIAL, mask_id=MASK, rate=rate, keep=keep, continues=continues, rng=rng
-    )
+    return mask_tokens(input_ids, attention_mask, special=SPECIAL, mask_id=MASK, rate=rate, keep=keep, rng=rng)
 
 
 @st.composite
