@@ -3,10 +3,12 @@
 import json
 
 import pytest
-from symusic import Note, Score, Track
 from transformers import AutoModel, AutoTokenizer
 
 from quorem.tokenization import encode
+
+symusic = pytest.importorskip("symusic", reason="needs quorem[midi]")
+Note, Score, Track = symusic.Note, symusic.Score, symusic.Track
 
 
 @pytest.fixture

@@ -11,6 +11,8 @@ from quorem.data.documents import RowCounts
 from quorem.data.readers.midi import SPELLINGS, read_midi
 from quorem.errors import UserError
 
+pytest.importorskip("symusic", reason="needs quorem[midi]")
+
 FILES = int(os.environ.get("QUOREM_FUZZ", "300"))
 fuzzed = settings(max_examples=FILES, deadline=None, suppress_health_check=list(HealthCheck))
 PIECES = (

@@ -5,7 +5,6 @@ import gzip
 from pathlib import Path
 
 import pytest
-from symusic import Note, Score, TimeSignature, Track
 
 from quorem.config.settings import DataSettings, LabelledDataSettings
 from quorem.data.documents import Document, RowCounts
@@ -15,6 +14,9 @@ from quorem.data.source import Source
 from quorem.errors import UserError
 from quorem.finetuning.finetune import labelled_source
 from quorem.tokenization import SPECIAL_TOKENS
+
+symusic = pytest.importorskip("symusic", reason="needs quorem[midi]")
+Note, Score, TimeSignature, Track = symusic.Note, symusic.Score, symusic.TimeSignature, symusic.Track
 
 QUARTER = 480
 TUNE = [  # start and length in quarters, pitch, velocity

@@ -12,6 +12,8 @@ from quorem.data.readers.midi_file import LAST_TICK, parse_midi
 from quorem.data.readers.midi_time import in_quarters
 from quorem.errors import UserError
 
+pytest.importorskip("symusic", reason="needs quorem[midi]")
+
 END = b"\0\xff\x2f\0"
 HTML = b"<!DOCTYPE html><html><body>404</body></html>"
 

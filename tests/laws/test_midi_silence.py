@@ -6,12 +6,14 @@ import time
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from symusic import Note, Score, TimeSignature, Track
 
 from quorem.data.documents import RowCounts
 from quorem.data.readers.midi import MAX_SILENCE, SPELLINGS, read_midi
 from quorem.data.readers.midi_time import settle_times
 from quorem.errors import UserError
+
+symusic = pytest.importorskip("symusic", reason="needs quorem[midi]")
+Note, Score, TimeSignature, Track = symusic.Note, symusic.Score, symusic.TimeSignature, symusic.Track
 
 spellings = pytest.mark.parametrize("spelling", SPELLINGS)
 CUT = "silent bars are left out"
