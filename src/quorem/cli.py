@@ -200,7 +200,9 @@ def _add_others(commands: Any) -> None:
     command.add_argument("run_folders", nargs="+", type=Path, metavar="RUN", help="a run, finished or not")
     command.add_argument("--out", type=Path, help="the HTML file to write (default: report.html in the first run)")
 
-    add_export(_add(commands, "export", "write a run's networks in another format: plain ELECTRA"))
+    add_export(
+        _add(commands, "export", "write a run's networks for use without quorem: plain ELECTRA, ONNX or with code")
+    )
 
     command = _add(commands, "config", "write every setting of a command with its default and what it is for")
     command.add_argument("of", choices=tuple(CONFIGS), help="the command")

@@ -4,7 +4,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
-WIDEST, LONGEST = 2**16, 2**16  # of layers and rows: more overflows, or fills any memory
+from quorem.config.limits import LONGEST, WIDEST
 
 
 def option(default: Any, description: str, *, largest: int | None = None) -> Any:

@@ -3,8 +3,8 @@
 The token table becomes a dense one, V x D numbers: what made it small does not live on. Nothing else changes, so what
 transformers' ELECTRA does not have (positions other than absolute, other softmaxes, n-grams, windows) is refused.
 
-A padded row's outputs are the same where padding is on the right, as the tokenizer puts it: transformers counts absolute
-positions from the first column, quorem from the first real token.
+A padded row's outputs are the same where padding is on the right, as the tokenizer puts it: transformers counts
+absolute positions from the first column, quorem from the first real token.
 """
 
 import logging

@@ -2,25 +2,31 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from quorem.errors import check_choice
+from quorem.errors import UserError, check_choice
 from quorem.export.electra import export_electra
+from quorem.export.onnx import export_onnx
+from quorem.export.remote_code import export_remote_code
 from quorem.files import check_new, whole_folder
 from quorem.lock import held
 
-EXPORTERS: dict[str, Callable[[Path, Path], list[str]]] = {
+EXPORTERS: dict[str, Callable[..., list[str]]] = {
     "electra": export_electra,
+    "onnx": export_onnx,
+    "remote-code": export_remote_code,
 }
 """By format: what fills an empty folder, and says what it has written."""
 
 
-def export(run: str | Path, out: str | Path, *, format: str) -> list[str]:
+def export(run: str | Path, out: str | Path, *, format: str, int8: bool = False) -> list[str]:
     """Write the networks of a run in another format.
 
     Args:
         run: a finished run, or a model folder.
         out: the folder to write, which must not exist; it appears when it is complete.
         format: of EXPORTERS.
+        int8: onnx: matrices and tables in eight bits.
 
     Returns:
         What was written, a line each.
@@ -29,9 +35,12 @@ def export(run: str | Path, out: str | Path, *, format: str) -> list[str]:
         UserError: for a run that cannot be read, or that the format has no room for.
     """
     check_choice("--format", format, EXPORTERS)
+    if int8 and format != "onnx":
+        raise UserError(f"--int8: only --format onnx has it, not {format}: leave it out")
+    options: dict[str, Any] = {"int8": True} if int8 else {}
     place = Path(out)
     check_new(place)
     with held(place):
         check_new(place)  # another process may have finished it
         with whole_folder(place) as partial:
-            return EXPORTERS[format](Path(run), partial)
+            return EXPORTERS[format](Path(run), partial, **options)
