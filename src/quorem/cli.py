@@ -20,7 +20,7 @@ from quorem.config.next_item import NextItemConfig
 from quorem.config.settings import FinetuneConfig, PrepareConfig, PretrainConfig
 from quorem.data.writers import WRITERS
 from quorem.errors import UserError
-from quorem.export.arguments import add_export
+from quorem.export.arguments import add_card, add_export, add_push
 from quorem.guard import guarded
 from quorem.recommending.arguments import add_recommend, add_similar, add_task
 
@@ -203,6 +203,9 @@ def _add_others(commands: Any) -> None:
     add_export(
         _add(commands, "export", "write a run's networks for use without quorem: plain ELECTRA, ONNX or with code")
     )
+
+    add_card(_add(commands, "card", "write a model card, README.md, beside a run's models"))
+    add_push(_add(commands, "push", "upload a model folder, with its card, to the Hugging Face hub"))
 
     command = _add(commands, "config", "write every setting of a command with its default and what it is for")
     command.add_argument("of", choices=tuple(CONFIGS), help="the command")

@@ -12,7 +12,7 @@ from test_export_electra import TABLES
 from transformers import AutoTokenizer
 
 import quorem as package
-from quorem.export.onnx import NEEDED, run_onnx
+from quorem.export.onnx import NEEDED, open_session, run_onnx
 
 for needed in NEEDED:
     pytest.importorskip(needed)
@@ -29,7 +29,8 @@ def exported(quorem, run, out, *words):
 
 
 def outputs(folder, ids, mask):
-    found = run_onnx(folder / "model.onnx", {"input_ids": ids, "attention_mask": mask})
+    session = open_session(folder / "model.onnx")
+    found = run_onnx(session, {"input_ids": ids, "attention_mask": mask})
     return [torch.from_numpy(each) for each in found]
 
 
@@ -83,7 +84,7 @@ def test_a_recommender_gives_vectors_and_with_a_dense_table_exact_probabilities(
 
 @torch.no_grad()
 def test_ids_beyond_what_float32_counts_read_their_rows_and_the_file_is_as_large_as_the_tables(tmp_path, quorem):
-    """The exporter makes float32 of torch.div: token 2^24 + 1 would read the row of another (trap 102)."""
+    """The exporter makes float32 of torch.div: token 2^24 + 1 would read the row of another (trap 31)."""
     size = 2**24 + 2**20
     table = {"kind": "qr", "own_rows": 7, "divisor": 4099, "operation": "add"}
     model = save_network("discriminator", tmp_path / "model", vocab_size=size, embedding=table, embedding_size=16)

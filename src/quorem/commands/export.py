@@ -7,6 +7,7 @@ from quorem.export.export import export
 
 def run(options: argparse.Namespace) -> None:
     """Write a run's networks in another format."""
-    for line in export(options.run_folder, options.out, format=options.format, int8=options.int8):
+    given = {name: getattr(options, name) for name in ("format", "int8", "license")}
+    for line in export(options.run_folder, options.out, **given):
         print(line)
     print(f"{options.out}: {options.format}, complete")

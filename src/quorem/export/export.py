@@ -10,6 +10,7 @@ from quorem.export.onnx import export_onnx
 from quorem.export.remote_code import export_remote_code
 from quorem.files import check_new, whole_folder
 from quorem.lock import held
+from quorem.reporting.card import README, made_by, model_card
 
 EXPORTERS: dict[str, Callable[..., list[str]]] = {
     "electra": export_electra,
@@ -19,7 +20,9 @@ EXPORTERS: dict[str, Callable[..., list[str]]] = {
 """By format: what fills an empty folder, and says what it has written."""
 
 
-def export(run: str | Path, out: str | Path, *, format: str, int8: bool = False) -> list[str]:
+def export(
+    run: str | Path, out: str | Path, *, format: str, int8: bool = False, license: str | None = None
+) -> list[str]:
     """Write the networks of a run in another format.
 
     Args:
@@ -27,6 +30,7 @@ def export(run: str | Path, out: str | Path, *, format: str, int8: bool = False)
         out: the folder to write, which must not exist; it appears when it is complete.
         format: of EXPORTERS.
         int8: onnx: matrices and tables in eight bits.
+        license: of the weights, for the model card.
 
     Returns:
         What was written, a line each.
@@ -43,4 +47,10 @@ def export(run: str | Path, out: str | Path, *, format: str, int8: bool = False)
     with held(place):
         check_new(place)  # another process may have finished it
         with whole_folder(place) as partial:
-            return EXPORTERS[format](Path(run), partial, **options)
+            lines = EXPORTERS[format](Path(run), partial, **options)
+            made = made_by(run)
+            for folder in (partial, *partial.iterdir()):
+                if (folder / "config.json").is_file():
+                    text = model_card(folder, made=made, format=format, license=license)
+                    (folder / README).write_text(text, encoding="utf-8")
+    return lines

@@ -47,7 +47,7 @@ def export_onnx(run: Path, folder: Path, *, int8: bool = False) -> list[str]:
     check_packages()
     network = read_network(run)
     graph = build_graph(network)
-    with _quiet():
+    with quiet():
         try:
             program = trace(graph, network.config.max_position_embeddings)
         except Exception as error:  # the exporter raises of its own kinds
@@ -113,14 +113,19 @@ def quantise(path: Path, out: Path) -> None:
     quantize_dynamic(path, out, weight_type=QuantType.QInt8, per_channel=True, use_external_data_format=large)
 
 
-def run_onnx(path: Path, inputs: Mapping[str, Tensor]) -> list[np.ndarray]:
-    """A model's outputs, by onnxruntime on one thread."""
+def open_session(path: Path) -> Any:
+    """A model in onnxruntime, on one thread of the CPU."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    return session.run(None, {name: value.numpy() for name, value in inputs.items()})
+    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+
+def run_onnx(session: Any, inputs: Mapping[str, Tensor]) -> list[np.ndarray]:
+    """A model's outputs, in the order of their names."""
+    found: list[np.ndarray] = session.run(None, {name: value.numpy() for name, value in inputs.items()})
+    return found
 
 
 def random_batch(network: Network, rows: int, time: int) -> dict[str, Tensor]:
@@ -137,10 +142,11 @@ def random_batch(network: Network, rows: int, time: int) -> dict[str, Tensor]:
 def differences(path: Path, graph: Graph, network: Network) -> dict[str, tuple[float, float]]:
     """Of each output, on random ids: its largest difference from torch's at real tokens, and its largest number."""
     found: dict[str, tuple[float, float]] = dict.fromkeys(graph.names, (0.0, 0.0))
+    session = open_session(path)
     for rows, time in TRIED:
         inputs = random_batch(network, rows, time)
         mask = inputs["attention_mask"].bool()
-        for name, ours, theirs in zip(graph.names, graph(**inputs), run_onnx(path, inputs), strict=True):
+        for name, ours, theirs in zip(graph.names, graph(**inputs), run_onnx(session, inputs), strict=True):
             pair = torch.stack([ours, torch.from_numpy(theirs)])
             per_token = name == "last_hidden_state" or ours.shape[:2] == mask.shape
             pair = (pair[:, mask] if per_token else pair).nan_to_num(neginf=0.0)
@@ -175,7 +181,7 @@ def _bytes(graph: Graph) -> int:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """What torch, onnxscript and onnxruntime say about themselves is no part of what a command says."""
     loggers = [logging.getLogger(name) for name in CHATTY]
     levels = [logger.level for logger in loggers]
