@@ -59,15 +59,16 @@ LIMITS = {
     "next_item": "It knows the items of its vocabulary only, and ranks them by rows like those it has learned from.",
 }
 USE = {
-    "quorem": "import quorem  # pip install quorem\n\nmodel = quorem.load({folder!r})",
-    "electra": "from transformers import {auto}, AutoTokenizer\n\nmodel = {auto}.from_pretrained({folder!r})\n"
-    "tokenizer = AutoTokenizer.from_pretrained({folder!r})",
+    "quorem": 'import quorem  # pip install quorem\n\nmodel = quorem.load("{folder}")',
+    "electra": "from transformers import {auto}, AutoTokenizer\n\n"
+    'model = {auto}.from_pretrained("{folder}")\n'
+    'tokenizer = AutoTokenizer.from_pretrained("{folder}")',
     "remote-code": "from transformers import {auto}, AutoTokenizer\n\n"
-    "model = {auto}.from_pretrained({folder!r}, trust_remote_code=True)  # runs its code: read it\n"
-    "tokenizer = AutoTokenizer.from_pretrained({folder!r})",
+    'model = {auto}.from_pretrained("{folder}", trust_remote_code=True)  # runs its code: read it\n'
+    'tokenizer = AutoTokenizer.from_pretrained("{folder}")',
     "onnx": "import onnxruntime\nfrom transformers import AutoTokenizer\n\n"
     'session = onnxruntime.InferenceSession("{folder}/model.onnx")\n'
-    "tokenizer = AutoTokenizer.from_pretrained({folder!r})\n"
+    'tokenizer = AutoTokenizer.from_pretrained("{folder}")\n'
     'encoded = tokenizer(["a text"], padding=True, return_tensors="np")\n'
     'outputs = session.run(None, {{name: encoded[name] for name in ("input_ids", "attention_mask")}})',
 }
@@ -163,8 +164,8 @@ def model_card(folder: Path, *, made: Made, format: str = "quorem", license: str
 
 def _results(kind: str, made: Made) -> list[EvalResult]:
     """Metrics as result.json has them, for the metadata."""
-    held = {"task_type": PIPELINES.get(kind, "other"), "dataset_type": "other", "dataset_name": "held-out rows"}
-    found = made.result.get("test") or made.result
+    found, rows = _judged(made)
+    held = {"task_type": PIPELINES.get(kind, "other"), "dataset_type": "other", "dataset_name": rows}
     names = RANKING if kind == "next_item" else AGAINST
     return [
         EvalResult(**held, metric_type=name, metric_value=found[name])
@@ -173,22 +174,32 @@ def _results(kind: str, made: Made) -> list[EvalResult]:
     ]
 
 
+def _judged(made: Made) -> tuple[Mapping[str, Any], str]:
+    """The metrics of a run, and the rows that they are of."""
+    result, held_out = made.result, made.result.get("held_out") or {}
+    if "test" in result:
+        return result["test"], "test rows"
+    if "mlm_loss" in held_out:
+        return held_out, "held-out rows"
+    return result, "held-out rows" if "accuracy" in result else "rows of the last training step"
+
+
 def _results_said(kind: str, made: Made) -> str:
-    result = made.result
+    result, rows = _judged(made)
     if not result:
         return "No result.json was beside the model."
     if kind == "next_item":
-        rows = {"this model": result.get("test", {}), **result.get("baselines", {})}
-        lines = ["| | " + " | ".join(RANKING) + " |", "|---|" + "---|" * len(RANKING)]
+        ranked = {"this model": result, **made.result.get("baselines", {})}
+        lines = [f"| {rows} | " + " | ".join(RANKING) + " |", "|---|" + "---|" * len(RANKING)]
         lines += [f"| {name} | " + " | ".join(_number(found.get(key)) for key in RANKING) + " |"
-                  for name, found in rows.items()]  # fmt: skip
+                  for name, found in ranked.items()]  # fmt: skip
         return "\n".join(lines)
-    lines = ["| | this model | held against |", "|---|---|---|"]
+    lines = [f"| {rows} | this model | held against |", "|---|---|---|"]
     for name, other in AGAINST.items():
         if isinstance(result.get(name), int | float):
             beside = f"{other} {_number(result[other])}" if other in result else _majority(name, result)
             lines.append(f"| {name} | {_number(result[name])} | {beside} |")
-    return "\n".join([*lines, *(["", str(result["verdict"])] if "verdict" in result else [])])
+    return "\n".join([*lines, *(["", str(made.result["verdict"])] if "verdict" in made.result else [])])
 
 
 def _majority(name: str, result: Mapping[str, Any]) -> str:
@@ -202,7 +213,7 @@ def _majority(name: str, result: Mapping[str, Any]) -> str:
 def _sizes_said(config: Mapping[str, Any], made: Made, format: str) -> str:
     table = (config.get("embedding") or {"kind": "dense"})["kind"]
     lines = [f"- {name}: {config[name]:,}" for name in SIZES if isinstance(config.get(name), int)]
-    lines += [f"- token table: {table}" + (", made dense" if format == "electra" else "")]
+    lines += [f"- token table: {table}" + (" (made so for this format)" if format == "electra" else "")]
     parameters = made.result.get("parameters")
     if isinstance(parameters, dict):
         lines += [f"- parameters, {name}: {_number(value)}" for name, value in parameters.items()]
