@@ -16,8 +16,9 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
@@ -54,7 +55,7 @@ def measure(kind: str, vocab_size: int, folder: Path, *, rounds: int) -> dict[st
     table = model.electra.embeddings.word_embeddings
     in_table = sum(tensor.nbytes for tensor in (*table.parameters(), *table.buffers()))
     eager = copy.deepcopy(model)
-    network = Network(folder, "discriminator", model, None)  # type: ignore[arg-type]  # ids need no tokenizer
+    network = Network(folder, "discriminator", model, cast(Any, None))  # ids need no tokenizer
     graph = build_graph(network)
     files = {"fp32": folder / "fp32.onnx", "int8": folder / "int8.onnx"}
     with quiet():
@@ -74,8 +75,8 @@ def measure(kind: str, vocab_size: int, folder: Path, *, rounds: int) -> dict[st
     for shape in SHAPES:
         batch = random_batch(network, *shape)
         arms: dict[str, Callable[[], Any]] = {
-            "torch": lambda batch=batch: eager(**batch),
-            **{name: lambda s=session, batch=batch: run_onnx(s, batch) for name, session in sessions.items()},
+            "torch": partial(eager, **batch),
+            **{name: partial(run_onnx, session, batch) for name, session in sessions.items()},
         }
         found["seconds"]["x".join(map(str, shape))] = timed(arms, rounds)
     return found

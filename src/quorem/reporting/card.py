@@ -165,7 +165,7 @@ def model_card(folder: Path, *, made: Made, format: str = "quorem", license: str
 def _results(kind: str, made: Made) -> list[EvalResult]:
     """Metrics as result.json has them, for the metadata."""
     found, rows = _judged(made)
-    held = {"task_type": PIPELINES.get(kind, "other"), "dataset_type": "other", "dataset_name": rows}
+    held: dict[str, Any] = {"task_type": PIPELINES.get(kind, "other"), "dataset_type": "other", "dataset_name": rows}
     names = RANKING if kind == "next_item" else AGAINST
     return [
         EvalResult(**held, metric_type=name, metric_value=found[name])
@@ -197,7 +197,7 @@ def _results_said(kind: str, made: Made) -> str:
     lines = [f"| {rows} | this model | held against |", "|---|---|---|"]
     for name, other in AGAINST.items():
         if isinstance(result.get(name), int | float):
-            beside = f"{other} {_number(result[other])}" if other in result else _majority(name, result)
+            beside = f"{other} {_number(result[other])}" if other and other in result else _majority(name, result)
             lines.append(f"| {name} | {_number(result[name])} | {beside} |")
     return "\n".join([*lines, *(["", str(made.result["verdict"])] if "verdict" in made.result else [])])
 
