@@ -75,7 +75,7 @@ def measure(kind: str, vocab_size: int, folder: Path, *, rounds: int) -> dict[st
     for shape in SHAPES:
         batch = random_batch(network, *shape)
         arms: dict[str, Callable[[], Any]] = {
-            "torch": partial(eager, **batch),
+            "torch": partial(cast(Any, eager), **batch),
             **{name: partial(run_onnx, session, batch) for name, session in sessions.items()},
         }
         found["seconds"]["x".join(map(str, shape))] = timed(arms, rounds)
