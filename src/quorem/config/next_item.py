@@ -2,12 +2,13 @@
 
 from dataclasses import dataclass, field
 
+from quorem.config.events import EventSettings
 from quorem.config.limits import LONGEST
 from quorem.config.settings import ReadingSettings, TrainSettings, option
 
 
 @dataclass(frozen=True)
-class SessionDataSettings(ReadingSettings):
+class SessionDataSettings(EventSettings, ReadingSettings):
     """What is read: rows of items in the order of time, one for each user or session."""
 
     text_column: str | None = option(None, "csv, parquet and jsonl: its column or key of items, default text")

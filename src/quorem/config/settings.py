@@ -4,6 +4,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
+from quorem.config.events import EventSettings
 from quorem.config.limits import LONGEST, WIDEST
 
 
@@ -189,7 +190,7 @@ class ReadingSettings:
 
 
 @dataclass(frozen=True)
-class TextDataSettings(ReadingSettings):
+class TextDataSettings(EventSettings, ReadingSettings):
     """What is read for its text alone."""
 
     text_column: str | None = option(None, "csv, parquet and jsonl: its column or key of text, default text")
@@ -227,8 +228,7 @@ class TokenizerSettings:
     )
     ids: bool = option(
         False,
-        "with tokenizer.path: texts are that tokenizer's ids, as lists or with spaces between; they are taken as they "
-        "are, but for its special tokens, which are left out",
+        "with tokenizer.path: texts are that tokenizer's ids, as lists or with spaces between; special ones drop out",
     )
     kind: str = option(
         "words",
@@ -272,8 +272,7 @@ class TrainSettings:
         False, "keep each layer's input only and compute the layer again in the backward pass: less memory, more time"
     )
     compile: bool = option(
-        False,
-        "compile the layers first (torch.compile): pays where there is no dropout; on a CPU it needs a C++ compiler",
+        False, "compile the layers first (torch.compile): pays without dropout; a CPU needs a C++ compiler"
     )
     shard_layers: bool = option(
         False, "pre-training by several processes: each keeps a part of the layers' weights and optimizer state (FSDP)"

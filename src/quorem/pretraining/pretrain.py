@@ -13,6 +13,7 @@ from quorem.arrangement.attribute_file import read_attributes
 from quorem.arrangement.token_order import check_order
 from quorem.config.loading import leaves, to_mapping
 from quorem.config.settings import PretrainConfig
+from quorem.data.events.source import check_items, refuse_events_as_text, source_of
 from quorem.data.prepare import check_unknown, facts_of, is_prepared, load_prepared, prepare_data
 from quorem.data.shards import Shards
 from quorem.data.source import Source
@@ -111,7 +112,10 @@ def _opened(config: PretrainConfig, source: Source | None, out: Path) -> tuple[P
     if source is None and is_prepared(config.data.path):
         check_nothing_is_left_to_prepare(config)
     elif source is None:
-        source = Source.of(config.data, text_column=config.data.text_column)
+        source = source_of(config.data, text_column=config.data.text_column)
+    if source:
+        refuse_events_as_text(source, config.tokenizer.kind)
+        check_items(source, config.tokenizer)
     config = resolve(_sized(_as_begun(config, out), source))
     if source:
         source.documents()  # missing files and columns are found before anything is made

@@ -15,6 +15,7 @@ from quorem.config.loading import to_mapping
 from quorem.config.next_item import NextItemConfig, SessionDataSettings
 from quorem.data.bad_rows import check_some_used, report_bad_rows
 from quorem.data.documents import RowCounts
+from quorem.data.events.source import check_spaces, refuse_events_as_text, source_of
 from quorem.data.sessions import (
     Parted,
     SessionCorpus,
@@ -42,6 +43,7 @@ from quorem.recommending.program import NextItemProgram
 from quorem.recommending.ranking import Scorer, judge
 from quorem.recommending.start import ATTENTIONS, STARTS, build_next_item, network_folder
 from quorem.tokenization import Unknown, load_tokenizer, save_tokenizer, tokenizer_files
+from quorem.tokenization.special import SPECIAL_IDS
 from quorem.training import processes
 from quorem.training.device import autocast_dtype, hardware
 from quorem.training.longer import finished_result, lengthen
@@ -51,6 +53,7 @@ from quorem.training.run_folder import Run
 
 logger = logging.getLogger(__name__)
 
+HOLD_OUT = ("test", "split_column", "test_period")
 CHOSEN_BY = "ndcg@20"  # the best epoch
 SHOWN = ("hr@20", "ndcg@20", "mrr@20")
 
@@ -70,8 +73,8 @@ def resolve(config: NextItemConfig) -> NextItemConfig:
     check_number("data.validation_rows", data.validation_rows, at_least=1)
     check_number("data.test_rows", data.test_rows, at_least=1)
     check_number("data.split_seed", data.split_seed, at_least=0)
-    if data.test is not None and data.split_column is not None:
-        raise UserError("data.test and data.split_column both say which rows are held out: leave one of them out")
+    if len(given := [key for key in HOLD_OUT if getattr(data, key) is not None]) > 1:
+        raise UserError(f"data.{given[0]} and data.{given[1]} both say which rows are held out: leave one of them out")
     for key, why in (
         ("generator_learning_rate", "there is no generator"),
         ("shard_layers", "all weights are kept by each process"),
@@ -168,11 +171,11 @@ def session_source(data: SessionDataSettings) -> Source:
     Raises:
         UserError: for files or settings that cannot be used.
     """
-    return Source.of(data, text_column=data.text_column, split_column=data.split_column)
+    return source_of(data, text_column=data.text_column, split_column=data.split_column)
 
 
 def _test_source(data: SessionDataSettings) -> Source:
-    return Source.of(replace(data, path=str(data.test)), text_column=data.text_column)
+    return source_of(replace(data, path=str(data.test), test_period=None), text_column=data.text_column)
 
 
 def read_parts(
@@ -188,6 +191,9 @@ def read_parts(
         UserError: for files that cannot be used, or if one of the three is empty.
     """
     unknown = Unknown()
+    for each in filter(None, (source, test)):
+        refuse_events_as_text(each, "items")
+        check_spaces(each, cut="\t" not in tokenizer.decode([SPECIAL_IDS] * 2))
     keep = test is None  # a row's last item may be a target
     sessions, splits = read_sessions(source, tokenizer, counts, unknown, keep_target=keep)
     check_some_used(counts, str(source))
@@ -198,9 +204,9 @@ def read_parts(
         held_out, _ = read_sessions(test, tokenizer, also, of_test, keep_target=True)
         logger.info("%s: %s", test, also)
         tell_unknown(str(test), of_test)
-    elif data.split_column is not None:
+    elif data.split_column is not None or data.test_period is not None:
         sessions, held_out = by_split(sessions, splits, str(source))
-    if test is None and data.split_column is None:
+    if test is None and data.split_column is None and data.test_period is None:
         parts = leave_one_out(sessions)
     else:
         sessions = _known(sessions)
