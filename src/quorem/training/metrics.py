@@ -162,7 +162,7 @@ def classification_scores(confusion: np.ndarray) -> dict[str, float]:
     """
     total = confusion.sum()
     if not total:
-        raise UserError("there are no examples to score. Give an evaluation file with at least one row.")
+        raise UserError("no examples to score: give an evaluation file with at least one row")
     hits = np.diag(confusion)
     occurrences = confusion.sum(axis=0) + confusion.sum(axis=1)
     class_f1 = 2 * hits / np.maximum(occurrences, 1)
