@@ -18,7 +18,7 @@ CASES = {
     "quorem --help": ["-m", "quorem", "--help"],
     **{
         f"quorem {name} --help": ["-m", "quorem", name, "--help"]
-        for name in ("pretrain", "prepare", "finetune", "predict", "describe", "report", "sample", "config")
+        for name in ("pretrain", "prepare", "finetune", "predict", "describe", "report", "sample", "config", "export")
     },
     "quorem pretrain --help-all": ["-m", "quorem", "pretrain", "--help-all"],
     "quorem pretrian (a usage error)": ["-m", "quorem", "pretrian"],

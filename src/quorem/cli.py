@@ -20,6 +20,7 @@ from quorem.config.next_item import NextItemConfig
 from quorem.config.settings import FinetuneConfig, PrepareConfig, PretrainConfig
 from quorem.data.writers import WRITERS
 from quorem.errors import UserError
+from quorem.export.arguments import add_card, add_export, add_push
 from quorem.guard import guarded
 from quorem.recommending.arguments import add_recommend, add_similar, add_task
 
@@ -192,12 +193,19 @@ def _add_finetuning(commands: Any) -> None:
 
 
 def _add_others(commands: Any) -> None:
-    """Describe, report, config, doctor and sample."""
+    """Describe, report, export, card, push, config, doctor and sample."""
     _add(commands, "describe", "parameters and bytes, table by table, before building", PretrainConfig())
 
     command = _add(commands, "report", "write a page about one run or several: curves, sizes, examples")
     command.add_argument("run_folders", nargs="+", type=Path, metavar="RUN", help="a run, finished or not")
     command.add_argument("--out", type=Path, help="the HTML file to write (default: report.html in the first run)")
+
+    add_export(
+        _add(commands, "export", "write a run's networks for use without quorem: plain ELECTRA, ONNX or with code")
+    )
+
+    add_card(_add(commands, "card", "write a model card, README.md, beside a run's models"))
+    add_push(_add(commands, "push", "upload a model folder, with its card, to the Hugging Face hub"))
 
     command = _add(commands, "config", "write every setting of a command with its default and what it is for")
     command.add_argument("of", choices=tuple(CONFIGS), help="the command")

@@ -16,7 +16,10 @@ ORDER = (
         (name,)
         for name in ("config", "tokenization", "data", "embeddings", "heads", "arrangement", "models", "training")
     ),
-    *((name,) for name in ("training", "plan", "pretraining", "finetuning", "recommending", "vectors", "reporting")),
+    *(
+        (name,)
+        for name in ("training", "plan", "pretraining", "finetuning", "recommending", "vectors", "reporting", "export")
+    ),
     ("samples", "origin", "auto"),
     ("api",),
     ("guard", "cli", "commands"),

@@ -3,7 +3,8 @@
 from dataclasses import dataclass, field
 
 from quorem.config.events import EventSettings
-from quorem.config.settings import LONGEST, ReadingSettings, TrainSettings, option
+from quorem.config.limits import LONGEST
+from quorem.config.settings import ReadingSettings, TrainSettings, option
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from quorem.config.events import EventSettings
-
-WIDEST, LONGEST = 2**16, 2**16  # of layers and rows: more overflows, or fills any memory
+from quorem.config.limits import LONGEST, WIDEST
 
 
 def option(default: Any, description: str, *, largest: int | None = None) -> Any:

@@ -46,6 +46,8 @@ class Assignment(nn.Module):
         self.num_quotients = -(-self.tail // self.divisor)
         self.register_buffer("rank", torch.arange(vocab_size, dtype=torch.int32) if permuted else None)
         self._ids: Tensor | None = None  # inverse of rank, made when first asked for
+        self.checks_ids = True
+        """Whether `checked` looks; formats without errors of their own, such as ONNX, have no room for that."""
 
     def checked(self, ids: Tensor) -> Tensor:
         """The ids as they are.
@@ -56,7 +58,7 @@ class Assignment(nn.Module):
         Raises:
             IndexError: if one is not in [0, V), as torch.nn.Embedding does; RuntimeError in compiled code.
         """
-        if not ids.numel() or not may_look(ids.device):
+        if not self.checks_ids or not ids.numel() or not may_look(ids.device):
             return ids
         least, most = ids.aminmax()
         if torch.compiler.is_compiling():
@@ -88,7 +90,7 @@ class Assignment(nn.Module):
 
     def tail_digits(self, tail: Tensor) -> tuple[Tensor, Tensor]:
         """Quotient and remainder, int64 (*batch) each, of the ranks own_rows + tail, tail int64 (*batch)."""
-        return torch.div(tail, self.divisor, rounding_mode="floor"), tail % self.divisor
+        return tail // self.divisor, tail % self.divisor  # not torch.div: ONNX's exporter makes float32 of that
 
     def grown(self, vocab_size: int) -> "Assignment":
         """The assignment of a larger vocabulary: every id keeps its rank and its rows, new ids come last.

@@ -6,7 +6,6 @@ Shi et al. 2020, arXiv:1909.02107, sec. 3.1, example 3.
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor
 
 from quorem.embeddings.assignment import Assignment
@@ -74,7 +73,7 @@ class MixedRadixEmbedding(PartitionEmbedding):
         digits = []
         for modulus in self.moduli:
             digits.append(tail % modulus)
-            tail = torch.div(tail, modulus, rounding_mode="floor")
+            tail = tail // modulus
         return *digits, tail
 
     def digit_rows(self, moduli: Sequence[int]) -> list[Tensor]:

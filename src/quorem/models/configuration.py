@@ -9,7 +9,7 @@ from typing import Any
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
-from quorem.config.settings import WIDEST
+from quorem.config.limits import WIDEST
 from quorem.errors import shown
 
 POSITIONS = ("absolute", "rotary", "alibi")

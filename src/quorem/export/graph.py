@@ -1,0 +1,158 @@
+"""What ONNX is made of: each kind of network as a function of input_ids and attention_mask alone.
+
+A graph has no branch on a length or on a value, so that attention is written out for every length, ids are not checked
+(onnxruntime refuses those beyond a table; hashed tables have a row for any), and what cuts documents is left out.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from quorem.embeddings import Assignment, DenseEmbedding
+from quorem.errors import UserError
+from quorem.export.networks import Network
+from quorem.heads import FullHead
+from quorem.models.modeling import SelfAttention
+from quorem.models.positions import rotate
+
+
+class Graph(nn.Module):
+    """A network whose outputs have names.
+
+    Args:
+        network: its model is changed: it is no use but to be exported, and gives the same outputs.
+    """
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.model = network.model
+        self.names: tuple[str, ...] = ()
+        for module in list(self.model.modules()):
+            if isinstance(module, Assignment):
+                module.checks_ids = False
+            for name, child in module.named_children():
+                if isinstance(child, SelfAttention):
+                    setattr(module, name, JointAttention(child))
+        self.eval()
+
+
+class JointAttention(nn.Module):
+    """SelfAttention with one matrix instead of three, written out whatever the length.
+
+    Args:
+        attention: whose weights it takes.
+    """
+
+    def __init__(self, attention: SelfAttention) -> None:
+        super().__init__()
+        self.num_heads, self.head_size = attention.num_heads, attention.head_size
+        parts = (attention.query, attention.key, attention.value)
+        self.joint = nn.Linear(parts[0].in_features, 3 * parts[0].out_features)
+        self.joint.weight.data = torch.cat([part.weight.data for part in parts])
+        self.joint.bias.data = torch.cat([part.bias.data for part in parts])
+
+    def forward(self, hidden: Tensor, bias: Tensor | None, rotation: Tensor | None) -> Tensor:
+        batch, time, _ = hidden.shape
+        joint = self.joint(hidden).view(batch, time, 3, self.num_heads, self.head_size)
+        query, key, value = joint.permute(2, 0, 3, 1, 4)  # (batch, heads, time, head_size) each
+        if rotation is not None:
+            query, key = rotate(query, rotation), rotate(key, rotation)
+        scores = (query * self.head_size**-0.5) @ key.transpose(-1, -2)  # (batch, heads, time, time)
+        scores = scores if bias is None else scores + bias
+        return (torch.softmax(scores, dim=-1) @ value).transpose(1, 2).reshape(batch, time, -1)
+
+
+class Discriminator(Graph):
+    """logits (batch, time), positive where a token was replaced, and last_hidden_state (batch, time, hidden_size)."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__(network)
+        self.names = ("logits", "last_hidden_state")
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, ...]:
+        hidden = self.model.electra(input_ids, attention_mask).last_hidden_state
+        return self.model.discriminator_predictions(hidden), hidden
+
+
+class Generator(Graph):
+    """hidden (batch, time, D): what the softmax is asked with at each place."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__(network)
+        self.names = ("hidden",)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, ...]:
+        return (self.model.generator_predictions(self.model.electra(input_ids, attention_mask).last_hidden_state),)
+
+
+class Classifier(Graph):
+    """logits (batch, num_labels)."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__(network)
+        self.names = ("logits",)
+        config = network.config
+        for key, value, needed in (
+            ("classifier.ngrams", config.classifier_ngrams, 0),
+            ("data.truncation", config.classifier_truncation if config.classifier_length else "head", "head"),
+        ):
+            if value != needed:
+                raise UserError(
+                    f"{network.folder}: {key}={value}: the classifier cuts whole documents, whose number of pieces an "
+                    f"ONNX graph cannot choose: fine-tune with {key}={needed}, or export with --format remote-code"
+                )
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, ...]:
+        return (self.model(input_ids, attention_mask).logits,)
+
+
+class NextItem(Graph):
+    """hidden (batch, D): what the softmax is asked with after each row's last real token; padding is on the right.
+
+    With a dense table and the full softmax also log_probs (batch, V), exact. Other softmaxes choose level by level, and
+    a compositional table has no V rows in the file: their `topk` stays in quorem.
+    """
+
+    bias: Tensor  # (V, 1)
+
+    def __init__(self, network: Network) -> None:
+        super().__init__(network)
+        head = self.model.generator_lm_head
+        self.whole = isinstance(head, FullHead) and isinstance(head.embedding, DenseEmbedding)
+        self.names = ("hidden", "log_probs") if self.whole else ("hidden",)
+        if self.whole:
+            bias = head.bias.detach().index_fill(0, head.never(head.bias.device), -torch.inf)
+            self.register_buffer("bias", bias.unsqueeze(1))
+            head.bias = None
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, ...]:
+        seen = None if self.model.config.causal else attention_mask  # no token sees padding, which comes after it
+        states = self.model.electra(input_ids, seen).last_hidden_state
+        rows = torch.arange(len(states), device=states.device)
+        hidden = self.model.generator_predictions(states[rows, attention_mask.sum(1) - 1])
+        if not self.whole:
+            return (hidden,)
+        table = self.model.electra.embeddings.word_embeddings.weight  # not turned: it stands in the file once
+        return hidden, F.log_softmax(table @ hidden.T + self.bias, dim=0).T
+
+
+GRAPHS: dict[str, type[Graph]] = {
+    "discriminator": Discriminator,
+    "generator": Generator,
+    "classifier": Classifier,
+    "next_item": NextItem,
+}
+
+
+def build_graph(network: Network) -> Graph:
+    """The function of a network that ONNX is to have.
+
+    Raises:
+        UserError: for a network that chooses sizes by values.
+    """
+    if (network.config.embedding or {})["kind"] == "path":
+        raise UserError(
+            f"{network.folder}: model.embedding.kind=path sorts tokens by their function, which no ONNX graph can: "
+            "pre-train with another kind, or export with --format electra or remote-code"
+        )
+    return GRAPHS[network.kind](network)

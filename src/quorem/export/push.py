@@ -1,0 +1,55 @@
+"""Pushing: a model folder goes to the Hugging Face hub, with its card; private unless told otherwise."""
+
+import logging
+from pathlib import Path
+
+import huggingface_hub
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+from quorem.errors import UserError
+from quorem.finetuning.checkpoint import model_folder
+from quorem.reporting.card import README, write_cards
+
+logger = logging.getLogger(__name__)
+
+NEVER = (".*.lock", "*.partial")  # what commands leave while they write
+
+
+def push(folder: str | Path, name: str, *, public: bool = False, license: str | None = None) -> str:
+    """Upload a model folder or an export; of a run, the model that is used.
+
+    Args:
+        folder: a run, a model folder, or what `export` has written. A card is written into it if it has none.
+        name: of the repository, USER/NAME or NAME.
+        public: whether all may read a repository that is made now; an existing one stays as it is.
+        license: of the weights, for a card that is written now.
+
+    Returns:
+        Where it is.
+
+    Raises:
+        UserError: if there is no model, no token, or the hub refuses.
+    """
+    place = Path(folder)
+    if not (place / "model.onnx").exists():
+        place = model_folder(place)
+    token = huggingface_hub.get_token()
+    if token is None:
+        raise UserError("no token of the Hugging Face hub: run hf auth login, or set HF_TOKEN, with one that may write")
+    if not (place / README).exists():
+        write_cards(place, license=license)
+    hub = huggingface_hub.HfApi(token=token)
+    try:
+        repository = hub.create_repo(name, private=not public, exist_ok=True)
+        hub.upload_folder(
+            repo_id=repository.repo_id, folder_path=place, ignore_patterns=list(NEVER),
+            commit_message="quorem push",
+        )  # fmt: skip
+    except HFValidationError as error:
+        raise UserError(f"{name}: is no name of a repository ({error}): USER/NAME is needed") from error
+    except (HfHubHTTPError, OSError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(
+            f"{name}: the hub has refused it ({reason}): check the name and what the token may do"
+        ) from error
+    return str(repository)

@@ -1,0 +1,113 @@
+"""What tests of exports share: tiny runs, made without training, and a Python in which quorem cannot be imported."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+from tokenizers import Tokenizer, models, pre_tokenizers
+
+from quorem import QuoremConfig, QuoremForMaskedLM, QuoremForPreTraining, QuoremForSequenceClassification
+from quorem.models.next_item import QuoremForNextItem
+from quorem.tokenization.files import fingerprint, save_tokenizer
+from quorem.tokenization.special import SPECIAL_TOKENS
+from quorem.tokenization.wrap import wrap
+
+VOCAB_SIZE = 211
+SIZES = {
+    "vocab_size": VOCAB_SIZE, "embedding_size": 24, "hidden_size": 32, "num_attention_heads": 2,
+    "intermediate_size": 48, "num_hidden_layers": 2, "max_position_embeddings": 40, "initializer_range": 0.1,
+}  # fmt: skip
+QR = {"kind": "qr", "own_rows": 30, "divisor": 14, "permuted": True, "operation": "multiply"}
+NETWORKS = {
+    "discriminator": QuoremForPreTraining,
+    "generator": QuoremForMaskedLM,
+    "classifier": QuoremForSequenceClassification,
+    "next_item": QuoremForNextItem,
+}
+LABELS = {0: "bad", 1: "good", 2: "so so"}
+TEXTS = ["w7 w9 w200 unheard w5", "w11"]
+
+OUTSIDE = """
+import json, sys
+sys.modules["quorem"] = None  # an import of it is an error
+import torch, transformers
+from safetensors.torch import save_file
+folder, auto, out, trusted = sys.argv[1:5]
+auto, options = getattr(transformers, auto), {"trust_remote_code": trusted == "1"}
+model, info = auto.from_pretrained(folder, output_loading_info=True, **options)
+assert not info["missing_keys"] and not info["mismatched_keys"], info
+ids, mask = torch.tensor(json.loads(sys.argv[5])), torch.tensor(json.loads(sys.argv[6]))
+with torch.no_grad():
+    found = model.eval()(input_ids=ids, attention_mask=mask)
+tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+encoded = tokenizer(json.loads(sys.argv[7]), padding=True, return_tensors="pt")
+tensors = {"output": found[0].contiguous(), "ids": encoded["input_ids"], "mask": encoded["attention_mask"]}
+save_file(tensors, out, {"type": type(model).__name__, "labels": json.dumps(model.config.id2label)})
+"""
+
+
+def make_tokenizer():
+    """Whole words w5 to w210, at the ids of their numbers."""
+    names = [*SPECIAL_TOKENS, *(f"w{number}" for number in range(len(SPECIAL_TOKENS), VOCAB_SIZE))]
+    tokenizer = Tokenizer(models.WordLevel({name: i for i, name in enumerate(names)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    return wrap(tokenizer, model_max_length=40)
+
+
+def make_network(kind, **changes):
+    """A network of random weights, none of them 0 or 1, in evaluation mode."""
+    labels = {"id2label": LABELS, "label2id": {name: i for i, name in LABELS.items()}} if kind == "classifier" else {}
+    torch.manual_seed(1)
+    model = NETWORKS[kind](QuoremConfig(**(SIZES | labels | changes))).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+        assignment = model.electra.embeddings.word_embeddings.assignment
+        if assignment.rank is not None:
+            assignment.set_order(torch.randperm(assignment.vocab_size))
+    return model
+
+
+def save_network(kind, folder, **changes):
+    """The same in a model folder, with its tokenizer."""
+    tokenizer = make_tokenizer()
+    model = make_network(kind, tokenizer_fingerprint=fingerprint(tokenizer), **changes)
+    model.save_pretrained(folder)
+    save_tokenizer(tokenizer, folder)
+    return model
+
+
+def make_batch(batch=3, time=17):
+    """Ids and mask, int64 (batch, time), padded on the right."""
+    lengths = torch.tensor([time, max(1, time - 5), 2, 1])[:batch].clamp(max=time)
+    mask = (torch.arange(time) < lengths.unsqueeze(-1)).long()
+    ids = torch.randint(5, VOCAB_SIZE, (batch, time), generator=torch.Generator().manual_seed(3))
+    return ids * mask, mask
+
+
+def loaded_outside(folder: Path, auto: str, tmp_path: Path, *, trusted=False):
+    """What a Python without quorem gets of a folder.
+
+    Returns:
+        The first output of `make_batch`, ids and mask of TEXTS, the class's name and its labels.
+    """
+    ids, mask = make_batch()
+    out = tmp_path / "outside.safetensors"
+    words = [str(folder), auto, str(out), str(int(trusted)), json.dumps(ids.tolist()), json.dumps(mask.tolist())]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    environment |= {"HF_HOME": str(tmp_path / "hf"), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    found = subprocess.run(
+        [sys.executable, "-c", OUTSIDE, *words, json.dumps(TEXTS)],
+        env=environment, cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert found.returncode == 0, found.stderr[-3000:]
+    with safe_open(out, "pt") as file:
+        facts = file.metadata()
+    tensors = load_file(out)
+    labels = {int(number): name for number, name in json.loads(facts["labels"]).items()}
+    return tensors["output"], tensors["ids"], tensors["mask"], facts["type"], labels

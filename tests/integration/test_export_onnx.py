@@ -1,0 +1,147 @@
+"""ONNX: onnxruntime's outputs are torch's, for any number of rows of any length, and a small table stays small."""
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from export_cases import LABELS, QR, make_batch, save_network
+from test_export_electra import TABLES
+from transformers import AutoTokenizer
+
+import quorem as package
+from quorem.export.onnx import NEEDED, open_session, run_onnx
+
+for needed in NEEDED:
+    pytest.importorskip(needed)
+
+SHAPES = [(1, 1), (3, 17), (4, 40), (2, 3)]
+OVERHEAD = 60_000  # bytes of a graph of two layers, however large its tables
+
+
+def exported(quorem, run, out, *words):
+    outcome = quorem("export", run, "--format", "onnx", "--out", out, *words)
+    assert outcome.code == 0, outcome
+    assert len(outcome.err.splitlines()) <= 1, outcome.err
+    return outcome.out
+
+
+def outputs(folder, ids, mask):
+    session = open_session(folder / "model.onnx")
+    found = run_onnx(session, {"input_ids": ids, "attention_mask": mask})
+    return [torch.from_numpy(each) for each in found]
+
+
+def close(found, expected, atol=1e-4):
+    torch.testing.assert_close(found, expected, atol=atol, rtol=1e-4)
+
+
+def size_of_tensors(model):
+    return sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers()))
+
+
+@torch.no_grad()
+def test_a_discriminator_gives_the_same_for_any_shape(tmp_path, quorem):
+    model = save_network("discriminator", tmp_path / "run" / "discriminator", embedding=QR)
+    said = exported(quorem, tmp_path / "run", tmp_path / "out")
+    assert "logits, last_hidden_state" in said
+    assert "largest difference from torch on random ids" in said
+    for shape in SHAPES:
+        ids, mask = make_batch(*shape)
+        real, (logits, hidden) = mask.bool(), outputs(tmp_path / "out", ids, mask)
+        close(logits[real], model(ids, mask).logits[real])
+        close(hidden[real], model.electra(ids, mask).last_hidden_state[real])
+    content = (tmp_path / "out" / "model.onnx").read_bytes()
+    assert str(Path(package.__file__).parent).encode() not in content, "names of this machine's files are in it"
+    assert AutoTokenizer.from_pretrained(tmp_path / "out")("w7 w9")["input_ids"] == [2, 7, 9, 3]
+
+
+@torch.no_grad()
+def test_a_classifier_gives_the_same_and_names_its_labels(tmp_path, quorem):
+    changes = {"positions": "rotary", "classifier_pooling": "mean", "classifier_layers": "all"}
+    model = save_network("classifier", tmp_path / "run" / "model", embedding=QR, **changes)
+    exported(quorem, tmp_path / "run", tmp_path / "out")
+    for shape in SHAPES:
+        close(outputs(tmp_path / "out", *make_batch(*shape))[0], model(*make_batch(*shape)).logits)
+    labels = json.loads((tmp_path / "out" / "config.json").read_text())["id2label"]
+    assert {int(number): name for number, name in labels.items()} == LABELS
+
+
+@torch.no_grad()
+def test_a_recommender_gives_vectors_and_with_a_dense_table_exact_probabilities(tmp_path, quorem):
+    model = save_network("next_item", tmp_path / "run" / "model", causal=True, never_targets=[0, 2, 3, 4])
+    exported(quorem, tmp_path / "run", tmp_path / "out")
+    histories = [[7, 9, 200], [5], [11, 12, 13, 14, 15, 16]]
+    ids, _, _ = model.inputs(histories, max_items=20)
+    mask = (torch.arange(ids.shape[1]) < torch.tensor([[4], [2], [7]])).long()
+    hidden, log_probs = outputs(tmp_path / "out", ids, mask)
+    close(hidden, model.vectors(histories, max_items=20))
+    close(log_probs, model.scores(histories, max_items=20))
+    assert (tmp_path / "out" / "model.onnx").stat().st_size < size_of_tensors(model) + OVERHEAD  # the table once
+
+
+@torch.no_grad()
+def test_ids_beyond_what_float32_counts_read_their_rows_and_the_file_is_as_large_as_the_tables(tmp_path, quorem):
+    """The exporter makes float32 of torch.div: token 2^24 + 1 would read the row of another (trap 31)."""
+    size = 2**24 + 2**20
+    table = {"kind": "qr", "own_rows": 7, "divisor": 4099, "operation": "add"}
+    model = save_network("discriminator", tmp_path / "model", vocab_size=size, embedding=table, embedding_size=16)
+    exported(quorem, tmp_path / "model", tmp_path / "out")
+    row = (size - 7) // 4099 * 4099 + 7  # the first of a bucket, and the last of the one before
+    ids = torch.tensor([[2, row, row - 1, row - 4099, row - 4100, size - 1, 2**24 + 1, 3]])
+    close(outputs(tmp_path / "out", ids, torch.ones_like(ids))[0], model(ids).logits)
+    written = (tmp_path / "out" / "model.onnx").stat().st_size
+    assert size_of_tensors(model) <= written < size_of_tensors(model) + OVERHEAD
+    assert written < size * 16 * 4 / 1000
+
+
+@torch.no_grad()
+def test_int8_is_smaller_and_says_how_far_it_is(tmp_path, quorem):
+    model = save_network("classifier", tmp_path / "run" / "model", embedding=QR)
+    said = exported(quorem, tmp_path / "run", tmp_path / "out", "--int8")
+    assert re.search(
+        r"int8: model\.onnx, [\d.]+ MB\nlargest difference from torch on random ids: logits [\d.e-]+", said
+    )
+    assert sorted(path.name for path in (tmp_path / "out").glob("model*")) == ["model.onnx"]
+    close(outputs(tmp_path / "out", *make_batch())[0], model(*make_batch()).logits, atol=0.2)
+
+
+@pytest.mark.slow
+@torch.no_grad()
+@pytest.mark.parametrize("kind", [kind for kind in TABLES if kind not in ("path", "qr", "dense")])
+def test_every_other_kind_of_table_gives_the_same(kind, tmp_path, quorem):
+    model = save_network("discriminator", tmp_path / "model", embedding=TABLES[kind], positions="alibi")
+    exported(quorem, tmp_path / "model", tmp_path / "out")
+    ids, mask = make_batch(4, 30)
+    close(outputs(tmp_path / "out", ids, mask)[0][mask.bool()], model(ids, mask).logits[mask.bool()])
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "said"),
+    [
+        ("discriminator", {"embedding": TABLES["path"]}, r"kind=path.*--format electra or remote-code"),
+        ("classifier", {"classifier_length": 20}, r"data\.truncation=windows.*data\.truncation=head.*remote-code"),
+        ("classifier", {"classifier_ngrams": 2, "classifier_ngram_rows": 50}, r"ngrams=2.*ngrams=0.*remote-code"),
+    ],
+)
+def test_what_has_no_graph_is_refused_by_its_setting(kind, changes, said, tmp_path, refused, half_written):
+    save_network(kind, tmp_path / "model", **changes)
+    line = refused("export", tmp_path / "model", "--format", "onnx", "--out", tmp_path / "out")
+    assert re.search(said, line), line
+    assert not (tmp_path / "out").exists()
+    assert not half_written(tmp_path / "out")
+
+
+@pytest.mark.parametrize("name", NEEDED)
+def test_a_missing_package_is_named_with_the_line_for_pip(name, tmp_path, refused, monkeypatch):
+    save_network("discriminator", tmp_path / "model")
+    monkeypatch.setitem(sys.modules, name, None)
+    line = refused("export", tmp_path / "model", "--format", "onnx", "--out", tmp_path / "out")
+    assert f"needs {name}: pip install 'quorem[export]'" in line
+
+
+def test_int8_belongs_to_onnx(tmp_path, refused):
+    line = refused("export", tmp_path, "--format", "electra", "--int8", "--out", tmp_path / "out")
+    assert "--int8: only --format onnx" in line

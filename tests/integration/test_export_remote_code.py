@@ -1,0 +1,63 @@
+"""Folders with code: transformers alone loads them, with the same outputs."""
+
+import re
+
+import pytest
+import torch
+from export_cases import LABELS, QR, TEXTS, loaded_outside, make_batch, make_tokenizer, save_network
+
+from quorem.export.remote_code import ENTRY, OWN, code_files
+
+WINDOWS = {"classifier_length": 12, "classifier_ngrams": 2, "classifier_ngram_rows": 500}
+
+
+def exported(quorem, run, out):
+    outcome = quorem("export", run, "--format", "remote-code", "--out", out)
+    assert outcome.code == 0, outcome
+    return outcome.out
+
+
+@torch.no_grad()
+def test_a_discriminator_and_its_encoder_load_without_quorem(tmp_path, quorem):
+    changes = {"embedding": QR, "positions": "rotary"}
+    model = save_network("discriminator", tmp_path / "run" / "discriminator", **changes)
+    assert "AutoModelForPreTraining" in exported(quorem, tmp_path / "run", tmp_path / "out")
+    ids, mask = make_batch()
+    output, *tokens, kind, _ = loaded_outside(tmp_path / "out", "AutoModelForPreTraining", tmp_path, trusted=True)
+    assert kind == "QuoremForPreTraining"
+    assert torch.equal(output, model(ids, mask).logits)
+    expected = make_tokenizer()(TEXTS, padding=True, return_tensors="pt")
+    assert torch.equal(tokens[0], expected["input_ids"])
+    assert torch.equal(tokens[1], expected["attention_mask"])
+    output, *_, kind, _ = loaded_outside(tmp_path / "out", "AutoModel", tmp_path, trusted=True)
+    assert kind == "QuoremModel"
+    assert torch.equal(output, model.electra(ids, mask).last_hidden_state)
+
+
+@torch.no_grad()
+def test_a_classifier_of_whole_documents_loads_without_quorem(tmp_path, quorem):
+    model = save_network("classifier", tmp_path / "run" / "model", embedding=QR, **WINDOWS)
+    exported(quorem, tmp_path / "run", tmp_path / "out")
+    auto = "AutoModelForSequenceClassification"
+    output, *_, kind, labels = loaded_outside(tmp_path / "out", auto, tmp_path, trusted=True)
+    assert (kind, labels) == ("QuoremForSequenceClassification", LABELS)
+    assert torch.equal(output, model(*make_batch()).logits)
+
+
+@torch.no_grad()
+def test_a_recommender_loads_without_quorem(tmp_path, quorem):
+    changes = {"embedding": QR, "head": {"kind": "two_level"}, "causal": True}
+    model = save_network("next_item", tmp_path / "run" / "model", **changes)
+    exported(quorem, tmp_path / "run", tmp_path / "out")
+    output, *_, kind, _ = loaded_outside(tmp_path / "out", "AutoModelForCausalLM", tmp_path, trusted=True)
+    assert kind == "QuoremForNextItem"
+    assert torch.equal(output, model(*make_batch()).logits)
+
+
+@pytest.mark.parametrize("kind", OWN)
+def test_no_file_imports_quorem_and_every_import_is_there(kind):
+    files = code_files(("AutoModel", *OWN[kind]))
+    for name, text in files.items():
+        assert not re.search(r"^\s*(from|import) quorem", text, re.MULTILINE), name
+        assert set(re.findall(r"^\s*from \.(\w+) import", text, re.MULTILINE)) <= files.keys(), name
+    assert set(re.findall(r"^from \.(\w+) import", files[ENTRY], re.MULTILINE)) == files.keys() - {ENTRY}
