@@ -20,8 +20,8 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
 from quorem.cli import main
-from quorem.config.settings import LabelledDataSettings
-from quorem.finetuning.classification import split
+from quorem.config.finetuning import LabelledDataSettings
+from quorem.finetuning.rows import split
 
 FOLDER = Path("runs/demo")
 COLUMNS = "--text-column review --label-column sentiment"

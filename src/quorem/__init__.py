@@ -14,7 +14,8 @@ from wrapt import when_imported
 from quorem.errors import UserError
 
 if TYPE_CHECKING:
-    from quorem.api import Classifier, Encoder, NextItem, embedding, finetune, load, pretrain, softmax
+    from quorem.api import embedding, finetune, pretrain, softmax
+    from quorem.loaded import Classifier, Encoder, Finetuned, NextItem, load
     from quorem.models.classifier import QuoremForSequenceClassification
     from quorem.models.configuration import QuoremConfig
     from quorem.models.modeling import QuoremForMaskedLM, QuoremForPreTraining, QuoremModel
@@ -27,8 +28,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 __version__ = "0.1.0"
 
 PLACES = {
-    **dict.fromkeys(("Classifier", "Encoder", "NextItem"), "quorem.api"),
-    **dict.fromkeys(("embedding", "finetune", "load", "pretrain", "softmax"), "quorem.api"),
+    **dict.fromkeys(("Classifier", "Encoder", "Finetuned", "NextItem", "load"), "quorem.loaded"),
+    **dict.fromkeys(("embedding", "finetune", "pretrain", "softmax"), "quorem.api"),
     "QuoremConfig": "quorem.models.configuration",
     "QuoremForNextItem": "quorem.models.next_item",
     "QuoremForSequenceClassification": "quorem.models.classifier",
@@ -39,6 +40,7 @@ PLACES = {
 __all__ = [
     "Classifier",
     "Encoder",
+    "Finetuned",
     "NextItem",
     "QuoremConfig",
     "QuoremForMaskedLM",

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from quorem.cli import main
 from quorem.data.writers import WRITERS
-from quorem.finetuning.predict import load_classifier
+from quorem.tasks.predict import load_predictor_of
 
 pyarrow = pytest.importorskip("pyarrow")
 parquet = pytest.importorskip("pyarrow.parquet")
@@ -37,9 +37,9 @@ values = st.recursive(
 @pytest.fixture(scope="module", autouse=True)
 def loaded_once(classifier):
     """The classifier, which would else be loaded for every file."""
-    found = load_classifier(classifier)
+    found = load_predictor_of(classifier)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("quorem.finetuning.predict.load_classifier", lambda folder: found)
+        patch.setattr("quorem.tasks.predict.load_predictor_of", lambda folder: found)
         yield
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from quorem.data.readers import READERS
 from quorem.data.writers import WRITERS
-from quorem.finetuning.predict import predict
+from quorem.tasks.predict import predict
 
 pyarrow = pytest.importorskip("pyarrow")
 parquet = pytest.importorskip("pyarrow.parquet")

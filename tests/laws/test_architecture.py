@@ -15,8 +15,9 @@ ORDER = (
         (name,)
         for name in ("config", "tokenization", "data", "embeddings", "heads", "arrangement", "models", "training")
     ),
-    *((name,) for name in ("training", "plan", "pretraining", "finetuning", "recommending", "reporting")),
+    *((name,) for name in ("training", "plan", "pretraining", "finetuning", "recommending", "tasks", "reporting")),
     ("samples", "origin", "auto"),
+    ("loaded",),
     ("api",),
     ("guard", "cli", "commands"),
     ("", "__main__"),
