@@ -6,6 +6,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import torch
+
 from quorem.config.loading import to_mapping
 from quorem.data.bad_rows import report_bad_rows
 from quorem.data.source import Source
@@ -55,11 +57,11 @@ def dry_run_task(task: Task, config: Any, *, source: Source | None = None) -> Dr
         UserError: what `finetune_task` would raise.
     """
     begun = task.begin(task.resolve(config), source)
-    program = _program(task, begun)
+    program, optimizer = _program(task, begun)
     with TemporaryDirectory() as folder:
         run = Run(Path(folder) / "run", to_mapping(begun.config))
         steps = program.total_steps
-        return measure_steps(program, task.optimizer(begun), begun.config.train, total_steps=steps, run=run)
+        return measure_steps(program, optimizer, begun.config.train, total_steps=steps, run=run)
 
 
 def _finetune(task: Task, begun: Begun, out: Path) -> dict[str, Any]:
@@ -72,12 +74,12 @@ def _finetune(task: Task, begun: Begun, out: Path) -> dict[str, Any]:
     if (done := finished_result(run, otherwise=task.otherwise.format(out=out))) is not None:
         return done
     begun = task.prepare(begun, run, lambda other, folder: finetune_task(task, other, folder, source=begun.source))
-    program = _program(task, begun)
+    program, optimizer = _program(task, begun)
     lengthen(run, config.train, program.order)
     epochs = _Epochs(task, begun, run, program)
     fit(
         program,
-        task.optimizer(begun),
+        optimizer,
         settings=config.train,
         total_steps=program.total_steps,
         schedule=str(config.train.schedule),
@@ -131,13 +133,14 @@ class _Epochs:
         return lambda folder: self.task.save(self.begun, folder)
 
 
-def _program(task: Task, begun: Begun) -> Any:
-    """The steps, after a word on their size.
+def _program(task: Task, begun: Begun) -> tuple[Any, torch.optim.Optimizer]:
+    """The steps and what takes them, after a word on their size.
 
     Raises:
         UserError: if the model does not fit in memory.
     """
+    optimizer = task.optimizer(begun)  # first, for it says what is frozen
     needed, program = check_finetuning_memory(begun.model), task.program(begun)
     logger.info("%s", task.describe(begun, program))
     logger.info(MEMORY, f"{needed / 1e6:,.0f}")
-    return program
+    return program, optimizer

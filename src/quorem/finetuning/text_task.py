@@ -17,7 +17,7 @@ from quorem.data.source import Source
 from quorem.errors import UserError, check_choice, check_number
 from quorem.files import fingerprint_files
 from quorem.finetuning.checkpoint import load_model, model_folder, size_of
-from quorem.finetuning.program import Objective, TextProgram, reads_whole
+from quorem.finetuning.program import LENGTH_MULTIPLE, Objective, TextProgram, reads_whole
 from quorem.finetuning.rows import Examples, choose_rows
 from quorem.finetuning.task import Begun, Task, check_train_of_finetuning
 from quorem.models.checkpoint_files import weight_files
@@ -244,6 +244,27 @@ class TextTask(Task):
         pad_id = begun.tokenizer.pad_token_id
         found = self.outputs(begun.model, begun.held_out, pad_id=pad_id, batch_size=EVALUATION_ROWS, dtype=dtype)
         return self.scores(found, begun.held_out, begun.model.config)
+
+    def describe(self, begun: Begun, program: Any) -> str:
+        """As in `Task`, with the number of tokens."""
+        training, train, parameters = begun.training, begun.config.train, list(begun.model.parameters())
+        lengths = [len(row) for row in training.rows]
+        numbers = {
+            "rows": len(training), "tokens": sum(lengths), "held": len(begun.held_out),
+            "parameters": sum(each.numel() for each in parameters),
+            "trained": sum(each.numel() for each in parameters if each.requires_grad),
+            "steps": program.total_steps, "size": train.batch_size,
+            "longest": min(max(lengths) + LENGTH_MULTIPLE, begun.config.data.max_length),
+        }  # fmt: skip
+        return (
+            "{rows:,} rows to train on, {tokens:,} tokens, and {held:,} held out; " + self.kinds(begun)
+            + "{parameters:,} parameters, {trained:,} of them trained; {steps:,} steps of {size:,} rows of up to "
+            "{longest:,} tokens"
+        ).format(**numbers)  # fmt: skip
+
+    def kinds(self, begun: Begun) -> str:
+        """How many classes there are, for that line."""
+        return ""
 
     def save(self, begun: Begun, folder: Path) -> None:
         """As in `Task`."""

@@ -197,6 +197,10 @@ class Classification(TextTask):
             for share, label in zip(best.values.tolist(), best.indices.tolist(), strict=True)
         ]
 
+    def kinds(self, begun: Begun) -> str:
+        """As in `TextTask`."""
+        return f"{len(begun.facts['labels']):,} classes; "
+
     def said(self, result: dict[str, Any]) -> str:
         """Accuracy, F1 and confusions."""
         lines = [
