@@ -18,7 +18,7 @@ from quorem.heads import HEADS, GeneratorHead
 from quorem.loaded import Encoder, load
 from quorem.plan.layout import head_kind, lay_out
 from quorem.pretraining.pretrain import pretrain as pretrain_run
-from quorem.tasks import TASKS
+from quorem.tasks import TASKS, load_task
 from quorem.tasks import finetune as finetune_run
 
 Config = TypeVar("Config")
@@ -149,9 +149,10 @@ def _configured(
         return None, settled
     if isinstance(data, Source):
         return data, settled
-    columns: dict[str, Any] = {
-        name: getattr(settled.data, name, None) for name in ("text_column", "label_column", "split_column")
-    }
+    names = ("text_column", "label_column", "split_column")
+    columns: dict[str, Any] = {name: getattr(settled.data, name, None) for name in names}
+    if hasattr(settled, "task"):
+        columns = load_task(settled.task).reading(settled.data)
     columns["text_column"] = columns["text_column"] or DEFAULT_TEXT_COLUMN
     return DatasetSource.of_rows(cast(Iterable[Mapping[str, Any]], data), **columns), settled
 

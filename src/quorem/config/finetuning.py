@@ -28,6 +28,9 @@ class LabelledDataSettings(HeldOutSettings):
     """What classification reads."""
 
     text_column: str = option("text", "the column or key of text")
+    text_pair_column: str | None = option(
+        None, "csv, parquet and jsonl: the column of a second text: [CLS] text [SEP] second [SEP]; none if not given"
+    )
     label_column: str = option(
         "label", "that of classes: any two or more values; folder, midi: the name of a file's folder instead"
     )

@@ -20,7 +20,7 @@ from quorem.data.writers import choose_writer
 from quorem.errors import UserError, check_choice, did_you_mean
 from quorem.files import check_new
 from quorem.finetuning.checkpoint import load_model, model_folders
-from quorem.finetuning.rows import tell_unknown
+from quorem.finetuning.rows import is_blank, tell_unknown
 from quorem.finetuning.text_task import EVALUATION_ROWS, TextTask
 from quorem.tokenization import Unknown, load_tokenizer
 from quorem.training.device import autocast_dtype
@@ -73,7 +73,7 @@ class Predictor:
             return []
         examples, outputs = self.outputs(documents)
         found = self.task.decode(outputs, examples, documents, self.config)
-        return [said if each.text.strip() else nothing for said, each in zip(found, documents, strict=True)]
+        return [nothing if is_blank(each) else said for said, each in zip(found, documents, strict=True)]
 
 
 def mean(outputs: Sequence[Any]) -> Any:

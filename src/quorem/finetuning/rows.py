@@ -2,7 +2,7 @@
 
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from quorem.config.finetuning import HeldOutSettings
-from quorem.data.documents import HELD_OUT, SPLITS
+from quorem.data.documents import HELD_OUT, SPLITS, Document, RowCounts
 from quorem.errors import UserError, check_choice
 from quorem.models.configuration import TRUNCATIONS, WINDOWS
 from quorem.tokenization import Unknown, encode
@@ -78,7 +78,6 @@ def encode_rows(
     if max_length is not None and max_length < 4:
         raise UserError(f"data.max_length={max_length}: 4 or more needed")
     room = sys.maxsize if max_length is None or truncation == WINDOWS else max_length - 2
-    head = {"head": room, "tail": 0}.get(truncation, room - room // 2)
     rows = []
     for start in range(0, len(texts), 1000):
         group = list(texts[start : start + 1000])
@@ -86,9 +85,100 @@ def encode_rows(
         if unknown is not None:
             unknown.add(tokenizer, group, encoded, range(start + 1, start + len(group) + 1))
         for ids in encoded:
-            kept = ids if len(ids) <= room else ids[:head] + ids[len(ids) - (room - head) :]
-            rows.append([tokenizer.cls_token_id, *kept, tokenizer.sep_token_id])
+            rows.append([tokenizer.cls_token_id, *cut(ids, room, truncation), tokenizer.sep_token_id])
     return rows
+
+
+def encode_documents(
+    tokenizer: PreTrainedTokenizerFast,
+    documents: Sequence[Document],
+    data: Any,
+    *,
+    unknown: Unknown,
+    whole: bool = False,
+) -> Examples:
+    """Texts, or pairs of texts where documents have a second one, as rows without labels.
+
+    A pair is [CLS] a [SEP] b [SEP]; of one that is too long the longer text is cut first, until both are as long.
+
+    Args:
+        tokenizer: its ids.
+        documents: the texts.
+        data: max_length, truncation and text_pair_column.
+        unknown: a tally to keep.
+        whole: whether a text is not cut.
+    """
+    length, first = None if whole else data.max_length, [document.text for document in documents]
+    how: dict[str, Any] = {"truncation": data.truncation, "unknown": unknown}
+    if data.text_pair_column is None:
+        return Examples(encode_rows(tokenizer, first, max_length=length, **how), [])
+    second = [document.more[0] or "" for document in documents]
+    long: dict[str, Any] = {"max_length": None, "truncation": WINDOWS, "unknown": unknown}
+    rows, boundaries = [], []
+    pairs = zip(*(encode_rows(tokenizer, texts, **long) for texts in (first, second)), strict=True)
+    for one, other in pairs:
+        sizes = pair_sizes(len(one) - 2, len(other) - 2, data.max_length - 3)
+        one, other = (cut(each[1:-1], size, data.truncation) for each, size in zip((one, other), sizes, strict=True))
+        rows.append([tokenizer.cls_token_id, *one, tokenizer.sep_token_id, *other, tokenizer.sep_token_id])
+        boundaries.append(len(one) + 2)
+    return Examples(rows, [], boundaries=boundaries)
+
+
+def pair_sizes(one: int, other: int, room: int) -> tuple[int, int]:
+    """How many tokens are kept of two texts of so many; transformers' longest_first does the same."""
+    if one + other <= room:
+        return one, other
+    half = room // 2
+    if min(one, other) <= half:
+        return (room - other, other) if other < one else (one, room - one)
+    return (
+        (room - half, half) if one > other else (half, room - half)
+    )  # the longer one, or the second, has the odd token
+
+
+def cut(ids: list[int], room: int, truncation: str) -> list[int]:
+    """At most `room` ids: the head, the tail, or both."""
+    head = {"head": room, "tail": 0}.get(truncation, room - room // 2)
+    return ids if len(ids) <= room else ids[:head] + ids[len(ids) - (room - head) :]
+
+
+def is_blank(document: Document) -> bool:
+    """Whether one of its texts is empty or whitespace."""
+    return not all(text and text.strip() for text in (document.text, *document.more))
+
+
+def usable(documents: Iterable[Document], counts: RowCounts) -> list[Document]:
+    """The documents without a blank text; the others are counted as skipped."""
+    every = list(documents)
+    found = [document for document in every if not is_blank(document)]
+    counts.leave_out(len(every) - len(found))
+    return found
+
+
+def pair_document(value: Any) -> Document:
+    """A text, or a pair of texts, as a row.
+
+    Raises:
+        UserError: for anything else.
+    """
+    texts = (value,) if isinstance(value, str) else tuple(value)
+    if not 1 <= len(texts) <= 2 or not all(isinstance(text, str) for text in texts):
+        raise UserError(f"{value!r}: a text, or a pair of two texts, is needed for each row")
+    return Document(texts[0], more=texts[1:])
+
+
+def check_pairs(data: Any) -> None:
+    """Refuse settings that pairs of texts have no use for.
+
+    Raises:
+        UserError: naming one.
+    """
+    if data.text_pair_column is None:
+        return
+    if data.truncation == WINDOWS:
+        raise UserError("data.truncation=windows: reads single texts: choose head, tail or both for pairs")
+    if data.max_length < 5:
+        raise UserError(f"data.max_length={data.max_length}: 5 or more needed for pairs of texts")
 
 
 def tell_unknown(path: str | Path, unknown: Unknown) -> None:

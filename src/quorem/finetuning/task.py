@@ -77,6 +77,10 @@ class Task(ABC):
             UserError: for an unknown name or a number out of range.
         """
 
+    def reading(self, data: Any) -> dict[str, Any]:
+        """The columns that are read, by the settings of section data."""
+        return {name: getattr(data, name, None) for name in ("text_column", "label_column", "split_column")}
+
     @abstractmethod
     def from_scratch(self, config: Any) -> Any:
         """The settings of the control, which starts from new weights (--from-scratch)."""

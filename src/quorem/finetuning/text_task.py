@@ -122,14 +122,12 @@ class TextTask(Task):
         Raises:
             UserError: for files or settings that cannot be used.
         """
-        more = [getattr(data, name) for name in self.text_columns]
-        return Source.of(
-            data,
-            text_column=data.text_column,
-            label_column=data.label_column,
-            split_column=data.split_column,
-            more_columns=tuple(name for name in more if name is not None),
-        )
+        return Source.of(data, **self.reading(data))
+
+    def reading(self, data: Any) -> dict[str, Any]:
+        """The columns that are read, as `Source.of` and `DatasetSource.of_rows` take them."""
+        more = tuple(name for each in self.text_columns if (name := getattr(data, each)) is not None)
+        return super().reading(data) | {"more_columns": more}
 
     def from_scratch(self, config: Any) -> Any:
         """As in `Task`."""
@@ -193,6 +191,8 @@ class TextTask(Task):
         limit = model.config.max_position_embeddings
         if model.config.positions == "absolute" and config.data.max_length > limit:
             raise UserError(f"data.max_length={config.data.max_length}: {encoder} has absolute positions up to {limit}")
+        if examples.boundaries and model.config.type_vocab_size < 2:
+            raise UserError(f"{encoder}: knows one type of tokens only, so it cannot tell the texts of a pair apart")
         weights = fingerprint_files(*weight_files(encoder), *tokenizer_files(encoder))
         inputs = {"data": source.fingerprint(), "pretrained": weights}
         return Begun(config, source, inputs, counts, tokenizer, *parts, model, facts, encoder)

@@ -100,6 +100,8 @@ class QuoremConfig(PreTrainedConfig):
         classifier_truncation (`str`): which: head, tail, both, or windows, which are pooled.
         classifier_ngrams (`int`): longest n-grams of the branch beside the encoder; 0 for no branch.
         classifier_ngram_rows (`int`): rows of its table.
+        target_mean (`float`): of a regression's numbers: a logit of 0 stands for it.
+        target_std (`float`): of the same: a logit is so many of it away from the mean.
     """
 
     model_type = "quorem"
@@ -134,6 +136,8 @@ class QuoremConfig(PreTrainedConfig):
     classifier_truncation: str = WINDOWS
     classifier_ngrams: int = 0
     classifier_ngram_rows: int = 0
+    target_mean: float | int = 0.0
+    target_std: float | int = 1.0
     tie_word_embeddings: bool = False  # rows are shared by quorem's own head, not by transformers' mechanism
 
     def __post_init__(self, **kwargs: Any) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from quorem.config.finetuning import FinetuneConfig
 from quorem.config.next_item import NextItemConfig
+from quorem.config.tasks import MultiLabelConfig, RegressionConfig
 from quorem.errors import UserError, check_choice
 
 if TYPE_CHECKING:
@@ -38,6 +39,20 @@ class Line(NamedTuple):
 TASKS: dict[str, Line] = {
     "classification": Line(
         FinetuneConfig, "QuoremForSequenceClassification", ("classification", "Classification"), "a class for each text"
+    ),
+    "multi_label": Line(
+        MultiLabelConfig,
+        "QuoremForSequenceClassification",
+        ("multi_label", "MultiLabel"),
+        "any number of labels for each text",
+        "multi_label_classification",
+    ),
+    "regression": Line(
+        RegressionConfig,
+        "QuoremForSequenceClassification",
+        ("regression", "Regression"),
+        "a number for each text",
+        "regression",
     ),
     "next_item": Line(
         NextItemConfig, "QuoremForNextItem", ("next_item", "NextItem"), "the next item of a session: a recommender"

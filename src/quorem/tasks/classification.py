@@ -18,11 +18,11 @@ from quorem.data.documents import Document, RowCounts
 from quorem.data.readers.table import Column
 from quorem.data.readers.value import Number
 from quorem.data.source import Source
-from quorem.errors import check_choice, check_number
+from quorem.errors import UserError, check_choice, check_number
 from quorem.finetuning.labels import label_names, not_nan, tell_classes
 from quorem.finetuning.ngram_fit import install_ngrams
 from quorem.finetuning.program import sequence_logits
-from quorem.finetuning.rows import Examples, encode_rows, tell_unknown
+from quorem.finetuning.rows import Examples, check_pairs, encode_documents, pair_document, tell_unknown, usable
 from quorem.finetuning.task import Again, Begun
 from quorem.finetuning.text_task import FROZEN_RATE, TextTask
 from quorem.models.classifier import QuoremForSequenceClassification
@@ -74,6 +74,7 @@ class Classification(TextTask):
     name, settings = "classification", FinetuneConfig
     model_class, network, new = QuoremForSequenceClassification, "classifier", ("classifier.", "ngrams.")
     chosen_by, shown = "accuracy", ("accuracy", "macro_f1")
+    text_columns = ("text_pair_column",)
 
     def is_paper(self, config: FinetuneConfig) -> bool:
         """Whether rates are those of the paper; the origin recipe has 1e-4 without decay, and max pooling."""
@@ -82,6 +83,9 @@ class Classification(TextTask):
     def resolve(self, config: FinetuneConfig) -> FinetuneConfig:
         """As in `TextTask`."""
         chosen = config.classifier
+        check_pairs(config.data)
+        if config.data.text_pair_column is not None and chosen.ngrams:
+            raise UserError("classifier.ngrams: counts n-grams of single texts: leave it or data.text_pair_column out")
         check_choice("classifier.class_weights", chosen.class_weights, CLASS_WEIGHTS)
         check_choice("classifier.recipe", chosen.recipe, RECIPES)
         check_number("classifier.ngrams", chosen.ngrams, at_least=0, at_most=LONGEST_NGRAMS)
@@ -94,7 +98,7 @@ class Classification(TextTask):
         self, config: FinetuneConfig, tokenizer: PreTrainedTokenizerFast, source: Source, counts: RowCounts
     ) -> tuple[Examples, dict[str, Any]]:
         """The rows, and the classes as `labels`; a row whose label is NaN among numbers is left out."""
-        documents = list(source.documents(counts))
+        documents = usable(source.documents(counts), counts)
         check_some_used(counts, str(source))
         labels = [(document.label or "").strip() for document in documents]
         kept = not_nan(labels)
@@ -104,8 +108,8 @@ class Classification(TextTask):
         logger.info("%s: %s", source, counts)
         names = label_names(labels)
         number, unknown = {name: i for i, name in enumerate(names)}, Unknown()
-        length = None if _reads_whole(config) else config.data.max_length
-        examples = _encode(documents, tokenizer, length, config.data.truncation, unknown)
+        whole = _reads_whole(config)
+        examples = encode_documents(tokenizer, documents, config.data, unknown=unknown, whole=whole)
         tell_unknown(str(source), unknown)
         splits = [document.split for document in documents]
         return replace(examples, labels=[number[label] for label in labels], splits=splits), {"labels": names}
@@ -173,7 +177,7 @@ class Classification(TextTask):
         self, documents: Sequence[Document], tokenizer: PreTrainedTokenizerFast, data: Any, model: Any, unknown: Unknown
     ) -> Examples:
         """As in `TextTask`."""
-        return _encode(documents, tokenizer, None if model.reads_whole else data.max_length, data.truncation, unknown)
+        return encode_documents(tokenizer, documents, data, unknown=unknown, whole=model.reads_whole)
 
     def outputs(self, model: QuoremForSequenceClassification, examples: Examples, **how: Any) -> Tensor:
         """Probabilities of the classes float32 (rows, classes)."""
@@ -201,6 +205,10 @@ class Classification(TextTask):
         """As in `TextTask`."""
         return f"{len(begun.facts['labels']):,} classes; "
 
+    def document(self, value: Any) -> Document:
+        """A text, or a pair of texts."""
+        return pair_document(value)
+
     def said(self, result: dict[str, Any]) -> str:
         """Accuracy, F1 and confusions."""
         lines = [
@@ -224,14 +232,3 @@ def balanced_weights(labels: Sequence[int], num_classes: int) -> Tensor:
 def _reads_whole(config: FinetuneConfig) -> bool:
     """Whether the classifier is given whole documents: for their windows, or for their n-grams."""
     return config.data.truncation == WINDOWS or config.classifier.ngrams > 0
-
-
-def _encode(
-    documents: Sequence[Document],
-    tokenizer: PreTrainedTokenizerFast,
-    max_length: int | None,
-    truncation: str,
-    unknown: Unknown,
-) -> Examples:
-    texts = [document.text for document in documents]
-    return Examples(encode_rows(tokenizer, texts, max_length=max_length, truncation=truncation, unknown=unknown), [])

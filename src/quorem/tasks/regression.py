@@ -21,10 +21,11 @@ from quorem.data.readers.value import Number
 from quorem.data.source import Source
 from quorem.errors import UserError
 from quorem.finetuning.program import sequence_logits
-from quorem.finetuning.rows import Examples, encode_documents, tell_unknown
+from quorem.finetuning.rows import Examples, check_pairs, encode_documents, pair_document, tell_unknown, usable
 from quorem.finetuning.task import Begun
 from quorem.finetuning.text_task import TextTask
 from quorem.models.classifier import QuoremForSequenceClassification
+from quorem.models.configuration import WINDOWS
 from quorem.tokenization import Unknown
 
 logger = logging.getLogger(__name__)
@@ -65,6 +66,14 @@ class Regression(TextTask):
     chosen_by, shown = "pearson", ("pearson", "spearman", "rmse")
     text_columns = ("text_pair_column",)
 
+    def resolve(self, config: RegressionConfig) -> RegressionConfig:
+        """As in `TextTask`."""
+        check_pairs(config.data)
+        if config.data.truncation == WINDOWS:
+            raise UserError("data.truncation=windows: is for classification: choose head, tail or both")
+        found: RegressionConfig = super().resolve(config)
+        return found
+
     def read(
         self, config: RegressionConfig, tokenizer: PreTrainedTokenizerFast, source: Source, counts: RowCounts
     ) -> tuple[Examples, dict[str, Any]]:
@@ -73,7 +82,7 @@ class Regression(TextTask):
         Raises:
             UserError: for a label that is no finite number, or one number for all rows.
         """
-        documents = list(source.documents(counts))
+        documents = usable(source.documents(counts), counts)
         check_some_used(counts, str(source))
         logger.info("%s: %s", source, counts)
         labels = [_number(str(source), each, config.data.label_column) for each in documents]
@@ -149,18 +158,6 @@ class Regression(TextTask):
         """The scores."""
         found = ", ".join(f"{name} {result[name]:.4f}" for name in ("pearson", "spearman", "mae", "rmse"))
         return f"held out, {result['held_out']['rows']:,} rows: {found} (best of the epochs by pearson)"
-
-
-def pair_document(value: Any) -> Document:
-    """A text, or a pair of texts, as a row.
-
-    Raises:
-        UserError: for anything else.
-    """
-    texts = (value,) if isinstance(value, str) else tuple(value)
-    if not 1 <= len(texts) <= 2 or not all(isinstance(text, str) for text in texts):
-        raise UserError(f"{value!r}: a text, or a pair of two texts, is needed for each row")
-    return Document(texts[0], more=texts[1:])
 
 
 def _number(source: str, document: Document, column: str) -> float:

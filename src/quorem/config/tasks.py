@@ -1,0 +1,67 @@
+"""The settings of fine-tuning tasks other than classification and the next item."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from quorem.config.finetuning import (
+    EncoderSettings,
+    FinetuneTrainSettings,
+    HeldOutSettings,
+    LabelledDataSettings,
+    PooledSettings,
+)
+from quorem.config.settings import option, section
+
+
+def loop() -> Any:
+    """The training loop's section: three epochs."""
+    return field(default_factory=lambda: FinetuneTrainSettings(epochs=3.0, warmup=0.1, log_every=50))
+
+
+@dataclass(frozen=True)
+class MultiLabelDataSettings(LabelledDataSettings):
+    """What multi-label classification reads."""
+
+    label_separator: str = option(",", "what stands between the labels of a row; a JSON list of labels is read too")
+
+
+@dataclass(frozen=True)
+class MultiLabelConfig:
+    """All settings of `quorem finetune --task multi_label`."""
+
+    task: str = option("multi_label", "what is learned; --task chooses it")
+    pretrained: str = option("", "the pre-training run, or a model folder")
+    data: MultiLabelDataSettings = section(MultiLabelDataSettings)
+    classifier: PooledSettings = section(PooledSettings)
+    train: FinetuneTrainSettings = loop()
+
+
+@dataclass(frozen=True)
+class RegressionConfig:
+    """All settings of `quorem finetune --task regression`."""
+
+    task: str = option("regression", "what is learned; --task chooses it")
+    pretrained: str = option("", "the pre-training run, or a model folder")
+    data: LabelledDataSettings = section(LabelledDataSettings)
+    classifier: PooledSettings = section(PooledSettings)
+    train: FinetuneTrainSettings = loop()
+
+
+@dataclass(frozen=True)
+class TaggedDataSettings(HeldOutSettings):
+    """What token tagging reads: CoNLL files, or rows with a list of words and a list of tags."""
+
+    text_column: str = option("tokens", "the key of a row's words, a list; of CoNLL files the first column is read")
+    label_column: str = option("tags", "that of their tags, a list as long; of CoNLL files the last column is read")
+    stride: int = option(32, "tokens that windows over a longer text share")
+
+
+@dataclass(frozen=True)
+class TaggingConfig:
+    """All settings of `quorem finetune --task tagging`."""
+
+    task: str = option("tagging", "what is learned; --task chooses it")
+    pretrained: str = option("", "the pre-training run, or a model folder")
+    data: TaggedDataSettings = section(TaggedDataSettings)
+    classifier: EncoderSettings = section(EncoderSettings)
+    train: FinetuneTrainSettings = loop()
