@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: install demo test quick check clean
+.PHONY: install demo test quick oldest check clean
 
 install: $(VENV)/.installed
 
@@ -17,6 +17,12 @@ test: $(VENV)/.dev
 # What says within two minutes whether a change is right: laws, parity, golden values, but for the slow ones.
 quick: $(VENV)/.dev
 	$(BIN)/python -m pytest tests/laws tests/parity tests/golden -m "not slow" --numprocesses logical --dist worksteal
+
+# Laws, parity and golden values with the oldest versions of what quorem needs, in an environment of their own.
+oldest:
+	$(PYTHON) -m venv $(VENV)-oldest
+	$(VENV)-oldest/bin/pip install --quiet --constraint constraints-oldest.txt --editable '.[parquet,zstd]' hypothesis pytest pytest-xdist
+	$(VENV)-oldest/bin/python -m pytest tests/laws tests/parity tests/golden -m "not slow" --numprocesses logical --dist worksteal
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -51,7 +51,6 @@ from quorem.data.rows import ROWS
 from quorem.data.shards import Shards
 from quorem.finetuning.rows import encode_rows
 from quorem.models.electra import corrupt, mask_tokens, real_tokens
-from quorem.models.fixed_generator import UnigramGenerator
 from quorem.models.modeling import QuoremForMaskedLM, QuoremForPreTraining
 from quorem.plan.presets import NEVER_TARGETS
 from quorem.plan.recipes import resolve
@@ -138,6 +137,17 @@ class Judge:
         ]  # fmt: skip
         self.dtype = autocast_dtype(config.train.precision, torch.device("cpu"))
         self.replacements: dict[str, list[torch.Tensor]] = {}
+
+    def draw_by_frequency(self) -> None:
+        """Draw replacements by the tokens' frequencies, whatever stands around them, once."""
+        shares = torch.from_numpy(self.training.counts).double()
+        shares[NEVER_TARGETS] = 0
+        cumulative = shares.cumsum(0) / shares.sum()
+        self.replacements["unigram"] = []
+        for masked in self.masked:
+            inputs = masked.inputs()
+            drawn = torch.searchsorted(cumulative, inputs.uniforms, right=True)
+            self.replacements["unigram"].append(corrupt(inputs.input_ids, inputs.positions, drawn)[0])
 
     @torch.no_grad()
     def draw(self, name: str, generator: Any) -> None:
@@ -271,7 +281,7 @@ def main() -> None:
             keep()
     given = [*base, *arms[reference], f"train.seed={REFERENCE_SEED}"]
     trained(given, options.data / "reference", seconds=options.seconds / 2)
-    judge.draw("unigram", UnigramGenerator(torch.from_numpy(judge.training.counts), never=NEVER_TARGETS))
+    judge.draw_by_frequency()
     judge.draw("reference", QuoremForMaskedLM.from_pretrained(options.data / "reference" / "run" / "generator").eval())
     for seed in options.seeds:
         for name, settings in arms.items():

@@ -5,10 +5,9 @@ r"""What each recipe of the objective is worth at equal compute: fine-tuned accu
         data.text_column=review data.label_column=sentiment data.split_column=split train.epochs=1
 
 Every arm pre-trains for the same processor time on one thread, its number of steps set from its own measured pace, so
-that its learning rate runs its whole course; what a frozen generator took to train is counted. Then its discriminator
-is fine-tuned, with the same settings for all, on the labelled rows and judged on those held out after the last epoch.
-"from scratch" is that fine-tuning without pre-training. What
-is finished is kept in --out and not done again.
+that its learning rate runs its whole course. Then its discriminator is fine-tuned, with the same settings for all, on
+the labelled rows and judged on those held out after the last epoch. "from scratch" is that fine-tuning without
+pre-training. What is finished is kept in --out and not done again.
 """
 
 import argparse
@@ -40,18 +39,11 @@ from quorem.training.loop import fit
 from quorem.training.run_folder import Run
 
 WARM_UP, TIMED = 5, 25  # steps
-FROZEN = "frozen generator"
-FOR_THE_GENERATOR = 0.25  # of the time, where it is frozen for the rest
 ARMS = {
     "as the preset": [],
     "embeddings shared whole": ["model.disentangled_embeddings=false"],
     "embeddings not shared": ["model.shared_embeddings=false"],
     "one learning rate for both": ["train.generator_learning_rate=5e-4"],
-    "temperature 1.5": ["objective.temperature=1.5"],
-    "temperature 2 to 1": ["objective.temperature=2", "objective.temperature_end=1"],
-    FROZEN: [],
-    "unigram replacements": ["objective.generator=unigram"],
-    "whole words": ["objective.whole_words=true"],
     "masks 30 % to 10 %": ["objective.mask_rate=0.3", "objective.mask_rate_end=0.1"],
     "masks 25 %": ["objective.mask_rate=0.25"],
     "google recipe": ["objective.recipe=google"],
@@ -94,12 +86,7 @@ def run_arm(name: str, base: list[str], finetune_with: list[str], *, seed: int, 
     settings = [*base, *ARMS.get(name, []), f"train.seed={seed}"]
     with tempfile.TemporaryDirectory() as temporary:
         folder, found = Path(temporary), dict[str, Any]()
-        if name == FROZEN:
-            share = FOR_THE_GENERATOR
-            found["generator"] = pretrained(settings, folder / "generator", seconds=share * seconds)
-            settings.append(f"objective.generator={folder / 'generator' / 'generator'}")
-            found |= pretrained(settings, folder / "run", seconds=(1 - share) * seconds)
-        elif name == SCRATCH:
+        if name == SCRATCH:
             pretrain(override(PretrainConfig(), [*settings, "train.max_steps=1"]), folder / "run")
         else:
             found |= pretrained(settings, folder / "run", seconds=seconds)

@@ -53,7 +53,7 @@ def evaluate(program: PretrainProgram, shards: Shards, *, max_rows: int) -> dict
             ids, mask = rows.batch(torch.arange(start, min(start + 32, len(rows) - 1)).numpy())
             masked = mask_tokens(ids, mask, special=program.special, mask_id=program.mask_id, rate=0.15, rng=rng)
             counts = (masked.num_tokens, masked.num_chosen, masked.num_tokens)
-            program.loss(program.module, MicroBatch(masked.inputs(), *counts, temperature=1.0))
+            program.loss(program.module, MicroBatch(masked.inputs(), *counts))
     record = program.record()
     record.pop("tokens")
     return record

@@ -117,8 +117,9 @@ def _add_pretraining(commands: Any) -> None:
     )
     command.add_argument("--out", required=True, type=Path, help="the run folder to write")
     command.add_argument(
-        "--init-from", metavar="RUN", help="go on from its networks, with its sizes and tokenizer (model.init_from)"
+        "--init-from", metavar="RUN", help="start from its networks, with its sizes and tokenizer (model.init_from)"
     )
+    command.add_argument("--minutes", type=float, metavar="N", help="train for about so long here (train.minutes)")
     command.add_argument("--dry-run", action="store_true", help=DRY_RUN)
 
     command = _add(commands, "prepare", "make a tokenizer and token shards, to pre-train on", PrepareConfig())
@@ -176,6 +177,20 @@ def _add_finetuning(commands: Any) -> None:
 
     add_recommend(_add(commands, "recommend", "write the likeliest next items beside rows of items"))
     add_similar(_add(commands, "similar", "find the items whose vectors are most alike"))
+
+    command = _add(commands, "embed", "write a vector for each row of data files, or for each token")
+    command.add_argument("run_folder", metavar="RUN", help="any run, or a model folder")
+    command.add_argument("data", nargs="*", help="files, folders or quoted patterns; none with --tokens")
+    command.add_argument("--tokens", action="store_true", help="the vectors of all tokens, such as items")
+    command.add_argument("--text-column", help="the data's column or key of text (default: text)")
+    command.add_argument("--pooling", default="mean", help="of a text's tokens: mean (default), first or max")
+    command.add_argument("--max-length", type=int, help="tokens of a text that are read (default: the model's limit)")
+    command.add_argument("--format", default="auto", help="data.format (default: by the names)")
+    command.add_argument("--bad-rows", default="error", help="error, or skip: left out and listed beside the output")
+    command.add_argument(
+        "--out", required=True, type=Path,
+        help="the file to write: .npy (vectors alone), .parquet, .jsonl, .csv, .tsv; with --tokens .vec (word2vec) too",
+    )  # fmt: skip
 
 
 def _add_others(commands: Any) -> None:
@@ -307,6 +322,8 @@ def _configured(options: argparse.Namespace) -> Any:
         config = replace(config, data=data)
     if getattr(options, "tokenizer", None) is not None:
         config = replace(config, tokenizer=replace(config.tokenizer, kind=options.tokenizer))
+    if getattr(options, "minutes", None) is not None:
+        config = replace(config, train=replace(config.train, minutes=options.minutes))
     config = override(config, options.assignments)
     if init_from is not None:
         config = with_another_table(config, base)

@@ -51,11 +51,11 @@ def guarded(command: Callable[[], None], *, again: Sequence[str]) -> int:
         if not others:
             launched = "RANK" in os.environ  # by torchrun or accelerate, whose own words are not known here
             print(
-                f"{stopped}; " + ("start the same again to go on" if launched else f"go on with: {shlex.join(again)}")
+                f"{stopped}; " + ("start the same again to resume" if launched else f"resume with: {shlex.join(again)}")
             )
     except KeyboardInterrupt:
         if not others:
-            advice = "the same command goes on from the last checkpoint, if there was one"
+            advice = "the same command resumes from the last checkpoint, if there is one"
             print(f"quorem: interrupted; {advice}", file=sys.stderr)
         return 130
     except Exception as error:

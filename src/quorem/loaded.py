@@ -1,6 +1,6 @@
 """What a run has made, loaded: an encoder, a fine-tuned model, a recommender."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,20 +8,16 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from quorem.data.batches import collate
 from quorem.data.readers.value import Number
-from quorem.errors import UserError, check_choice
+from quorem.errors import UserError
 from quorem.finetuning.checkpoint import model_folder, model_folders
-from quorem.finetuning.rows import encode_rows
 from quorem.models.checkpoint_files import fill
 from quorem.models.configuration import QuoremConfig
 from quorem.models.modeling import QuoremForPreTraining
 from quorem.tasks.predict import load_predictor_of, task_name
 from quorem.tokenization import load_tokenizer
 from quorem.tokenization.special import SPECIAL_IDS
-
-POOLINGS = ("mean", "first", "max")
-AT_ONCE = 64  # texts
+from quorem.vectors.encoder import batches, encode_texts
 
 
 class Encoder:
@@ -45,7 +41,6 @@ class Encoder:
         fill(network, place, "discriminator")
         self.model: QuoremForPreTraining = network.eval()
 
-    @torch.no_grad()
     def encode(self, texts: Sequence[str], *, pooling: str = "mean", max_length: int | None = None) -> Tensor:
         """A vector for each text: the mean over its tokens, and over the states of all layers.
 
@@ -59,25 +54,13 @@ class Encoder:
         Returns:
             float32 (n, hidden_size).
         """
-        check_choice("pooling", pooling, POOLINGS)
-        found = [torch.empty(0, self.model.config.hidden_size)]
-        for ids, mask in self._batches(texts, max_length):
-            states = self.model.electra(ids, mask, output_hidden_states=True).hidden_states
-            mean = torch.stack([state.float() for state in states[1:]]).mean(0)
-            real = torch.ones(ids.shape) if mask is None else mask.float()
-            if pooling == "first":
-                found.append(mean[:, 0])
-            elif pooling == "max":
-                found.append(mean.masked_fill(real.unsqueeze(-1) == 0, float("-inf")).amax(1))
-            else:
-                found.append((mean * real.unsqueeze(-1)).sum(1) / real.sum(1, keepdim=True))
-        return torch.cat(found)
+        return encode_texts(self.model.electra, self.tokenizer, _texts(texts), pooling=pooling, max_length=max_length)
 
     @torch.no_grad()
     def detect(self, texts: Sequence[str], *, max_length: int | None = None) -> list[list[tuple[str, float]]]:
         """Of each token of each text, as the vocabulary has it: the probability that it was replaced."""
         found = []
-        for ids, mask in self._batches(texts, max_length):
+        for ids, mask in batches(self.model.electra, self.tokenizer, _texts(texts), max_length):
             shares = torch.sigmoid(self.model(ids, mask).logits.float())
             lengths = ids.new_full((len(ids),), ids.shape[1]) if mask is None else mask.sum(1)
             for row, share, length in zip(ids, shares, lengths.tolist(), strict=True):
@@ -85,14 +68,6 @@ class Encoder:
                 tokens = self.tokenizer.convert_ids_to_tokens(row[inner].tolist())
                 found.append(list(zip(tokens, share[inner].tolist(), strict=True)))
         return found
-
-    def _batches(self, texts: Sequence[str], max_length: int | None) -> Iterable[tuple[Tensor, Tensor | None]]:
-        config = self.model.config
-        limit = config.max_position_embeddings
-        length = limit if max_length is None or (config.positions == "absolute" and max_length > limit) else max_length
-        rows = encode_rows(self.tokenizer, _texts(texts), max_length=length, truncation="head")
-        for start in range(0, len(rows), AT_ONCE):
-            yield collate(rows[start : start + AT_ONCE], pad_id=int(self.tokenizer.pad_token_id))
 
     def __repr__(self) -> str:
         return f"Encoder({str(self.folder)!r}: {_described(self.model)})"

@@ -149,3 +149,12 @@ def test_a_thousand_classes_and_any_label_are_read_again_at_once(quorem, tmp_pat
     (run / "result.json").write_text(json.dumps(result))
     assert quorem("report", run, "--out", tmp_path / "report.html").code == 0
     assert "😀" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_special_token_that_the_vocabulary_lacks_is_named(refused, tmp_path, pretrained, sample_csv):
+    run = shutil.copytree(pretrained, tmp_path / "run")
+    settings = run / "discriminator" / "tokenizer_config.json"
+    settings.write_text(json.dumps(json.loads(settings.read_text()) | {"unk_token": ""}))
+    said = refused("finetune", run, sample_csv, "--text-column", "review", "--label-column", "sentiment",
+                   "--out", tmp_path / "out")  # fmt: skip
+    assert "has no token '', which tokenizer_config.json says is its unk_token" in said

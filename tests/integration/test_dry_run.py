@@ -97,7 +97,7 @@ def test_a_dry_run_that_is_stopped_promises_nothing(quorem, tmp_path, monkeypatc
     words = ["pretrain", sample_csv, *DATA, tmp_path / "run", "--dry-run", *pretrain_settings]
     found = quorem(*words)
     assert found.code == 130
-    assert "go on with" not in found.out
+    assert "resume with" not in found.out
     assert not (tmp_path / "run").exists()
 
 

@@ -203,13 +203,6 @@ def test_tables_of_the_generators_own_that_sharing_drops_are_named(tmp_path, pre
     assert line.endswith("(both networks read the discriminator's, model.shared_embeddings)")
 
 
-def test_a_generator_that_another_takes_the_place_of_is_named(tmp_path, pretrain, short, pretrained):
-    outcome = pretrain(tmp_path / "run", "--init-from", pretrained, "objective.generator=unigram", settings=short)
-    assert outcome.code == 0
-    (line,) = unused(outcome, "generator")
-    assert "objective.generator" in line
-
-
 def test_weights_of_a_softmax_that_is_not_tied_are_named(tmp_path, quorem, short, electra):
     networks, _, folder, text = electra
     config = networks["generator"].config

@@ -170,7 +170,7 @@ def test_a_signal_ends_a_run_with_a_checkpoint_and_the_command_that_goes_on(tmp_
     (state,) = (tmp_path / "run" / "state").iterdir()
     step = int(state.name.removeprefix("step-"))
     assert 3 <= step < STEPS
-    assert f"stopped after step {step} of {STEPS}, with a checkpoint; go on with: quorem pretrain" in said(
+    assert f"stopped after step {step} of {STEPS}, with a checkpoint; resume with: quorem pretrain" in said(
         tmp_path / "run"
     )
     assert not (tmp_path / "run" / "result.json").exists()

@@ -48,7 +48,7 @@ def test_a_finished_run_with_its_state_goes_on_as_one_long_run_does_where_the_ra
     train(tmp_path / "run", 4, *CONSTANT, "train.keep_state=true")
     outcome = train(tmp_path / "run", 8, *CONSTANT, "train.keep_state=true")
     assert outcome.code == 0
-    assert "goes on from step 4 to 8, as one run of 8 steps does" in outcome.err
+    assert "continues from step 4 to 8, as one run of 8 steps does" in outcome.err
     for name in ("discriminator", "generator"):
         assert same(weights(tmp_path / "run", name), weights(tmp_path / "long", name))
     steps = [json.loads(line)["step"] for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
@@ -62,7 +62,7 @@ def test_with_a_schedule_that_falls_it_goes_on_and_says_that_it_is_another_run(t
     before = weights(tmp_path / "run")
     outcome = train(tmp_path / "run", 8, "train.keep_state=true")
     assert outcome.code == 0
-    assert "goes on from step 4 to 8, but it is not what one run of 8 steps learns" in outcome.err
+    assert "continues from step 4 to 8, but it is not what one run of 8 steps learns" in outcome.err
     assert not same(weights(tmp_path / "run"), before)
 
 
@@ -105,7 +105,7 @@ def test_a_kill_between_does_not_leave_a_run_that_seems_to_be_long(train, tmp_pa
     train(tmp_path / "run", 4, *CONSTANT, "train.keep_state=true")
     (tmp_path / "run" / "result.json").unlink()
     outcome = train(tmp_path / "run", 8, *CONSTANT, "train.keep_state=true")
-    assert "goes on from step 4 to 8" in outcome.err
+    assert "continues from step 4 to 8" in outcome.err
     assert json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1])["step"] == 8
 
 
@@ -120,4 +120,4 @@ def test_fine_tuning_goes_on_for_more_epochs(finetune, tmp_path):
     assert same(weights(tmp_path / "run", "model"), weights(tmp_path / "long", "model"))
     outcome = finetune(tmp_path / "long", 4, *CONSTANT)
     assert outcome.code == 2
-    assert f"it cannot go on with other steps: fine-tune {tmp_path / 'long'} itself" in outcome.err
+    assert f"it cannot continue with other steps: fine-tune {tmp_path / 'long'} itself" in outcome.err

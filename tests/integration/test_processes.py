@@ -203,7 +203,7 @@ def test_a_signal_to_the_whole_group_leaves_a_checkpoint(tmp_path, reviews):
     (state,) = (tmp_path / "two" / "state").iterdir()
     step = int(state.name.removeprefix("step-"))
     assert 3 <= step < 400
-    assert f"stopped after step {step} of 400, with a checkpoint; start the same again to go on" in out
+    assert f"stopped after step {step} of 400, with a checkpoint; start the same again to resume" in out
     assert told.count("SIGTERM: stopping with a checkpoint after this step") == 1
 
 

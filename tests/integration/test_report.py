@@ -5,7 +5,6 @@ import re
 import shutil
 import subprocess
 from html.parser import HTMLParser
-from itertools import pairwise
 
 import matplotlib.image
 import pytest
@@ -95,8 +94,8 @@ def test_examples_are_masked_at_the_runs_rate_and_only_masked_tokens_differ(pret
 
 def test_examples_are_masked_by_the_runs_own_rules(tmp_path, monkeypatch, quorem, pretrain_settings, sample_csv):
     words = ["pretrain", sample_csv, "--text-column", "review", "--out", tmp_path / "run", *pretrain_settings]
-    words += ["objective.whole_words=true", "objective.keep_rate=0.4", "objective.mask_rate=0.5"]
-    assert quorem(*words, "tokenizer.kind=wordpiece", "model.vocab_size=300").code == 0
+    words += ["objective.keep_rate=0.4", "objective.mask_rate=0.5"]
+    assert quorem(*words).code == 0
     seen = []
 
     def masked(*given, **more):
@@ -104,11 +103,7 @@ def test_examples_are_masked_by_the_runs_own_rules(tmp_path, monkeypatch, quorem
         return seen[-1]
 
     monkeypatch.setattr("quorem.reporting.examples.mask_tokens", masked)
-    rows = examples(tmp_path / "run", load(PretrainConfig, tmp_path / "run" / "config.yaml"))
-    pieces = [pair for row in rows for pair in pairwise(row) if pair[1].original.startswith("##")]
-    inside = [(first, second) for first, second in pieces if not first.original.startswith("[")]
-    assert len(inside) > 50
-    assert all(first.masked == second.masked for first, second in inside)
+    examples(tmp_path / "run", load(PretrainConfig, tmp_path / "run" / "config.yaml"))
     (batch,) = seen
     kept = (batch.masked_ids == batch.input_ids)[batch.chosen].float().mean()
     assert 0.2 < kept < 0.6
@@ -160,15 +155,6 @@ def test_tokens_are_text_not_markup(tmp_path, quorem, pretrain_settings):
     page = Page(tmp_path / "run" / "report.html")
     assert "script" not in page.tags
     assert "<script>alert(1)</script>" in page.text
-
-
-@pytest.mark.parametrize("generator", ["unigram", "frozen"])
-def test_runs_whose_generator_did_not_learn(tmp_path, quorem, pretrained, pretrain_settings, sample_csv, generator):
-    source = generator if generator == "unigram" else pretrained / "generator"
-    words = ["pretrain", sample_csv, "--text-column", "review", "--out", tmp_path / "run", *pretrain_settings]
-    assert quorem(*words, f"objective.generator={source}").code == 0
-    assert quorem("report", tmp_path / "run").code == 0
-    assert len(Page(tmp_path / "run" / "report.html").tokens) > 50
 
 
 def test_what_is_no_run_is_refused(tmp_path, refused, pretrained):

@@ -193,7 +193,7 @@ def test_masks_differ_by_step_and_epoch_and_not_by_process_or_micro_batch(tmp_pa
             for rank in range(num_processes)
             for part in program.micro_batches(step, rank=rank, num_processes=num_processes)
         ]
-        assert len({(part.num_chosen, part.num_tokens, part.temperature) for part in parts}) == 1  # of the whole step
+        assert len({(part.num_chosen, part.num_tokens) for part in parts}) == 1  # of the whole step
         assert sum(part.own_tokens for part in parts) == parts[0].num_tokens
         names = ("input_ids", "masked_ids", "uniforms")
         ids, hidden, noise = (torch.cat([getattr(part.inputs, name) for part in parts]) for name in names)
@@ -239,7 +239,7 @@ def test_a_run_that_goes_on_in_another_precision_says_so(tmp_path, monkeypatch, 
         with pytest.raises(KeyboardInterrupt):
             pretrain(config, tmp_path / "run")
     pretrain(config, tmp_path / "run")
-    assert re.search(r"run: was begun with precision fp16, goes on with (fp32|bf16)", caplog.text)
+    assert re.search(r"run: was begun with precision fp16, continues with (fp32|bf16)", caplog.text)
 
 
 def test_a_finished_run_is_returned_as_it_is(tmp_path, monkeypatch, reviews):

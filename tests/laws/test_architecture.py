@@ -1,6 +1,7 @@
 """The rules of dependence in docs/architecture.md, and the house's limits, read from the source."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,10 @@ ORDER = (
         (name,)
         for name in ("config", "tokenization", "data", "embeddings", "heads", "arrangement", "models", "training")
     ),
-    *((name,) for name in ("training", "plan", "pretraining", "finetuning", "recommending", "tasks", "reporting")),
+    *(
+        (name,)
+        for name in ("training", "plan", "pretraining", "finetuning", "recommending", "vectors", "tasks", "reporting")
+    ),
     ("samples", "origin", "auto"),
     ("loaded",),
     ("api",),
@@ -113,3 +117,14 @@ def test_no_pickle_and_no_file_above_400_lines():
 
 def test_no_module_is_named_after_nothing():
     assert not [path for path in FILES if path.stem in {"utils", "common", "helpers", "misc"}]
+
+
+def test_traps_that_tests_name_are_in_the_docs():
+    root = SOURCE.parents[1]
+    listed = set(re.findall(r"^\| (\d+) \|", (root / "docs" / "traps.md").read_text(encoding="utf-8"), re.MULTILINE))
+    named = set()
+    for path in sorted((root / "tests").rglob("*.py")):
+        for phrase in re.findall(r"[Tt]raps? (\d[\d, and]*)", path.read_text(encoding="utf-8")):
+            named |= set(re.findall(r"\d+", phrase))
+    assert len(named) > 20
+    assert not named - listed

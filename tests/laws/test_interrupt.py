@@ -58,5 +58,5 @@ def test_a_signal_that_is_ignored_stays_so():
 def test_outside_of_training_a_termination_says_how_to_go_on(capsys):
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     assert guarded(lambda: os.kill(os.getpid(), signal.SIGTERM), again=["quorem"]) == 130
-    assert "interrupted; the same command goes on" in capsys.readouterr().err
+    assert "interrupted; the same command resumes" in capsys.readouterr().err
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL

@@ -1,14 +1,16 @@
 """Layouts: every kind fits its budget, and what is stored builds what was promised."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from quorem.config.loading import from_mapping
-from quorem.config.settings import ModelSettings
+from quorem.config.settings import EmbeddingSettings, ModelSettings
 from quorem.embeddings import EMBEDDINGS, Assignment
 from quorem.errors import UserError
 from quorem.heads import HEADS
-from quorem.plan.layout import filled, lay_out, parse_bytes, parse_ratio, size_of
+from quorem.plan.layout import filled, lay_out, parse_bytes, parse_ratio, size_of, with_kind
 
 WIDTH = 16
 SCALED = [kind for kind in EMBEDDINGS if kind not in ("dense", "attributes")]  # the others' rows are given
@@ -220,3 +222,30 @@ def test_what_is_left_open_is_filled_with_what_measured_best(table, head, vocab_
     found = filled(model)
     assert (found.embedding.operation, found.embedding.assignment) == expected
     assert filled(found) == found
+
+
+@pytest.mark.parametrize(
+    ("vocab_size", "given", "kind", "own_rank"),
+    [
+        (30_000, {}, "dense", 0),
+        (1_000_000, {}, "dense", 0),  # 512 MB, all that is taken without a budget
+        (1_000_100, {}, "qr", 8),
+        (10_000_000, {}, "qr", 8),
+        (20_000_000, {}, "qr", 0),
+        (30_000, {"budget": "20MB"}, "dense", 0),
+        (30_000, {"compression": "10x"}, "qr", 8),
+        (30_000, {"compression": "20x"}, "qr", 0),
+        (30_000, {"compression": "5x", "own_rank": 3}, "qr", 3),
+    ],
+)
+def test_auto_is_dense_where_it_fits_and_keeps_to_the_budget(vocab_size, given, kind, own_rank):
+    model = ModelSettings(vocab_size=vocab_size, embedding=EmbeddingSettings(kind="auto", **given))
+    chosen = with_kind(model, vocab_size=vocab_size, width=128).embedding
+    assert (chosen.kind, chosen.own_rank) == (kind, own_rank)
+    entry, _ = lay_out(model, vocab_size=vocab_size, width=128)
+    assert entry["kind"] == kind
+    limit = {"20MB": 20e6, "10x": 0.1, "20x": 0.05, "5x": 0.2}.get(next(iter(given.values()), ""), 512e6)
+    limit = limit * vocab_size * 128 * 4 if limit < 1 else limit
+    index = 4 * vocab_size * bool(entry.get("permuted")) if kind == "dense" else 0  # of the softmax's clusters
+    assert size_of(entry, vocab_size, 128) - index <= limit
+    assert lay_out(replace(model, embedding=chosen), vocab_size=vocab_size, width=128)[0] == entry

@@ -51,47 +51,6 @@ def test_exact_counts_and_only_ordinary_tokens_and_nothing_else_touched(batch, r
     assert masked.num_tokens == (input_ids.numel() if attention_mask is None else int(attention_mask.sum()))
 
 
-def words_of(input_ids, ordinary, continues):
-    """Positions of every whole word of a row, read one by one."""
-    words = []
-    for place, (token, usual) in enumerate(zip(input_ids.tolist(), ordinary.tolist(), strict=True)):
-        if usual and continues[token] and place and ordinary[place - 1]:
-            words[-1].append(place)
-        elif usual:
-            words.append([place])
-    return words
-
-
-@settings(max_examples=150, deadline=None)
-@given(batch=batches(), rate=st.floats(0.01, 1.0), seed=st.integers(0, 2**31), pieces=st.integers(0, 25))
-def test_whole_words_are_masked_whole_and_about_as_many_tokens_as_asked(batch, rate, seed, pieces):
-    input_ids, attention_mask = batch
-    continues = torch.arange(30) >= 30 - pieces
-    masked = mask(input_ids, attention_mask, rate=rate, seed=seed, continues=continues)
-    ordinary = ~torch.isin(input_ids, SPECIAL)
-    if attention_mask is not None:
-        ordinary &= attention_mask
-    for row in range(len(input_ids)):
-        words, chosen = words_of(input_ids[row], ordinary[row], continues), masked.chosen[row]
-        for word in words:
-            assert chosen[word].all() or not chosen[word].any()
-        number, longest = int(ordinary[row].sum()), max(map(len, words), default=0)
-        asked = min(number, max(1, round(rate * number)))
-        if number:
-            assert chosen.any()
-            assert abs(int(chosen.sum()) - asked) <= max(longest / 2, longest - asked)
-        assert not (chosen & ~ordinary[row]).any()
-
-
-def test_words_are_chosen_alike_however_long_they_are():
-    continues = torch.arange(10) >= 8
-    input_ids = torch.tensor([[5, 6, 8, 9, 7, 5, 9, 6]]).expand(20_000, -1)
-    share = mask(input_ids, rate=0.5, continues=continues).chosen.float().mean(0)
-    assert share.sum() == pytest.approx(4, abs=0.25)
-    assert share.min() > 0.4
-    assert share.max() < 0.6
-
-
 @pytest.mark.parametrize(("number", "expected"), [(150, 11), (350, 25), (50, 4)])
 def test_counts_are_rounded_as_python_does(number, expected):
     """Trap 6: 0.07 * 150 is just above 10.5, which float32 cannot tell."""

@@ -36,7 +36,7 @@ def text_of(folder, score, spelling="remi", counts=None, **options):
     return document.text
 
 
-def settled(score, max_silence):
+def with_consequences(score, max_silence):
     bars = settle_times(score, ticks_per_second=None, max_silence=max_silence)
     notes = sorted((note.time, note.duration, note.pitch) for track in score.tracks for note in track.notes)
     return bars, notes, [(one.time, one.numerator, one.denominator) for one in score.time_signatures]
@@ -76,7 +76,7 @@ def test_music_of_several_tracks_has_no_silence_where_one_plays(tmp_path, caplog
 
 def test_signatures_move_with_the_notes_after_them():
     notes = [(0, 100, 60), (1920 * 50 + 10, 100, 61), (1920 * 50 + 1440 * 30 + 20, 100, 62)]
-    bars, kept, signatures = settled(score_of(notes, [(0, 4, 4), (1920 * 50, 3, 4)]), 4)
+    bars, kept, signatures = with_consequences(score_of(notes, [(0, 4, 4), (1920 * 50, 3, 4)]), 4)
     assert bars == 46 + 26
     assert signatures == [(0, 4, 4), (1920 * 4, 3, 4)]
     assert kept == [(0, 100, 60), (1920 * 4 + 10, 100, 61), (1920 * 4 + 1440 * 4 + 20, 100, 62)]
@@ -84,13 +84,13 @@ def test_signatures_move_with_the_notes_after_them():
 
 def test_signatures_without_notes_make_no_music_longer():
     changes = [(1920 * 100 * number, 4, 4 + 4 * (number % 2)) for number in range(100)]
-    bars, kept, _ = settled(score_of([(0, 100, 60), (1920 * 100 * 100, 100, 61)], changes), 8)
+    bars, kept, _ = with_consequences(score_of([(0, 100, 60), (1920 * 100 * 100, 100, 61)], changes), 8)
     assert bars > 100 * 100
     assert kept[1][0] <= 1920 * 9
 
 
 def test_bars_that_are_no_whole_ticks_are_cut_where_they_are():
-    bars, kept, _ = settled(score_of([(0, 1, 60), (1_000_001, 1, 61)], [(0, 1, 32)], quarter=1), 2)
+    bars, kept, _ = with_consequences(score_of([(0, 1, 60), (1_000_001, 1, 61)], [(0, 1, 32)], quarter=1), 2)
     assert kept[1][0] in (1, 2)  # 8 bars a tick
     assert bars % 8 == 0
 
@@ -98,12 +98,12 @@ def test_bars_that_are_no_whole_ticks_are_cut_where_they_are():
 def test_a_file_without_long_silence_stays_as_it_is():
     notes = [(0, 100, 60), (1920 * 7, 0, 61), (1920 * 7, 3000, 50)]
     signatures = [(0, 3, 4), (960, 4, 4)]
-    assert settled(score_of(notes, signatures), 8) == (0, sorted(notes), signatures)
+    assert with_consequences(score_of(notes, signatures), 8) == (0, sorted(notes), signatures)
 
 
 def test_signatures_that_there_are_none_of_are_left_out():
     score = score_of([(0, 100, 60)], [(0, 0, 4), (0, 33, 4), (0, 4, 64), (10, 3, 4)])
-    assert settled(score, 8)[2] == [(10, 3, 4)]
+    assert with_consequences(score, 8)[2] == [(10, 3, 4)]
 
 
 @given(
@@ -115,7 +115,7 @@ def test_signatures_that_there_are_none_of_are_left_out():
 @settings(max_examples=200, deadline=None)
 def test_no_silence_is_longer_than_it_may_be_and_order_stays(notes, signatures, quarter, most):
     score = score_of(notes, sorted(signatures), quarter)
-    _, kept, kept_signatures = settled(score, most)
+    _, kept, kept_signatures = with_consequences(score, most)
     assert len(kept) == len(notes)
     assert len(kept_signatures) == len(signatures)
     before = sorted({start for start, _, _ in notes} | {0})

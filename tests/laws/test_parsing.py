@@ -175,7 +175,7 @@ def test_any_file_of_settings_is_read_or_refused(kind, data):
 
 @pytest.mark.parametrize(
     "key",
-    ["tokenizer.path", "objective.generator", "model.embedding.attributes_file", "model.embedding.assignment_file"],
+    ["tokenizer.path", "model.embedding.attributes_file", "model.embedding.assignment_file"],
 )
 def test_a_path_of_any_length_is_refused_in_a_short_line(key):
     kind = {

@@ -10,7 +10,6 @@ from waiting import NoWaiting
 from quorem.embeddings import EMBEDDINGS
 from quorem.embeddings.disentangled import DisentangledEmbedding
 from quorem.errors import UserError
-from quorem.models.fixed_generator import UnigramGenerator
 from quorem.training.loop import update
 from quorem.training.metrics import BinaryMetrics, RunningMean
 from quorem.training.optim import OPTIMIZERS, build_optimizer
@@ -63,14 +62,6 @@ def test_losses_and_draws_of_every_head(variant):
         head.nll(hidden.requires_grad_(), targets).sum().backward()
         head.sample(hidden.detach(), uniforms)
         head.sample(hidden.detach(), uniforms, exclude, temperature=1.5)
-
-
-def test_a_generator_without_a_network():
-    generator, uniforms = UnigramGenerator(torch.arange(20), never=(0, 2)), seeded_uniforms(7)
-    with NoWaiting():
-        hidden = generator.hidden_at(torch.zeros(1, 7), None, torch.arange(7))
-        generator.nll(hidden, torch.arange(7))
-        generator.sample(hidden, uniforms, temperature=2.0)
 
 
 def test_metrics():

@@ -26,8 +26,7 @@ def run(options: argparse.Namespace) -> None:
         whole = f"{steps:,} steps of {config.train.batch_size} x {length} tokens (train.max_steps)"
         print(f"{whole:<80}{steps * config.train.batch_size * (length or 0):>16,}")
     table = found["table"]
-    if found["generator"]:
-        print(f"softmax of the generator: {described(found['generator'].head)}")
+    print(f"softmax of the generator: {described(plan.generator.head or {})}")
     print(f"rows of their own: {table['own_rows']:,} tokens; others to a row: about {table['ids_per_row']:,}")
     print(f"room for {table['room']:,} more tokens without another row")
     print(f"no two tokens share all they read: {table['uniqueness'] or 'NOT SO, hashed ids can meet'}")

@@ -3,7 +3,7 @@
 import argparse
 
 from quorem.errors import UserError
-from quorem.recommending.similar import similar, similar_of_all
+from quorem.vectors.similar import similar, similar_of_all
 
 
 def run(options: argparse.Namespace) -> None:

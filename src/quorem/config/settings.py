@@ -22,11 +22,14 @@ class EmbeddingSettings:
     """The token table."""
 
     kind: str = option(
-        "dense",
+        "auto",
         "dense (a row for each token), qr (quotient-remainder), mixed_radix, chinese_remainder, attributes, path, "
-        "hashing, hash_embedding, low_rank or memcom",
+        "hashing, hash_embedding, low_rank, memcom, or auto: dense where it fits into the budget, else qr",
     )
-    budget: str | None = option(None, "bytes of the table and its index, for example 20MB; the rest follows from it")
+    budget: str | None = option(
+        None,
+        "bytes of the table and its index, for example 20MB; the rest follows from it; kind=auto: 512MB if not given",
+    )
     compression: str | None = option(None, "the same as a ratio to the dense table, for example 20x")
     tier: int | None = option(
         None, "most frequent tokens with a row of their own; default 8 sqrt(vocab_size), or all the budget leaves"
@@ -107,7 +110,11 @@ class GeneratorSettings(NetworkSettings):
 class ModelSettings:
     """The two networks."""
 
-    size: str = option("small", "preset: tiny, small, small++, base, large or origin")
+    size: str = option(
+        "auto",
+        "preset: tiny, origin, small, small++, base, large, or auto: the largest that the data is worth and that is "
+        "through with it in an hour (or train.minutes) on this machine",
+    )
     vocab_size: int = option(30522, "largest vocabulary, special tokens included")
     embedding_size: int | None = option(None, "width of a token's vector; the preset's if not given", largest=WIDEST)
     positions: str | None = option(None, "absolute, rotary or alibi; the preset's if not given")
@@ -116,7 +123,7 @@ class ModelSettings:
     shared_embeddings: bool = option(True, "generator and discriminator share their embeddings")
     init_from: str | None = option(
         None,
-        "networks to go on from: the folder of a run, or one with discriminator/ and generator/ of transformers' "
+        "networks to start from: the folder of a run, or one with discriminator/ and generator/ of transformers' "
         "ELECTRA; give it as --init-from, which takes their sizes and tokenizer over too",
     )
     init_optimizer: str = option(
@@ -244,16 +251,8 @@ class ObjectiveSettings:
     """ELECTRA's objective."""
 
     recipe: str = option("modern", "modern, or google: its Adam, schedule and 85/15 masking")
-    generator: str = option(
-        "trained",
-        "where replacements come from: trained (a generator that learns along), unigram (drawn by frequency, without "
-        "one), or the folder of a generator that stays as it is (Fast-ELECTRA)",
-    )
     mask_rate: float | None = option(None, "share of tokens to mask; the preset's if not given")
     mask_rate_end: float | None = option(None, "the share at the last step, reached in a straight line; the same one")
-    whole_words: bool = option(False, "mask all pieces of a word or none")
-    temperature: float = option(1.0, "of the generator's samples, at every level of its softmax; more is more random")
-    temperature_end: float | None = option(None, "that at the last step, reached in a straight line; the same one")
     keep_rate: float | None = option(None, "share of chosen tokens left visible; the recipe's if not given")
     rtd_weight: float = option(50.0, "weight of the discriminator's loss; the generator's is 1")
 
@@ -264,6 +263,9 @@ class TrainSettings:
 
     max_steps: int | None = option(None, "stop after so many steps; by default, after `epochs`")
     epochs: float = option(1.0, "passes over the data")
+    minutes: float | None = option(
+        None, "pre-training: as many steps as fit into so many minutes here, unless max_steps is given"
+    )
     batch_size: int = option(32, "rows in a step, over all processes and micro-batches", largest=2**24)
     micro_batch_size: int | None = option(None, "rows in memory at once; batch_size if not given", largest=2**24)
     gradient_checkpointing: bool = option(
@@ -298,7 +300,7 @@ class TrainSettings:
     clip_norm: float = option(1.0, "largest global gradient norm")
     precision: str = option("auto", "bf16, fp32, or auto: bf16 where the processor is fast at it")
     checkpoint_every: int = option(500, "steps between checkpoints to resume from")
-    keep_state: bool = option(False, "keep the last checkpoint of a finished run, optimizer and all, to go on from")
+    keep_state: bool = option(False, "keep the last checkpoint of a finished run, optimizer and all, to continue from")
     log_every: int = option(20, "steps between lines of metrics.jsonl")
     seed: int = option(0, "seed of everything random", largest=2**63 - 1)
     tracker: str | None = option(

@@ -86,7 +86,7 @@ def write_in_parts(
         except BrokenProcessPool as error:
             raise UserError(
                 "a process that prepared data was killed, for want of memory perhaps: give the command again, which "
-                "goes on, or fewer --processes"
+                "resumes, or fewer --processes"
             ) from error
         finally:
             shared[0] = 1.0  # those that still read shall not hold up an error

@@ -50,7 +50,7 @@ LEFT_BY_KILLS = re.compile(rf"tokenizer({TEMPORARY}|\.old)")  # where nothing el
 def prepare(config: PrepareConfig, out: Path, *, source: Source | None = None, processes: int = 1) -> ShardMeta:
     """Train a tokenizer on data and write its token shards into the folder `out`.
 
-    Killed and started again it goes on where it was; a finished folder is left as it is.
+    Killed and started again it resumes; a finished folder is left as it is.
 
     Args:
         config: the settings.

@@ -203,7 +203,7 @@ def find_files(path: str | list[str], chosen: str = "auto") -> tuple[Path, ...]:
             if not files:
                 raise UserError(f"{place}: no file of a known format in this folder: name the files, or a pattern")
             taken = set(files)
-            _tell_left(place, [file for file in there if file not in taken], chosen)
+            _warn_of_unread(place, [file for file in there if file not in taken], chosen)
         elif glob.has_magic(entry) and not place.exists():
             files = sorted(file for file in map(Path, glob.glob(entry, recursive=True)) if file.is_file())
             files = without_own(files, beginning(entry), itself=False)
@@ -253,10 +253,10 @@ def _several_formats(path: str | list[str], files: Iterable[Path]) -> UserError:
     return UserError(f"data.path={path}: files of several formats ({named}): {fix}")
 
 
-def _tell_left(place: Path, files: list[Path], chosen: str) -> None:
+def _warn_of_unread(place: Path, files: list[Path], chosen: str) -> None:
     if files:
         why = "of no known format" if chosen == "auto" else f"not {chosen} by their endings"
-        _tell(f"{place}: not read, for they are {why}: {_named(files)}")
+        _warn(f"{place}: not read, for they are {why}: {_named(files)}")
 
 
 def _named(files: list[Path]) -> str:
@@ -264,5 +264,5 @@ def _named(files: list[Path]) -> str:
 
 
 @cache
-def _tell(message: str) -> None:  # cached: settings are read several times, and this is told once
+def _warn(message: str) -> None:  # cached: settings are read several times, and this is told once
     logger.info(message)

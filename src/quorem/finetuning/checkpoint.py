@@ -27,7 +27,7 @@ def model_folder(pretrained: str | Path) -> Path:
             return candidate
     if (folder / "config.yaml").exists():
         raise UserError(
-            f"{folder}: this run is not finished, so it has no model yet: run the same command again to go on"
+            f"{folder}: this run is not finished, so it has no model yet: run the same command again to resume"
         )
     raise UserError(
         f"{folder}: no pre-trained model there (no discriminator/config.json): give a run of quorem pretrain"

@@ -131,9 +131,7 @@ def pair_sizes(one: int, other: int, room: int) -> tuple[int, int]:
     half = room // 2
     if min(one, other) <= half:
         return (room - other, other) if other < one else (one, room - one)
-    return (
-        (room - half, half) if one > other else (half, room - half)
-    )  # the longer one, or the second, has the odd token
+    return (room - half, half) if one > other else (half, room - half)  # the odd one is the longer's, or the second's
 
 
 def cut(ids: list[int], room: int, truncation: str) -> list[int]:

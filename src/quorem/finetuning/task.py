@@ -140,6 +140,7 @@ def check_train_of_finetuning(train: FinetuneTrainSettings) -> None:
     """
     for key, why in (
         ("generator_learning_rate", "there is no generator"),
+        ("minutes", "epochs say how long"),
         ("shard_layers", "all weights are kept by each process"),
     ):
         if getattr(train, key):

@@ -95,7 +95,6 @@ def mask_tokens(
     mask_id: int,
     rate: float,
     keep: float = 0.0,
-    continues: Tensor | None = None,
     rng: torch.Generator | None = None,
 ) -> Masked:
     """Choose positions for the generator to fill and show it the mask token there.
@@ -104,9 +103,6 @@ def mask_tokens(
     (google-research/electra draws with replacement, so that fewer are masked than asked). A chosen token stays visible
     with probability keep: 0 in the paper (sec. 2), 0.15 in Google's code (pretrain/pretrain_helpers.py).
 
-    With `continues` whole words are chosen (BERT's later models, google-research/bert): in random order, each if at
-    least half of it fits into the number, so that a row's count is off by half a word at most; always at least one.
-
     Args:
         input_ids: int64 (batch, time), on the CPU.
         attention_mask: as in `Masked`.
@@ -114,7 +110,6 @@ def mask_tokens(
         mask_id: id of [MASK].
         rate: share of ordinary tokens to choose, in (0, 1].
         keep: in [0, 1).
-        continues: bool (V,), ids that continue the word of the token before; None if tokens are chosen one by one.
         rng: source of randomness; torch's global one if None.
 
     Raises:
@@ -130,25 +125,11 @@ def mask_tokens(
     count = ordinary.sum(1)
     number = (count.double() * rate).round().long().clamp(min=1).minimum(count)  # float32 would be off by one at halves
     chance = torch.rand(input_ids.shape, generator=rng)
-    if continues is None:
-        order = chance.masked_fill(~ordinary, 2.0).argsort(1).argsort(1)
-        chosen = order < number.unsqueeze(1)
-    else:
-        chosen = _whole_words(ordinary, continues[input_ids], chance, number)
+    order = chance.masked_fill(~ordinary, 2.0).argsort(1).argsort(1)
+    chosen = order < number.unsqueeze(1)
     hidden = chosen & (torch.rand(input_ids.shape, generator=rng) >= keep) if keep else chosen
     uniforms = torch.rand(input_ids.shape, generator=rng, dtype=torch.float64)
     return Masked(input_ids, attention_mask, input_ids.masked_fill(hidden, mask_id), chosen, uniforms)
-
-
-def _whole_words(ordinary: Tensor, continues: Tensor, chance: Tensor, number: Tensor) -> Tensor:
-    """Which tokens to choose, bool (batch, time): all or none of a word, about number (batch,) in each row."""
-    inside = continues & ordinary & F.pad(ordinary[:, :-1], (1, 0))  # nothing ordinary before it: a word cut off
-    word = (~inside).cumsum(1) - 1
-    chance = chance.gather(1, word).masked_fill(~ordinary, 2.0)  # a word's tokens follow each other in the order
-    order = torch.argsort(chance, dim=1, stable=True).argsort(1)
-    first = torch.full_like(order, order.shape[1]).scatter_reduce(1, word, order, "amin").gather(1, word)
-    length = torch.zeros_like(order).scatter_add(1, word, torch.ones_like(order)).gather(1, word)
-    return ordinary & ((2 * (number.unsqueeze(1) - first) >= length) | (first == 0))
 
 
 def real_tokens(attention_mask: Tensor) -> Tensor:
@@ -199,8 +180,6 @@ class Outcome:
 class Electra(nn.Module):
     """Generator and discriminator, trained together.
 
-    A generator without a parameter that learns stays in evaluation mode, and its loss is only measured.
-
     Args:
         generator: has `hidden_at(input_ids, attention_mask, positions)` and `generator_lm_head`; to share embeddings,
             also `electra.embeddings`.
@@ -224,7 +203,6 @@ class Electra(nn.Module):
     ) -> None:
         super().__init__()
         self.generator, self.discriminator = generator, discriminator
-        self.learns = any(parameter.requires_grad for parameter in generator.parameters())
         if shared_embeddings and disentangled:
             vectors = self.generator.electra.embeddings.word_embeddings
             self.discriminator.electra.embeddings.word_embeddings = DisentangledEmbedding(vectors)
@@ -232,12 +210,6 @@ class Electra(nn.Module):
             embeddings = self.discriminator.electra.embeddings
             self.generator.electra.embeddings = embeddings
             self.generator.generator_lm_head.tie(embeddings.word_embeddings)
-
-    def train(self, mode: bool = True) -> "Electra":
-        """Training or evaluation mode."""
-        super().train(mode)
-        self.generator.train(mode and self.learns)
-        return self
 
     @contextmanager
     def merged_embeddings(self) -> Iterator[None]:
@@ -258,15 +230,13 @@ class Electra(nn.Module):
         masked_ids: Tensor,
         positions: Tensor,
         uniforms: Tensor,
-        temperature: float = 1.0,
     ) -> Outcome:
-        """One pass of both networks over `Inputs`, with the draws' temperature. Waits for no device."""
+        """One pass of both networks over `Inputs`. Waits for no device."""
         head = self.generator.generator_lm_head
         targets = input_ids.reshape(-1)[positions]
-        with torch.set_grad_enabled(self.learns and torch.is_grad_enabled()):
-            hidden = self.generator.hidden_at(masked_ids, attention_mask, positions)
-            mlm_sum = head.nll(hidden, targets).sum()
-        samples = head.sample(hidden.detach(), uniforms, temperature=temperature)
+        hidden = self.generator.hidden_at(masked_ids, attention_mask, positions)
+        mlm_sum = head.nll(hidden, targets).sum()
+        samples = head.sample(hidden.detach(), uniforms)
         corrupted, is_replaced = corrupt(input_ids, positions, samples)
         scores = self.discriminator(corrupted, attention_mask).logits.float()
         real = torch.ones_like(is_replaced) if attention_mask is None else real_tokens(attention_mask)

@@ -36,7 +36,7 @@ class QuoremForNextItem(QuoremForMaskedLM):
         """Rows that ask for the item after each history, of which the last `max_items` are read.
 
         Args:
-            histories: ids of items; none may be empty.
+            histories: ids of items; of an empty one [CLS] alone is read.
             max_items: at least 1.
 
         Returns:

@@ -27,6 +27,8 @@ from quorem.tokenization.special import SPECIAL_IDS
 
 BYTES = 4  # of a float32 and of an int32
 DENSE = "dense"  # what a table stays that would not be smaller
+AUTO, AUTO_BUDGET = "auto", "512MB"  # of a dense table of a million rows of 128
+AUTO_OWN_RANK = 8  # numbers of a token's own, where the budget has room for them: docs/results.md
 STARTS = ("cooccurrence", "random")
 LEVELS = 3  # of a head of digits, unless the table has its own
 FULL_UP_TO = 20_000  # tokens; above it levels are faster (docs/results.md)
@@ -55,6 +57,7 @@ def lay_out(
     Raises:
         UserError: for settings that cannot be used, or a budget that is too small.
     """
+    model = with_kind(model, vocab_size=vocab_size, width=width)
     _check(model, vocab_size)
     model = filled(model)
     table = model.embedding
@@ -164,6 +167,34 @@ def _check(model: ModelSettings, vocab_size: int) -> None:
         raise UserError(f"model.embedding.rank={table.rank}: products are summed, so operation=multiply is needed")
     if table.budget is not None and table.compression is not None:
         raise UserError("model.embedding.budget and model.embedding.compression say the same thing: give one of them")
+
+
+def with_kind(model: ModelSettings, *, vocab_size: int, width: int) -> ModelSettings:
+    """The settings with kind=auto decided, by V and the budget alone: the same on every machine.
+
+    A dense table where it fits: a step costs no more for the rows that it does not touch. Else a qr table, in which
+    tokens have a few numbers of their own if three quarters of the budget have room for these: at a tenth of the bytes
+    they are worth more than further shared rows (docs/results.md).
+
+    Args:
+        model: the settings.
+        vocab_size: V, special tokens included.
+        width: D.
+
+    Raises:
+        UserError: for a budget that is none.
+    """
+    table = model.embedding
+    if table.kind != AUTO:
+        return model
+    given = table.budget is not None or table.compression is not None
+    limit = _limit(table if given else replace(table, budget=AUTO_BUDGET), vocab_size, width) or 0
+    if vocab_size * width * BYTES <= limit:
+        return replace(model, embedding=replace(table, kind=DENSE, budget=None, compression=None))
+    needed = vocab_size * (AUTO_OWN_RANK + 1) * BYTES  # with the index
+    room = needed <= 0.75 * limit and width > AUTO_OWN_RANK
+    chosen = replace(table, kind="qr", own_rank=table.own_rank or (AUTO_OWN_RANK if room else 0))
+    return replace(model, embedding=chosen if given else replace(chosen, budget=AUTO_BUDGET))
 
 
 def filled(model: ModelSettings) -> ModelSettings:

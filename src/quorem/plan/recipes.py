@@ -7,8 +7,7 @@ from quorem.config.settings import PretrainConfig, TrainSettings
 from quorem.data.readers import READERS
 from quorem.data.rows import ROWS
 from quorem.errors import UserError, check_choice, check_number
-from quorem.models.fixed_generator import UNIGRAM, check_generator
-from quorem.plan.layout import filled
+from quorem.plan.layout import filled, with_kind
 from quorem.plan.presets import network_configs, preset
 from quorem.tokenization.train import check_tokenizer
 from quorem.training.device import PRECISIONS, check_compiler
@@ -17,6 +16,8 @@ from quorem.training.row_adam import UPDATES
 from quorem.training.tracking import check_tracker
 
 T = TypeVar("T")
+
+AUTO, DEFAULT_SIZE = "auto", "small"  # of model.size, where there is no data to choose by
 
 
 @dataclass(frozen=True)
@@ -46,29 +47,27 @@ def resolve(config: PretrainConfig) -> PretrainConfig:
     Raises:
         UserError: for an unknown name or a number out of range.
     """
-    named, objective, data = preset(config.model.size), config.objective, config.data
+    size = DEFAULT_SIZE if config.model.size == AUTO else config.model.size
+    named, objective, data = preset(size), config.objective, config.data
     check_choice("objective.recipe", objective.recipe, RECIPES)
     recipe, train = RECIPES[objective.recipe], config.train
     learning_rate = _given(train.learning_rate, named.learning_rate)
     check_choice("data.format", data.format, ("auto", *READERS))
     check_choice("data.rows", data.rows, ROWS)
-    alone = objective.generator == UNIGRAM  # then there are no embeddings to share
-    shared = config.model.shared_embeddings and not alone
-    frozen = objective.generator != "trained" and not alone  # whose embeddings may be read, not changed
+    width = _given(config.model.embedding_size, named.embedding_size)
     generator_rate = named.generator_learning_rate if train.learning_rate is None else None  # a rate given is for both
     config = replace(
         config,
         data=replace(data, max_length=_given(data.max_length, named.max_length)),
         model=replace(
-            filled(config.model),
+            filled(with_kind(config.model, vocab_size=config.model.vocab_size, width=width)),
+            size=size,
             positions=_given(config.model.positions, named.positions),
             initializer=_given(config.model.initializer, named.initializer),
             dropout=_given(config.model.dropout, named.dropout),
-            embedding_size=_given(config.model.embedding_size, named.embedding_size),
-            shared_embeddings=shared,
+            embedding_size=width,
             disentangled_embeddings=_given(
-                None if frozen or alone else config.model.disentangled_embeddings,
-                shared and (frozen or named.disentangled_embeddings),
+                config.model.disentangled_embeddings, config.model.shared_embeddings and named.disentangled_embeddings
             ),
         ),
         objective=replace(
@@ -111,10 +110,6 @@ def check_pretraining(config: PretrainConfig) -> None:
     if config.model.init_optimizer == "kept" and config.model.init_from is None:
         raise UserError("model.init_optimizer=kept needs model.init_from, a run with train.keep_state=true")
     check_number("objective.mask_rate_end", config.objective.mask_rate_end, above=0, at_most=1)
-    check_number("objective.temperature", config.objective.temperature, above=0)
-    check_number("objective.temperature_end", config.objective.temperature_end, above=0)
-    if config.objective.generator not in ("trained", UNIGRAM):
-        check_generator(config.objective.generator)
     check_number("objective.keep_rate", config.objective.keep_rate, at_least=0, below=1)
     check_number("objective.rtd_weight", config.objective.rtd_weight, at_least=0)
     check_number("train.generator_learning_rate", config.train.generator_learning_rate, above=0)
@@ -128,7 +123,8 @@ def check_train(train: TrainSettings) -> None:
         UserError: naming the key.
     """
     for key in (
-        "max_steps", "epochs", "batch_size", "micro_batch_size", "learning_rate", "matrix_learning_rate", "clip_norm",
+        "max_steps", "epochs", "minutes", "batch_size", "micro_batch_size", "learning_rate", "matrix_learning_rate",
+        "clip_norm",
     ):  # fmt: skip
         check_number(f"train.{key}", getattr(train, key), above=0)
     for key in ("checkpoint_every", "log_every"):

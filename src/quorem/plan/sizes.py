@@ -10,7 +10,6 @@ from torch import nn
 from quorem.embeddings import DenseEmbedding, TokenEmbedding
 from quorem.embeddings.disentangled import DisentangledEmbedding
 from quorem.models.electra import Electra
-from quorem.models.fixed_generator import UNIGRAM
 from quorem.models.modeling import QuoremForMaskedLM, QuoremForPreTraining
 from quorem.plan.plan import Plan
 from quorem.training.row_adam import row_tables
@@ -27,7 +26,7 @@ class Part:
         name: the table or sub-network.
         shape: of a table; None for a sum over a sub-network.
         parameters: how many numbers.
-        trained: whether the optimizer changes them; index tables and a generator that stays as it is it does not.
+        trained: whether the optimizer changes them; index tables it does not.
     """
 
     name: str
@@ -46,7 +45,7 @@ def describe(plan: Plan) -> dict[str, Any]:
         `parts` (list of Part), `parameters` in all, `weight_bytes` (float32), `training_bytes` (weights, gradients and
         the optimizer's state; of tables updated by rows the gradient is not counted), `table` (`table_facts`),
         `table_ratio` (bytes of a dense table over bytes of this one, index included), and the configs of
-        `discriminator` and `generator`, None if there is none.
+        `discriminator` and `generator`.
 
     Raises:
         UserError: for settings that cannot be used.
@@ -61,7 +60,7 @@ def describe(plan: Plan) -> dict[str, Any]:
             disentangled=bool(model.disentangled_embeddings),
         )
     whole = model.shared_embeddings and not model.disentangled_embeddings
-    parts = list(_parts(module, shared=whole, generator=config.objective.generator))
+    parts = list(_parts(module, shared=whole))
     parameters = sum(part.parameters for part in parts if part.trained)
     tables = row_tables(module, config.train.table_updates)  # with a small gradient, and two numbers of state a row
     spared = sum(table.numel() * (TRAINED_BYTES - BYTES) - 2 * len(table) * BYTES for table in tables)
@@ -76,7 +75,7 @@ def describe(plan: Plan) -> dict[str, Any]:
         "training_bytes": parameters * TRAINED_BYTES - spared + index_bytes,
         "table_ratio": plan.vocab_size * discriminator.embedding_size * BYTES / table_bytes,
         "table": table_facts(table),
-        "generator": None if config.objective.generator == UNIGRAM else generator,
+        "generator": generator,
         "discriminator": discriminator,
     }
 
@@ -105,20 +104,16 @@ def described(head: dict[str, Any]) -> str:
     return f"{head['kind']} ({options})" if options else str(head["kind"])
 
 
-def _parts(module: Electra, *, shared: bool, generator: str) -> Iterator[Part]:
+def _parts(module: Electra, *, shared: bool) -> Iterator[Part]:
     listed: set[int] = set()
-    networks: list[tuple[str, Any]] = [("discriminator", module.discriminator)]
-    module.generator.requires_grad_(generator == "trained")
-    if generator != UNIGRAM:
-        networks.append(("generator", module.generator))
-    for name, network in networks:
+    networks: dict[str, Any] = {"discriminator": module.discriminator, "generator": module.generator}
+    for name, network in networks.items():
         if name == "discriminator" or not shared:
             owner = "shared" if shared else name
             yield from _tables(f"{owner} embeddings", network.electra.embeddings, listed)
         inner = [child for label, child in network.electra.named_children() if label != "embeddings"]
         encoder = [parameter for child in inner for parameter in child.parameters()]
-        trained = all(parameter.requires_grad for parameter in encoder)
-        yield Part(f"{name} encoder", None, sum(parameter.numel() for parameter in encoder), trained=trained)
+        yield Part(f"{name} encoder", None, sum(parameter.numel() for parameter in encoder))
         heads = [(label, child) for label, child in network.named_children() if label != "electra"]
         for label, child in heads:
             yield from _tables(f"{name} {label.removeprefix(name + '_')}", child, listed)

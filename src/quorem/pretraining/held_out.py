@@ -54,7 +54,7 @@ class HeldOut:
             raise ValueError("no rows are held out")
         device = next(module.parameters()).device
         dtype = autocast_dtype(self.config.train.precision, device)
-        train, temperature = self.config.train, settings.temperature_end or settings.temperature
+        train = self.config.train
         order = rows.order(batch_size=train.batch_size, seed=0)
         sums, counted = torch.zeros(2, dtype=torch.float64, device=device), torch.zeros(2)
         detected = BinaryMetrics()
@@ -72,7 +72,7 @@ class HeldOut:
             for start in range(0, number, size):
                 part = masked.rows(start, min(start + size, number))
                 with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
-                    outcome = module(*on_device(part.inputs(), device), temperature)
+                    outcome = module(*on_device(part.inputs(), device))
                 detected.update(outcome.scores, outcome.is_replaced, outcome.real)
                 sums += torch.stack([outcome.mlm_sum, outcome.rtd_sum]).double()
         module.train(was_training)

@@ -14,21 +14,23 @@ from quorem.arrangement.token_order import check_order
 from quorem.config.loading import leaves, to_mapping
 from quorem.config.settings import PretrainConfig
 from quorem.data.prepare import check_unknown, facts_of, is_prepared, load_prepared, prepare_data
+from quorem.data.shards import Shards
 from quorem.data.source import Source
 from quorem.errors import UserError
 from quorem.files import fingerprint_files
 from quorem.lock import held
 from quorem.models.checkpoint_files import weight_files
 from quorem.models.electra import Electra
-from quorem.models.fixed_generator import UNIGRAM
+from quorem.plan.budget import choose_size, steps_within, tokens_of_files, tokens_seen
 from quorem.plan.dry_run import DryRun, measure_steps
 from quorem.plan.memory import MEMORY, check_memory
 from quorem.plan.plan import Plan
-from quorem.plan.recipes import resolve
+from quorem.plan.presets import PRESETS
+from quorem.plan.recipes import AUTO, resolve
 from quorem.plan.sizes import described
 from quorem.pretraining.arrangement import ATTRIBUTES, ORDER, START, arrange, is_made_otherwise
 from quorem.pretraining.held_out import HeldOut
-from quorem.pretraining.init_from import places, settled
+from quorem.pretraining.init_from import network_folders, with_consequences
 from quorem.pretraining.program import PretrainProgram, build_pretraining_optimizer
 from quorem.pretraining.verdict import Watch, verdict
 from quorem.tokenization import fingerprint, save_tokenizer
@@ -37,10 +39,11 @@ from quorem.training.device import hardware
 from quorem.training.longer import finished_result, lengthen
 from quorem.training.loop import fit, warmup_steps
 from quorem.training.optimizer_state import take_over_optimizer
-from quorem.training.run_folder import Run, has_trained
+from quorem.training.run_folder import Run, has_trained, read_settings
 
 logger = logging.getLogger(__name__)
 
+UNKNOWN = 1e7  # tokens of rows that are no files
 OF_ROWS = ("data.max_length", "data.rows", "data.held_out", "data.max_unknown")  # of shards, not shards themselves
 FIXED = (
     *(
@@ -65,7 +68,7 @@ OF_THE_LOOP = (
 def pretrain(config: PretrainConfig, out: Path, *, source: Source | None = None) -> dict[str, Any]:
     """Pre-train generator and discriminator on the texts of files, into the run folder `out`.
 
-    Started again with the same settings it goes on from the last checkpoint; a finished run is left as it is.
+    Started again with the same settings it resumes from the last checkpoint; a finished run is left as it is.
 
     Args:
         config: the settings; what they leave open is resolved and stored.
@@ -104,11 +107,12 @@ def dry_run(config: PretrainConfig, *, source: Source | None = None) -> DryRun:
 
 def _opened(config: PretrainConfig, source: Source | None, out: Path) -> tuple[PretrainConfig, Source | None]:
     """Settings and data of a run, checked; no source for data that is prepared."""
-    config = resolve(settled(config))
+    config = with_consequences(config)
     if source is None and is_prepared(config.data.path):
         check_nothing_is_left_to_prepare(config)
     elif source is None:
         source = Source.of(config.data, text_column=config.data.text_column)
+    config = resolve(_sized(_as_begun(config, out), source))
     if source:
         source.documents()  # missing files and columns are found before anything is made
         config = replace(config, data=replace(config.data, format=source.format, text_column=source.text_column))
@@ -119,21 +123,54 @@ def _opened(config: PretrainConfig, source: Source | None, out: Path) -> tuple[P
     return config, source
 
 
+def _as_begun(config: PretrainConfig, out: Path) -> PretrainConfig:
+    """Settings with the size and the number of steps that a run of the same time was begun with, if there is one."""
+    if not has_trained(out) or not (out / "config.yaml").exists():
+        return config
+    there = read_settings(out / "config.yaml")
+    model, train = there.get("model") or {}, there.get("train") or {}
+    if config.model.size == AUTO and model.get("size") in PRESETS:
+        config = replace(config, model=replace(config.model, size=model["size"]))
+    if config.train.minutes is not None and config.train.minutes == train.get("minutes"):
+        config = replace(config, train=replace(config.train, max_steps=train.get("max_steps")))
+    return config
+
+
+def _sized(config: PretrainConfig, source: Source | None) -> PretrainConfig:
+    """Settings with the size of model that suits the data, where none is asked for."""
+    if config.model.size != AUTO:
+        return config
+    if source is None:
+        tokens = float(Shards(Path(str(config.data.path)) / "shards").meta.num_tokens)
+    else:
+        tokens = tokens_of_files(source.files) if source.files else UNKNOWN
+    seen = tokens_seen(config, tokens)
+    size = choose_size(seen, config.train.minutes, config.train.precision)
+    return replace(config, model=replace(config.model, size=size))
+
+
+def _with_steps(config: PretrainConfig, run: Run, source: Source | None, inputs: dict[str, str]) -> PretrainConfig:
+    """Settings with as many steps as fit into train.minutes, where that is asked for and not known yet."""
+    minutes, train = config.train.minutes, config.train
+    if minutes is None or train.max_steps is not None:
+        return config
+    program, optimizer, _, _ = _built(config, run, source, inputs)
+    steps = steps_within(minutes, program, optimizer, train, total_steps=program.total_steps)
+    return replace(config, train=replace(train, max_steps=processes.all_reduce_max(steps)))
+
+
 def _noted(config: PretrainConfig, run: Run, source: Source | None) -> dict[str, str]:
     """Fingerprints of what the run reads, noted in its folder, or refused if they are others than noted there."""
     table = config.model.embedding
     files = {"assignment_file": table.assignment_file, "attributes_file": table.attributes_file}
-    networks = places(config.model.init_from) if config.model.init_from is not None else {}
-    weights = {f"init_from {name}": place for name, place in networks.items()}
-    if config.objective.generator not in ("trained", UNIGRAM):
-        weights["generator"] = Path(config.objective.generator)
+    networks = network_folders(config.model.init_from) if config.model.init_from is not None else {}
     made = {"assignment_file": ORDER, "attributes_file": ATTRIBUTES}
     inputs = {"data": source.fingerprint() if source else fingerprint_files(*facts_of(str(config.data.path)))}
     inputs |= {name: fingerprint_files(Path(file)) for name, file in files.items() if file}
-    inputs |= {name: fingerprint_files(*weight_files(place)) for name, place in weights.items()}
+    inputs |= {f"init_from {name}": fingerprint_files(*weight_files(place)) for name, place in networks.items()}
 
     def is_used(name: str) -> bool:
-        """Whether anything is made of it yet: a file that was refused can be mended, and the run goes on."""
+        """Whether anything is made of it yet: a file that was refused can be mended, and the run continues."""
         return (run.folder / made[name]).exists() if name in made else name == "data" or has_trained(run.folder)
 
     unread = [name for name in inputs if not is_used(name)]
@@ -175,7 +212,7 @@ def _built(
         f"{shards.meta.num_tokens:,}", shards.unknown, f"{len(program.rows):,}",
         f"{len(tokenizer):,}{f' of at most {vocab_size:,}' if trained else ''}", *(f"{n:,}" for n in sizes.values()),
         program.total_steps, config.train.batch_size, config.data.max_length, kind,
-        described(program.module.generator.config.head) if sizes["generator"] else "none",
+        described(program.module.generator.config.head),
     )  # fmt: skip
     logger.info(MEMORY, f"{needed / 1e6:,.0f}")
     return program, optimizer, tokenizer, sizes
@@ -186,9 +223,12 @@ def _pretrain(config: PretrainConfig, run: Run, source: Source | None) -> dict[s
     otherwise = f"start another one from it, with --init-from {run.folder} and another --out"
     if (done := finished_result(run, otherwise=otherwise)) is not None:
         return done
+    timed = _with_steps(config, run, source, inputs)
+    if timed != config:
+        config, run = timed, Run(run.folder, to_mapping(timed), fixed=FIXED)
     program, optimizer, tokenizer, sizes = _built(config, run, source, inputs)
-    ends = (config.objective.mask_rate_end, config.objective.temperature_end)
-    lengthen(run, config.train, program.order, others_follow_steps=any(end is not None for end in ends))
+    falls = config.objective.mask_rate_end is not None
+    lengthen(run, config.train, program.order, others_follow_steps=falls)
     judge = HeldOut(program, config, run) if program.held_out else None
     watch = Watch(program.total_steps, warmup_steps(config.train, program.total_steps), run.training_records())
     fit(
@@ -227,9 +267,7 @@ def _save_networks(module: Electra, run: Run, tokenizer: PreTrainedTokenizerFast
     """Write both networks, as far as they are networks, into folders of the run."""
     with module.merged_embeddings():
         for name in ("discriminator", "generator"):
-            model: Any = getattr(module, name)
-            if not isinstance(model, PreTrainedModel):  # a distribution
-                continue
+            model: PreTrainedModel = getattr(module, name)
             tokenizer.model_max_length = model.config.max_position_embeddings
             model.config.tokenizer_fingerprint = fingerprint(tokenizer)
 

@@ -18,17 +18,14 @@ from quorem.data.shards import Shards
 from quorem.embeddings import TokenEmbedding
 from quorem.embeddings.attributes import AttributesEmbedding
 from quorem.embeddings.disentangled import DisentangledEmbedding
-from quorem.errors import UserError
 from quorem.models.configuration import QuoremConfig
 from quorem.models.electra import Electra, Inputs, Masked, Outcome, mask_tokens, total_loss
-from quorem.models.fixed_generator import UNIGRAM, UnigramGenerator, frozen_generator
 from quorem.models.modeling import QuoremForMaskedLM, QuoremForPreTraining
 from quorem.plan.plan import Plan
-from quorem.plan.presets import NEVER_TARGETS
 from quorem.plan.recipes import RECIPES
 from quorem.pretraining.arrangement import Arrangement
-from quorem.pretraining.init_from import initialise, load_networks
-from quorem.tokenization import continuing, fingerprint
+from quorem.pretraining.init_from import load_networks
+from quorem.pretraining.warm_start import initialise
 from quorem.training import processes
 from quorem.training.device import autocast_dtype
 from quorem.training.metrics import BinaryMetrics, RunningMean, entropy
@@ -48,14 +45,12 @@ class MicroBatch(NamedTuple):
         own_tokens: real tokens of these rows.
         num_chosen: masked positions of the whole step.
         num_tokens: real tokens of the whole step.
-        temperature: of the step's draws.
     """
 
     inputs: Inputs
     own_tokens: int
     num_chosen: int
     num_tokens: int
-    temperature: float
 
 
 class PretrainProgram:
@@ -85,13 +80,7 @@ class PretrainProgram:
         corpus = Corpus(shards, self.held_out)
         counts = torch.from_numpy(corpus.counts)
         self.unigram_entropy = entropy(corpus.counts)
-        source, generator = config.objective.generator, None
-        if source == UNIGRAM:
-            generator = UnigramGenerator(counts, never=NEVER_TARGETS)
-        elif source != "trained":
-            generator = frozen_generator(source, tokenizer_fingerprint=fingerprint(tokenizer))
-        self.continues = continuing(tokenizer) if config.objective.whole_words else None
-        self.module = build_electra(plan, counts, arrangement, generator=generator)
+        self.module = build_electra(plan, counts, arrangement)
         if config.model.init_from is not None:
             initialise(self.module, load_networks(config.model.init_from, tokenizer))
         self.detected, self.mlm, self.rtd = BinaryMetrics(), RunningMean(), RunningMean()
@@ -110,10 +99,9 @@ class PretrainProgram:
         num_chosen, num_tokens, num_rows = masked.num_chosen, masked.num_tokens, len(masked.input_ids)
         first, end = (num_rows * i // num_processes for i in (rank, rank + 1))
         size = train.micro_batch_size or num_rows
-        temperature = self._between(objective.temperature, objective.temperature_end, step)
         for start in range(first, end, size):
             part = masked.rows(start, min(start + size, end))
-            yield MicroBatch(part.inputs(), part.num_tokens, num_chosen, num_tokens, temperature)
+            yield MicroBatch(part.inputs(), part.num_tokens, num_chosen, num_tokens)
 
     def masked(self, input_ids: Tensor, attention_mask: Tensor | None, *, rate: float, rng: torch.Generator) -> Masked:
         """Rows with tokens chosen as the settings say, at this rate."""
@@ -124,14 +112,13 @@ class PretrainProgram:
             mask_id=self.mask_id,
             rate=rate,
             keep=float(self.config.objective.keep_rate or 0),
-            continues=self.continues,
             rng=rng,
         )
 
     def loss(self, module: nn.Module, micro_batch: MicroBatch) -> Tensor:
         """The micro-batch's share of mlm + rtd_weight * rtd."""
-        inputs, own_tokens, num_chosen, num_tokens, temperature = micro_batch
-        outcome: Outcome = module(*inputs, temperature)
+        inputs, own_tokens, num_chosen, num_tokens = micro_batch
+        outcome: Outcome = module(*inputs)
         self.detected.update(outcome.scores, outcome.is_replaced, outcome.real)
         self.mlm.update(outcome.mlm_sum, len(outcome.targets))
         self.rtd.update(outcome.rtd_sum, own_tokens)
@@ -185,38 +172,25 @@ class PretrainProgram:
         return float((best.squeeze(-1) == self._outcome.targets).float().mean())
 
 
-def build_electra(
-    plan: Plan,
-    counts: Tensor,
-    arrangement: Arrangement = NOTHING_KNOWN,
-    *,
-    generator: nn.Module | None = None,
-) -> Electra:
+def build_electra(plan: Plan, counts: Tensor, arrangement: Arrangement = NOTHING_KNOWN) -> Electra:
     """Both networks, initialised from the seed, the frequencies and nothing else.
 
     Args:
         plan: of the run.
         counts: int64 (V,), how often each id occurs.
         arrangement: what is known of the tokens; kind attributes needs theirs.
-        generator: one that learns no more, to use instead of a new one.
-
-    Raises:
-        UserError: if its token vectors are to be shared, and are not of the kind asked for.
     """
     config = plan.config
     torch.manual_seed(step_seed(config.train.seed, WEIGHTS))
     order, attributes, vectors = arrangement
-    if isinstance(generator, QuoremForMaskedLM) and config.model.shared_embeddings:
-        _check_shareable(generator.config, plan.discriminator, str(config.objective.generator))
     module = Electra(
-        generator or QuoremForMaskedLM(plan.generator),
+        QuoremForMaskedLM(plan.generator),
         QuoremForPreTraining(plan.discriminator),
         shared_embeddings=config.model.shared_embeddings,
         disentangled=bool(config.model.disentangled_embeddings),
     )
-    made = {id(each) for each in generator.modules()} if generator else set()  # and to be left as it is
-    tables = [each for each in module.modules() if isinstance(each, TokenEmbedding) and id(each) not in made]
-    assignments = {id(table.assignment): table.assignment for table in tables if id(table.assignment) not in made}
+    tables = [each for each in module.modules() if isinstance(each, TokenEmbedding)]
+    assignments = {id(table.assignment): table.assignment for table in tables}
     for assignment in assignments.values():  # one, if shared
         if assignment.rank is not None:
             order = frequency_order(counts) if order is None else order
@@ -224,12 +198,11 @@ def build_electra(
     for table in tables:
         if isinstance(table, AttributesEmbedding) and attributes is not None:
             table.set_attributes(attributes)
-    if generator is None and RECIPES[config.objective.recipe].start_at_unigram:
+    if RECIPES[config.objective.recipe].start_at_unigram:
         module.generator.generator_lm_head.start_at_unigram(counts)
     if vectors is not None:
         _start_tables([table for table in tables if not isinstance(table, DisentangledEmbedding)], vectors, config)
-        if generator is None:
-            module.generator.generator_lm_head.start_at_vectors(counts)
+        module.generator.generator_lm_head.start_at_vectors(counts)
     return module
 
 
@@ -243,15 +216,6 @@ def _start_tables(tables: list[TokenEmbedding], vectors: Tensor, config: Pretrai
         logger.info(
             "token vectors start from co-occurrence: the table holds %.1f %% of their variance", 100 * explained
         )
-
-
-def _check_shareable(there: QuoremConfig, here: QuoremConfig, folder: str) -> None:
-    for name in ("embedding_size", "embedding"):
-        if getattr(there, name) != getattr(here, name):
-            raise UserError(
-                f"objective.generator={folder}: its {name} is {getattr(there, name)}, and {getattr(here, name)} is "
-                "asked for: give the settings of its run, or model.shared_embeddings=false"
-            )
 
 
 def build_pretraining_optimizer(module: Electra, config: PretrainConfig) -> torch.optim.Optimizer:

@@ -54,7 +54,7 @@ def verdict(records: Sequence[dict[str, Any]]) -> str:
     )
 
 
-def doubts(records: Sequence[dict[str, Any]]) -> dict[str, str]:
+def warnings(records: Sequence[dict[str, Any]]) -> dict[str, str]:
     """What is wrong with the last steps, by kind, in words that say what to change.
 
     Args:
@@ -85,10 +85,10 @@ def doubts(records: Sequence[dict[str, Any]]) -> dict[str, str]:
 
 
 class Watch:
-    """Warns of doubts while a run goes on: of each kind once, when it has had time; and at the end of all there are.
+    """Logs warnings during a run: each kind once, when it has had time; and at the end all there are.
 
     Args:
-        total_steps: of the run. The base rate is no cause for doubt before half of them.
+        total_steps: of the run. The base rate is no cause for warning before half of them.
         warmup_steps: before their end nothing is.
         records: of a run that goes on, those it has.
     """
@@ -109,7 +109,7 @@ class Watch:
             self._told.clear()
         elif step < max(self.warmup_steps, VERDICT_STEPS):
             return
-        for kind, text in (doubts(self._records) | self._divergence()).items():
+        for kind, text in (warnings(self._records) | self._divergence()).items():
             if kind in self._told or (kind == "base rate" and 2 * step < self.total_steps):
                 continue
             self._told.add(kind)

@@ -83,7 +83,7 @@ def build_next_item(
     if lacking:
         raise UserError(f"{source}: no encoder to start from, for its weights lack {lacking[0]}: copy it anew")
     model.load_state_dict(taken, strict=False)
-    _tell(source, start, wanted, new)
+    _log_parts(source, start, wanted, new)
     return model, new
 
 
@@ -123,7 +123,7 @@ def _head(kind: str, config: QuoremConfig, generator: QuoremConfig | None) -> di
     return entry
 
 
-def _tell(source: Path, start: str, wanted: dict[str, Tensor], new: frozenset[str]) -> None:
+def _log_parts(source: Path, start: str, wanted: dict[str, Tensor], new: frozenset[str]) -> None:
     """Say what was loaded and what is new, part by part."""
     parts = {"encoder and token vectors": "electra.", "projection to token vectors": PREDICTIONS, "softmax": HEAD}
     said = []

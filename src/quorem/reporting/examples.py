@@ -12,10 +12,7 @@ from quorem.data.prepare import is_prepared, load_prepared
 from quorem.data.rows import ROWS
 from quorem.errors import UserError
 from quorem.models.electra import corrupt, mask_tokens
-from quorem.models.fixed_generator import UNIGRAM, UnigramGenerator
 from quorem.models.modeling import QuoremForMaskedLM, QuoremForPreTraining
-from quorem.plan.presets import NEVER_TARGETS
-from quorem.tokenization import continuing
 
 ROWS_SHOWN, TOKENS_SHOWN = 6, 64
 
@@ -55,14 +52,10 @@ def examples(run: Path, config: PretrainConfig) -> list[list[Token]]:
     """
     prepared = is_prepared(config.data.path)
     tokenizer, shards = load_prepared(str(config.data.path) if prepared else run / "data")
-    objective, source = config.objective, config.objective.generator
+    objective = config.objective
     try:
         discriminator = QuoremForPreTraining.from_pretrained(run / "discriminator", local_files_only=True).eval()
-        generator: UnigramGenerator | QuoremForMaskedLM = (
-            UnigramGenerator(torch.from_numpy(shards.counts), never=NEVER_TARGETS)
-            if source == UNIGRAM
-            else QuoremForMaskedLM.from_pretrained(run / "generator", local_files_only=True).eval()
-        )
+        generator = QuoremForMaskedLM.from_pretrained(run / "generator", local_files_only=True).eval()
     except Exception as error:  # a damaged file can fail in any way
         raise UserError(f"{run}: its models cannot be read ({error})") from error
     max_length = config.data.max_length or 2
@@ -77,13 +70,11 @@ def examples(run: Path, config: PretrainConfig) -> list[list[Token]]:
         mask_id=tokenizer.mask_token_id,
         rate=float(objective.mask_rate_end or objective.mask_rate or 0),
         keep=float(objective.keep_rate or 0),
-        continues=continuing(tokenizer) if objective.whole_words else None,
         rng=torch.Generator().manual_seed(step_seed(config.train.seed, MASKING)),
     )
     positions = masked.chosen.flatten().nonzero().squeeze(-1)
     hidden = generator.hidden_at(masked.masked_ids, attention_mask, positions)
-    temperature = objective.temperature if objective.temperature_end is None else objective.temperature_end
-    samples = generator.generator_lm_head.sample(hidden, masked.uniforms.flatten()[positions], temperature=temperature)
+    samples = generator.generator_lm_head.sample(hidden, masked.uniforms.flatten()[positions])
     corrupted, _ = corrupt(ids, positions, samples)
     scores = torch.sigmoid(discriminator(corrupted, attention_mask).logits)
     found = []

@@ -4,7 +4,6 @@ from quorem.tokenization.adopt import adopt_tokenizer
 from quorem.tokenization.encode import encode
 from quorem.tokenization.files import fingerprint, load_tokenizer, read_tokenizer, save_tokenizer, tokenizer_files
 from quorem.tokenization.hints import hint_at_long_tokens
-from quorem.tokenization.pieces import continuing
 from quorem.tokenization.special import SPECIAL_TOKENS
 from quorem.tokenization.train import TOKENIZERS, train_tokenizer
 from quorem.tokenization.unknown import Unknown
@@ -14,7 +13,6 @@ __all__ = [
     "TOKENIZERS",
     "Unknown",
     "adopt_tokenizer",
-    "continuing",
     "encode",
     "fingerprint",
     "hint_at_long_tokens",

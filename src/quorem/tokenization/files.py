@@ -85,6 +85,12 @@ def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerFast:
         raise UserError(
             f"the tokenizer in {folder} has no {', '.join(missing)}. Set it in tokenizer_config.json or train another."
         )
+    for role in ROLES:
+        if tokenizer.backend_tokenizer.token_to_id(str(getattr(tokenizer, role))) is None:
+            raise UserError(
+                f"the tokenizer in {folder} has no token {shown(str(getattr(tokenizer, role)))}, which "
+                f"tokenizer_config.json says is its {role}: name one that tokenizer.json has"
+            )
     if not isinstance(tokenizer.model_max_length, int | float):
         raise UserError(
             f"{folder / 'tokenizer_config.json'}: model_max_length={shown(tokenizer.model_max_length)}: a number needed"

@@ -29,7 +29,7 @@ def finished_result(run: Run, *, otherwise: str) -> dict[str, Any] | None:
     if run.result is not None and run.last_checkpoint() is None:
         raise UserError(
             f"{run.folder}: this run is finished, and its optimizer's state was not kept (train.keep_state=true keeps "
-            f"it), so that it cannot go on with other steps: {otherwise}"
+            f"it), so that it cannot continue with other steps: {otherwise}"
         )
     return None
 
@@ -56,12 +56,14 @@ def lengthen(run: Run, train: TrainSettings, order: EpochOrder, *, others_follow
     run.accept()
     same_rates = train.schedule == "constant" and warmup_steps(train, now) == warmup_steps(run.earlier, before)
     if now == before or (same_rates and not others_follow_steps):
-        logger.info("%s: goes on from step %s to %s, as one run of %s steps does", run.folder, *_counts(done, now, now))
+        logger.info(
+            "%s: continues from step %s to %s, as one run of %s steps does", run.folder, *_counts(done, now, now)
+        )
     elif done:
         logger.warning(
-            "%s: goes on from step %s to %s, but it is not what one run of %s steps learns: until now the schedule was "
-            "that of %s steps, and the learning rate changes at once (train.schedule=constant with train.warmup in "
-            "steps can go on exactly)", run.folder, *_counts(done, now, now, before),
+            "%s: continues from step %s to %s, but it is not what one run of %s steps learns: until now the schedule "
+            "was that of %s steps, and the learning rate changes at once (train.schedule=constant with train.warmup in "
+            "steps can continue exactly)", run.folder, *_counts(done, now, now, before),
         )  # fmt: skip
 
 

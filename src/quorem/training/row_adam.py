@@ -100,7 +100,7 @@ def row_tables(module: nn.Module, updates: str) -> list[nn.Parameter]:
     """The tables of which a step is to update only the rows it has read; from now on their gradients are sparse.
 
     Args:
-        module: both networks; `generator_lm_head` of its `generator` is the softmax, if that learns (`learns`).
+        module: both networks; `generator_lm_head` of its `generator` is the softmax.
         updates: "whole" (none), "rows" (all that embeddings call `row_parameters`) or "auto" (the large ones of these).
 
     Returns:
@@ -108,7 +108,7 @@ def row_tables(module: nn.Module, updates: str) -> list[nn.Parameter]:
     """
     check_choice("train.table_updates", updates, UPDATES)
     head = getattr(module.generator, "generator_lm_head", None)
-    if updates == "whole" or (module.learns and getattr(head, "reads_all", False)):
+    if updates == "whole" or getattr(head, "reads_all", False):
         return []
     found = []
     for embedding in module.modules():

@@ -125,7 +125,7 @@ class Run:
             if there == inputs and has_trained(self.folder):
                 for name, value in facts.items():
                     if (before := noted.get(name, value)) != value and self.result is None:
-                        logger.warning("%s: was begun with %s %s, goes on with %s", self.folder, name, before, value)
+                        logger.warning("%s: was begun with %s %s, continues with %s", self.folder, name, before, value)
                 return
         names = ("quorem", "torch", "transformers", "tokenizers", "accelerate", "numpy")
         found = {

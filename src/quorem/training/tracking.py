@@ -74,7 +74,7 @@ def tracked(accelerator: Any, name: str | None, run: Run, *, done: int) -> Itera
 
 @contextmanager
 def _not_worth_a_run(name: str, run: Run) -> Iterator[None]:
-    """A tracker that fails is told nothing more, and training goes on: metrics.jsonl has every line."""
+    """A tracker that fails is told nothing more, and training continues: metrics.jsonl has every line."""
     try:
         yield
     except Exception as error:  # each tracker has its own

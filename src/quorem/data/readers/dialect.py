@@ -16,7 +16,7 @@ from quorem.data.readers.records import (
     Dialect,
     parse_records,
     read_records,
-    tell,
+    warn,
 )
 from quorem.errors import UserError, check_choice
 
@@ -64,7 +64,7 @@ def find_dialect(
     found = _find_quoting(path, known, encoding, (status.st_mtime_ns, status.st_size))
     if found != known.quoting:
         what = {"none": "its quotes are read as text", "backslash": "its quotes are read as escaped by backslashes"}
-        tell(
+        warn(
             f"{path}: {what[found]} (data.quoting={found}), for as quotes around fields they do not balance; "
             "data.quoting=standard reads them as such all the same"
         )
@@ -115,7 +115,7 @@ def _with_delimiter(path: Path, named: Dialect, columns: Sequence[str], encoding
             continue
         if set(columns) <= set(names) and not (problem and len(names) < 2):
             if tried != named:
-                _tell(path, delimiter)
+                _warn(path, delimiter)
             return tried
     if problem is not None:
         raise problem
@@ -123,7 +123,7 @@ def _with_delimiter(path: Path, named: Dialect, columns: Sequence[str], encoding
 
 
 @cache
-def _tell(path: Path, delimiter: str) -> None:  # cached: a file is read several times, and told once
+def _warn(path: Path, delimiter: str) -> None:  # cached: a file is read several times, and told once
     logger.info("%s: split at %r, for so its header has the columns asked for", path, delimiter)
 
 

@@ -102,7 +102,7 @@ def find_encoding(path: Path, chosen: str | None) -> Encoding:
         start = stream.read(4)
     mark = next((mark for mark in MARKS if start.startswith(mark)), b"")
     if not mark and chosen is not None and is_utf8_beside(path, chosen):
-        _tell(f"{path}: is valid UTF-8, but read as data.encoding={chosen}: leave that out if its texts look wrong")
+        _warn(f"{path}: is valid UTF-8, but read as data.encoding={chosen}: leave that out if its texts look wrong")
     codec = MARKS.get(mark, codec)
     return Encoding(path, codec, "\n".encode(codec), len(mark))
 
@@ -136,7 +136,7 @@ def _is_utf8(path: Path, wide: bool, version: tuple[int, int]) -> bool:
 
 
 @cache
-def _tell(message: str) -> None:  # cached: a file is read several times, and told once
+def _warn(message: str) -> None:  # cached: a file is read several times, and told once
     logger.warning(message)
 
 

@@ -133,7 +133,7 @@ def read_score(path: Path, *, max_silence: int, counts: RowCounts) -> "Score":
         content = stream.read()
     file = parse_midi(path, content)
     if len(file.tracks) != file.counted:
-        _tell(
+        _warn(
             path,
             f"its header counts {file.counted} tracks, all {len(file.tracks)} are read",
             "with more tracks",
@@ -149,7 +149,7 @@ def read_score(path: Path, *, max_silence: int, counts: RowCounts) -> "Score":
     except Exception as error:  # a file may be strange in ways that its format allows
         raise damaged(path, _first_line(error)) from error
     if bars:
-        _tell(
+        _warn(
             path,
             f"{bars:,} silent bars are left out: at most {max_silence} in a row are kept (data.max_silence)",
             "with silence cut",
@@ -195,14 +195,14 @@ def chord_words(score: "Score") -> list[str]:
     return words
 
 
-def _tell(path: Path, message: str, kind: str, counts: RowCounts) -> None:
+def _warn(path: Path, message: str, kind: str, counts: RowCounts) -> None:
     """Warn of the first files of a kind, and count all."""
     if counts.remark(kind) <= LOGGED:
-        _warn(f"{path}: {message}")
+        _warn_once(f"{path}: {message}")
 
 
 @cache
-def _warn(message: str) -> None:  # cached: a file is read several times, and told once
+def _warn_once(message: str) -> None:  # cached: a file is read several times, and told once
     logger.warning(message)
 
 

@@ -68,7 +68,7 @@ def wonder_at_paths(table: Path, rows: Iterator[Document], is_midi: Callable[[st
     for first in rows:
         text = first.text.strip()
         if is_midi(text) and os.path.isfile(path_of(table, text)):  # False for what can be no path
-            _tell(f"{table}, row {first.row}: the text is the path of a MIDI file: data.paths=true reads its words")
+            _warn(f"{table}, row {first.row}: the text is the path of a MIDI file: data.paths=true reads its words")
         yield from chain([first], rows)
 
 
@@ -99,5 +99,5 @@ def _followed(
 
 
 @cache
-def _tell(message: str) -> None:  # cached: a file is read several times, and told once
+def _warn(message: str) -> None:  # cached: a file is read several times, and told once
     logger.warning(message)

@@ -199,7 +199,7 @@ def _check_width(
         blanks.clear()
     for row in doubted:
         more = f" (and {doubts - 1:,} more rows)" if doubts > 1 else ""
-        tell(
+        warn(
             f"{path}, {row.place}{more}: its quotes hold line breaks and the right number of {dialect.delimiter!r} for "
             f"{row.swallowed} rows, which are read as one. If quotes are text in this file, set data.quoting=none."
         )
@@ -221,7 +221,7 @@ def _without_headers(path: Path, records: Iterator[Record | BadRow], header: Rec
         if isinstance(record, BadRow) or not _repeats(record.fields, header.fields):
             yield record
         else:
-            tell(f"{path}, {record.place}: repeats the header, as where files were joined: left out, for it is no row")
+            warn(f"{path}, {record.place}: repeats the header, as where files were joined: left out, for it is no row")
 
 
 def _repeats(fields: list[str], header: list[str]) -> bool:
@@ -237,7 +237,7 @@ def _is_blank(fields: list[str], width: int) -> bool:
 
 
 @cache
-def tell(message: str) -> None:
+def warn(message: str) -> None:
     """Warn, once: a file is read several times."""
     logger.warning(message)
 

@@ -55,14 +55,14 @@ def wonder_at_lists(path: Path, rows: Iterator[Row | BadRow]) -> Iterator[Row | 
         if not begun and isinstance(row, Row) and row.text and row.text.strip():
             begun = True
             if row.text.lstrip().startswith("[") and len(_items(row.text) or ()) > 1:
-                _tell(
+                _warn(
                     f"{path}, row {row.number}: the text is a list ({row.text:.40}...): data.lists=true reads its items"
                 )
         yield row
 
 
 @cache
-def _tell(message: str) -> None:  # cached: a file is read several times, and told once
+def _warn(message: str) -> None:  # cached: a file is read several times, and told once
     logger.warning(message)
 
 

@@ -14,7 +14,7 @@ class Column(NamedTuple):
 
     Attributes:
         name: of the column; a number, from 1 on, where a file names none.
-        kind: string, integer, number or boolean, or a field of Arrow's schema.
+        kind: string, integer, number, boolean or vector (a list of numbers), or a field of Arrow's schema.
     """
 
     name: str

@@ -87,10 +87,13 @@ def _field(column: Column) -> Any:
     if not isinstance(column.kind, str):
         return column.kind
     types = {"integer": pyarrow.int64(), "number": pyarrow.float64(), "boolean": pyarrow.bool_()}
+    types["vector"] = pyarrow.list_(pyarrow.float32())
     return pyarrow.field(column.name, types.get(column.kind, pyarrow.string()))
 
 
 def _value(kind: str, value: Any) -> Any:
     if value is None:
         return None
+    if kind == "vector":
+        return list(map(float, value))
     return {"integer": int, "number": float, "boolean": bool}.get(kind, to_field)(value)

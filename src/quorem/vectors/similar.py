@@ -8,25 +8,20 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
-from transformers import PreTrainedTokenizerFast
 
 from quorem.data.readers.table import Column, TableRow
 from quorem.data.readers.value import Number
 from quorem.data.writers import Head, Line, choose_writer
 from quorem.embeddings import TokenEmbedding
-from quorem.errors import UserError, did_you_mean
+from quorem.errors import UserError, check_number, did_you_mean
 from quorem.files import check_new
-from quorem.finetuning.checkpoint import model_folder
-from quorem.models.checkpoint_files import read_weights
-from quorem.models.configuration import QuoremConfig
-from quorem.models.modeling import build_embedding
-from quorem.tokenization import encode, load_tokenizer
+from quorem.tokenization import encode
 from quorem.tokenization.special import SPECIAL_IDS
+from quorem.vectors.tokens import token_table
 
 AT_ONCE = 1_024  # items whose neighbours are looked for together
 COSINES_AT_ONCE = 2**24
 ADDED = (Column("neighbours"), Column("similarities"))
-TABLE = "electra.embeddings.word_embeddings."
 
 
 def similar(run: str | Path, item: str, *, top: int = 10) -> list[tuple[str, float]]:
@@ -40,7 +35,8 @@ def similar(run: str | Path, item: str, *, top: int = 10) -> list[tuple[str, flo
     Raises:
         UserError: if there is no model, or it does not know the item.
     """
-    table, tokenizer = _table(run, top)
+    check_number("--top", top, at_least=1)
+    table, tokenizer = token_table(run)
     ids = encode(tokenizer, [item])[0]
     if len(ids) != 1 or ids[0] < SPECIAL_IDS:
         names = [token for token, number in tokenizer.get_vocab().items() if number >= SPECIAL_IDS]
@@ -64,7 +60,8 @@ def similar_of_all(run: str | Path, out: str | Path, *, top: int = 10) -> int:
     out = Path(out)
     check_new(out)
     writer = choose_writer(out)
-    table, tokenizer = _table(run, top)
+    check_number("--top", top, at_least=1)
+    table, tokenizer = token_table(run)
     every = np.arange(SPECIAL_IDS, len(tokenizer))
 
     def lines() -> Iterator[list[Line]]:
@@ -111,19 +108,3 @@ def neighbours(table: TokenEmbedding, ids: Sequence[int], *, top: int, among: np
             found = found.gather(1, order)
         here = min(top, max(0, len(every) - 1))
         return values[:, :here], found[:, :here]
-
-
-def _table(run: str | Path, top: int) -> tuple[TokenEmbedding, PreTrainedTokenizerFast]:
-    """The token table of a run's model, alone, and its tokenizer."""
-    if top < 1:
-        raise UserError(f"--top {top}: 1 or more needed")
-    folder = model_folder(run)
-    weights = read_weights(folder, "discriminator")
-    try:
-        table = build_embedding(QuoremConfig.from_pretrained(folder))
-        table.load_state_dict({name.removeprefix(TABLE): it for name, it in weights.items() if name.startswith(TABLE)})
-    except UserError:
-        raise
-    except Exception as error:  # a damaged file can fail in any way
-        raise UserError(f"{folder}: is damaged ({' '.join(str(error).split())[:200]}): copy it anew") from error
-    return table, load_tokenizer(folder)

@@ -1,0 +1,112 @@
+"""Which size of model suits so many tokens and this machine, and how many steps fit into a time."""
+
+import logging
+import time
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+
+from quorem.config.settings import PretrainConfig, TrainSettings
+from quorem.data.readers import COMPRESSIONS
+from quorem.plan.dry_run import measure_steps
+from quorem.plan.presets import PRESETS, Preset
+from quorem.training.device import autocast_dtype
+from quorem.training.loop import Program
+from quorem.training.pace import duration
+from quorem.training.run_folder import Run
+
+logger = logging.getLogger(__name__)
+
+SIZES = {"base": 500_000_000, "small": 50_000_000, "origin": 2_000_000, "tiny": 0}
+"""The sizes that auto chooses from, the largest first, and the fewest tokens that each is worth: the paper's sizes
+learn little on less than their settings are made for (docs/results.md, "What learns on a small budget")."""
+MINUTES = 60.0  # that a run may take if nothing else is asked for
+EFFICIENCY = 0.15  # of a matrix product's speed: what a step reaches, with attention, softmax and optimizer
+PASSES = 3  # forward, and twice that backward
+BYTES_A_TOKEN = 5  # of text, about
+UNPACKED = 3  # times as large as a compressed file, about
+PRODUCT, PRODUCTS = 512, 20
+
+
+def choose_size(tokens: float, minutes: float | None, precision: str) -> str:
+    """The largest preset that so many tokens are worth, and that is through with them in time on this machine.
+
+    Args:
+        tokens: that the run will see.
+        minutes: that it may take; an hour if None.
+        precision: as train.precision.
+    """
+    for size, least in SIZES.items():
+        seconds = tokens * operations_a_token(PRESETS[size]) / (EFFICIENCY * speed(precision))
+        if tokens >= least and seconds <= 60 * (minutes or MINUTES):
+            break
+    logger.info(
+        "model.size=auto: %s, for about %s tokens in about %s on this machine (set model.size for another)",
+        size, f"{tokens:,.0f}", duration(seconds),
+    )  # fmt: skip
+    return size
+
+
+def operations_a_token(preset: Preset) -> float:
+    """Multiplications and additions that a training step needs for each token, in the layers of both networks."""
+    total = 0
+    for layers, hidden, inner, heads, head_width in (preset.discriminator, preset.generator):
+        total += layers * (4 * hidden * heads * head_width + 2 * hidden * inner)
+    return 2.0 * PASSES * total
+
+
+def speed(precision: str) -> float:
+    """Operations a second of matrix products on this machine, measured in a moment."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    dtype = autocast_dtype(precision, device) or torch.float32
+    one = torch.ones(PRODUCT, PRODUCT, dtype=dtype, device=device)
+
+    def products() -> float:
+        began = time.perf_counter()
+        for _ in range(PRODUCTS):
+            one @ one
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter() - began
+
+    products()
+    return 2.0 * PRODUCT**3 * PRODUCTS / min(products() for _ in range(3))
+
+
+def tokens_of_files(files: Iterable[Path]) -> float:
+    """About how many tokens there are in files, by their bytes."""
+    return sum(
+        file.stat().st_size * (UNPACKED if file.name.endswith(tuple(COMPRESSIONS)) else 1) / BYTES_A_TOKEN
+        for file in files
+    )
+
+
+def tokens_seen(config: PretrainConfig, tokens: float) -> float:
+    """Tokens of a run over data of so many: those of its steps, if these are given, else of its epochs."""
+    train = config.train
+    if train.max_steps is not None:
+        return float(train.max_steps * train.batch_size * (config.data.max_length or 128))
+    return tokens * train.epochs
+
+
+def steps_within(
+    minutes: float, program: Program, optimizer: torch.optim.Optimizer, train: TrainSettings, *, total_steps: int
+) -> int:
+    """As many steps as fit into a time, at least 1; a few are taken to find out, which change the program's weights.
+
+    Args:
+        minutes: of training.
+        program: to be thrown away.
+        optimizer: its.
+        train: settings of the loop.
+        total_steps: of the whole run, if it had the time.
+    """
+    with TemporaryDirectory() as folder:
+        run = Run(Path(folder) / "run", {})
+        found = measure_steps(program, optimizer, replace(train, tracker=None), total_steps=total_steps, run=run)
+    steps = max(1, int(60 * minutes / found.seconds_a_step))
+    logger.info("%.3g s a step: %s steps in %s", found.seconds_a_step, f"{steps:,}", duration(60 * minutes))
+    return steps

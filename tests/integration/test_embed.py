@@ -1,0 +1,117 @@
+"""Vectors from the command line: of rows, of items, of all tokens; the same numbers in every format."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+import torch
+
+import quorem as package
+from quorem.samples import write_sessions
+from quorem.vectors.encoder import encode_texts, load_encoder
+from quorem.vectors.tokens import token_table
+
+TEXTS = ["a good film", "", "the dull plot of a film that I saw", "words nobody knows"]
+
+
+@pytest.fixture
+def texts(tmp_path):
+    path = tmp_path / "texts.csv"
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerows([["id", "review"], *([number, text] for number, text in enumerate(TEXTS))])
+    return path
+
+
+@pytest.mark.parametrize("pooling", ["mean", "first", "max"])
+def test_rows_have_the_vectors_that_encode_gives(quorem, tmp_path, pretrained, texts, pooling):
+    words = ("embed", pretrained, texts, "--text-column", "review", "--pooling", pooling)
+    assert "4 rows, vectors of 32 numbers" in quorem(*words, "--out", tmp_path / "v.npy").out
+    found = np.load(tmp_path / "v.npy", allow_pickle=False)
+    assert (found.shape, found.dtype) == ((4, 32), np.float32)
+    expected = package.load(pretrained).encode(TEXTS, pooling=pooling)
+    np.testing.assert_allclose(found, expected.numpy(), atol=0.1)  # bf16, where the processor has it
+    assert not np.allclose(found[0], found[2], atol=0.1)
+
+
+def test_other_formats_hold_the_rows_too(quorem, tmp_path, pretrained, texts):
+    words = ("embed", pretrained, texts, "--text-column", "review", "--out")
+    assert quorem(*words, tmp_path / "v.npy").code == 0
+    expected = np.load(tmp_path / "v.npy")
+    assert quorem(*words, tmp_path / "v.jsonl").code == 0
+    rows = [json.loads(line) for line in (tmp_path / "v.jsonl").read_text().splitlines()]
+    assert [row["review"] for row in rows] == TEXTS
+    np.testing.assert_allclose([row["vector"] for row in rows], expected, rtol=1e-6, atol=1e-7)
+    assert quorem(*words, tmp_path / "v.csv").code == 0
+    with (tmp_path / "v.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    np.testing.assert_allclose([json.loads(row["vector"]) for row in rows], expected, rtol=1e-6, atol=1e-7)
+    parquet = pytest.importorskip("pyarrow.parquet")
+    assert quorem(*words, tmp_path / "v.parquet").code == 0
+    table = parquet.read_table(tmp_path / "v.parquet")
+    assert str(table.schema.field("vector").type) == "list<element: float>"
+    np.testing.assert_allclose(table["vector"].to_pylist(), expected, rtol=1e-6, atol=1e-7)
+
+
+def test_a_classifier_has_vectors_too(quorem, tmp_path, classifier, texts):
+    assert quorem("embed", classifier, texts, "--text-column", "review", "--out", tmp_path / "v.npy").code == 0
+    network, tokenizer = load_encoder(classifier)
+    expected = encode_texts(network, tokenizer, TEXTS).numpy()
+    np.testing.assert_allclose(np.load(tmp_path / "v.npy"), expected, atol=0.1)
+
+
+def test_padding_and_neighbours_change_no_vector(pretrained):
+    network, tokenizer = load_encoder(pretrained)
+    together = encode_texts(network, tokenizer, TEXTS)
+    alone = torch.cat([encode_texts(network, tokenizer, [text]) for text in TEXTS])
+    torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-4)
+
+
+def test_tokens_in_every_format_are_the_rows_of_the_table(quorem, tmp_path, pretrained):
+    table, tokenizer = token_table(pretrained)
+    ids = torch.arange(5, len(tokenizer))
+    names, expected = tokenizer.convert_ids_to_tokens(ids.tolist()), table(ids).detach().numpy()
+    words = ("embed", pretrained, "--tokens", "--out")
+    assert f"{len(ids)} tokens, vectors of 16 numbers" in quorem(*words, tmp_path / "t.npy").out
+    np.testing.assert_allclose(np.load(tmp_path / "t.npy"), expected, rtol=1e-6)
+    assert (tmp_path / "t.tokens.txt").read_text().splitlines() == names
+    assert quorem(*words, tmp_path / "t.vec").code == 0
+    first, *lines = (tmp_path / "t.vec").read_text().splitlines()
+    assert first == f"{len(ids)} 16"
+    assert [line.split(" ")[0] for line in lines] == names
+    found = [[float(value) for value in line.split(" ")[1:]] for line in lines]
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+    assert quorem(*words, tmp_path / "t.jsonl").code == 0
+    rows = [json.loads(line) for line in (tmp_path / "t.jsonl").read_text().splitlines()]
+    assert [row["token"] for row in rows] == names
+    np.testing.assert_allclose([row["vector"] for row in rows], expected, rtol=1e-6, atol=1e-7)
+
+
+def test_a_next_item_model_gives_what_its_softmax_is_asked_with(quorem, tmp_path, pretrain_settings):
+    sessions, runs = tmp_path / "items.txt", tmp_path / "runs"
+    write_sessions(sessions, rows=60, vocab_size=100, seed=0)
+    settings = [*pretrain_settings, "model.embedding.kind=dense", "train.max_steps=1"]
+    assert quorem("pretrain", sessions, "--tokenizer", "items", "--out", runs / "shop", *settings).code == 0
+    few = ["train.max_steps=1", "train.precision=fp32"]
+    assert quorem("finetune", runs / "shop", sessions, "--task", "next_item", "--out", runs / "next", *few).code == 0
+    assert quorem("embed", runs / "next", sessions, "--out", tmp_path / "v.npy").code == 0
+    found, model = np.load(tmp_path / "v.npy"), package.load(runs / "next")
+    lines = [line.split() for line in sessions.read_text().splitlines()]
+    assert len(found) == len(lines)
+    expected = model.model.vectors(
+        [model.tokenizer.convert_tokens_to_ids(line) for line in lines], max_items=model.data.max_items
+    )
+    np.testing.assert_allclose(found, expected.numpy(), atol=0.1)
+
+
+def test_what_embed_cannot_use(refused, tmp_path, pretrained, texts):
+    out = ("--out", tmp_path / "v.npy")
+    assert "data files or --tokens are needed" in refused("embed", pretrained, *out)
+    assert "data files or --tokens are needed" in refused("embed", pretrained, texts, "--tokens", *out)
+    assert "no column 'text'" in refused("embed", pretrained, texts, *out)
+    assert "--pooling=sum: unknown" in refused("embed", pretrained, texts, "--pooling", "sum", *out)
+    assert "nothing is written as .png" in refused("embed", pretrained, texts, "--out", tmp_path / "v.png")
+    (tmp_path / "v.npy").write_bytes(b"mine")
+    assert "exists already" in refused("embed", pretrained, texts, "--text-column", "review", *out)
+    assert (tmp_path / "v.npy").read_bytes() == b"mine"

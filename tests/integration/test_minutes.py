@@ -1,0 +1,66 @@
+"""Runs whose size and length follow from the data and a time."""
+
+import json
+
+import pytest
+import yaml
+
+from quorem.plan import budget
+from quorem.plan.dry_run import DryRun
+from quorem.pretraining.program import PretrainProgram
+
+
+@pytest.fixture
+def words(tmp_path, sample_csv, pretrain_settings):
+    kept = [each for each in pretrain_settings if not each.startswith(("train.max_steps", "model.size"))]
+    return ["pretrain", sample_csv, "--text-column", "review", "--out", tmp_path / "run", *kept]
+
+
+def settings(tmp_path):
+    return yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
+
+
+@pytest.fixture
+def slow(monkeypatch):
+    """Each step is taken to need six seconds."""
+    asked = []
+
+    def measure(program, optimizer, train, *, total_steps, run):
+        asked.append(total_steps)
+        return DryRun(6.0, total_steps, 0, 0)
+
+    monkeypatch.setattr(budget, "measure_steps", measure)
+    return asked
+
+
+def test_a_run_has_the_steps_that_fit_and_resumes_with_them(tmp_path, monkeypatch, quorem, words, slow):
+    words += ["model.size=tiny", "--minutes", "0.75"]
+    asked = PretrainProgram.micro_batches
+
+    def stop(self, at, **share):
+        if at == 5:
+            raise KeyboardInterrupt
+        return asked(self, at, **share)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PretrainProgram, "micro_batches", stop)
+        assert quorem(*words).code == 130
+    assert settings(tmp_path)["train"]["max_steps"] == 7
+    outcome = quorem(*words)
+    assert outcome.code == 0, outcome.err
+    assert "resumed after step 4" in outcome.err
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert lines[-1]["step"] == 7
+    assert len(slow) == 1  # it was measured once
+    assert quorem(*words).code == 0
+
+
+def test_the_size_follows_from_the_data_and_stays_with_the_run(tmp_path, monkeypatch, quorem, words):
+    words += ["train.max_steps=2"]
+    outcome = quorem(*words)
+    assert outcome.code == 0, outcome.err
+    assert "model.size=auto: tiny, for about" in outcome.err
+    assert settings(tmp_path)["model"]["size"] == "tiny"
+    monkeypatch.setitem(budget.SIZES, "origin", 0)  # what another machine might choose
+    assert quorem(*words).code == 0
+    assert settings(tmp_path)["model"]["size"] == "tiny"
