@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from quorem.models.configuration import QuoremConfig
     from quorem.models.modeling import QuoremForMaskedLM, QuoremForPreTraining, QuoremModel
     from quorem.models.next_item import QuoremForNextItem
+    from quorem.models.token_classifier import QuoremForTokenClassification
 
 # Idle OpenMP threads must sleep, not spin: with another process on a core, spinning makes a step up to 16 times slower.
 # The runtime reads this once, when torch is first imported; a value the user has set is kept.
@@ -33,6 +34,7 @@ PLACES = {
     "QuoremConfig": "quorem.models.configuration",
     "QuoremForNextItem": "quorem.models.next_item",
     "QuoremForSequenceClassification": "quorem.models.classifier",
+    "QuoremForTokenClassification": "quorem.models.token_classifier",
     **dict.fromkeys(("QuoremForMaskedLM", "QuoremForPreTraining", "QuoremModel"), "quorem.models.modeling"),
 }
 """Where each public name is."""
@@ -47,6 +49,7 @@ __all__ = [
     "QuoremForNextItem",
     "QuoremForPreTraining",
     "QuoremForSequenceClassification",
+    "QuoremForTokenClassification",
     "QuoremModel",
     "UserError",
     "embedding",
@@ -82,6 +85,7 @@ IMPORT_EACH_OTHER = (
     "quorem.models.modeling",
     "quorem.models.classifier",
     "quorem.models.next_item",
+    "quorem.models.token_classifier",
     "quorem.auto",
 )
 

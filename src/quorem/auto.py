@@ -6,12 +6,14 @@ from transformers.models.auto.modeling_auto import (
     AutoModelForMaskedLM,
     AutoModelForPreTraining,
     AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
 )
 
 from quorem.models.classifier import QuoremForSequenceClassification
 from quorem.models.configuration import QuoremConfig
 from quorem.models.modeling import QuoremForMaskedLM, QuoremForPreTraining, QuoremModel
 from quorem.models.next_item import QuoremForNextItem
+from quorem.models.token_classifier import QuoremForTokenClassification
 
 
 def register() -> None:
@@ -21,3 +23,4 @@ def register() -> None:
     AutoModelForMaskedLM.register(QuoremConfig, QuoremForMaskedLM, exist_ok=True)
     AutoModelForPreTraining.register(QuoremConfig, QuoremForPreTraining, exist_ok=True)
     AutoModelForSequenceClassification.register(QuoremConfig, QuoremForSequenceClassification, exist_ok=True)
+    AutoModelForTokenClassification.register(QuoremConfig, QuoremForTokenClassification, exist_ok=True)

@@ -63,6 +63,19 @@ def numbers(number, chance):
     return rows
 
 
+def tagged(number, chance):
+    """Words of three kinds, some in runs; the second word of a run is known by the first alone."""
+    rows = []
+    for _ in range(number):
+        tokens, tags = [], []
+        while len(tokens) < 10:
+            kind = chance.randrange(3)
+            tokens += some(chance, kind, 1) if kind == 2 else [*some(chance, kind, 1), *some(chance, 3, 1)]
+            tags += ["O"] if kind == 2 else [f"B-{'XY'[kind]}", f"I-{'XY'[kind]}"]
+        rows.append({"tokens": tokens, "tags": tags})
+    return rows
+
+
 CASES = {
     "classification": Case(classified, "accuracy", 0.6),
     "classification, pairs": Case(
@@ -71,6 +84,10 @@ CASES = {
     ),
     "multi_label": Case(several, "micro_f1", 0.8),
     "regression": Case(numbers, "pearson", 0.8),
+    "tagging": Case(
+        tagged, "f1", 0.7, ("tokens",), ("data.stride=4", "train.epochs=25", "data.max_length=9"),
+        lambda row: row["tokens"],
+    ),
 }  # fmt: skip
 
 

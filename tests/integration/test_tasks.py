@@ -42,18 +42,6 @@ def command(name, run, path, out, *more):
 
 
 @pytest.fixture(scope="module")
-def base(tmp_path_factory, pretrain_settings):
-    """A pre-training run of six steps on the toys' words."""
-    folder = tmp_path_factory.mktemp("base")
-    chance = random.Random(1)
-    texts = folder / "words.txt"
-    texts.write_text("".join(" ".join(chance.choices(WORDS, k=12)) + "\n" for _ in range(80)))
-    words = ["pretrain", texts, "--out", folder / "run", *pretrain_settings, "model.embedding.kind=dense"]
-    assert main([str(word) for word in words]) == 0
-    return folder / "run"
-
-
-@pytest.fixture(scope="module")
 def tuned(tmp_path_factory, base):
     """Of each case a finished run and its data, made once."""
     made = {}

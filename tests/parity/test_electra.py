@@ -6,6 +6,7 @@ from transformers import (
     AutoModelForMaskedLM,
     AutoModelForPreTraining,
     AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
     ElectraConfig,
 )
 
@@ -15,6 +16,7 @@ from quorem import (
     QuoremForMaskedLM,
     QuoremForPreTraining,
     QuoremForSequenceClassification,
+    QuoremForTokenClassification,
     QuoremModel,
     UserError,
 )
@@ -35,6 +37,7 @@ MODELS = {
     "Model": (QuoremModel, AutoModel),
     "ForMaskedLM": (QuoremForMaskedLM, AutoModelForMaskedLM),
     "ForPreTraining": (QuoremForPreTraining, AutoModelForPreTraining),
+    "ForTokenClassification": (QuoremForTokenClassification, AutoModelForTokenClassification),
     "ForSequenceClassification": (QuoremForSequenceClassification, AutoModelForSequenceClassification),
 }
 QR = {"kind": "qr", "own_rows": 30, "divisor": 14, "permuted": True, "operation": "multiply"}

@@ -146,7 +146,8 @@ class ReadingSettings:
     format: str = option(
         "auto",
         "csv, parquet, jsonl (an object in each line), text (a document in each line), folder (one in each .txt file), "
-        "midi (one in each file), or auto: by the ending of the name; folder for a folder of .txt files",
+        "midi (one in each file), conll (a word and its tag in each line), or auto: by the ending of the name; "
+        "folder for a folder of .txt files",
     )
     midi: str = option("remi", "midi: its words: remi or tsd (events, as miditok has them), or chords (one for each)")
     max_silence: int = option(64, "midi: most bars in a row in which no note starts; longer silence is cut and told")

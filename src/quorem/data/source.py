@@ -78,7 +78,7 @@ class Source:
         _check_options(data, chosen)
         if split_column is not None and not reader.has_splits:
             raise UserError(f"data.split_column={split_column} has no meaning for data.format={chosen}: leave it out")
-        if more_columns and not reader.has_splits:
+        if more_columns and not reader.has_more:
             raise UserError(f"data.format={chosen} has no column {more_columns[0]!r}: leave it out, or give a table")
         if reader.by_folder and text_column == DEFAULT_TEXT_COLUMN:  # the default of labelled data
             text_column = None

@@ -120,7 +120,11 @@ def predict_with(
     found.dtype = autocast_dtype(precision, found.models[0].device)
     added = found.columns
     counts, head = RowCounts(), head_of(source, files, out, writer, added)
-    more = [name for each in found.task.text_columns if (name := getattr(data, each)) is not None]
+    more = (
+        []
+        if files.text_column is None
+        else [name for each in found.task.text_columns if (name := getattr(data, each)) is not None]
+    )
     with writer.open(out, head) as write:
         rows = good_rows(files, counts, bad_rows, added)
         while some := list(islice(rows, ROWS_AT_ONCE)):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from quorem.config.finetuning import FinetuneConfig
 from quorem.config.next_item import NextItemConfig
-from quorem.config.tasks import MultiLabelConfig, RegressionConfig
+from quorem.config.tasks import MultiLabelConfig, RegressionConfig, TaggingConfig
 from quorem.errors import UserError, check_choice
 
 if TYPE_CHECKING:
@@ -53,6 +53,12 @@ TASKS: dict[str, Line] = {
         ("regression", "Regression"),
         "a number for each text",
         "regression",
+    ),
+    "tagging": Line(
+        TaggingConfig,
+        "QuoremForTokenClassification",
+        ("tagging", "Tagging"),
+        "a tag for each word",
     ),
     "next_item": Line(
         NextItemConfig, "QuoremForNextItem", ("next_item", "NextItem"), "the next item of a session: a recommender"

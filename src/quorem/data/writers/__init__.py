@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import NamedTuple
 
+from quorem.data.writers.conll import write_conll
 from quorem.data.writers.csv import write_csv
 from quorem.data.writers.jsonl import write_jsonl
 from quorem.data.writers.line import Head, Line, Write
@@ -32,6 +33,7 @@ WRITERS: dict[str, Writer] = {
     "csv": Writer(write_csv, (".csv", ".tsv"), repeats=True),
     "jsonl": Writer(write_jsonl, (".jsonl", ".ndjson"), needs_columns=False),
     "parquet": Writer(write_parquet, (".parquet",)),
+    "conll": Writer(write_conll, (".conll", ".iob2")),
 }
 
 
