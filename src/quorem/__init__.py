@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from quorem.models.classifier import QuoremForSequenceClassification
     from quorem.models.configuration import QuoremConfig
     from quorem.models.modeling import QuoremForMaskedLM, QuoremForPreTraining, QuoremModel
+    from quorem.models.multiple_choice import QuoremForMultipleChoice
     from quorem.models.next_item import QuoremForNextItem
     from quorem.models.token_classifier import QuoremForTokenClassification
 
@@ -32,6 +33,7 @@ PLACES = {
     **dict.fromkeys(("Classifier", "Encoder", "Finetuned", "NextItem", "load"), "quorem.loaded"),
     **dict.fromkeys(("embedding", "finetune", "pretrain", "softmax"), "quorem.api"),
     "QuoremConfig": "quorem.models.configuration",
+    "QuoremForMultipleChoice": "quorem.models.multiple_choice",
     "QuoremForNextItem": "quorem.models.next_item",
     "QuoremForSequenceClassification": "quorem.models.classifier",
     "QuoremForTokenClassification": "quorem.models.token_classifier",
@@ -46,6 +48,7 @@ __all__ = [
     "NextItem",
     "QuoremConfig",
     "QuoremForMaskedLM",
+    "QuoremForMultipleChoice",
     "QuoremForNextItem",
     "QuoremForPreTraining",
     "QuoremForSequenceClassification",
@@ -84,6 +87,7 @@ IMPORT_EACH_OTHER = (
     "transformers.modeling_utils",
     "quorem.models.modeling",
     "quorem.models.classifier",
+    "quorem.models.multiple_choice",
     "quorem.models.next_item",
     "quorem.models.token_classifier",
     "quorem.auto",

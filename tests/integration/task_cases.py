@@ -76,6 +76,16 @@ def tagged(number, chance):
     return rows
 
 
+def chosen(number, chance):
+    rows = []
+    for place in range(number):
+        right = place % 3
+        wrong = [" ".join(some(chance, 1, 3)) for _ in range(3)]
+        texts = {name: " ".join(some(chance, 2, 3)) if i == right else wrong[i] for i, name in enumerate("abc")}
+        rows.append({"text": " ".join(some(chance, 0, 3)), **texts, "label": right})
+    return rows
+
+
 CASES = {
     "classification": Case(classified, "accuracy", 0.6),
     "classification, pairs": Case(
@@ -84,6 +94,10 @@ CASES = {
     ),
     "multi_label": Case(several, "micro_f1", 0.8),
     "regression": Case(numbers, "pearson", 0.8),
+    "multiple_choice": Case(
+        chosen, "accuracy", 0.7, ("text", "a", "b", "c"), ("data.choice_columns=a,b,c",),
+        lambda row: (row["text"], [row["a"], row["b"], row["c"]]),
+    ),
     "tagging": Case(
         tagged, "f1", 0.7, ("tokens",), ("data.stride=4", "train.epochs=25", "data.max_length=9"),
         lambda row: row["tokens"],

@@ -117,3 +117,8 @@ def test_a_line_with_other_columns_is_bad(tmp_path):
     with pytest.raises(UserError, match="line 4: 3 columns, where 2 are needed, as above"):
         list(read_conll(path))
     assert [(each.row, each.text) for each in read_conll(path, bad_rows="skip")] == [(1, '["a", "b"]'), (7, '["e"]')]
+
+
+def test_conll_is_written_of_tags_only(refused, classifier, sample_csv, tmp_path):
+    words = ["predict", classifier, sample_csv, "--text-column", "review", "--out", tmp_path / "out.conll"]
+    assert "nothing is written as .conll: choose a name that ends in .csv" in refused(*words)

@@ -199,6 +199,9 @@ def test_balanced_weights_are_those_of_scikit_learn():
         ("multi_label", [{"text": "w1", "label": "[a"}] * 9, [], "begin as a JSON list and are none"),
         ("regression", [{"text": "w", "label": "1"}, {"text": "w", "label": "x"}], [], "row 2: column 'label' is 'x'"),
         ("regression", [{"text": "w1", "label": "1"}] * 9, [], "every label is 1: two numbers or more"),
+        ("multiple_choice", None, ["data.choice_columns=a"], "data.choice_columns=a: the names of two columns or more"),
+        ("multiple_choice", None, ["data.choice_columns=a,z"], "no key 'z'"),
+        ("multiple_choice", None, ["data.first_choice=1"], "a number from 1 to 3 (data.first_choice is"),
         ("regression", None, ["data.truncation=windows"], "is for classification: choose head"),
     ],
 )  # fmt: skip

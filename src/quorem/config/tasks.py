@@ -65,3 +65,25 @@ class TaggingConfig:
     data: TaggedDataSettings = section(TaggedDataSettings)
     classifier: EncoderSettings = section(EncoderSettings)
     train: FinetuneTrainSettings = loop()
+
+
+@dataclass(frozen=True)
+class ChoiceDataSettings(HeldOutSettings):
+    """What multiple choice reads: a question, or a context with one, and several choices in each row."""
+
+    text_column: str = option("text", "the column or key of the question, or of what is to be continued")
+    choice_columns: str = option("a,b,c,d", "those of the choices, with commas between them")
+    label_column: str = option("label", "that of the right choice: its number, or the name of its column")
+    first_choice: int = option(0, "the number of the first choice in labels that are numbers: 0 or 1")
+    truncation: str = option("head", "what is kept where text and choice are too long: head, tail or both")
+
+
+@dataclass(frozen=True)
+class MultipleChoiceConfig:
+    """All settings of `quorem finetune --task multiple_choice`."""
+
+    task: str = option("multiple_choice", "what is learned; --task chooses it")
+    pretrained: str = option("", "the pre-training run, or a model folder")
+    data: ChoiceDataSettings = section(ChoiceDataSettings)
+    classifier: EncoderSettings = section(EncoderSettings)
+    train: FinetuneTrainSettings = loop()

@@ -106,10 +106,10 @@ def predict_with(
     """
     out = Path(out)
     check_new(out)
-    writer = choose_writer(out)
+    choose_writer(out, words=True)
     check_choice("data.bad_rows", bad_rows, BAD_ROWS)
     found = load_found()
-    data = found.data
+    data, writer = found.data, choose_writer(out, words=found.task.tags_words)
     options = {"encoding": encoding, "delimiter": delimiter, "quoting": quoting, "header": header}
     given = {name: value for name, value in options.items() if value is not None}
     source = find_source(path, format, text_column, data, given)
@@ -120,11 +120,7 @@ def predict_with(
     found.dtype = autocast_dtype(precision, found.models[0].device)
     added = found.columns
     counts, head = RowCounts(), head_of(source, files, out, writer, added)
-    more = (
-        []
-        if files.text_column is None
-        else [name for each in found.task.text_columns if (name := getattr(data, each)) is not None]
-    )
+    more = found.task.more_columns(data) if files.text_column is not None else ()
     with writer.open(out, head) as write:
         rows = good_rows(files, counts, bad_rows, added)
         while some := list(islice(rows, ROWS_AT_ONCE)):

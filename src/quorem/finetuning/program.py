@@ -88,8 +88,23 @@ def share_out(counts: np.ndarray, most: int) -> Iterator[slice]:
         yield slice(start, len(counts))
 
 
+def row_length(row: list[Any]) -> int:
+    """Tokens of a row, or of the longest of its choices."""
+    return max(map(len, row)) if row and isinstance(row[0], list) else len(row)
+
+
 def padded(examples: Examples, *, pad_id: int) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """Rows as input_ids int64, attention_mask bool or None and token_type_ids int64 or None, (batch, time) each."""
+    """Rows as input_ids int64, attention_mask bool or None and token_type_ids int64 or None, (batch, time) each.
+
+    Where a row is several, choices, they are (batch, choices, time) each.
+    """
+    if examples.rows and isinstance(examples.rows[0][0], list):
+        choices, fields = len(examples.rows[0]), list[list[Any]]([examples.rows, examples.boundaries])
+        flat = [[each for row in field for each in row] for field in fields]
+        found = padded(Examples(flat[0], [], boundaries=flat[1]), pad_id=pad_id)
+        ids, mask, types = (None if each is None else each.unflatten(0, (-1, choices)) for each in found)
+        assert ids is not None
+        return ids, mask, types
     input_ids, mask = collate(examples.rows, pad_id=pad_id, multiple=LENGTH_MULTIPLE)
     if not examples.boundaries:
         return input_ids, mask, None
@@ -117,7 +132,7 @@ class TextProgram:
         longest = sys.maxsize  # that is read
         if reads_whole(module) and module.config.classifier_truncation != WINDOWS:
             longest = module.config.classifier_length
-        lengths = [min(len(row), longest) for row in examples.rows]
+        lengths = [min(row_length(row), longest) for row in examples.rows]
         self.order = LengthGroupedOrder(lengths, batch_size=train.batch_size, seed=train.seed)
         self.total_steps = self.order.steps(train)
         self._tokens = self._rows = 0
@@ -141,7 +156,7 @@ class TextProgram:
             more |= {"ngram_scores": examples.ngram_scores} if examples.ngram_scores is not None else {}
             read, seen = (input_ids, mask) if pieces is None else pieces[:2]
             tokens = read.numel() if seen is None else int(seen.sum())
-            labels = self.objective.labels(examples, input_ids.shape[1])
+            labels = self.objective.labels(examples, input_ids.shape[-1])
             yield MicroBatch(input_ids, mask, types, labels, tokens, len(examples), weight, more)
 
     def loss(self, module: nn.Module, micro_batch: MicroBatch) -> Tensor:
@@ -192,7 +207,7 @@ def infer(
     """
     module.eval()
     device, rows = module.device, examples.rows
-    order = np.array(sorted(range(len(rows)), key=lambda i: len(rows[i])), np.int64)
+    order = np.array(sorted(range(len(rows)), key=lambda i: row_length(rows[i])), np.int64)
     for part in share_out(piece_counts(module, [rows[i] for i in order]), batch_size):
         chosen = order[part]
         inputs = [None if each is None else each.to(device) for each in padded(examples.take(chosen), pad_id=pad_id)]

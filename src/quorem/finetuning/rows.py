@@ -36,7 +36,7 @@ class Examples:
     rows: list[Any]
     labels: list[Any]
     splits: list[str | None] = field(default_factory=list)
-    boundaries: list[int] = field(default_factory=list)
+    boundaries: list[Any] = field(default_factory=list)
     ngram_scores: Tensor | None = None
     origins: list[Any] = field(default_factory=list)
 
@@ -109,10 +109,26 @@ def encode_documents(
         whole: whether a text is not cut.
     """
     length, first = None if whole else data.max_length, [document.text for document in documents]
-    how: dict[str, Any] = {"truncation": data.truncation, "unknown": unknown}
     if data.text_pair_column is None:
-        return Examples(encode_rows(tokenizer, first, max_length=length, **how), [])
+        rows = encode_rows(tokenizer, first, max_length=length, truncation=data.truncation, unknown=unknown)
+        return Examples(rows, [])
     second = [document.more[0] or "" for document in documents]
+    return encode_pairs(tokenizer, first, second, data, unknown=unknown)
+
+
+def encode_pairs(
+    tokenizer: PreTrainedTokenizerFast, first: Sequence[str], second: Sequence[str], data: Any, *, unknown: Unknown
+) -> Examples:
+    """Pairs of texts as rows; see `encode_documents`.
+
+    Args:
+        tokenizer: its ids.
+        first: the first text of each pair.
+        second: as many.
+        data: max_length and truncation.
+        unknown: a tally to keep.
+    """
+    check_choice("data.truncation", data.truncation, TRUNCATIONS)
     long: dict[str, Any] = {"max_length": None, "truncation": WINDOWS, "unknown": unknown}
     rows, boundaries = [], []
     pairs = zip(*(encode_rows(tokenizer, texts, **long) for texts in (first, second)), strict=True)

@@ -17,7 +17,7 @@ from quorem.data.source import Source
 from quorem.errors import UserError, check_choice, check_number
 from quorem.files import fingerprint_files
 from quorem.finetuning.checkpoint import load_model, model_folder, size_of
-from quorem.finetuning.program import LENGTH_MULTIPLE, Objective, TextProgram, reads_whole
+from quorem.finetuning.program import LENGTH_MULTIPLE, Objective, TextProgram, reads_whole, row_length
 from quorem.finetuning.rows import Examples, choose_rows
 from quorem.finetuning.task import Begun, Task, check_train_of_finetuning
 from quorem.models.checkpoint_files import weight_files
@@ -42,6 +42,7 @@ class TextTask(Task):
         network: of `quorem.models.checkpoint_files.read_weights`.
         problem_type: as transformers has it in config.json; None where the class says it all.
         new: how names of weights begin that a pre-trained model lacks.
+        tags_words: whether a prediction is a list of tags, one for each word.
         text_columns: settings of section data that name columns of text beside data.text_column.
     """
 
@@ -49,6 +50,7 @@ class TextTask(Task):
     network: ClassVar[str]
     problem_type: ClassVar[str | None] = None
     new: ClassVar[tuple[str, ...]]
+    tags_words: ClassVar[bool] = False
     text_columns: ClassVar[tuple[str, ...]] = ()
     otherwise = "fine-tune {out} itself, which starts from its encoder, with another --out"
 
@@ -126,8 +128,11 @@ class TextTask(Task):
 
     def reading(self, data: Any) -> dict[str, Any]:
         """The columns that are read, as `Source.of` and `DatasetSource.of_rows` take them."""
-        more = tuple(name for each in self.text_columns if (name := getattr(data, each)) is not None)
-        return super().reading(data) | {"more_columns": more}
+        return super().reading(data) | {"more_columns": self.more_columns(data)}
+
+    def more_columns(self, data: Any) -> tuple[str, ...]:
+        """The columns of text beside data.text_column."""
+        return tuple(name for each in self.text_columns if (name := getattr(data, each)) is not None)
 
     def from_scratch(self, config: Any) -> Any:
         """As in `Task`."""
@@ -248,7 +253,7 @@ class TextTask(Task):
     def describe(self, begun: Begun, program: Any) -> str:
         """As in `Task`, with the number of tokens."""
         training, train, parameters = begun.training, begun.config.train, list(begun.model.parameters())
-        lengths = [len(row) for row in training.rows]
+        lengths = [row_length(row) for row in training.rows]
         numbers = {
             "rows": len(training), "tokens": sum(lengths), "held": len(begun.held_out),
             "parameters": sum(each.numel() for each in parameters),

@@ -50,7 +50,7 @@ def _spans(sizes: Sequence[int], room: int, stride: int) -> Iterator[tuple[int, 
         if end == len(sizes):
             return
         after, shared = end, 0
-        while after - 1 > start and shared + sizes[after - 1] <= stride:
+        while after - 1 > start and shared + sizes[after - 1] <= min(stride, room - sizes[end]):
             after -= 1
             shared += sizes[after]
         start = after

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from quorem.config.finetuning import FinetuneConfig
 from quorem.config.next_item import NextItemConfig
-from quorem.config.tasks import MultiLabelConfig, RegressionConfig, TaggingConfig
+from quorem.config.tasks import MultiLabelConfig, MultipleChoiceConfig, RegressionConfig, TaggingConfig
 from quorem.errors import UserError, check_choice
 
 if TYPE_CHECKING:
@@ -59,6 +59,9 @@ TASKS: dict[str, Line] = {
         "QuoremForTokenClassification",
         ("tagging", "Tagging"),
         "a tag for each word",
+    ),
+    "multiple_choice": Line(
+        MultipleChoiceConfig, "QuoremForMultipleChoice", ("multiple_choice", "MultipleChoice"), "one of several choices"
     ),
     "next_item": Line(
         NextItemConfig, "QuoremForNextItem", ("next_item", "NextItem"), "the next item of a session: a recommender"
