@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: install demo test quick oldest check clean
+.PHONY: install demo test quick oldest docs check clean
 
 install: $(VENV)/.installed
 
@@ -23,6 +23,10 @@ oldest:
 	$(PYTHON) -m venv $(VENV)-oldest
 	$(VENV)-oldest/bin/pip install --quiet --constraint constraints-oldest.txt --editable '.[parquet,zstd]' hypothesis pytest pytest-xdist
 	$(VENV)-oldest/bin/python -m pytest tests/laws tests/parity tests/golden -m "not slow" --numprocesses logical --dist worksteal
+
+# The documentation as a site, in docs/_build/html; a warning is an error.
+docs: $(VENV)/.dev
+	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build/html
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .

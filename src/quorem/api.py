@@ -91,7 +91,7 @@ def finetune(
 
 
 def embedding(num_embeddings: int, embedding_dim: int, *, kind: str = "qr", **options: Any) -> TokenEmbedding:
-    """A table of vectors that stays small: ids int64 (*) in [0, num_embeddings) to vectors (*, embedding_dim).
+    """A table of vectors that stays small: ids int64 (...) in [0, num_embeddings) to vectors (..., embedding_dim).
 
     It stands where torch.nn.Embedding does. Ids that are frequent should be small: the first ones have rows of their
     own. Its numbers are drawn by torch's global generator, of variance 1 / embedding_dim.

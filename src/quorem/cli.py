@@ -194,7 +194,7 @@ def _add_finetuning(commands: Any) -> None:
 
 
 def _add_others(commands: Any) -> None:
-    """Describe, report, config and sample."""
+    """Describe, report, config, doctor and sample."""
     _add(commands, "describe", "parameters and bytes, table by table, before building", PretrainConfig())
 
     command = _add(commands, "report", "write a page about one run or several: curves, sizes, examples")
@@ -205,6 +205,8 @@ def _add_others(commands: Any) -> None:
     command.add_argument("of", choices=tuple(CONFIGS), help="the command")
     command.add_argument("--schema", action="store_true", help="a JSON Schema, for editors, instead of YAML")
     command.add_argument("--out", type=Path, help="the file to write (default: print it)")
+
+    _add(commands, "doctor", "print versions, devices and memory, for bug reports")
 
     command = _add(commands, "sample", "write a built-in synthetic sample")
     command.add_argument(

@@ -3,7 +3,9 @@
 import json
 
 import pytest
+import torch
 
+from quorem import __version__
 from quorem.cli import main
 from quorem.config.finetuning import FinetuneConfig
 from quorem.config.loading import leaves, load
@@ -71,3 +73,16 @@ def test_completion_is_written_for_a_shell(capsys, shell):
         main(["--print-completion", shell])
     assert ended.value.code == 0
     assert "finetune" in capsys.readouterr().out
+
+
+def test_doctor_says_what_a_bug_report_needs(quorem):
+    outcome = quorem("doctor")
+    assert outcome.code == 0, outcome.err
+    found = dict(
+        line.split(None, 1) for line in outcome.out.splitlines() if line and not line.startswith(("(", "extras"))
+    )
+    assert found["quorem"] == __version__
+    assert found["torch"] == torch.__version__
+    assert "threads" in found["cores"]
+    assert found["free"].startswith(("memory", "disc"))
+    assert set(found) >= {"parquet", "midi", "report"}  # of the extras

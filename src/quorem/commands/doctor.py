@@ -1,0 +1,66 @@
+"""quorem doctor."""
+
+import argparse
+import os
+import platform
+import shutil
+import sys
+from importlib.metadata import PackageNotFoundError, requires, version
+
+import torch
+
+import quorem
+from quorem.plan.budget import speed
+from quorem.plan.memory import free_bytes
+from quorem.training.device import autocast_dtype, hardware
+
+NEEDED = ("torch", "transformers", "tokenizers", "accelerate", "numpy", "scikit-learn", "safetensors")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Print what a bug report needs: versions, the machine, and which extras are installed."""
+    facts = hardware("auto")
+    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    names = [name for name in ("amx_bf16", "avx512_bf16", "avx2", "neon") if capabilities.get(name)]
+    lines = {
+        "quorem": quorem.__version__,
+        "python": f"{platform.python_version()} ({sys.executable})",
+        "platform": platform.platform(),
+        **{name: _version(name) for name in NEEDED},
+        "device": facts["device"] + (f" ({torch.cuda.get_device_name()})" if torch.cuda.is_available() else ""),
+        "cores": f"{os.cpu_count()}, {torch.get_num_threads()} threads",
+        "precision": f"{facts['precision']} ({', '.join(names) or 'no special instructions'})",
+        "speed": f"{speed('auto') / 1e9:,.0f} billion operations a second in matrix products",
+        "fp32 alone": f"{speed('fp32') / 1e9:,.0f}" if autocast_dtype("auto", torch.device("cpu")) else "the same",
+        "free memory": f"{free_bytes() / 1e9:,.1f} GB",
+        "free disc here": f"{shutil.disk_usage('.').free / 1e9:,.1f} GB",
+        "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "not set"),
+    }
+    for name, value in lines.items():
+        print(f"{name:<18}{value}")
+    print("\nextras (pip install 'quorem[NAME]')")
+    for extra, packages in _extras().items():
+        missing = [name for name in packages if _version(name) == "not installed"]
+        print(f"{extra:<18}{'installed' if not missing else 'without ' + ', '.join(missing)}")
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _extras() -> dict[str, list[str]]:
+    """The packages of each extra, by the metadata of the installed quorem."""
+    found: dict[str, list[str]] = {}
+    for line in requires("quorem") or []:
+        package, _, condition = line.partition(";")
+        if "extra ==" in condition:
+            extra = condition.partition("extra ==")[2].strip(" \"'")
+            name = package.strip().split("[")[0].split(" ")[0]
+            for mark in "<>=!~":
+                name = name.split(mark)[0]
+            if name != "quorem":
+                found.setdefault(extra, []).append(name)
+    return found

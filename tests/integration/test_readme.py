@@ -1,0 +1,53 @@
+"""What README and tutorial show runs: from Python as it stands, on the command line with fewer rows and steps."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from quorem.samples import write_reviews
+
+ROOT = Path(__file__).parents[2]
+NEXT = "runs/next"  # of a command further up
+
+
+@pytest.mark.parametrize(("page", "number"), [("README.md", 1), ("docs/tutorial.md", 2)])
+def test_the_first_blocks_run(page, number, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_reviews(tmp_path / "reviews.csv", rows=200)
+    text = (ROOT / page).read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", text[text.index("## From Python") :], re.DOTALL)[:number]
+    assert len(blocks) == number
+    names: dict[str, object] = {}
+    for block in blocks:
+        code = "\n".join(line for line in block.split("\n") if NEXT not in line)
+        exec(compile(code, page, "exec"), names)
+    assert names["classifier"].labels
+
+
+FEWER = {"--rows": "300", "--minutes": "0.01", "--vocab-size": "200"}
+TINY = ["model.size=tiny", "model.discriminator.num_hidden_layers=1", "data.max_length=32", "train.batch_size=8"]
+
+
+def commands(section):
+    """The quorem commands of a section's first block, word by word."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    block = re.search(r"```sh\n(.*?)```", text[text.index(f"## {section}") :], re.DOTALL)
+    return [shlex.split(line, comments=True)[1:] for line in block[1].splitlines() if line.startswith("quorem ")]
+
+
+@pytest.mark.parametrize("section", ["Text", "A shop, a playlist, a log"])
+def test_the_commands_run(section, tmp_path, monkeypatch, quorem):
+    monkeypatch.chdir(tmp_path)
+    found = commands(section)
+    assert len(found) == 5
+    for words in found:
+        if words[0] == "report":
+            pytest.importorskip("jinja2")
+            pytest.importorskip("matplotlib")
+        small = [FEWER.get(before, word) for before, word in zip([None, *words], words, strict=False)]
+        small += {"pretrain": TINY, "finetune": ["train.max_steps=3"]}.get(words[0], [])
+        outcome = quorem(*small)
+        assert outcome.code == 0, (words, outcome.err)
+        assert (tmp_path / words[words.index("--out") + 1]).exists()
