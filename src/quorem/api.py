@@ -8,9 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+from quorem.config.events import is_log
 from quorem.config.loading import override
 from quorem.config.settings import EmbeddingSettings, ModelSettings, PretrainConfig
 from quorem.data.dataset import DatasetSource
+from quorem.data.events.source import EventSource
 from quorem.data.source import DEFAULT_TEXT_COLUMN, Source
 from quorem.embeddings import EMBEDDINGS, TokenEmbedding, build_table
 from quorem.errors import check_choice
@@ -28,6 +30,10 @@ Data = str | Path | Sequence[str | Path] | Iterable[Mapping[str, Any]] | Source
 SHORT = {
     "text_column": "data.text_column",
     "label_column": "data.label_column",
+    "user_column": "data.user_column",
+    "item_column": "data.item_column",
+    "time_column": "data.time_column",
+    "session_gap": "data.session_gap",
     "max_length": "data.max_length",
     "tokenizer": "tokenizer.kind",
     "size": "model.size",
@@ -149,6 +155,8 @@ def _configured(
         return None, settled
     if isinstance(data, Source):
         return data, settled
+    if is_log(settled.data):
+        return EventSource.of_rows(cast(Iterable[Mapping[str, Any]], data), settled.data), settled
     names = ("text_column", "label_column", "split_column")
     columns: dict[str, Any] = {name: getattr(settled.data, name, None) for name in names}
     if hasattr(settled, "task"):

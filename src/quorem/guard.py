@@ -1,4 +1,4 @@
-"""From an error to the line that a person reads, and the exit code."""
+"""Turn an error into the one line that a person reads, and an exit code."""
 
 import errno
 import io
@@ -30,10 +30,10 @@ def guarded(command: Callable[[], None], *, again: Sequence[str]) -> int:
 
     Args:
         command: what to run.
-        again: the words that run it again, for one who stopped it.
+        again: the command line that runs it again, shown after an interrupt.
     """
     rank = os.environ.get("RANK", "0")
-    others = rank != "0"  # of a launcher's processes, the first one speaks for all
+    others = rank != "0"  # only the first of a launcher's processes prints
     speaker = f"quorem, process {rank}" if others else "quorem"
     level = logging.ERROR if others else logging.INFO
     logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr, force=True)
@@ -49,9 +49,10 @@ def guarded(command: Callable[[], None], *, again: Sequence[str]) -> int:
         return 2
     except Stopped as stopped:
         if not others:
-            launched = "RANK" in os.environ  # by torchrun or accelerate, whose own words are not known here
+            launched = "RANK" in os.environ  # by torchrun or accelerate, whose command line is not known here
             print(
-                f"{stopped}; " + ("start the same again to resume" if launched else f"resume with: {shlex.join(again)}")
+                f"{stopped}; "
+                + ("give the same command again to resume" if launched else f"resume with: {shlex.join(again)}")
             )
     except KeyboardInterrupt:
         if not others:
@@ -64,14 +65,17 @@ def guarded(command: Callable[[], None], *, again: Sequence[str]) -> int:
 
         if _is_disc_full(error):
             advice = "make room or choose another --out, then run the same command again"
-            print(f"{speaker}: the disc is full: nothing unfinished has a final name; {advice}", file=sys.stderr)
+            print(
+                f"{speaker}: the disc is full: {advice} (no unfinished file was kept under its final name)",
+                file=sys.stderr,
+            )
         elif isinstance(error, OSError) and error.strerror and error.filename:
-            told = UserError(f"{error.filename}: {error.strerror}: check the path and its permissions")
-            print(f"{speaker}: {told}", file=sys.stderr)
+            unusable = UserError(f"{error.filename}: {error.strerror}: check the path and its permissions")
+            print(f"{speaker}: {unusable}", file=sys.stderr)
         elif memory.has_run_out(error):
-            print(f"{speaker}: no memory is left: to train with less, use {LESS}", file=sys.stderr)
+            print(f"{speaker}: out of memory: use {LESS}", file=sys.stderr)
         elif processes.is_loss_of_another(error):
-            print(f"{speaker}: another process has ended, and says why if it could", file=sys.stderr)
+            print(f"{speaker}: another process of the run has ended: see its message for the cause", file=sys.stderr)
         else:
             raise
         return 2
@@ -82,13 +86,13 @@ def guarded(command: Callable[[], None], *, again: Sequence[str]) -> int:
 
 
 def _quiet(transformers_logging: Any) -> None:
-    """Lines and bars of transformers are no part of what a command says."""
+    """Silence log lines and progress bars of transformers."""
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
 
 
 def _is_disc_full(error: BaseException | None) -> bool:
-    """Whether a full disc is behind an error: OSError says so, native libraries in words, torch.save in the context."""
+    """Whether a full disc caused an error: by its errno, by the message of a native library, or by its context."""
     while error is not None:
         if getattr(error, "errno", None) in DISC_IS_FULL or FULL.search(str(error)):
             return True

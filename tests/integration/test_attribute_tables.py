@@ -101,7 +101,7 @@ def test_a_run_resumes_with_the_attributes_it_began_with_and_its_folder_loads(
 
 def test_what_the_vocabulary_lacks_is_said_and_can_be_mended(quorem, refused, command, attributes_csv, tmp_path):
     write(attributes_csv, WORDS[:50])
-    assert "tokens that share rows are not in it" in refused(*command, after_log=True)
+    assert "tokens that share rows are missing" in refused(*command, after_log=True)
     shards = (tmp_path / "run" / "data" / "shards" / "meta.json").stat().st_mtime_ns
     attributes_csv.write_text("word,first\n" + "".join(f"{w},{w[0]}\n" for w in WORDS))
     assert "have the same attributes" in refused(*command, after_log=True)

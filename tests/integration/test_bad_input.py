@@ -45,8 +45,8 @@ BAD_PRETRAINING = [
     ("model.embedding.kind=hashng", "Did you mean hashing?"),
     ("model.embedding.operation=ad", "Did you mean add?"),
     ("model.embedding.assignment=x", "model.embedding.assignment=x"),
-    ("model.embedding.kind=attributes", "model.embedding.attributes_file=PATH need each other"),
-    ("model.embedding.attributes_file=x.csv", "model.embedding.attributes_file=PATH need each other"),
+    ("model.embedding.kind=attributes", "model.embedding.attributes_file=PATH go together"),
+    ("model.embedding.attributes_file=x.csv", "model.embedding.attributes_file=PATH go together"),
     ("model.embedding.tier=-1", "model.embedding.tier=-1"),
     ("model.embedding.divisor=0", "model.embedding.divisor=0"),
     ("model.head.kind=x", "model.head.kind=x"),
@@ -225,7 +225,7 @@ def test_a_bad_command_line_ends_with_code_2_and_the_usage(capsys, words):
 def test_a_folder_that_holds_something_else_is_left_alone(refused, data, out, pretrained, pretrain_settings):
     words = ["pretrain", data, "--out", out, *pretrain_settings]
     out.write_text("mine", encoding="utf-8")
-    assert "is a file, but a folder is needed" in refused(*words)
+    assert "is a file, not a folder" in refused(*words)
     assert out.read_text() == "mine"
     out.unlink()
     out.mkdir()

@@ -101,8 +101,8 @@ def test_an_encoder_alone_and_old_names_are_known_and_the_new_head_is_said(tmp_p
     assert all(torch.equal(filled.state_dict()[key], value) for key, value in weights.items())
     (line,) = caplog.messages
     assert f"{len(weights)} of its {len(weights) + 4} tensors are from" in line
-    assert "new, for only an encoder is there: discriminator_predictions.dense.weight" in line
-    assert line.endswith("not used, for the discriminator has no such part: pooler.dense.weight")
+    assert "new, because the file holds only an encoder: discriminator_predictions.dense.weight" in line
+    assert line.endswith("not used, because the discriminator has no such part: pooler.dense.weight")
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_an_encoder_alone_and_old_names_are_known_and_the_new_head_is_said(tmp_p
     [
         (
             lambda w: {f"foreign.{key}": value for key, value in w.items()},
-            "none of its 43 tensors are the discrimin.*foreign",
+            "none of its 43 tensors belong to the discrimin.*foreign",
         ),
         (lambda w: {}, "none of its 0 tensors"),
         (
@@ -127,7 +127,7 @@ def test_an_encoder_alone_and_old_names_are_known_and_the_new_head_is_said(tmp_p
         ),
         (
             lambda w: w | {"electra.embeddings.LayerNorm.bias": torch.zeros(3)},
-            r"is \(3,\), but by config.json it is \(16,\)",
+            r"is \(3,\), but config.json says \(16,\)",
         ),
         (lambda w: w | {"module.electra.embeddings.LayerNorm.bias": torch.zeros(16)}, "both electra.*keep one"),
         (lambda w: [1, 2], "holds a list"),
@@ -143,7 +143,7 @@ def test_weights_that_are_not_all_there_are_an_error(tmp_path, whole, change, sa
 @pytest.mark.parametrize("name", ["discriminator", "generator"])
 def test_one_network_given_for_the_other_is_an_error(tmp_path, whole, name):
     (other,) = whole.keys() - {name}
-    with pytest.raises(UserError, match=f"is a {other}, by its {other}_predictions.*a {name} is needed"):
+    with pytest.raises(UserError, match=f"is a {other}, by its {other}_predictions.*not a {name}"):
         fill(network(name), folder_of(tmp_path / "a", whole[other]), name)
 
 
@@ -169,7 +169,7 @@ def test_shards_are_read_and_each_has_to_be_there(tmp_path, whole):
         with pytest.raises(UserError, match="which is not in the folder"):
             weight_files(place)
         index.write_text("[]")
-        with pytest.raises(UserError, match="no index of shards"):
+        with pytest.raises(UserError, match="not an index of shards"):
             weight_files(place)
         index.unlink()
         with pytest.raises(UserError, match="has no weights"):
@@ -211,7 +211,7 @@ def test_every_command_reads_them(tmp_path, quorem, whole, labelled, kind):
                      "train.matrix_learning_rate=1e-9")  # fmt: skip
     assert outcome.code == 0
     assert f"discriminator: {len(weights)} of its {len(weights)} tensors are from" in outcome.err
-    assert "generator: new" in outcome.err
+    assert "generator: starts with new weights" in outcome.err
     after = load_file(tmp_path / "run" / "discriminator" / "model.safetensors")
     for key, value in weights.items():
         if "position" not in key:
@@ -238,7 +238,7 @@ def test_an_encoder_alone_goes_on_with_the_runs_own_new_head(tmp_path, quorem, w
     for name in ("a", "b"):
         outcome = quorem("pretrain", labelled, "--init-from", place, "--out", tmp_path / name, *few)
         assert outcome.code == 0
-        assert "new, for only an encoder is there: discriminator_predictions" in outcome.err
+        assert "new, because the file holds only an encoder: discriminator_predictions" in outcome.err
     one, two = ((tmp_path / name / "discriminator" / "model.safetensors").read_bytes() for name in ("a", "b"))
     assert one == two
 
@@ -251,7 +251,7 @@ def test_what_cannot_be_begun_with_is_refused_before_a_folder_is_made(tmp_path, 
         changed = sizes if name == "discriminator" else sizes | {"embedding_size": 8}
         kind(ElectraConfig(**changed)).save_pretrained(folder_of(tmp_path / "wide" / name, None))
     line = refused("pretrain", labelled, "--init-from", tmp_path / "wide", "--out", tmp_path / "a")
-    assert "token vectors are 8 wide and the discriminator's 16" in line
+    assert "token vectors are 8 wide, the discriminator's 16" in line
     empty = folder_of(tmp_path / "empty", None)
     for command in (
         ("pretrain", labelled, "--init-from", empty),

@@ -95,7 +95,7 @@ def test_pretrain_logs_the_promised_metrics(pretrained):
 
 def test_a_discriminator_at_the_base_rate_is_warned_of(quorem, tmp_path, sample_csv, pretrain_settings):
     words = ["pretrain", sample_csv, "--text-column", "review", *pretrain_settings, "train.max_steps=2"]
-    warned = "the discriminator was at the base rate"
+    warned = "the discriminator learned only the base rate"
     assert f"in the last 2 steps {warned}" in quorem(*words, "--out", tmp_path / "short").err
     easy = ["train.max_steps=150", "train.learning_rate=3e-3", "train.generator_learning_rate=1e-9"]
     assert warned not in quorem(*words, *easy, "--out", tmp_path / "easy").err.rpartition("step 150/150")[2]

@@ -131,7 +131,7 @@ def test_a_pattern_that_never_ends_is_named(refused, tmp_path, pretrained):
     (folder / "tokenizer.json").write_text(json.dumps(content))
     (tmp_path / "a.txt").write_text("a" * 60 + "b\n")
     said = refused("prepare", tmp_path / "a.txt", "--out", tmp_path / "out", f"tokenizer.path={folder}")
-    assert "the tokenizer cannot cut a text" in said
+    assert "the tokenizer cannot split a text" in said
     assert not (tmp_path / "out" / "shards").exists()
 
 
@@ -157,4 +157,4 @@ def test_a_special_token_that_the_vocabulary_lacks_is_named(refused, tmp_path, p
     settings.write_text(json.dumps(json.loads(settings.read_text()) | {"unk_token": ""}))
     said = refused("finetune", run, sample_csv, "--text-column", "review", "--label-column", "sentiment",
                    "--out", tmp_path / "out")  # fmt: skip
-    assert "has no token '', which tokenizer_config.json says is its unk_token" in said
+    assert "has no token '', although tokenizer_config.json names it as unk_token" in said

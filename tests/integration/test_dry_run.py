@@ -47,7 +47,7 @@ def test_a_model_larger_than_memory_is_refused_with_what_to_change(
         after_log=True,
     )
     assert re.search(
-        r"need 0\.0 GB for [\d,]+ tokens, and 0\.0 GB of memory are free: use model.embedding.kind=qr", message
+        r"need 0\.0 GB for [\d,]+ tokens, and 0\.0 GB of memory is free: use model.embedding.kind=qr", message
     )
 
 
@@ -76,7 +76,7 @@ def test_memory_that_runs_out_is_one_line(refused, tmp_path, monkeypatch, sample
 
     monkeypatch.setattr(PretrainProgram, "loss", ask_for_too_much)
     line = refused("pretrain", sample_csv, *DATA, tmp_path / "run", *pretrain_settings, after_log=True)
-    assert "no memory is left: to train with less, use a smaller train.micro_batch_size" in line
+    assert "out of memory: use a smaller train.micro_batch_size" in line
 
 
 def test_a_dry_run_of_a_short_run_takes_its_steps_only(quorem, tmp_path, sample_csv, pretrain_settings):
@@ -109,12 +109,12 @@ def test_fine_tuning_says_what_it_takes_first_and_dry_runs_keep_nothing(quorem, 
     words = ["finetune", pretrained, sample_csv, *LABELLED, tmp_path / "run", "train.max_steps=4000"]
     found = quorem(*words, "--dry-run")
     assert found.code == 0, found.err
-    assert re.match(r"dry run: \S+ s a step, 4,000 steps in about .*; nothing is kept", found.out)
+    assert re.match(r"dry run: \S+ s a step, 4,000 steps in about .*; no file is kept", found.out)
     assert sorted(path.name for path in tmp_path.iterdir()) == before
     assert re.search(
         r"\d+ rows to train on, [\d,]+ tokens, and \d+ held out; 2 classes; ([\d,]+) parameters, \1 of them trained; "
         r"4,000 steps of 32 rows of up to \d+ tokens\n"
-        r"memory: \d+ MB of weights, gradients and optimizer; activations come on top",
+        r"memory: \d+ MB for weights, gradients and optimizer, plus activations",
         found.err,
     )
     frozen = quorem(*words, "--dry-run", "classifier.freeze_encoder=true")
@@ -126,5 +126,5 @@ def test_a_classifier_larger_than_memory_is_refused(refused, tmp_path, monkeypat
     monkeypatch.setattr(memory, "free_bytes", lambda: 3_000)
     words = ["finetune", pretrained, sample_csv, *LABELLED, tmp_path / "run"]
     assert re.search(
-        r"need 0\.0 GB, and 0\.0 GB of memory are free: use a smaller model", refused(*words, after_log=True)
+        r"need 0\.0 GB, and 0\.0 GB of memory is free: use a smaller model", refused(*words, after_log=True)
     )

@@ -165,8 +165,8 @@ def test_a_dense_table_is_compressed_and_what_is_lost_is_said(tmp_path, quorem, 
     dense = networks["discriminator"].electra.embeddings.word_embeddings.weight[rows].detach()
     error = (table.to_dense() - dense).square().sum() / (dense - dense.mean(0)).square().sum()
     assert 0.05 < error < 0.95
-    assert f"{100 * (1 - error):.1f} % of their variance explained" in outcome.err
-    assert "its softmax starts anew" in outcome.err
+    assert f"{100 * (1 - error):.1f} % of their variance" in outcome.err
+    assert "its softmax starts with new weights" in outcome.err
     state, there = module.generator.state_dict(), networks["generator"].state_dict()
     for key in ("electra.encoder.layer.0.attention.self.query.weight", "generator_predictions.dense.weight"):
         assert torch.equal(state[key], there[key])
@@ -174,7 +174,7 @@ def test_a_dense_table_is_compressed_and_what_is_lost_is_said(tmp_path, quorem, 
 
 def unused(outcome, name):
     """What is said of a network's weights that are not used."""
-    return [line for line in outcome.err.splitlines() if line.startswith(f"{name}: not taken over")]
+    return [line for line in outcome.err.splitlines() if line.startswith(f"{name}: not used")]
 
 
 @pytest.mark.parametrize("positions", ["absolute", "rotary"])
@@ -186,9 +186,9 @@ def test_what_of_the_source_is_not_used_is_said(tmp_path, quorem, short, electra
     why = "model.positions=rotary" if positions == "rotary" else "the first 512 are enough for data.max_length"
     table = f"embeddings.position_embeddings ({why})"
     assert unused(outcome, "discriminator") == [
-        f"discriminator: not taken over, or not whole: {table}; encoder.layer.1 (num_hidden_layers=1)"
+        f"discriminator: not used, or only in part: {table}; encoder.layer.1 (num_hidden_layers=1)"
     ]
-    assert unused(outcome, "generator") == [f"generator: not taken over, or not whole: {table}"]
+    assert unused(outcome, "generator") == [f"generator: not used, or only in part: {table}"]
 
 
 def test_tables_of_the_generators_own_that_sharing_drops_are_named(tmp_path, pretrain, short):
@@ -212,7 +212,7 @@ def test_weights_of_a_softmax_that_is_not_tied_are_named(tmp_path, quorem, short
     generator.save_pretrained(folder / "generator")
     outcome = quorem("pretrain", text, "--init-from", folder, "--out", tmp_path / "run", *short)
     assert outcome.code == 0
-    assert "its generator_lm_head.weight is not taken over" in outcome.err
+    assert "its generator_lm_head.weight is not used" in outcome.err
 
 
 def test_what_quorem_would_compute_otherwise_is_refused(tmp_path, refused, short, electra):
@@ -220,7 +220,7 @@ def test_what_quorem_would_compute_otherwise_is_refused(tmp_path, refused, short
     config = folder / "discriminator" / "config.json"
     config.write_text(config.read_text().replace('"hidden_act": "gelu"', '"hidden_act": "relu"'))
     line = refused("pretrain", text, "--init-from", folder, "--out", tmp_path / "run", *short, after_log=True)
-    assert "hidden_act is relu, but networks that quorem trains have gelu" in line
+    assert "hidden_act is relu, but quorem's networks have gelu" in line
 
 
 @pytest.mark.parametrize("kind", ["dense", "hashing"])
@@ -228,7 +228,7 @@ def test_another_table_may_be_asked_for_without_undoing_what_the_first_had(tmp_p
     words = ("--init-from", pretrained, f"model.embedding.kind={kind}")
     outcome = pretrain(tmp_path / "run", *words, settings=short)
     assert outcome.code == 0
-    assert "of their variance explained" in outcome.err
+    assert "of their variance" in outcome.err
     if kind == "dense":
         module, (tokenizer, _) = program(tmp_path / "run"), load_prepared(tmp_path / "run" / "data")
         ids = torch.randint(5, len(tokenizer), (2, 20), generator=torch.Generator().manual_seed(1))
@@ -260,7 +260,7 @@ def test_a_kept_optimizer_goes_on(tmp_path, monkeypatch, refused, pretrain, shor
     assert {(group["kind"], group["base_lr"]) for group in found["param_groups"]} == {("adamw", 7e-5), ("muon", 0.02)}
     command = ("pretrain", sample_csv, "--text-column", "review", *short, "model.init_optimizer=kept")
     line = refused(*command, "--init-from", pretrained, "--out", tmp_path / "a", after_log=True)
-    assert "has kept no state: begin it with train.keep_state=true" in line
+    assert "kept no optimizer state: train it with train.keep_state=true" in line
     words = ("--init-from", old, "model.shared_embeddings=false", "model.disentangled_embeddings=false")
     other = refused(*command, *words, "--out", tmp_path / "b", after_log=True)
     assert "is for other parameters" in other
@@ -278,18 +278,20 @@ def test_what_cannot_be_gone_on_from_is_refused(tmp_path, refused, quorem, short
         out = tmp_path / f"out{len(list(tmp_path.iterdir()))}"
         return refused(*command, "--init-from", start, "--out", out, *words, after_log=after_log)
 
-    assert "a discriminator's own" in line(tmp_path / "nothing", after_log=False)
-    assert "a discriminator's own" in line(classifier, after_log=False)
+    assert "the folder of a discriminator" in line(tmp_path / "nothing", after_log=False)
+    assert "the folder of a discriminator" in line(classifier, after_log=False)
     assert "tokenizer.path" in line(pretrained, "--tokenizer", "bpe", after_log=False)
     sizes = line(pretrained, "model.discriminator.hidden_size=64")
-    assert " there and (64," in sizes
-    assert "--init-from, which takes them over" in sizes
+    assert " in the given network, but (64," in sizes
+    assert "leave the sizes to --init-from" in sizes
     shutil.copytree(pretrained, tmp_path / "broken")
     (tmp_path / "broken" / "discriminator" / "model.safetensors").write_bytes(b"no weights")
     assert "cannot be read" in line(tmp_path / "broken")
-    assert "needs model.init_from" in refused(*command, "--out", tmp_path / "x", "model.init_optimizer=kept")
+    assert "needs --init-from" in refused(
+        *command, "--out", tmp_path / "x", "model.size=tiny", "model.init_optimizer=kept"
+    )
     counted = line(pretrained, "model.embedding.start=cooccurrence", after_log=False)
-    assert "token vectors are taken from" in counted
+    assert "already gives the token vectors" in counted
 
 
 def test_prepared_data_needs_the_same_tokens(tmp_path, refused, quorem, short, pretrained, sample_csv):
@@ -299,4 +301,4 @@ def test_prepared_data_needs_the_same_tokens(tmp_path, refused, quorem, short, p
     given = ("--init-from", pretrained, *short)
     assert quorem("pretrain", tmp_path / "same", *given, "--out", tmp_path / "a").code == 0
     line = refused("pretrain", tmp_path / "other", *given, "--out", tmp_path / "b", after_log=True)
-    assert "its tokenizer is another than the data's" in line
+    assert "its tokenizer differs from the data's" in line

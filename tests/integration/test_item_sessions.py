@@ -54,7 +54,7 @@ def test_sessions_are_pretrained_on_item_by_item(quorem, tmp_path, items, pretra
     assert model(**tokenizer(texts[0], return_tensors="pt")).last_hidden_state.shape[1] == len(texts[0].split()) + 2
     assert "nothing to do" in quorem(*words).err
     items.write_text("other " + items.read_text(), encoding="utf-8")
-    assert "what it reads (data) has changed" in quorem(*words).err
+    assert "its input (data) has changed" in quorem(*words).err
 
 
 def test_a_separator_that_nothing_is_split_at_is_doubted(quorem, tmp_path, items, pretrain_settings):

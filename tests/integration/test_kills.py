@@ -222,7 +222,7 @@ def test_a_damaged_checkpoint_is_noticed_and_the_one_before_is_used(tmp_path, re
     else:
         (last / "sha256").unlink()
     assert finished(settings, folder) == 0
-    assert f"{last}: damaged, the one before is used" in said(folder)
+    assert f"{last}: damaged, the checkpoint before it is used" in said(folder)
     assert f"resumed after step {int(before.name[5:])}" in said(folder)
     assert_same(folder, whole["fp32"][0])
 
@@ -306,7 +306,7 @@ def test_a_disc_that_is_really_full_ends_a_run_cleanly_and_it_goes_on_with_more_
     settings = words(reviews, "train.precision=fp32")
     assert resize(megabytes) == ""
     assert finished(settings, folder) == 2, said(folder)
-    assert said(folder).splitlines()[-1].startswith("quorem: the disc is full: nothing unfinished has a final name; ")
+    assert said(folder).splitlines()[-1].startswith("quorem: the disc is full: make room or choose another --out")
     assert said(folder).count("the disc is full") == 1
     assert "Traceback" not in said(folder)
     assert [path for path in folder.rglob("*") if path.suffix in (".partial", ".old")] == []

@@ -48,7 +48,7 @@ def test_a_finished_run_with_its_state_goes_on_as_one_long_run_does_where_the_ra
     train(tmp_path / "run", 4, *CONSTANT, "train.keep_state=true")
     outcome = train(tmp_path / "run", 8, *CONSTANT, "train.keep_state=true")
     assert outcome.code == 0
-    assert "continues from step 4 to 8, as one run of 8 steps does" in outcome.err
+    assert "continues from step 4 to 8, exactly like one run of 8 steps" in outcome.err
     for name in ("discriminator", "generator"):
         assert same(weights(tmp_path / "run", name), weights(tmp_path / "long", name))
     steps = [json.loads(line)["step"] for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
@@ -62,7 +62,7 @@ def test_with_a_schedule_that_falls_it_goes_on_and_says_that_it_is_another_run(t
     before = weights(tmp_path / "run")
     outcome = train(tmp_path / "run", 8, "train.keep_state=true")
     assert outcome.code == 0
-    assert "continues from step 4 to 8, but it is not what one run of 8 steps learns" in outcome.err
+    assert "continues from step 4 to 8, but not exactly like one run of 8 steps" in outcome.err
     assert not same(weights(tmp_path / "run"), before)
 
 
@@ -82,7 +82,7 @@ def test_fewer_steps_and_other_changes_are_refused_and_nothing_is_lost(train, tm
     train(tmp_path / "run", 4, "train.keep_state=true")
     outcome = train(tmp_path / "run", 3, "train.keep_state=true")
     assert outcome.code == 2
-    assert "was begun for 4 steps, and 3 are fewer" in outcome.err
+    assert "this run was started for 4 steps, and 3 are fewer" in outcome.err
     outcome = train(tmp_path / "run", 8, "train.keep_state=true", "train.seed=5")
     assert outcome.code == 2
     assert "already holds another run (train.max_steps: 4 there, 8 here; train.seed: 0 there, 5 here)" in outcome.err
@@ -114,7 +114,7 @@ def test_fine_tuning_goes_on_for_more_epochs(finetune, tmp_path):
     finetune(tmp_path / "run", 1, *CONSTANT, "train.keep_state=true")
     outcome = finetune(tmp_path / "run", 3, *CONSTANT, "train.keep_state=true")
     assert outcome.code == 0
-    assert "as one run of" in outcome.err
+    assert "exactly like one run of" in outcome.err
     results = [json.loads((tmp_path / name / "result.json").read_text()) for name in ("run", "long")]
     assert results[0] == results[1] | {"keep_state": True}
     assert same(weights(tmp_path / "run", "model"), weights(tmp_path / "long", "model"))

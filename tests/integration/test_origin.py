@@ -308,7 +308,7 @@ def test_a_wrong_working_dir_is_found_before_the_sample_is_written(tmp_path, cap
     file.touch()
     for script, folder, message in (
         (pretraining_script, other, "is not empty (a.jpg) and holds no run"),
-        (pretraining_script, file, "is a file, but a folder is needed"),
+        (pretraining_script, file, "is a file, not a folder"),
         (finetuning_script, other, "no pre-trained model there"),
         (finetuning_script, tmp_path / "none", "no pre-trained model there"),
     ):

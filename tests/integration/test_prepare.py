@@ -84,7 +84,7 @@ def test_pretraining_on_prepared_data_is_pretraining_on_the_data(quorem, parts, 
 )
 def test_settings_that_prepared_data_has_no_use_for_are_refused(refused, prepared, tmp_path, given):
     line = refused("pretrain", prepared, "--out", tmp_path / "run", *given)
-    assert "is prepared already" in line
+    assert "is already prepared" in line
     assert not (tmp_path / "run").exists()
 
 
@@ -95,7 +95,7 @@ def test_pretraining_refuses_prepared_data_that_changed_or_is_damaged(
     assert quorem(*run).code == 0
     shutil.rmtree(prepared)
     assert quorem("prepare", parts / "a.csv", *WORDS, "--out", prepared).code == 0
-    assert "what it reads (data) has changed" in refused(*run)
+    assert "its input (data) has changed" in refused(*run)
     shutil.copytree(tmp_path / "run" / "discriminator", tmp_path / "other")
     shutil.rmtree(prepared / "tokenizer")
     shutil.copytree(tmp_path / "other", prepared / "tokenizer")

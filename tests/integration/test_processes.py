@@ -168,7 +168,7 @@ def test_layers_that_were_shared_out_are_whole_in_checkpoints(tmp_path, reviews,
     for process in begun:
         process.join()
     assert begun[1 - dies].exitcode == 2
-    assert "another process has ended, and says why if it could" in said.read_text()
+    assert "another process of the run has ended: see its message for the cause" in said.read_text()
     again = others(*(shared if others is run_group else words(reviews, tmp_path / "two")))
     assert again.returncode == 0, again.stderr
     assert "resumed after step" in again.stderr
@@ -203,7 +203,7 @@ def test_a_signal_to_the_whole_group_leaves_a_checkpoint(tmp_path, reviews):
     (state,) = (tmp_path / "two" / "state").iterdir()
     step = int(state.name.removeprefix("step-"))
     assert 3 <= step < 400
-    assert f"stopped after step {step} of 400, with a checkpoint; start the same again to resume" in out
+    assert f"stopped after step {step} of 400, with a checkpoint; give the same command again to resume" in out
     assert told.count("SIGTERM: stopping with a checkpoint after this step") == 1
 
 
@@ -235,7 +235,10 @@ def test_one_clear_line_says_what_is_wrong_in_each_process(tmp_path, reviews):
     lines = [line for line in done.stderr.splitlines() if line.startswith(("quorem:", "quorem, "))]
     assert len(lines) == 2
     assert any("thesis.tex" in line and line.startswith("quorem: ") for line in lines)
-    assert any(line == "quorem, process 1: another process has ended, and says why if it could" for line in lines)
+    assert any(
+        line == "quorem, process 1: another process of the run has ended: see its message for the cause"
+        for line in lines
+    )
 
 
 def test_two_processes_fine_tune_as_one_does(tmp_path, reviews, one):

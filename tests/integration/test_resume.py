@@ -239,7 +239,7 @@ def test_a_run_that_goes_on_in_another_precision_says_so(tmp_path, monkeypatch, 
         with pytest.raises(KeyboardInterrupt):
             pretrain(config, tmp_path / "run")
     pretrain(config, tmp_path / "run")
-    assert re.search(r"run: was begun with precision fp16, continues with (fp32|bf16)", caplog.text)
+    assert re.search(r"run: the run started with precision fp16 and continues with (fp32|bf16)", caplog.text)
 
 
 def test_a_finished_run_is_returned_as_it_is(tmp_path, monkeypatch, reviews):

@@ -128,5 +128,5 @@ def test_what_cannot_be_adopted_is_named(tmp_path):
     tokenizer = words()
     tokenizer.pad_token = tokenizer.mask_token = "?"
     tokenizer.save_pretrained(tmp_path / "twice")
-    with pytest.raises(UserError, match=r"each role needs a token of its own .*mask_token \?"):
+    with pytest.raises(UserError, match=r"two special tokens are the same .*mask_token \?"):
         adopt_tokenizer(tmp_path / "twice")

@@ -36,11 +36,11 @@ def test_two_tokens_with_the_same_attributes_are_refused_unless_one_has_a_row_of
     assert len(found.of(["b", "c", "d", "e"]).unique(dim=0)) == 4
     with pytest.raises(UserError, match=r"cars.csv: 'e' \(row 5\) and 'a' \(row 1\) have the same") as refused:
         found.of(["d", "e", "a"])
-    assert "add a column that tells them apart, or enlarge model.embedding.tier" in str(refused.value)
+    assert "add a column in which they differ, or enlarge model.embedding.tier" in str(refused.value)
 
 
 def test_tokens_that_are_not_in_the_file_are_named(cars):
-    with pytest.raises(UserError, match="5 of the 6 tokens that share rows are not in it, for example 'v', 'w', 'x':"):
+    with pytest.raises(UserError, match="5 of the 6 tokens that share rows are missing, for example 'v', 'w', 'x':"):
         read_attributes(cars).of(["a", "v", "w", "x", "y", "z"])
 
 
@@ -49,7 +49,7 @@ def test_tokens_that_are_not_in_the_file_are_named(cars):
     [
         (None, "does not exist"),
         ("", "is empty"),
-        ("token\na\n", "one column, 'token', and no attribute"),
+        ("token\na\n", "only one column, 'token'"),
         ("token,make\n", "a header but no rows"),
         ("token,make\na,Fiat\nb,Opel,van\n", r"row 2 \(line 3\): found 3 fields, expected 2"),
         ("token,make,year\na,Fiat,1998\nb, ,2004\n", r"row 2 \('b'\): column 'make' is empty: fill it in"),

@@ -97,7 +97,7 @@ def test_growing_beyond_the_grid_is_refused():
         make_embedding("chinese_remainder", {"moduli": [3, 5, 8]}, 0, False).grown(200)
     with pytest.raises(ValueError, match="new tokens have no attributes"):
         make_embedding("attributes", {"sizes": [3, 5, 8]}, 0, False).grown(VOCAB + 1)
-    with pytest.raises(ValueError, match="at least the present 103"):
+    with pytest.raises(ValueError, match="at least the current 103"):
         make_embedding("qr", {}, 0, False).grown(7)
-    with pytest.raises(ValueError, match="no grid"):
+    with pytest.raises(ValueError, match="no shared rows"):
         make_embedding("qr", {}, VOCAB, False).grown(VOCAB + 1)

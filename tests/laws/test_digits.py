@@ -152,5 +152,5 @@ def test_two_levels_are_refused_where_they_cannot_be():
         TwoLevelHead(DenseEmbedding(grid, DIM), condition="gated")
     with pytest.raises(ValueError, match="at least 1"):
         DigitsHead(DenseEmbedding(grid, DIM), moduli=[])
-    with pytest.raises(ValueError, match="row of its own"):
+    with pytest.raises(ValueError, match="its own row"):
         TwoLevelHead(DenseEmbedding(grid, DIM), never=[0, 3])

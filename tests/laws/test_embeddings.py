@@ -236,7 +236,7 @@ def test_attributes_that_do_not_tell_tokens_apart_are_refused():
         with pytest.raises(ValueError, match=message):
             embedding.set_attributes(wrong)
     values[7] = values[80]
-    with pytest.raises(ValueError, match="all attributes the same"):
+    with pytest.raises(ValueError, match="have the same attributes"):
         embedding.set_attributes(values)
 
 

@@ -121,7 +121,7 @@ def test_the_same_texts_in_any_order_give_the_same_tokenizer_in_every_process():
     assert ran.stdout.strip() == fingerprint(train(CORPUS, vocab_size=300))
 
 
-@pytest.mark.parametrize(("separator", "words"), [("::", "one character is needed with"), ("[", "none of")])
+@pytest.mark.parametrize(("separator", "words"), [("::", "item_bpe needs one character"), ("[", "none of")])
 def test_other_separators_are_refused(separator, words):
     with pytest.raises(UserError, match=words):
         train(["a"], separator)
@@ -129,6 +129,6 @@ def test_other_separators_are_refused(separator, words):
 
 def test_too_many_items_are_refused(monkeypatch):
     monkeypatch.setattr(item_bpe, "MOST_ITEMS", 2)
-    with pytest.raises(UserError, match=r"3 distinct items, where 2 are the most: raise tokenizer.min_frequency"):
+    with pytest.raises(UserError, match=r"3 distinct items are more than 2: raise tokenizer.min_frequency"):
         train(["a b c"])
     assert len(train(["a a b b c"], min_frequency=2)) == 7

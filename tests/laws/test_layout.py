@@ -85,20 +85,23 @@ def test_a_budget_without_a_tier_gives_the_frequent_tokens_rows_of_their_own():
     [
         ({"kind": "qr", "compression": "2000x"}, "qr with these settings takes at least"),
         ({"kind": "qr", "budget": "20KB"}, r"assignment=identity, which has no index \(80,000 of"),
-        ({"kind": "dense", "budget": "1MB"}, "a dense table has no smaller form"),
+        ({"kind": "dense", "budget": "1MB"}, "a dense table cannot be made smaller"),
         ({"kind": "qr", "budget": "2 potatoes"}, "budget=2 potatoes: bytes needed"),
         ({"kind": "qr", "compression": "0.5"}, "a ratio of 1 or more"),
         ({"kind": "qr", "compression": "5x", "budget": "1MB"}, "give one of them"),
-        ({"kind": "attributes", "budget": "1MB"}, "budget=1MB: kind attributes has as many rows as its file"),
+        (
+            {"kind": "attributes", "budget": "1MB"},
+            "budget=1MB: kind attributes takes its rows from the attributes file",
+        ),
         ({"kind": "attributes", "compression": "9x"}, "compression=9x: kind attributes"),
-        ({"kind": "attributes", "attributes_file": None}, "attributes_file=PATH need each other"),
-        ({"kind": "qr", "attributes_file": "x.csv"}, "attributes_file=PATH need each other"),
-        ({"kind": "attributes", "digits": 3}, "kind attributes has no use for it"),
-        ({"kind": "qr", "rows": 7}, "kind qr has no use for it: hashing"),
-        ({"kind": "low_rank", "operation": "add"}, "has no use for it: qr"),
-        ({"kind": "qr", "operation": "add", "rank": 2}, "operation=multiply is needed"),
+        ({"kind": "attributes", "attributes_file": None}, "attributes_file=PATH go together"),
+        ({"kind": "qr", "attributes_file": "x.csv"}, "attributes_file=PATH go together"),
+        ({"kind": "attributes", "digits": 3}, "kind attributes does not use it"),
+        ({"kind": "qr", "rows": 7}, "kind qr does not use it, only hashing"),
+        ({"kind": "low_rank", "operation": "add"}, "does not use it, only qr"),
+        ({"kind": "qr", "operation": "add", "rank": 2}, "set operation=multiply"),
         ({"kind": "chinese_remainder", "moduli": "6,9"}, "6 and 9 share the factor 3"),
-        ({"kind": "mixed_radix", "moduli": "a,b"}, "numbers with commas"),
+        ({"kind": "mixed_radix", "moduli": "a,b"}, "numbers separated by commas"),
         ({"kind": "mixed_radix", "digits": 3, "moduli": "97,101"}, "give one of them"),
         ({"kind": "mixed_radix", "digits": 1}, "digits=1: 2 or more"),
         ({"kind": "path", "hidden": -1}, "hidden=-1"),
@@ -151,7 +154,7 @@ def test_a_head_of_digits_has_those_of_the_table_or_even_ones():
         with pytest.raises(UserError, match=r"model\.head\.digits"):
             entries(20_000, kind="qr", head=given)
     for digits in (3, 5):
-        with pytest.raises(UserError, match=rf"model\.head\.digits={digits}: the table has 2 digits"):
+        with pytest.raises(UserError, match=rf"model\.head\.digits={digits}: the head uses the table's 2 digits"):
             entries(20_000, kind="mixed_radix", head={"kind": "digits", "digits": digits})
 
 
@@ -170,7 +173,7 @@ def test_budgets_that_can_be_met_are_met(vocab_size, width, given):
 
 def test_a_dense_table_is_told_what_it_has_no_use_for():
     for given in ({"rank": 8}, {"rows": 5}, {"operation": "add"}, {"assignment": "cluster", "head": {"kind": "full"}}):
-        with pytest.raises(UserError, match="no use for it"):
+        with pytest.raises(UserError, match="does not use it"):
             entries(20_000, **given)
     assert entries(20_000, tier=9, head={"kind": "two_level"})[0]["own_rows"] == 14
 

@@ -67,7 +67,7 @@ def test_processes_of_one_machine_share_its_memory(monkeypatch, config):
     monkeypatch.setattr(memory, "free_bytes", lambda: 3 * needed)
     check_memory(Plan.of(config, 2000))
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
-    with pytest.raises(UserError, match=r"GB in each of 4 processes.*, and .* are free"):
+    with pytest.raises(UserError, match=r"GB in each of 4 processes.*, and .* is free"):
         check_memory(Plan.of(config, 2000))
 
 

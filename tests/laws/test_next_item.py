@@ -203,7 +203,7 @@ def test_settings_that_cannot_be_are_errors(run, tmp_path):
         build(tmp_path / "nowhere", "discriminator")
     with pytest.raises(UserError, match=r"next_item to|next_item on it first"):
         load_next_item(run)
-    with pytest.raises(UserError, match="is no next-item model"):
+    with pytest.raises(UserError, match="is not a next-item model"):
         load_next_item(run / "discriminator")
 
 

@@ -84,7 +84,7 @@ def test_a_file_says_what_comes_first(shards, tmp_path):
     found = token_order("file", data.counts, own_rows=OWN, divisor=DIVISOR, tokens=tokens, path=str(path))
     assert [i for i in found.tolist()[OWN:]][:3] == [80, 20, 50]
     assert sorted(found.tolist()) == list(range(VOCAB))
-    for content, message in (("t80\nt7\nt80\n", "line 3: 't80' is in line 1 already"), ("a\nb\n", "none of its 2")):
+    for content, message in (("t80\nt7\nt80\n", "line 3: 't80' is already in line 1"), ("a\nb\n", "none of its 2")):
         path.write_text(content)
         with pytest.raises(UserError, match=message):
             token_order("file", data.counts, own_rows=OWN, divisor=DIVISOR, tokens=tokens, path=str(path))

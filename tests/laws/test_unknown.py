@@ -131,13 +131,13 @@ def test_text_without_spaces_brings_the_hint_to_cut_it(caplog):
     rng = random.Random(0)
     texts = ["".join(rng.choices(THAI, k=30)) for _ in range(1_500)]
     train_tokenizer(texts, kind="words", vocab_size=5_000)
-    assert "100 % of all words read occur once" in caplog.text
+    assert "100 % of all words occur only once" in caplog.text
     assert "--tokenizer wordpiece, unigram or characters" in caplog.text
 
 
 def test_ids_of_rows_as_items_bring_a_question(caplog):
     train_tokenizer([f"id{number}" for number in range(1_500)], kind="items", vocab_size=5_000)
-    assert "is this the column, and tokenizer.separator what stands between items?" in caplog.text
+    assert "check the column, and that tokenizer.separator is what separates the items" in caplog.text
 
 
 def test_ordinary_texts_and_events_kept_whole_bring_no_hint(caplog):
@@ -157,6 +157,6 @@ def test_tokens_that_are_whole_lines_bring_a_hint(tmp_path, kind, caplog):
     (tmp_path / "a.txt").write_text("\n".join("".join(rng.choices(THAI, k=90)) for _ in range(20)), encoding="utf-8")
     settings = [f"data.path={tmp_path / 'a.txt'}", f"tokenizer.kind={kind}"]
     prepare(override(PrepareConfig(), settings), tmp_path / "out")
-    assert ("is the text written without spaces, and the vocabulary so large" in caplog.text) == (
+    assert ("if the text is written without spaces, the vocabulary holds whole" in caplog.text) == (
         kind in ("words", "wordpiece", "bpe")
     )

@@ -1,1 +1,1 @@
-"""What is known of tokens before training: their order, attributes, clusters, and vectors by what stands together."""
+"""What is known about tokens before training: order, attributes, clusters and co-occurrence vectors."""

@@ -50,8 +50,8 @@ class Attributes:
         if missing:
             named = ", ".join(map(repr, missing[:NAMED]))
             raise UserError(
-                f"{self.path}: {len(missing):,} of the {len(tokens):,} tokens that share rows are not in it, for "
-                f"example {named}: add rows for them (the token in the first column, spelled as here), or enlarge "
+                f"{self.path}: {len(missing):,} of the {len(tokens):,} tokens that share rows are missing, for example "
+                f"{named}: add rows for them (the token in the first column, spelled as here), or enlarge "
                 "model.embedding.tier, the number of most frequent tokens that need no attributes"
             )
         rows = np.array([self.rows[token] for token in tokens], np.int64)
@@ -64,8 +64,8 @@ class Attributes:
             more = f" (and {len(clashes) - 1:,} more tokens repeat another's)" if len(clashes) > 1 else ""
             raise UserError(
                 f"{self.path}: {tokens[one]!r} (row {rows[one]}) and {tokens[other]!r} (row {rows[other]}) have the "
-                f"same attributes{more}, so that they would be one token to the model: add a column that tells them "
-                "apart, or enlarge model.embedding.tier"
+                f"same attributes{more}, so the model cannot tell them apart: add a column in which they differ, or "
+                "enlarge model.embedding.tier"
             )
         columns = [np.unique(column, return_inverse=True)[1].reshape(-1) for column in values.T]
         return torch.from_numpy(np.stack(columns, axis=-1).astype(np.int32))
@@ -81,8 +81,8 @@ def read_attributes(path: str | Path) -> Attributes:
     header, stream = read_rows(path)
     if len(header) < 2:
         raise UserError(
-            f"{path}: the header has one column, {header[0]!r}, and no attribute: the token, then one or more columns "
-            "of attributes needed"
+            f"{path}: the header has only one column, {header[0]!r}: add one or more columns of attributes after the "
+            "token"
         )
     rows: dict[str, int] = {}
     known: list[dict[str, int]] = [{} for _ in header[1:]]
@@ -92,8 +92,8 @@ def read_attributes(path: str | Path) -> Attributes:
         for column, field in zip(header, fields, strict=True):
             if not field.strip():
                 raise UserError(
-                    f"{path}, row {row} ({token!r}): column {column!r} is empty: fill it in, with a word such as none "
-                    "where there is no value"
+                    f"{path}, row {row} ({token!r}): column {column!r} is empty: fill it in, for example with the word "
+                    "none"
                 )
         if token in rows:
             raise UserError(f"{path}, row {row}: token {token!r} is in row {rows[token]} already: keep one of the two")

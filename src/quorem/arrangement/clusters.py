@@ -1,4 +1,4 @@
-"""Groups of like tokens, all of one size: the tokens that share a row of a grid, or a node of a tree."""
+"""Groups of similar tokens, all of one size: the tokens that share a row of a grid, or a node of a tree."""
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment

@@ -1,4 +1,4 @@
-"""Token vectors read off from counts: which tokens stand together, by a sparse decomposition, in seconds.
+"""Token vectors from co-occurrence counts, by a sparse decomposition, in seconds.
 
 Positive pointwise mutual information of pairs up to WINDOW apart in a document, contexts smoothed by the power 0.75,
 a truncated singular value decomposition, left vectors times the roots of the singular values (Levy, Goldberg and Dagan
@@ -77,7 +77,7 @@ def pair_counts(corpus: Counted, ids: np.ndarray, *, seed: int = 0) -> csr_matri
             sums[-1] = sums[-1] + last
         read += len(tokens)
         if sum(each.nnz for each in sums) > PAIRS_KEPT:
-            logger.info("co-occurrence: %s tokens read, which have %s pairs or more", f"{read:,}", f"{PAIRS_KEPT:,}")
+            logger.info("co-occurrence: counted %s tokens, up to the limit of %s pairs", f"{read:,}", f"{PAIRS_KEPT:,}")
             break
     total = sums.pop()
     while sums:

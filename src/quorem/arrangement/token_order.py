@@ -1,4 +1,4 @@
-"""The order in which tokens are laid out over a table's rows: what shares a row with what.
+"""The order of tokens over a table's rows, which decides which tokens share a row.
 
 Special tokens come first, then the tier (the most frequent tokens), then the tokens that share rows. In a grid, those
 that follow each other share a quotient (a bucket of the two-level head), so that it helps if they are alike.
@@ -94,11 +94,11 @@ def _listed_first(tail: Tensor, path: str, tokens: dict[str, Any]) -> Tensor:
     for number, line in enumerate(lines, 1):
         token = tokens.get(line)
         if token is not None and token in seen:
-            raise UserError(f"{path}: line {number}: {line!r} is in line {seen[token]} already: each token once")
+            raise UserError(f"{path}: line {number}: {line!r} is already in line {seen[token]}: keep one of the two")
         if token is not None:
             seen[token] = number
     if not seen:
-        raise UserError(f"{path}: none of its {len(lines)} lines is a token of the vocabulary: one token a line needed")
+        raise UserError(f"{path}: none of its {len(lines)} lines is a token of the vocabulary: write one token a line")
     place = torch.tensor([seen.get(token, len(lines) + 1) for token in tail.tolist()])
     return tail[place.argsort(stable=True)]
 

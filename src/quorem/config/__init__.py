@@ -1,1 +1,1 @@
-"""Settings: what there is to set, how it is given and read, what may stand in a file of them."""
+"""Settings: their definitions, how they are read and written, and how files of them are checked."""

@@ -11,15 +11,15 @@ class HeldOutSettings(ReadingSettings):
 
     split_column: str | None = option(
         None,
-        "csv, parquet and jsonl: that which says train, or test, valid, validation or dev: these rows are held out; "
-        "folder and midi have it by their folders",
+        "csv, parquet and jsonl: column or key that says train, or test, valid, validation or dev (held out); with "
+        "folder and midi the folders say it",
     )
     max_length: int = option(256, "tokens of a text, special tokens included", largest=LONGEST)
     validation_share: float = option(
-        0.1, "share of rows held out to choose the best epoch and to report on, without splits"
+        0.1, "without splits: share of rows held out to choose the best epoch and to report on"
     )
     split_seed: int = option(
-        0, "seed of that split (scikit-learn's train_test_split with this random_state)", largest=2**32 - 1
+        0, "without splits: seed of the held-out rows (random_state of train_test_split)", largest=2**32 - 1
     )
 
 
@@ -27,16 +27,16 @@ class HeldOutSettings(ReadingSettings):
 class LabelledDataSettings(HeldOutSettings):
     """What classification reads."""
 
-    text_column: str = option("text", "the column or key of text")
+    text_column: str = option("text", "column or key of the text")
     text_pair_column: str | None = option(
         None, "csv, parquet and jsonl: the column of a second text: [CLS] text [SEP] second [SEP]; none if not given"
     )
     label_column: str = option(
-        "label", "that of classes: any two or more values; folder, midi: the name of a file's folder instead"
+        "label",
+        "column or key of the class, which may have any two or more values; with folder and midi the folder's name "
+        "is the class",
     )
-    truncation: str = option(
-        "head", "what the encoder reads of a longer text: head, tail, both, or windows: all of it, pooled together"
-    )
+    truncation: str = option("head", "part of a longer text to read: head, tail, both, or windows (all of it, pooled)")
 
 
 @dataclass(frozen=True)
@@ -50,24 +50,20 @@ class FinetuneTrainSettings(TrainSettings):
 class EncoderSettings:
     """How the pre-trained encoder learns a task."""
 
-    from_scratch: bool = option(False, "start from new weights: the control that shows what pre-training gives")
+    from_scratch: bool = option(False, "start from new weights: a control that shows what pre-training gains")
     freeze_encoder: bool = option(False, "train the head only")
-    layer_decay: float | None = option(
-        None, "learning rate of a layer over that of the next; the recipe's if not given"
-    )
-    dropout: float = option(0.1, "dropout of the head and, but for attention, of the encoder")
-    attention_dropout: float | None = option(
-        None, "of its attention; dropout's value if not given, 0 for sizes tiny and origin"
-    )
+    layer_decay: float | None = option(None, "learning rate of a layer over that of the next; default from the recipe")
+    dropout: float = option(0.1, "dropout of the head and the encoder, except its attention")
+    attention_dropout: float | None = option(None, "dropout of attention; default dropout, or 0 for tiny and origin")
 
 
 @dataclass(frozen=True)
 class PooledSettings(EncoderSettings):
     """The same with one vector for each text."""
 
-    head: str = option("paper", "paper (one linear layer) or hf (transformers' two)")
-    pooling: str | None = option(None, "cls, mean or max over tokens; the recipe's if not given")
-    layers: str = option("last", "what is pooled: the last layer, or all, embeddings included, side by side")
+    head: str = option("paper", "paper (one linear layer) or hf (transformers' two layers)")
+    pooling: str | None = option(None, "cls, mean or max over tokens; default from the recipe")
+    layers: str = option("last", "layers to pool: last, or all (every layer and the embeddings, side by side)")
 
 
 @dataclass(frozen=True)
@@ -77,17 +73,20 @@ class ClassifierSettings(PooledSettings):
     class_weights: str = option(
         "none", "none, or balanced: a row weighs the more the fewer training rows are of its class (scikit-learn's)"
     )
-    recipe: str = option("paper", "paper (all weights, layer-wise decay) or origin (frozen encoder first, then all)")
+    recipe: str = option(
+        "paper", "paper (trains all weights, with layer-wise decay) or origin (trains the head first, then all weights)"
+    )
     ngrams: int = option(
         0,
-        "longest n-grams of tokens, of whole texts, that a linear branch beside the encoder scores; it is fitted "
-        "first, and the encoder learns what it leaves; 0 for no branch",
+        "longest n-grams of the linear branch beside the encoder, which reads whole texts and is fitted first; 0 "
+        "uses no branch",
         largest=100,
     )
-    ngram_rows: int = option(2**21, "rows of its table, into which n-grams are hashed", largest=2**28)
+    ngram_rows: int = option(2**21, "rows of the branch's table, into which n-grams are hashed", largest=2**28)
     ngram_penalty: float | None = option(
         None,
-        "penalty of its squared weights, over twice the sum of the rows' losses; default what training rows choose",
+        "penalty of the branch's squared weights, over twice the sum of the rows' losses; by default chosen on "
+        "training rows",
     )
 
 

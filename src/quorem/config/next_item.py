@@ -2,29 +2,30 @@
 
 from dataclasses import dataclass, field
 
+from quorem.config.events import EventSettings
 from quorem.config.finetuning import FinetuneTrainSettings
 from quorem.config.settings import LONGEST, ReadingSettings, option
 
 
 @dataclass(frozen=True)
-class SessionDataSettings(ReadingSettings):
+class SessionDataSettings(EventSettings, ReadingSettings):
     """What is read: rows of items in the order of time, one for each user or session."""
 
-    text_column: str | None = option(None, "csv, parquet and jsonl: its column or key of items, default text")
+    text_column: str | None = option(None, "csv, parquet and jsonl: column or key of the items; default text")
     split_column: str | None = option(
         None,
-        "csv, parquet and jsonl: that which says train, or test, valid, validation or dev: of these rows the last item "
-        "is to be predicted",
+        "csv, parquet and jsonl: column or key that says train, or test, valid, validation or dev; the last item of "
+        "these other rows is predicted",
     )
     test: str | None = option(
-        None, "a file of other rows, of which the last item is to be predicted; without it and without splits the last "
-        "item of each row is held out, and the one before it judges epochs (leave one out)",
+        None, "file of other rows, of which the last item is predicted; without it and without splits, the last item "
+        "of each row is held out, and the item before it judges epochs (leave one out)",
     )  # fmt: skip
-    max_items: int = option(50, "how many items of a history, the last ones, are read", largest=LONGEST)
-    validation_share: float = option(0.02, "with a test file or splits: share of training rows to judge epochs on")
-    validation_rows: int = option(4_000, "most rows to judge epochs on, drawn at random", largest=2**31 - 1)
-    test_rows: int | None = option(None, "rows to judge on at the end, drawn at random; all if not given")
-    split_seed: int = option(0, "seed of what is drawn", largest=2**32 - 1)
+    max_items: int = option(50, "number of items read of a history, counted from its end", largest=LONGEST)
+    validation_share: float = option(0.02, "with a test file or splits: share of training rows that judge epochs")
+    validation_rows: int = option(4_000, "most rows that judge epochs, drawn at random", largest=2**31 - 1)
+    test_rows: int | None = option(None, "rows scored at the end, drawn at random; default all")
+    split_seed: int = option(0, "seed of the drawn rows", largest=2**32 - 1)
 
 
 @dataclass(frozen=True)
@@ -32,17 +33,17 @@ class NextItemSettings:
     """How a pre-trained encoder becomes a model of the next item."""
 
     attention: str = option(
-        "causal", "causal (the next item at every place) or masked (a [MASK] at the end of each beginning of a row)"
+        "causal", "causal (predicts the next item at every place) or masked (predicts a [MASK] at the end of a history)"
     )
     start: str = option(
         "discriminator",
-        "what to start from: discriminator or generator of the run, or new weights: cooccurrence (token vectors by "
-        "which items stand together in training rows) or random (--from-scratch)",
+        "initial weights: discriminator or generator of the run, or new weights: cooccurrence (token vectors by "
+        "decomposed counts of the training rows) or random (--from-scratch)",
     )
-    head: str = option("auto", "the softmax: full, tree, two_level, digits, or auto: the generator's")
-    dropout: float = option(0.1, "everywhere, attention too")
-    exclude_seen: bool = option(False, "judge without the items that a history has")
-    baselines: bool = option(True, "judge popularity, sequential rules, item-kNN and V-SKNN on the same rows")
+    head: str = option("auto", "softmax: full, tree, two_level, digits, or auto (the generator's)")
+    dropout: float = option(0.1, "dropout of all layers, attention included")
+    exclude_seen: bool = option(False, "rank without the items of the history")
+    baselines: bool = option(True, "score popularity, sequential rules, item-kNN and V-SKNN on the same rows")
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""YAML and JSON, whoever wrote them: plain values, or one line that says why not."""
+"""Parse untrusted YAML and JSON: plain values, or one line that says what is wrong."""
 
 import json
 import re
@@ -75,13 +75,11 @@ _Loader.yaml_implicit_resolvers = {
 
 
 def _check_keys(node: yaml.MappingNode) -> None:
-    """Refuse a key that is there twice: one of its values would be passed over without a word."""
+    """Refuse a key that occurs twice, because one of its values would be ignored silently."""
     counts = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<")
     for key, count in counts.most_common(1):
         if count > 1:
-            raise ValueError(
-                f"the key {key} is there {count} times (in the mapping of line {node.start_mark.line + 1})"
-            )
+            raise ValueError(f"the key {key} occurs {count} times (in the mapping of line {node.start_mark.line + 1})")
 
 
 def _check_size(root: yaml.Node) -> None:
@@ -101,4 +99,4 @@ def _check_size(root: yaml.Node) -> None:
         return sizes[id(node)]
 
     if size(root) > MOST_VALUES:
-        raise ValueError(f"it stands for more than {MOST_VALUES:,} values: write it without aliases")
+        raise ValueError(f"its aliases stand for more than {MOST_VALUES:,} values: write it without aliases")

@@ -4,6 +4,8 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
+from quorem.config.events import EventSettings
+
 WIDEST, LONGEST = 2**16, 2**16  # of layers and rows: more overflows, or fills any memory
 
 
@@ -23,49 +25,49 @@ class EmbeddingSettings:
 
     kind: str = option(
         "auto",
-        "dense (a row for each token), qr (quotient-remainder), mixed_radix, chinese_remainder, attributes, path, "
-        "hashing, hash_embedding, low_rank, memcom, or auto: dense where it fits into the budget, else qr",
+        "kind of token table: dense (a row for each token), qr (quotient-remainder), mixed_radix, chinese_remainder, "
+        "attributes, path, hashing, hash_embedding, low_rank, memcom, or auto (dense if it fits into the budget, "
+        "otherwise qr)",
     )
     budget: str | None = option(
-        None,
-        "bytes of the table and its index, for example 20MB; the rest follows from it; kind=auto: 512MB if not given",
+        None, "bytes of the table with its index, for example 20MB; quorem computes the rest; 512MB with kind=auto"
     )
-    compression: str | None = option(None, "the same as a ratio to the dense table, for example 20x")
+    compression: str | None = option(None, "budget as a ratio to the dense table, for example 20x")
     tier: int | None = option(
-        None, "most frequent tokens with a row of their own; default 8 sqrt(vocab_size), or all the budget leaves"
+        None, "number of most frequent tokens with their own row; default 8 sqrt(vocab_size), or what the budget allows"
     )
     operation: str | None = option(
         None,
-        "partitions: how rows are combined: add, multiply or concat; default add, or multiply where it is needed: for "
-        "a rank above 1 or a full softmax",
+        "partitions: how rows are combined: add, multiply or concat; default add, or multiply with a rank above 1 or "
+        "a full softmax, which need it",
     )
-    rank: int | None = option(
-        None, "multiply: how many products are summed, default 1; low_rank: width of the rows", largest=WIDEST
-    )
+    rank: int | None = option(None, "multiply: products summed, default 1; low_rank: width of the rows", largest=WIDEST)
     own_rank: int = option(
-        0, "partitions: numbers of each token's own, widened by one matrix and added to the shared rows", largest=WIDEST
+        0,
+        "partitions: numbers that each token has of its own; one matrix widens them and adds them to the rows",
+        largest=WIDEST,
     )
-    divisor: int | None = option(None, "qr and path: ids per quotient; default the fewest parameters")
-    digits: int = option(2, "mixed_radix and chinese_remainder: partitions", largest=64)
-    moduli: str | None = option(None, "the same: their moduli, as 97,101; default the fewest rows")
-    hidden: int = option(0, "path: width of the hidden layer; 0 for linear functions", largest=WIDEST)
-    rows: int | None = option(None, "hashing, hash_embedding, memcom: shared rows")
-    functions: int = option(2, "hash_embedding: hash functions", largest=64)
+    divisor: int | None = option(None, "qr and path: ids per quotient; the default gives the fewest parameters")
+    digits: int = option(2, "mixed_radix and chinese_remainder: number of partitions", largest=64)
+    moduli: str | None = option(None, "mixed_radix, chinese_remainder: moduli such as 97,101; default the fewest rows")
+    hidden: int = option(0, "path: width of the hidden layer; 0 uses linear functions", largest=WIDEST)
+    rows: int | None = option(None, "hashing, hash_embedding, memcom: number of shared rows")
+    functions: int = option(2, "hash_embedding: number of hash functions", largest=64)
     attributes_file: str | None = option(
-        None, "kind=attributes: CSV with a header, the token in its first column and its attributes in the others"
+        None, "kind=attributes: CSV file with a header; its first column is the token, the others are its attributes"
     )
     assignment: str | None = option(
         None,
-        "which tokens share rows: ids ordered by frequency (as counted in the data), identity, random, cluster (tokens "
-        "in like contexts together) or file; default cluster for qr, mixed_radix and wherever the softmax is a tree, "
-        "up to twenty million tokens; else frequency",
+        "order of tokens, in which neighbours share rows: frequency (in the data), identity, random, file, or "
+        "cluster (tokens in similar contexts); default cluster for qr, mixed_radix and any tree softmax, up to "
+        "twenty million tokens, otherwise frequency",
     )
     start: str | None = option(
         None,
-        "where token vectors start: cooccurrence (which tokens stand together in the training rows, by a decomposition "
-        "of seconds to minutes) or random; default cooccurrence, random with --init-from",
+        "initial token vectors: cooccurrence (a decomposition of counts of the training rows, which takes seconds to "
+        "minutes) or random; default cooccurrence, or random with --init-from",
     )
-    assignment_file: str | None = option(None, "assignment=file: text file with a token in each line")
+    assignment_file: str | None = option(None, "assignment=file: text file with one token a line")
 
 
 @dataclass(frozen=True)
@@ -74,15 +76,15 @@ class HeadSettings:
 
     kind: str = option(
         "auto",
-        "full, tree (levels whose last scores are products with the tokens' own vectors), two_level, digits, or auto: "
-        "full for dense tables up to 20,000 tokens, tree for larger ones and for low_rank, hash_embedding and memcom, "
-        "else two_level",
+        "softmax: full, tree (scores by the tokens' own vectors), two_level, digits, or auto: full for dense tables "
+        "up to 20,000 tokens, tree for larger ones and for low_rank, hash_embedding, memcom and own_rank, otherwise "
+        "two_level",
     )
-    condition: str = option("mlp", "two_level and digits: how what was chosen enters: mlp or multiply")
+    condition: str = option("mlp", "two_level, digits: how the choice so far enters the next: mlp or multiply")
     digits: int | None = option(
         None,
-        "digits, tree: levels of the softmax; default for digits those of a mixed_radix table, else 3; for a tree 2 up "
-        "to 100,000 tokens, else 3",
+        "digits and tree: levels of the softmax; default for digits the digits of a mixed_radix table, otherwise 3; "
+        "default for tree 2 up to 100,000 tokens, otherwise 3",
         largest=64,
     )
 
@@ -92,9 +94,9 @@ class NetworkSettings:
     """Sizes of one network that differ from the preset's."""
 
     hidden_size: int | None = option(None, "width of the encoder", largest=WIDEST)
-    num_hidden_layers: int | None = option(None, "layers", largest=1_000)
-    num_attention_heads: int | None = option(None, "attention heads", largest=WIDEST)
-    attention_head_size: int | None = option(None, "width of a head", largest=WIDEST)
+    num_hidden_layers: int | None = option(None, "number of layers", largest=1_000)
+    num_attention_heads: int | None = option(None, "number of attention heads", largest=WIDEST)
+    attention_head_size: int | None = option(None, "width of an attention head", largest=WIDEST)
     intermediate_size: int | None = option(None, "width of the feed-forward layer", largest=WIDEST)
 
 
@@ -102,8 +104,8 @@ class NetworkSettings:
 class GeneratorSettings(NetworkSettings):
     """Sizes of the generator that differ from the preset's."""
 
-    embedding_size: int | None = option(None, "width of its token vectors if they are not shared", largest=WIDEST)
-    dropout: float | None = option(None, "its dropout, on while it fills in words; model.dropout if not given")
+    embedding_size: int | None = option(None, "width of its token vectors, if not shared", largest=WIDEST)
+    dropout: float | None = option(None, "dropout of the generator, also while it fills words; default model.dropout")
 
 
 @dataclass(frozen=True)
@@ -112,25 +114,27 @@ class ModelSettings:
 
     size: str = option(
         "auto",
-        "preset: tiny, origin, small, small++, base, large, or auto: the largest that the data is worth and that is "
-        "through with it in an hour (or train.minutes) on this machine",
+        "preset: tiny, origin, small, small++, base, large, or auto: the largest that suits the amount of data and "
+        "finishes within train.minutes (an hour if not given) on this machine",
     )
     vocab_size: int = option(30522, "largest vocabulary, special tokens included")
-    embedding_size: int | None = option(None, "width of a token's vector; the preset's if not given", largest=WIDEST)
-    positions: str | None = option(None, "absolute, rotary or alibi; the preset's if not given")
-    initializer: str | None = option(None, "bert (0.02) or width (scaled by width); the preset's if not given")
-    dropout: float | None = option(None, "dropout in pre-training; the preset's if not given")
-    shared_embeddings: bool = option(True, "generator and discriminator share their embeddings")
+    embedding_size: int | None = option(None, "width of a token's vector; default from the preset", largest=WIDEST)
+    positions: str | None = option(None, "absolute, rotary or alibi; default from the preset")
+    initializer: str | None = option(
+        None, "initial weights: bert (standard deviation 0.02) or width (scaled by width); default from the preset"
+    )
+    dropout: float | None = option(None, "dropout in pre-training; default from the preset")
+    shared_embeddings: bool = option(True, "share the embeddings between generator and discriminator")
     init_from: str | None = option(
         None,
-        "networks to start from: the folder of a run, or one with discriminator/ and generator/ of transformers' "
-        "ELECTRA; give it as --init-from, which takes their sizes and tokenizer over too",
+        "networks to start from: a run folder, or a folder with transformers' ELECTRA in discriminator/ and "
+        "generator/; use --init-from, which also takes over their sizes and tokenizer",
     )
     init_optimizer: str = option(
-        "fresh", "with init_from: fresh, or kept (the optimizer's state of a run with train.keep_state)"
+        "fresh", "init_from: start the optimizer fresh, or kept: from the state of a run with train.keep_state=true"
     )
     disentangled_embeddings: bool | None = option(
-        None, "shared token vectors feel the generator's loss only (DeBERTaV3); the preset's if not given"
+        None, "train shared token vectors by the generator's loss only (DeBERTaV3); default from the preset"
     )
     embedding: EmbeddingSettings = section(EmbeddingSettings)
     head: HeadSettings = section(HeadSettings)
@@ -142,45 +146,39 @@ class ModelSettings:
 class ReadingSettings:
     """Which files are read, and how."""
 
-    path: str | list[str] = option("", "the file, a folder, a pattern such as data/*.csv, or a list of these")
+    path: str | list[str] = option("", "a file, a folder, a pattern such as data/*.csv, or a list of these")
     format: str = option(
         "auto",
-        "csv, parquet, jsonl (an object in each line), text (a document in each line), folder (one in each .txt file), "
-        "midi (one in each file), conll (a word and its tag in each line), or auto: by the ending of the name; "
-        "folder for a folder of .txt files",
+        "csv, parquet, jsonl (an object in each line), text (a document in each line), folder (a document in each "
+        ".txt file), midi (a document in each file), conll (a word and its tag in each line), "
+        "or auto: by the file's ending, and folder for a folder of .txt files",
     )
-    midi: str = option("remi", "midi: its words: remi or tsd (events, as miditok has them), or chords (one for each)")
-    max_silence: int = option(64, "midi: most bars in a row in which no note starts; longer silence is cut and told")
+    midi: str = option("remi", "midi: words: remi or tsd (events as in miditok), or chords (one word each)")
+    max_silence: int = option(64, "midi: most bars in a row without a note start; longer silence is cut, and logged")
     paths: bool = option(
-        False,
-        "csv, jsonl, parquet: texts are paths of MIDI files, seen from the data file's folder: their words are read",
+        False, "csv, jsonl, parquet: texts are paths of MIDI files, relative to the data file's folder"
     )
-    bad_rows: str = option(
-        "error", "a row (a file, if each is a document) that cannot be read: error, or skip: listed in bad_rows.txt"
-    )
+    bad_rows: str = option("error", "a row or file that cannot be read: error (stop), or skip (list in bad_rows.txt)")
     encoding: str | None = option(
         None, "csv, jsonl, text: a Python codec such as cp949; default UTF-8, or UTF-16 if a byte order mark says so"
     )
     delimiter: str | None = option(
         None,
-        "csv: what separates columns, such as ; or \\t; default a tab for .tsv and else a comma, or, if the columns "
-        "asked for need it, one of , ; | and a tab",
+        "csv: column separator, such as ; or \\t; default a tab for .tsv, otherwise a comma, or the one of , ; | and "
+        "tab with which the file has the columns asked for",
     )
     quoting: str = option(
         "auto",
-        "csv: standard (double quotes around fields that need them), none (quotes are text), backslash (a quote inside "
-        "a field stands behind one), or auto: standard, unless the file's quotes fit one of the others only",
+        "csv: standard (double quotes around fields that need them), none (quotes are text), backslash (a backslash "
+        "before a quote inside a field), or auto: standard, unless the file's quotes fit only one of the others",
     )
-    header: bool = option(
-        True, "csv: whether the first row names the columns; if not, columns are numbers, as data.text_column=2"
-    )
+    header: bool = option(True, "csv: the first row names the columns; if false, they are numbers: data.text_column=2")
     lists: bool = option(
         False,
-        'csv, text: texts are lists of JSON or Python, as ["a b", 7]: their items with tabs between '
-        "(tokenizer.separator=\\t)",
+        'csv, text: texts are JSON or Python lists such as ["a b", 7]; tabs join their items (tokenizer.separator=\\t)',
     )
     documents: str = option(
-        "line", "text: what a document is: a line, or a paragraph (lines between blank ones); its row is its first line"
+        "line", "text: a document is a line, or a paragraph (lines between blank ones; its row is its first line)"
     )
 
     @staticmethod
@@ -190,13 +188,12 @@ class ReadingSettings:
 
 
 @dataclass(frozen=True)
-class TextDataSettings(ReadingSettings):
+class TextDataSettings(EventSettings, ReadingSettings):
     """What is read for its text alone."""
 
-    text_column: str | None = option(None, "csv, parquet and jsonl: its column or key of text, default text")
+    text_column: str | None = option(None, "csv, parquet and jsonl: column or key of the text; default text")
     max_unknown: float = option(
-        0.5,
-        "largest share of characters that the vocabulary may not know ([UNK]): with more a command stops; 1 for any",
+        0.5, "largest share of characters that may become [UNK] before a command stops; 1 allows all"
     )
 
 
@@ -205,16 +202,16 @@ class DataSettings(TextDataSettings):
     """What pre-training reads: data files, or a folder of `quorem prepare`."""
 
     max_length: int | None = option(
-        None, "tokens in a row, special tokens included; the preset's if not given", largest=LONGEST
+        None, "tokens in a row, special ones included; default from the preset", largest=LONGEST
     )
     rows: str = option(
         "packed",
-        "packed (documents end to end, no padding), isolated (whole documents side by side that do not see each other) "
-        "or documents (a row each; a batch has batch_size rows of max_length tokens, or as many shorter ones)",
+        "how documents fill rows: packed (end to end, no padding), isolated (side by side, without seeing each "
+        "other) or documents (a row each; a batch has batch_size * max_length tokens)",
     )
     held_out: float = option(
         0.0,
-        "share of rows not to learn from: both networks are judged on them at every checkpoint, and the best is kept",
+        "share of rows that are not learned from; they score both networks at every checkpoint, and the best is kept",
     )
 
 
@@ -228,84 +225,87 @@ class TokenizerSettings:
     )
     ids: bool = option(
         False,
-        "with tokenizer.path: texts are that tokenizer's ids, as lists or with spaces between; they are taken as they "
-        "are, but for its special tokens, which are left out",
+        "with tokenizer.path: texts are ids of that tokenizer, as lists or separated by spaces; special ones drop out",
     )
     kind: str = option(
         "words",
-        "words, wordpiece, bpe, unigram, characters, items (what stands between separators, kept exactly) or item_bpe "
-        "(frequent runs of items are one token)",
+        "words, wordpiece, bpe, unigram, characters, items (the text between separators, unchanged) or item_bpe "
+        "(frequent runs of items become one token)",
     )
-    separator: str | None = option(
-        None, "items, item_bpe: what separates them, such as , or \\t; whitespace if not given"
-    )
+    separator: str | None = option(None, "items and item_bpe: separator of items, such as , or \\t; default whitespace")
     lowercase: bool = option(True, "fold case")
     strip_accents: bool = option(False, "drop accents and other combining marks")
     normalization: str = option("nfc", "Unicode normalisation: nfc, nfkc or none")
-    min_frequency: int = option(
-        1, "words, items: a rarer one is unknown; wordpiece: a rarer pair is not joined; item_bpe: both"
-    )
+    min_frequency: int = option(1, "rarer words and items become [UNK]; wordpiece and item_bpe: rarer pairs stay apart")
 
 
 @dataclass(frozen=True)
 class ObjectiveSettings:
     """ELECTRA's objective."""
 
-    recipe: str = option("modern", "modern, or google: its Adam, schedule and 85/15 masking")
-    mask_rate: float | None = option(None, "share of tokens to mask; the preset's if not given")
-    mask_rate_end: float | None = option(None, "the share at the last step, reached in a straight line; the same one")
-    keep_rate: float | None = option(None, "share of chosen tokens left visible; the recipe's if not given")
-    rtd_weight: float = option(50.0, "weight of the discriminator's loss; the generator's is 1")
+    recipe: str = option("modern", "how to optimise: modern, or google (its Adam, schedule and 85/15 masking)")
+    mask_rate: float | None = option(None, "share of tokens to mask; default from the preset")
+    mask_rate_end: float | None = option(
+        None, "share of tokens to mask at the last step, approached in a straight line; default mask_rate"
+    )
+    keep_rate: float | None = option(None, "share of chosen tokens that stay visible; default from the recipe")
+    rtd_weight: float = option(50.0, "weight of the discriminator's loss; the generator's weight is 1")
 
 
 @dataclass(frozen=True)
 class TrainSettings:
     """The training loop."""
 
-    max_steps: int | None = option(None, "stop after so many steps; by default, after `epochs`")
+    max_steps: int | None = option(None, "number of steps; default from train.epochs")
     epochs: float = option(1.0, "passes over the data")
     minutes: float | None = option(
-        None, "pre-training: as many steps as fit into so many minutes here, unless max_steps is given"
+        None, "pre-training: take as many steps as fit into this time on this machine, unless max_steps is given"
     )
     batch_size: int = option(32, "rows in a step, over all processes and micro-batches", largest=2**24)
-    micro_batch_size: int | None = option(None, "rows in memory at once; batch_size if not given", largest=2**24)
+    micro_batch_size: int | None = option(
+        None, "rows in memory at once, fewer to save memory; default batch_size", largest=2**24
+    )
     gradient_checkpointing: bool = option(
-        False, "keep each layer's input only and compute the layer again in the backward pass: less memory, more time"
+        False, "recompute each layer in the backward pass instead of keeping its activations: less memory, more time"
     )
     compile: bool = option(
-        False,
-        "compile the layers first (torch.compile): pays where there is no dropout; on a CPU it needs a C++ compiler",
+        False, "compile the layers (torch.compile); faster without dropout; CPUs need a C++ compiler"
     )
     shard_layers: bool = option(
-        False, "pre-training by several processes: each keeps a part of the layers' weights and optimizer state (FSDP)"
+        False, "pre-training: each process keeps a part of the layers' weights and state (FSDP)"
     )
-    learning_rate: float | None = option(None, "peak learning rate; the recipe's and preset's if not given")
+    learning_rate: float | None = option(None, "peak learning rate; default from the preset and the recipe")
     generator_learning_rate: float | None = option(
-        None, "peak rate of the generator's own weights; as above if not given"
+        None,
+        "peak learning rate of the generator's own weights; default learning_rate if given, otherwise from the preset",
     )
     optimizer: str | None = option(
         None,
-        "muon (momentum made orthogonal for the layers' matrices, AdamW for all else), adamw or google; the recipe's "
-        "if not given, adamw in fine-tuning",
+        "muon (orthogonal momentum for the layers' matrices, AdamW for all other weights), adamw or google; default "
+        "from the recipe, adamw in fine-tuning",
     )
     matrix_learning_rate: float = option(0.02, "muon: peak learning rate of the layers' matrices")
-    warmup: float = option(0.05, "steps of warm-up: a share of all steps below 1, else a number")
-    schedule: str | None = option(None, "linear, cosine, constant or google; the recipe's if not given")
+    warmup: float = option(0.05, "warm-up: a share of all steps if below 1, otherwise a number of steps")
+    schedule: str | None = option(
+        None, "learning-rate schedule: linear, cosine, constant or google; default the recipe's"
+    )
     table_updates: str = option(
         "auto",
-        "pre-training, of tables with a row for each token: rows (a step updates those it has read, with one running "
-        "square a row), whole (the recipe's optimizer updates all), or auto: rows from 65,536 rows of 128 on; always "
-        "whole with the full softmax, which reads all",
+        "pre-training of tables with a row for each token: rows (update only rows the step read, with one running "
+        "square a row), whole (update all rows by the recipe's optimizer), or auto: rows from 65,536 rows of 128 on; "
+        "a full softmax reads all rows and always uses whole",
     )
     weight_decay: float = option(0.01, "decoupled weight decay")
     clip_norm: float = option(1.0, "largest global gradient norm")
-    precision: str = option("auto", "bf16, fp32, or auto: bf16 where the processor is fast at it")
-    checkpoint_every: int = option(500, "steps between checkpoints to resume from")
-    keep_state: bool = option(False, "keep the last checkpoint of a finished run, optimizer and all, to continue from")
+    precision: str = option("auto", "bf16, fp32, or auto: bf16 if the processor computes it natively")
+    checkpoint_every: int = option(500, "steps between checkpoints, from which a run resumes")
+    keep_state: bool = option(
+        False, "keep the last checkpoint of a finished run, with its optimizer, so that it can continue later"
+    )
     log_every: int = option(20, "steps between lines of metrics.jsonl")
     seed: int = option(0, "seed of everything random", largest=2**63 - 1)
     tracker: str | None = option(
-        None, "tensorboard, wandb or mlflow: metrics go there too (extra quorem[trackers]); else metrics.jsonl alone"
+        None, "also send metrics to tensorboard, wandb or mlflow (extra quorem[trackers]); default metrics.jsonl only"
     )
 
 

@@ -43,6 +43,7 @@ class RowCounts:
         bad: of the skipped, those that could not be read, where bad rows are skipped instead of being an error.
         messages: what was wrong with each of the first bad rows, at most MOST_MESSAGES of them.
         remarks: how often what is no error was seen in a row, by what it was.
+        left_out: of the skipped, how many were left out for a reason other than that they are empty or bad.
         files: begun so far.
         share: of the file begun last, how much is read, 0 to 1; readers that stream one set it.
     """
@@ -53,6 +54,7 @@ class RowCounts:
     bad: int = 0
     messages: list[str] = field(default_factory=list, repr=False)
     remarks: dict[str, int] = field(default_factory=dict, repr=False, compare=False)
+    left_out: dict[str, int] = field(default_factory=dict, repr=False, compare=False)
     files: int = field(default=0, repr=False, compare=False)
     share: Callable[[], float] = field(default=_whole, repr=False, compare=False)
 
@@ -90,6 +92,8 @@ class RowCounts:
         self.skipped += rows
 
     def __str__(self) -> str:
-        skipped = f"{self.skipped - self.bad:,} empty" + (f", {self.bad:,} bad" if self.bad else "")
+        empty = self.skipped - self.bad - sum(self.left_out.values())
+        skipped = f"{empty:,} empty" + (f", {self.bad:,} bad" if self.bad else "")
+        skipped += "".join(f", {number:,} {what}" for what, number in self.left_out.items())
         remarks = "".join(f", {number:,} {what}" for what, number in self.remarks.items())
         return f"{self.read:,} rows read, {self.used:,} used, {self.skipped:,} skipped ({skipped}){remarks}"

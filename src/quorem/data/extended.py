@@ -34,13 +34,13 @@ def find_source(
     """
     place = str(path) if isinstance(path, str | Path) else [str(each) for each in path]
     place = place[0] if isinstance(place, list) and len(place) == 1 else place
-    files, found = find_format(place, _choose_format(place, chosen, data.format))
+    files, found = find_format(place, format_for(place, chosen, data.format))
     of_run = {name: value for name, value in options_for(data, found).items() if name != "bad_rows"}
     settings = ReadingSettings(path=[str(file) for file in files], format=found, **of_run | given)
     return Source.of(settings, text_column=text_column)
 
 
-def _choose_format(path: str | list[str], chosen: str, of_run: str) -> str:
+def format_for(path: str | list[str], chosen: str, of_run: str) -> str:
     """The format given, or the run's where the names of files say nothing, or several things of which it is one."""
     if chosen != "auto" or of_run == "auto":
         return chosen

@@ -21,6 +21,7 @@ from quorem.config.loading import to_mapping
 from quorem.config.settings import PrepareConfig, TokenizerSettings
 from quorem.data.bad_rows import check_some_used, report_bad_rows
 from quorem.data.documents import Document, RowCounts
+from quorem.data.events.source import EVENTS, check_items, check_spaces, refuse_events_as_text, source_of
 from quorem.data.ids import IdReader
 from quorem.data.parts import parts_of, write_in_parts
 from quorem.data.progress import Progress
@@ -44,7 +45,8 @@ logger = logging.getLogger(__name__)
 
 MADE_FROM = "made_from.json"  # of a tokenizer
 SHOWN_EVERY = 1_000  # documents
-LEFT_BY_KILLS = re.compile(rf"tokenizer({TEMPORARY}|\.old)")  # where nothing else is yet
+ONE_ITEM = 2.05  # tokens of a row: of twenty rows at most one has a second item
+LEFT_BY_KILLS = re.compile(rf"(tokenizer|events)({TEMPORARY}|\.old)|events")  # where nothing else is yet
 
 
 def prepare(config: PrepareConfig, out: Path, *, source: Source | None = None, processes: int = 1) -> ShardMeta:
@@ -64,7 +66,9 @@ def prepare(config: PrepareConfig, out: Path, *, source: Source | None = None, p
     """
     check_number("data.max_unknown", config.data.max_unknown, above=0, at_most=1)
     check_tokenizer(config.tokenizer, config.model.vocab_size)
-    source = source or Source.of(config.data, text_column=config.data.text_column)
+    source = source or source_of(config.data, text_column=config.data.text_column)
+    refuse_events_as_text(source, config.tokenizer.kind)
+    check_items(source, config.tokenizer)
     source.documents()  # missing files and columns are found before anything is made
     with held(out):
         names = {path.name for path in out.iterdir()} - {lock_name(out)} if out.is_dir() else set()
@@ -96,6 +100,9 @@ def prepare_data(
         UserError: if what is there was made from something else.
     """
     made_from = {"data": inputs, "text_column": source.text_column, **source.options}
+    source = source.at(folder, inputs)
+    if not (folder / "tokenizer").exists():
+        check_spaces(source, cut=settings.path is None and settings.separator is None)
     tokenizer = _tokenizer(folder, source, made_from, settings, vocab_size)
     made_from["tokenizer"] = fingerprint(tokenizer)
     if settings.ids:
@@ -105,25 +112,31 @@ def prepare_data(
         shards.check_made_from(json.loads(json.dumps(made_from)))
         return tokenizer, shards
     counts, ids_of = RowCounts(), settings.path if settings.ids else None
-    if processes > 1 and len(source.files) > 1:
+    if processes > 1 and len(source.files) > 1 and source.by_file:
         meta = write_in_parts(
             folder / "shards", source, folder / "tokenizer", made_from=made_from, counts=counts, processes=processes,
             ids_of=ids_of, before_joining=lambda: report_bad_rows(counts, folder),
         )  # fmt: skip
     else:
         if processes > 1:
-            logger.warning("%s: is one file, which one process reads: several files can be shared out", source)
+            what = "is one file" if source.by_file else "is a log of events"
+            logger.warning("%s: %s, which one process reads: several files can be shared out", source, what)
         meta = write_shards(
             folder / "shards", _listed(source.documents(counts), counts, folder), tokenizer, made_from=made_from,
             counts=counts, share_read=lambda: source.share_read(counts),
             read_ids=IdReader(ids_of, tokenizer) if ids_of else None,
         )  # fmt: skip
-    shutil.rmtree(parts_of(folder / "shards"), ignore_errors=True)
+    for left in (parts_of(folder / "shards"), folder / EVENTS):
+        shutil.rmtree(left, ignore_errors=True)
     logger.info("%s: %s", source, counts)
     shards = Shards(folder / "shards")
     hint_at_long_tokens(settings.kind, shards.unknown)
-    if settings.kind == "items" and meta.num_tokens == 2 * meta.num_documents:  # an item and a separator each
-        logger.warning("%s: every row is one item: is tokenizer.separator what stands between items?", source)
+    if settings.kind == "items" and meta.num_tokens <= ONE_ITEM * meta.num_documents:  # an item and a separator each
+        logger.warning(
+            "%s: %s row is one item: is tokenizer.separator what stands between items? For a row for each event set "
+            "data.user_column, data.item_column and data.time_column, and its items become sequences", source,
+            "every" if meta.num_tokens == 2 * meta.num_documents else "nearly every",
+        )  # fmt: skip
     return tokenizer, shards
 
 

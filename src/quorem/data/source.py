@@ -88,6 +88,15 @@ class Source:
         taken = {name: value for name, value in options.items() if value != getattr(ReadingSettings(), name)}
         return cls(files, chosen, text_column, label_column, taken, split_column, more_columns)
 
+    @property
+    def by_file(self) -> bool:
+        """Whether a document is in one file, so that files can be shared out."""
+        return True
+
+    def at(self, folder: Path, inputs: str) -> "Source":
+        """The same for a folder that is being prepared, where it may keep files; `inputs` is its fingerprint."""
+        return self
+
     def documents(self, counts: RowCounts | None = None) -> Iterator[Document]:
         """The documents of all files, in order; deterministic.
 

@@ -97,9 +97,9 @@ class Assignment(nn.Module):
             ValueError: if `vocab_size` is smaller than what there is, or nothing would be shared by the new ids.
         """
         if vocab_size < self.vocab_size:
-            raise ValueError(f"vocab_size={vocab_size}: at least the present {self.vocab_size} needed")
+            raise ValueError(f"vocab_size={vocab_size}: at least the current {self.vocab_size} needed")
         if self.tail == 0 and vocab_size > self.vocab_size:
-            raise ValueError("every token has a row of its own: there is no grid that new tokens could join")
+            raise ValueError("every token has its own row, so there are no shared rows for new tokens")
         larger = Assignment(vocab_size, own_rows=self.own_rows, divisor=self.divisor, permuted=self.rank is not None)
         if self.rank is not None and larger.rank is not None:
             larger.rank[: self.vocab_size] = self.rank

@@ -31,7 +31,7 @@ class AttributesEmbedding(PartitionEmbedding):
         own_rank: numbers of each token's own.
     """
 
-    uniqueness: ClassVar[str] = "their attributes differ, which is checked when these are read"
+    uniqueness: ClassVar[str] = "their attributes differ; reading the file checks this"
 
     settings: ClassVar[tuple[str, ...]] = (*PartitionEmbedding.settings, "attributes_file")
 
@@ -74,7 +74,7 @@ class AttributesEmbedding(PartitionEmbedding):
 
     @torch.no_grad()
     def set_attributes(self, values: Tensor) -> None:
-        """Say which values the tokens have.
+        """Set the values of the tokens.
 
         Args:
             values: integers (V - K, k), in the order of ranks; those of attribute j in [0, sizes[j]).
@@ -88,7 +88,7 @@ class AttributesEmbedding(PartitionEmbedding):
         if not ((values >= 0) & (values < sizes)).all():
             raise ValueError(f"values from 0 to below {sizes.tolist()} needed")
         if len(values.unique(dim=0)) < len(values):
-            raise ValueError("two tokens have all attributes the same, so that they would be one token to the model")
+            raise ValueError("two tokens have the same attributes, so the model cannot tell them apart")
         self.attributes.copy_(values)
 
     def grown(self, vocab_size: int) -> "AttributesEmbedding":
@@ -97,6 +97,4 @@ class AttributesEmbedding(PartitionEmbedding):
         Raises:
             ValueError: always.
         """
-        raise ValueError(
-            f"vocab_size={vocab_size}: new tokens have no attributes here: pre-train with a file that has theirs"
-        )
+        raise ValueError(f"vocab_size={vocab_size}: new tokens have no attributes: pre-train with a file that has them")

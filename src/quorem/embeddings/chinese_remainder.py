@@ -47,7 +47,7 @@ class ChineseRemainderEmbedding(PartitionEmbedding):
 
     @classmethod
     def least_tier(cls, wanted: TableSettings, ids: int) -> int:
-        """With fewer there would be more ids than the moduli tell apart."""
+        """The fewest own rows with which the moduli still tell all other ids apart."""
         moduli = parse_moduli(wanted.moduli)
         return max(0, ids - math.prod(moduli)) if moduli else 0
 
@@ -75,7 +75,7 @@ def check_moduli(moduli: Sequence[int], tail: int) -> None:
             if math.gcd(modulus, other) > 1:
                 raise ValueError(
                     f"moduli {list(moduli)}: {modulus} and {other} share the factor {math.gcd(modulus, other)}, "
-                    "so that two ids would share all rows: pairwise coprime numbers needed"
+                    "so two ids would share all rows: pairwise coprime numbers needed"
                 )
     if math.prod(moduli) < tail:
         raise ValueError(

@@ -57,7 +57,7 @@ class PartitionEmbedding(TieredEmbedding):
         if operation not in OPERATIONS:
             raise ValueError(f"operation {operation!r}: one of {', '.join(OPERATIONS)} needed")
         if rank < 1 or (rank > 1 and operation != "multiply"):
-            raise ValueError(f"rank {rank} with operation {operation}: 1 or more products, of multiply, can be summed")
+            raise ValueError(f"rank {rank} with operation {operation}: only multiply can sum products, 1 or more")
         if not 0 <= own_rank <= dim:
             raise ValueError(f"own_rank={own_rank}: 0 to the width, {dim}, needed")
         self.operation, self.rank, self.own_rank, self.names = operation, rank, own_rank, tuple(names)

@@ -1,10 +1,10 @@
-"""What a kind of table says of itself: the settings it takes, and how its rows follow from a size."""
+"""How a kind of table describes itself: the settings it takes, and its rows for a size."""
 
 from typing import Any, ClassVar, Protocol
 
 
 class TableSettings(Protocol):
-    """What is asked of a table; None where nothing is."""
+    """The settings asked of a table; None where nothing is asked."""
 
     @property
     def operation(self) -> str | None: ...
@@ -42,7 +42,7 @@ class Planned:
 
     @classmethod
     def size_range(cls, wanted: TableSettings, tail: int, dim: int) -> tuple[int, int]:
-        """The smallest and the largest `size` of `plan`; what takes memory rises from the one to the other.
+        """The smallest and the largest `size` of `plan`; memory rises from one to the other.
 
         Args:
             wanted: the settings.
@@ -53,7 +53,7 @@ class Planned:
 
     @classmethod
     def least_tier(cls, wanted: TableSettings, ids: int) -> int:
-        """The fewest of `ids` that must have a row of their own, for the codes wanted to tell the others apart."""
+        """The fewest of `ids` that need their own row, so that the codes tell the others apart."""
         return 0
 
     @classmethod
@@ -83,9 +83,9 @@ def parse_moduli(text: str | None) -> list[int] | None:
     try:
         return [int(part) for part in text.split(",")]
     except ValueError:
-        raise ValueError(f"moduli={text}: numbers with commas between them needed, as 97,101") from None
+        raise ValueError(f"moduli={text}: numbers separated by commas needed, for example 97,101") from None
 
 
 def rows_for(wanted: TableSettings, tail: int, size: int | None) -> int:
-    """Shared rows: as many as are asked for, else those of the square grid."""
+    """Number of shared rows: as asked for, otherwise as in the square grid."""
     return wanted.rows or size or max(1, round(2 * tail**0.5))

@@ -1,4 +1,4 @@
-"""How what has been chosen enters the choice of the next part of a code."""
+"""How the choices so far condition the choice of the next digit."""
 
 import torch
 from torch import Tensor, nn

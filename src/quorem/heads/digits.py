@@ -5,7 +5,7 @@
 
 The rows R of a level's values are shared by all prefixes, and tied to the input's where that has the same digits, D
 wide; what was chosen before enters through a small network (quorem.heads.condition). LightRNN (arXiv:1610.09893)
-factors its softmax so. What tells two tokens of a bucket apart is the network's bend of shared rows: quorem.heads.tree
+factors its softmax so. Two tokens of a bucket differ only by how the network conditions shared rows. quorem.heads.tree
 is better where tokens have numbers of their own.
 """
 

@@ -44,11 +44,11 @@ class LevelsHead(GeneratorHead):
         super().__init__(embedding, never=never)
         grid = embedding.assignment
         if grid.tail == 0:
-            raise ValueError("every token has a row of its own, so there are no further levels: use the full head")
+            raise ValueError("every token has its own row, so there are no further levels: use the full head")
         if not moduli or min(moduli) < 1:
             raise ValueError(f"moduli {list(moduli)}: one or more numbers, each at least 1, needed")
         if any(token >= grid.own_rows for token in self.never_ids):
-            raise ValueError(f"never={self.never_ids}: each needs a row of its own, but there are {grid.own_rows}")
+            raise ValueError(f"never={self.never_ids}: each id needs its own row, but there are only {grid.own_rows}")
         self.moduli = tuple(moduli)
         # Level 0 is the most significant digit. Of a code, code // spans[j] is the number that its first digits make,
         # and bases[j] what that is multiplied by to make room for the next. Beyond the tail all numbers do the same.

@@ -106,13 +106,11 @@ def fill(network: nn.Module, folder: Path, name: str) -> frozenset[str]:
     heads, (other,) = HEADS[name], {"discriminator", "generator"} - {name}
     if not any(key.startswith(ENCODER) for key in found):
         raise UserError(
-            f"{file}: none of its {len(found)} tensors are the {name}'s: they are named like {next(iter(found), '-')}, "
-            f"and {ENCODER[0]}word_embeddings.weight and such are needed: rename them"
+            f"{file}: none of its {len(found)} tensors belong to the {name}: they have names like "
+            f"{next(iter(found), '-')}: rename them to names like {ENCODER[0]}word_embeddings.weight"
         )
     if not any(key.startswith(heads) for key in found) and any(key.startswith(HEADS[other]) for key in found):
-        raise UserError(
-            f"{file}: is a {other}, by its {HEADS[other][0]}*, and a {name} is needed: give that one's folder"
-        )
+        raise UserError(f"{file}: is a {other}, by its {HEADS[other][0]}*, not a {name}: give the folder of a {name}")
     new = [key for key in wanted if key not in found]
     there = tuple(head for head in heads if any(key.startswith(head) for key in found))
     if lost := [key for key in new if not key.startswith(heads) or (there and key.startswith(heads))]:
@@ -123,15 +121,15 @@ def fill(network: nn.Module, folder: Path, name: str) -> frozenset[str]:
     for key, value in wanted.items():
         if key in found and found[key].shape != value.shape:
             raise UserError(
-                f"{file}: {key} is {tuple(found[key].shape)}, but by config.json it is {tuple(value.shape)}: take both "
+                f"{file}: {key} is {tuple(found[key].shape)}, but config.json says {tuple(value.shape)}: take both "
                 "files from one checkpoint"
             )
     network.load_state_dict({key: value for key, value in found.items() if key in wanted}, strict=False)
     unused = [key for key in found if key not in wanted and key != TIED]
-    said = f"{len(wanted) - len(new)} of its {len(wanted)} tensors are from {file}"
-    said += f"; new, for only an encoder is there: {_listed(new)}" if new else ""
-    said += f"; not used, for the {name} has no such part: {_listed(unused)}" if unused else ""
-    logger.log(logging.WARNING if new or unused else logging.INFO, "%s: %s", name, said)
+    summary = f"{len(wanted) - len(new)} of its {len(wanted)} tensors are from {file}"
+    summary += f"; new, because the file holds only an encoder: {_listed(new)}" if new else ""
+    summary += f"; not used, because the {name} has no such part: {_listed(unused)}" if unused else ""
+    logger.log(logging.WARNING if new or unused else logging.INFO, "%s: %s", name, summary)
     return frozenset(new)
 
 
@@ -141,7 +139,7 @@ def _placed(index: Path) -> dict[str, str]:
         placed = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
         return {str(name): str(shard) for name, shard in placed.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{index}: is no index of shards (no weight_map, {error}): copy it anew") from error
+        raise UserError(f"{index}: is not an index of shards (no weight_map, {error}): copy it again") from error
 
 
 def _tensors(file: Path) -> dict[str, Tensor]:
@@ -152,21 +150,21 @@ def _tensors(file: Path) -> dict[str, Tensor]:
     except Exception as error:  # a damaged file can fail in any way
         why = " ".join(str(error).split())[:200]
         if file.suffix == ".safetensors":
-            raise UserError(f"{file}: cannot be read ({why}): copy it anew") from error
+            raise UserError(f"{file}: cannot be read ({why}): copy it again") from error
         raise UserError(
-            f"{file}: cannot be read, for it is damaged or holds more than tensors, which could run code ({why}): "
-            "copy it anew, or save its weights as model.safetensors"
+            f"{file}: cannot be read: it is damaged, or holds more than tensors, which could run code ({why}): copy it "
+            "again, or save its weights as model.safetensors"
         ) from error
     for inner in NESTED:
         if isinstance(found, Mapping) and isinstance(found.get(inner), Mapping):
             found = found[inner]
     if not isinstance(found, Mapping):
-        raise UserError(f"{file}: holds a {type(found).__name__}, but tensors by name are needed: save a state_dict")
+        raise UserError(f"{file}: holds a {type(found).__name__}, not tensors by name: save a state_dict")
     return {str(name): value for name, value in found.items() if isinstance(value, Tensor)}
 
 
 def _known_as(name: str, network: str) -> str:
-    """A tensor's name here; as it is if it is no known one."""
+    """A tensor's name in quorem; unchanged if unknown."""
     heads = tuple(head for each in HEADS.values() for head in each)
     own = "generator." if network == "generator" else "discriminator."
     rest, wrappers = name, (*WRAPPERS, own)

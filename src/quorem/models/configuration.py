@@ -66,8 +66,8 @@ def check_sizes(config: Mapping[str, Any]) -> None:
     weights = hidden * (4 * width + 2 * config["intermediate_size"])
     if weights > MOST_OF_A_LAYER:
         raise ValueError(
-            f"a layer has {weights:,} weights, and {MOST_OF_A_LAYER:,} is the most: a smaller hidden_size, "
-            "intermediate_size or attention_head_size needed"
+            f"a layer has {weights:,} weights, more than {MOST_OF_A_LAYER:,}: a smaller hidden_size, intermediate_size "
+            "or attention_head_size needed"
         )
 
 
@@ -161,7 +161,7 @@ class QuoremConfig(PreTrainedConfig):
         for key in ("embedding", "head"):
             given = getattr(self, key)
             if not isinstance(given.get("kind"), str):
-                raise ValueError(f"{key}={shown(given)}: a kind is needed, the name of one")
+                raise ValueError(f"{key}={shown(given)}: a mapping with the name of a kind needed")
             if too_large := [name for name, value in given.items() if isinstance(value, int) and value >= 2**31]:
                 raise ValueError(f"{key}: {too_large[0]}={shown(given[too_large[0]])} is too large")
         self.attention_head_size = self.attention_head_size or self.hidden_size // self.num_attention_heads

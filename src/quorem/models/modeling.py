@@ -205,7 +205,7 @@ class QuoremPreTrainedModel(PreTrainedModel):
         Raises:
             UserError: always.
         """
-        raise UserError("quorem models do not resize their vocabulary: pre-train with model.vocab_size set as needed")
+        raise UserError("quorem models cannot resize their vocabulary: pre-train with the model.vocab_size you need")
 
 
 class QuoremModel(QuoremPreTrainedModel):

@@ -95,18 +95,20 @@ def load_next_item(folder: Path) -> QuoremForNextItem:
         raise UserError(f"{folder}: has {found} (no model/config.json)")
     config, weights = read_config(source), read_weights(source, "next_item")
     if not any(name.startswith(HEAD) for name in weights):
-        raise UserError(f"{source}: is no next-item model, for it has no softmax: run quorem finetune --task next_item")
+        raise UserError(
+            f"{source}: is not a next-item model, because it has no softmax: run quorem finetune --task next_item"
+        )
     try:
         model = QuoremForNextItem(config)
         model.load_state_dict(weights)
     except Exception as error:  # a damaged file can fail in any way
         raise UserError(
-            f"{source}: config.json and model.safetensors do not fit each other: train again or copy them anew "
+            f"{source}: config.json and model.safetensors do not fit each other: train again or copy both again "
             f"({' '.join(str(error).split())[:200]})"
         ) from error
     for name, parameter in model.named_parameters():
         if not torch.isfinite(parameter).all():
-            raise UserError(f"{source}: NaN or an infinite number in {name}: train again, with a smaller learning rate")
+            raise UserError(f"{source}: {name} has NaN or infinite numbers: train again with a smaller learning rate")
     return model.eval()
 
 
@@ -119,4 +121,4 @@ def read_config(folder: Path) -> QuoremConfig:
     try:
         return QuoremConfig.from_pretrained(folder)
     except Exception as error:  # a damaged file can fail in any way
-        raise UserError(f"{folder}: config.json is damaged ({error}): copy it anew") from error
+        raise UserError(f"{folder}: config.json is damaged ({error}): copy it again") from error

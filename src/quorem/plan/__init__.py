@@ -1,1 +1,1 @@
-"""What comes of settings before anything is trained: names filled in, sizes of tables, bytes, and a dry run."""
+"""Resolve settings before training: fill in defaults, size the tables, count bytes, and run a dry run."""

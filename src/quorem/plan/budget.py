@@ -1,4 +1,4 @@
-"""Which size of model suits so many tokens and this machine, and how many steps fit into a time."""
+"""Choose the model size for an amount of data and a machine, and the number of steps for a time limit."""
 
 import logging
 import time
@@ -23,8 +23,8 @@ logger = logging.getLogger(__name__)
 SIZES = {"base": 500_000_000, "small": 50_000_000, "origin": 2_000_000, "tiny": 0}
 """The sizes that auto chooses from, the largest first, and the fewest tokens that each is worth: the paper's sizes
 learn little on less than their settings are made for (docs/results.md, "What learns on a small budget")."""
-MINUTES = 60.0  # that a run may take if nothing else is asked for
-EFFICIENCY = 0.15  # of a matrix product's speed: what a step reaches, with attention, softmax and optimizer
+MINUTES = 60.0  # time limit of a run by default
+EFFICIENCY = 0.15  # share of the speed of a matrix product that a whole step reaches
 PASSES = 3  # forward, and twice that backward
 BYTES_A_TOKEN = 5  # of text, about
 UNPACKED = 3  # times as large as a compressed file, about
@@ -32,11 +32,11 @@ PRODUCT, PRODUCTS = 512, 20
 
 
 def choose_size(tokens: float, minutes: float | None, precision: str) -> str:
-    """The largest preset that so many tokens are worth, and that is through with them in time on this machine.
+    """The largest preset that suits the number of tokens and finishes in time on this machine.
 
     Args:
-        tokens: that the run will see.
-        minutes: that it may take; an hour if None.
+        tokens: number of tokens that the run will see.
+        minutes: time limit of the run; an hour if None.
         precision: as train.precision.
     """
     for size, least in SIZES.items():
@@ -59,7 +59,7 @@ def operations_a_token(preset: Preset) -> float:
 
 
 def speed(precision: str) -> float:
-    """Operations a second of matrix products on this machine, measured in a moment."""
+    """Operations a second of matrix products on this machine, measured briefly."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     dtype = autocast_dtype(precision, device) or torch.float32
     one = torch.ones(PRODUCT, PRODUCT, dtype=dtype, device=device)
@@ -77,7 +77,7 @@ def speed(precision: str) -> float:
 
 
 def tokens_of_files(files: Iterable[Path]) -> float:
-    """About how many tokens there are in files, by their bytes."""
+    """Estimate the number of tokens in files from their bytes."""
     return sum(
         file.stat().st_size * (UNPACKED if file.name.endswith(tuple(COMPRESSIONS)) else 1) / BYTES_A_TOKEN
         for file in files
@@ -85,7 +85,7 @@ def tokens_of_files(files: Iterable[Path]) -> float:
 
 
 def tokens_seen(config: PretrainConfig, tokens: float) -> float:
-    """Tokens of a run over data of so many: those of its steps, if these are given, else of its epochs."""
+    """Number of tokens that a run sees: from its steps if they are given, otherwise from its epochs."""
     train = config.train
     if train.max_steps is not None:
         return float(train.max_steps * train.batch_size * (config.data.max_length or 128))
@@ -95,14 +95,14 @@ def tokens_seen(config: PretrainConfig, tokens: float) -> float:
 def steps_within(
     minutes: float, program: Program, optimizer: torch.optim.Optimizer, train: TrainSettings, *, total_steps: int
 ) -> int:
-    """As many steps as fit into a time, at least 1; a few are taken to find out, which change the program's weights.
+    """Number of steps that fit into a time limit, at least 1. Measures a few steps, which change the program's weights.
 
     Args:
-        minutes: of training.
-        program: to be thrown away.
-        optimizer: its.
+        minutes: time limit.
+        program: discarded afterwards.
+        optimizer: the program's optimizer.
         train: settings of the loop.
-        total_steps: of the whole run, if it had the time.
+        total_steps: steps of the whole run without a time limit.
     """
     with TemporaryDirectory() as folder:
         run = Run(Path(folder) / "run", {})

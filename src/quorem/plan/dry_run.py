@@ -1,4 +1,4 @@
-"""What a run will take, before it takes it: a few steps that are thrown away."""
+"""Measure a few steps of a run before it starts, then discard them."""
 
 import resource
 import sys
@@ -20,13 +20,13 @@ STEPS = 5
 
 @dataclass(frozen=True)
 class DryRun:
-    """What a few steps took.
+    """Time and memory of a few steps.
 
     Attributes:
         seconds_a_step: the mean.
         total_steps: of the whole run.
-        peak_bytes: the most memory this process has had; on a GPU, that its tensors have had there.
-        free_bytes: memory that was left when it had all it needs.
+        peak_bytes: peak memory of this process; on a GPU, peak memory of its tensors.
+        free_bytes: memory still free at the peak.
     """
 
     seconds_a_step: float
@@ -39,21 +39,21 @@ class DryRun:
         return (
             f"dry run: {self.seconds_a_step:.3g} s a step, {self.total_steps:,} steps in about {whole}; "
             f"{self.peak_bytes / 1e6:,.0f} MB of memory at the peak, {self.free_bytes / 1e6:,.0f} MB still free; "
-            "nothing is kept"
+            "no file is kept"
         )
 
 
 def measure_steps(
     program: Program, optimizer: torch.optim.Optimizer, train: TrainSettings, *, total_steps: int, run: Run
 ) -> DryRun:
-    """Take a few steps of a run; they change the program's weights.
+    """Run a few steps and measure them; they change the program's weights.
 
     Args:
         program: the run's.
         optimizer: its.
         train: settings of the loop, with its schedule.
         total_steps: of the run.
-        run: a folder to throw away.
+        run: a run in a temporary folder.
     """
     steps, times = min(STEPS, total_steps), [time.perf_counter()]
     settings = replace(train, checkpoint_every=steps + 1, tracker=None)
@@ -68,7 +68,7 @@ def measure_steps(
             after_step=lambda _: times.append(time.perf_counter()),
         )
     except Stopped as stopped:
-        raise KeyboardInterrupt from stopped  # there is no checkpoint to go on from
+        raise KeyboardInterrupt from stopped  # there is no checkpoint to resume from
     if torch.cuda.is_available():
         peak = torch.cuda.max_memory_allocated()
     else:

@@ -26,8 +26,8 @@ from quorem.heads.full import FACTORISES
 from quorem.tokenization.special import SPECIAL_IDS
 
 BYTES = 4  # of a float32 and of an int32
-DENSE = "dense"  # what a table stays that would not be smaller
-AUTO, AUTO_BUDGET = "auto", "512MB"  # of a dense table of a million rows of 128
+DENSE = "dense"  # kind of a table that sharing would not make smaller
+AUTO, AUTO_BUDGET = "auto", "512MB"  # bytes of a dense table of a million rows of 128
 AUTO_OWN_RANK = 8  # numbers of a token's own, where the budget has room for them: docs/results.md
 STARTS = ("cooccurrence", "random")
 LEVELS = 3  # of a head of digits, unless the table has its own
@@ -43,9 +43,9 @@ def lay_out(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """The `embedding` and `head` entries of a config.
 
-    With a budget and no tier, a grid is as small as it can be and the tier takes the rest; with a tier (0 is one), or
-    in a kind that is no grid, the shared part takes the rest. A table that would not be smaller than the dense one
-    stays dense (the paper's thresholding, arXiv:1909.02107, sec. 5.4).
+    The grid is made as small as possible; the rest of the budget goes to tokens with their own row. If `tier` is set (0
+    counts), or the kind has no grid, the shared part gets the rest. A table that would not be smaller than the dense
+    one stays dense (the paper's thresholding, arXiv:1909.02107, sec. 5.4).
 
     Args:
         model: the settings.
@@ -80,7 +80,7 @@ def size_of(entry: dict[str, Any], vocab_size: int, width: int) -> int:
     """Bytes of the table that an `embedding` entry describes: weights and index, nothing allocated.
 
     Raises:
-        UserError: if it describes none, as moduli that are not coprime.
+        UserError: if the entry describes no table, for example because moduli are not coprime.
     """
     try:
         with torch.device("meta"):
@@ -128,24 +128,30 @@ def _check(model: ModelSettings, vocab_size: int) -> None:
         check_choice("model.embedding.start", table.start, STARTS)
     if table.start == "cooccurrence" and model.init_from is not None:
         raise UserError(
-            f"model.embedding.start=cooccurrence: token vectors are taken from {model.init_from} (--init-from): leave "
-            "one of them out"
+            f"model.embedding.start=cooccurrence: --init-from {model.init_from} already gives the token vectors: leave "
+            "one of the two out"
         )
     if (table.assignment == "file") != (table.assignment_file is not None):
-        raise UserError("model.embedding.assignment=file and model.embedding.assignment_file=PATH need each other")
+        raise UserError(
+            "model.embedding.assignment=file and model.embedding.assignment_file=PATH go together: set both or neither"
+        )
     if _reads_file(table) != (table.attributes_file is not None):
         readers = " or ".join(_kinds_with("attributes_file"))
-        raise UserError(f"model.embedding.kind={readers} and model.embedding.attributes_file=PATH need each other")
+        raise UserError(
+            f"model.embedding.kind={readers} and model.embedding.attributes_file=PATH go together: set both or neither"
+        )
     for name in ("budget", "compression"):
         if _reads_file(table) and getattr(table, name) is not None:
             raise UserError(
-                f"model.embedding.{name}={getattr(table, name)}: kind {table.kind} has as many rows as its file has "
-                "values: set model.embedding.tier, or leave columns out of the file"
+                f"model.embedding.{name}={getattr(table, name)}: kind {table.kind} takes its rows from the attributes "
+                "file: set model.embedding.tier instead, or remove columns from the file"
             )
     check_choice("model.head.kind", head.kind, ("auto", *HEADS))
     check_choice("model.head.condition", head.condition, CONDITIONS)
     if head.digits is not None and head.kind not in ("digits", "tree"):
-        raise UserError(f"model.head.digits={head.digits}: kind {head.kind} has no use for it: digits and tree have")
+        raise UserError(
+            f"model.head.digits={head.digits}: kind {head.kind} does not use it, only digits and tree do: leave it out"
+        )
     if head.digits is not None and head.digits < 2:
         raise UserError(f"model.head.digits={head.digits}: 2 or more needed")
     defaults = EmbeddingSettings()
@@ -153,28 +159,29 @@ def _check(model: ModelSettings, vocab_size: int) -> None:
         value, kinds = getattr(table, name), _kinds_with(name)
         if value != getattr(defaults, name) and table.kind not in kinds:
             raise UserError(
-                f"model.embedding.{name}={value}: kind {table.kind} has no use for it: {', '.join(kinds)} have"
+                f"model.embedding.{name}={value}: kind {table.kind} does not use it, only {', '.join(kinds)}: leave "
+                "it out"
             )
     for name, least in LEAST.items():
         value = getattr(table, name)
         if value is not None and value < least:
             raise UserError(f"model.embedding.{name}={value}: {least} or more needed")
     if table.moduli is not None and table.digits != defaults.digits:
-        raise UserError("model.embedding.digits and model.embedding.moduli say the same thing: give one of them")
+        raise UserError("model.embedding.digits and model.embedding.moduli both set the partitions: give one of them")
     if table.hidden < 0:
         raise UserError(f"model.embedding.hidden={table.hidden}: 0 (linear) or a width needed")
     if table.rank not in (None, 1) and table.kind in _kinds_with("operation") and table.operation in ("add", "concat"):
-        raise UserError(f"model.embedding.rank={table.rank}: products are summed, so operation=multiply is needed")
+        raise UserError(f"model.embedding.rank={table.rank}: only products can be summed: set operation=multiply")
     if table.budget is not None and table.compression is not None:
-        raise UserError("model.embedding.budget and model.embedding.compression say the same thing: give one of them")
+        raise UserError("model.embedding.budget and model.embedding.compression both set the size: give one of them")
 
 
 def with_kind(model: ModelSettings, *, vocab_size: int, width: int) -> ModelSettings:
-    """The settings with kind=auto decided, by V and the budget alone: the same on every machine.
+    """Resolve kind=auto from V and the budget alone, so that every machine decides the same.
 
-    A dense table where it fits: a step costs no more for the rows that it does not touch. Else a qr table, in which
-    tokens have a few numbers of their own if three quarters of the budget have room for these: at a tenth of the bytes
-    they are worth more than further shared rows (docs/results.md).
+    A dense table if it fits, because a step pays nothing for rows it does not touch. Otherwise a qr table. Its tokens
+    get a few numbers of their own if these fit into three quarters of the budget: at a tenth of the bytes they are
+    worth more than further shared rows (docs/results.md).
 
     Args:
         model: the settings.
@@ -182,7 +189,7 @@ def with_kind(model: ModelSettings, *, vocab_size: int, width: int) -> ModelSett
         width: D.
 
     Raises:
-        UserError: for a budget that is none.
+        UserError: for a budget that cannot be read.
     """
     table = model.embedding
     if table.kind != AUTO:
@@ -221,12 +228,12 @@ def _limit(table: EmbeddingSettings, vocab_size: int, width: int) -> int | None:
 
 
 def _too_small(table: EmbeddingSettings, limit: int, least: dict[str, Any] | None, vocab_size: int, width: int) -> str:
-    """The message; `least` is the smallest entry there is, None if the kind has no smaller form."""
+    """The error message; `least` is the smallest possible entry, or None if the kind cannot be made smaller."""
     asked = (
         f"budget={table.budget}" if table.budget is not None else f"compression={table.compression} ({limit:,} bytes)"
     )
     if least is None:
-        return f"model.embedding.{asked}: a dense table has no smaller form: choose another kind, for example qr"
+        return f"model.embedding.{asked}: a dense table cannot be made smaller: choose another kind, for example qr"
     bytes_needed, index = size_of(least, vocab_size, width), vocab_size * BYTES * least["permuted"]
     ways = ["allow more"]
     if index:
@@ -245,7 +252,7 @@ def _dense(vocab_size: int) -> dict[str, Any]:
 
 
 def _fit(table: EmbeddingSettings, vocab_size: int, width: int, limit: int | None) -> dict[str, Any]:
-    """The entry of that kind: with a limit the largest that keeps to it, or the smallest there is."""
+    """The entry of that kind: the largest within the limit, or the smallest possible one."""
     ordinary = min(round(8 * vocab_size**0.5), vocab_size - SPECIAL_IDS)
     if limit is None:
         return _entry(table, vocab_size, width, ordinary if table.tier is None else table.tier, None)
@@ -260,7 +267,7 @@ def _fit(table: EmbeddingSettings, vocab_size: int, width: int, limit: int | Non
     least = kind.least_tier(table, most + 1)
     if table.tier is not None:
         tier = table.tier
-    elif kind.is_grid:  # sizes do not quite rise with the tier, as the grid shrinks, but nearly
+    elif kind.is_grid:  # sizes rise almost monotonically with the tier; the grid shrinks meanwhile
         tier = _largest(least, most, lambda number: bytes_of(smallest(number)) <= limit)
     else:
         half = (bytes_of(smallest(least)) + limit) / 2
@@ -273,12 +280,12 @@ def _fit(table: EmbeddingSettings, vocab_size: int, width: int, limit: int | Non
 
 
 def _sizes(table: EmbeddingSettings, vocab_size: int, width: int, tier: int) -> tuple[int, int]:
-    """The smallest and the largest `size` of `_entry`; what takes memory rises from the one to the other."""
+    """The smallest and the largest `size` of `_entry`; memory rises from one to the other."""
     return EMBEDDINGS[table.kind].size_range(table, max(1, vocab_size - SPECIAL_IDS - tier), width)
 
 
 def _entry(table: EmbeddingSettings, vocab_size: int, width: int, tier: int, size: int | None) -> dict[str, Any]:
-    """The entry with that tier; `size` is what scales the shared part: divisor, first modulus, rows or rank."""
+    """The entry with that tier; `size` scales the shared part: divisor, first modulus, rows or rank."""
     own_rows = min(vocab_size, SPECIAL_IDS + tier)
     tail = max(1, vocab_size - own_rows)
     try:
@@ -296,7 +303,7 @@ def _kinds_with(setting: str) -> list[str]:
 
 
 def _reads_file(table: EmbeddingSettings) -> bool:
-    """Whether a file of the tokens' attributes decides how many rows it has."""
+    """Whether an attributes file decides the number of rows."""
     return table.kind in _kinds_with("attributes_file")
 
 
@@ -312,7 +319,7 @@ def _largest(least: int, most: int, holds: Callable[[int], bool]) -> int:
 
 
 def head_kind(asked: str, table: str, vocab_size: int, *, own_rank: int) -> str:
-    """The head that goes with a kind of table if none is asked for: a tree where tokens have something of their own."""
+    """The default head of a kind of table: a tree if tokens have parameters of their own."""
     if asked != "auto":
         return asked
     if table == DENSE and vocab_size <= FULL_UP_TO:
@@ -321,7 +328,7 @@ def head_kind(asked: str, table: str, vocab_size: int, *, own_rank: int) -> str:
 
 
 def _with_head(model: ModelSettings, entry: dict[str, Any], vocab_size: int) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The entry and its head; a table that is no grid gets the one that a head of several levels needs."""
+    """The entry and its head; a table without a grid gets the grid that a head of several levels needs."""
     kind = head_kind(model.head.kind, entry["kind"], vocab_size, own_rank=entry.get("own_rank", 0))
     if kind == "full":
         if entry.get("operation") in ("add", "concat"):
@@ -329,7 +336,8 @@ def _with_head(model: ModelSettings, entry: dict[str, Any], vocab_size: int) -> 
         table = model.embedding
         if model.head.kind == "full" and table.kind == DENSE and table.assignment not in ("frequency", "identity"):
             raise UserError(
-                f"model.embedding.assignment={table.assignment}: a dense table with a full softmax has no use for it"
+                f"model.embedding.assignment={table.assignment}: a dense table with a full softmax does not use it: "
+                "leave it out"
             )
         return entry, {"kind": "full"}
     if entry["kind"] == DENSE:
@@ -354,8 +362,8 @@ def _with_head(model: ModelSettings, entry: dict[str, Any], vocab_size: int) -> 
         shared = entry.get("moduli") if EMBEDDINGS[entry["kind"]].shares_digits else None
         if shared and model.head.digits not in (None, len(shared) + 1):
             raise UserError(
-                f"model.head.digits={model.head.digits}: the table has {len(shared) + 1} digits, which the head "
-                "shares: leave it out, or set model.embedding.digits"
+                f"model.head.digits={model.head.digits}: the head uses the table's {len(shared) + 1} digits: leave it "
+                "out, or set model.embedding.digits"
             )
         options["moduli"] = shared or even_moduli(tail, model.head.digits or LEVELS)
     return entry, {"kind": kind, **options}

@@ -1,4 +1,4 @@
-"""Whether a model fits in the memory that is free, before it is built."""
+"""Check that a model fits in the free memory, before it is built."""
 
 import os
 from collections.abc import Iterator
@@ -14,11 +14,11 @@ from quorem.plan.sizes import BYTES, TRAINED_BYTES, describe
 from quorem.training import processes, sharding
 
 CONTROL_GROUP, OWN_GROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
-MEMORY = "memory: %s MB of weights, gradients and optimizer; activations come on top (--dry-run measures them)"
+MEMORY = "memory: %s MB for weights, gradients and optimizer, plus activations (--dry-run measures them)"
 
 
 def check_memory(plan: Plan) -> int:
-    """Refuse a pre-training run whose weights, gradients and optimizer are more than memory has room for.
+    """Refuse a pre-training run whose weights, gradients and optimizer do not fit in the free memory.
 
     Activations are not counted: a dry run measures them.
 
@@ -26,7 +26,7 @@ def check_memory(plan: Plan) -> int:
         plan: of the run.
 
     Returns:
-        What weights, gradients and optimizer need in this process, in bytes.
+        Bytes of weights, gradients and optimizer in this process.
 
     Raises:
         UserError: with both sizes and what to change.
@@ -48,7 +48,7 @@ def check_memory(plan: Plan) -> int:
 
 
 def check_finetuning_memory(model: nn.Module) -> int:
-    """The same for a model whose weights are there already; those that are trained require a gradient.
+    """Refuse a fine-tuning run in the same way. The weights exist already; trained ones require a gradient.
 
     Raises:
         UserError: with both sizes and what to change.
@@ -77,16 +77,16 @@ def _gigabytes(size: int) -> str:
 
 
 def _free() -> str:
-    return f"{free_bytes() / 1e9:,.1f} GB of memory are free"
+    return f"{free_bytes() / 1e9:,.1f} GB of memory is free"
 
 
 def has_run_out(error: BaseException) -> bool:
-    """Whether an error says that there is no more memory, the machine's or the GPU's."""
+    """Whether an error says that the machine or the GPU is out of memory."""
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
 
 
 def free_bytes() -> int:
-    """Memory that is free where training runs: the GPU's, if there is one; else what machine and control group have."""
+    """Free bytes where training runs: on the GPU if there is one, otherwise on the machine and in its control group."""
     if torch.cuda.is_available():
         return int(torch.cuda.mem_get_info()[0])
     return int(min(psutil.virtual_memory().available, _left_in_group()))

@@ -1,6 +1,6 @@
-"""What a pre-training run is made from: its settings with nothing left open, and the configs of its networks.
+"""The plan of a pre-training run: its resolved settings and the configs of its networks.
 
-It is made once, when the vocabulary is known, and handed on to all that builds, measures or describes.
+A plan is made once, when the vocabulary is known. Everything that builds, measures or describes a run reads it.
 """
 
 from collections.abc import Sequence
@@ -31,7 +31,7 @@ class Plan:
     def of(
         cls, config: PretrainConfig, vocab_size: int | None = None, *, attributes: Sequence[int] | None = None
     ) -> "Plan":
-        """The plan that settings stand for.
+        """Make the plan of resolved settings.
 
         Args:
             config: resolved settings (`quorem.plan.recipes.resolve`).
@@ -52,7 +52,7 @@ class Plan:
 
     @classmethod
     def as_asked(cls, config: PretrainConfig) -> "Plan":
-        """The plan if the vocabulary is as large as asked for, and all values in a file of attributes are used.
+        """The plan for the full vocabulary size asked for, with all values of an attributes file in use.
 
         Args:
             config: resolved settings.
@@ -74,5 +74,5 @@ class Plan:
         return dict(self.discriminator.embedding or {})
 
     def with_attributes(self, sizes: Sequence[int] | None) -> "Plan":
-        """The same plan once it is known how many values each attribute has; itself for None."""
+        """The same plan with the number of values of each attribute; unchanged for None."""
         return self if sizes is None else Plan.of(self.config, self.vocab_size, attributes=sizes)

@@ -121,7 +121,7 @@ def network_configs(
     for name, config in (("generator", generator), ("discriminator", discriminator)):
         if config.positions == "rotary" and config.attention_head_size % 2:
             raise UserError(
-                f"model.{name}.attention_head_size={config.attention_head_size}: rotary needs an even width"
+                f"model.{name}.attention_head_size={config.attention_head_size}: rotary positions need an even width"
             )
     return generator, discriminator
 

@@ -1,4 +1,4 @@
-"""How to optimise: recipes, and the settings of a pre-training run with nothing left open."""
+"""Recipes for optimisation, and resolved settings of a pre-training run."""
 
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -17,12 +17,12 @@ from quorem.training.tracking import check_tracker
 
 T = TypeVar("T")
 
-AUTO, DEFAULT_SIZE = "auto", "small"  # of model.size, where there is no data to choose by
+AUTO, DEFAULT_SIZE = "auto", "small"  # of model.size, without data to choose by
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to optimise: what settings leave open."""
+    """Defaults of the optimisation settings."""
 
     optimizer: str
     schedule: str
@@ -42,7 +42,7 @@ RECIPES: dict[str, Recipe] = {
 
 
 def resolve(config: PretrainConfig) -> PretrainConfig:
-    """The settings with everything left open filled in by the preset and the recipe, and checked.
+    """Fill in the defaults of preset and recipe, and check the settings.
 
     Raises:
         UserError: for an unknown name or a number out of range.
@@ -55,7 +55,8 @@ def resolve(config: PretrainConfig) -> PretrainConfig:
     check_choice("data.format", data.format, ("auto", *READERS))
     check_choice("data.rows", data.rows, ROWS)
     width = _given(config.model.embedding_size, named.embedding_size)
-    generator_rate = named.generator_learning_rate if train.learning_rate is None else None  # a rate given is for both
+    # a given rate is for both networks
+    generator_rate = named.generator_learning_rate if train.learning_rate is None else None
     config = replace(
         config,
         data=replace(data, max_length=_given(data.max_length, named.max_length)),
@@ -89,16 +90,14 @@ def resolve(config: PretrainConfig) -> PretrainConfig:
 
 
 def check_pretraining(config: PretrainConfig) -> None:
-    """Check what only pre-training has, before anything is made.
+    """Check the settings of pre-training, before anything is built.
 
     Raises:
         UserError: naming the key.
     """
     check_tokenizer(config.tokenizer, config.model.vocab_size)
     if config.model.disentangled_embeddings and not config.model.shared_embeddings:
-        raise UserError(
-            "model.disentangled_embeddings=true needs model.shared_embeddings=true: it is a way of sharing them"
-        )
+        raise UserError("model.disentangled_embeddings=true needs model.shared_embeddings=true: set both, or neither")
     check_number("model.embedding_size", config.model.embedding_size, above=0)
     check_number("model.dropout", config.model.dropout, at_least=0, below=1)
     check_number("model.generator.dropout", config.model.generator.dropout, at_least=0, below=1)
@@ -108,7 +107,7 @@ def check_pretraining(config: PretrainConfig) -> None:
     check_number("objective.mask_rate", config.objective.mask_rate, above=0, at_most=1)
     check_choice("model.init_optimizer", config.model.init_optimizer, ("fresh", "kept"))
     if config.model.init_optimizer == "kept" and config.model.init_from is None:
-        raise UserError("model.init_optimizer=kept needs model.init_from, a run with train.keep_state=true")
+        raise UserError("model.init_optimizer=kept needs --init-from, with a run that had train.keep_state=true")
     check_number("objective.mask_rate_end", config.objective.mask_rate_end, above=0, at_most=1)
     check_number("objective.keep_rate", config.objective.keep_rate, at_least=0, below=1)
     check_number("objective.rtd_weight", config.objective.rtd_weight, at_least=0)

@@ -1,7 +1,7 @@
-"""What tables need to know of the tokens: their order, their attributes, the vectors they start from.
+"""What tables need to know about the tokens: their order, attributes and start vectors.
 
-It is made once, of the training rows, and kept in a run's data/ folder. The start vectors stay there until the run is
-finished, for one that is killed before its first checkpoint begins anew.
+It is computed once from the training rows and kept in a run's data/ folder. The start vectors stay there until the run
+is finished, because a run killed before its first checkpoint starts again.
 """
 
 from pathlib import Path
@@ -31,7 +31,7 @@ STARTED_UP_TO = 2_000_000  # tokens; more than that start at random
 
 
 class Arrangement(NamedTuple):
-    """What is known of the tokens before training.
+    """What is known about the tokens before training.
 
     Args:
         order: ids int64 (V,) in the order in which tables lay them out; None for frequency.
@@ -50,7 +50,7 @@ class Arrangement(NamedTuple):
 
 
 def arrange(plan: Plan, run: Run, tokenizer: PreTrainedTokenizerFast, shards: Shards) -> Arrangement:
-    """What tables need to know of the tokens, made once and kept in the run's data/ folder.
+    """Compute what tables need to know about the tokens, once, and keep it in the run's data/ folder.
 
     Args:
         plan: of the run; sizes of attributes need not be known.
@@ -68,7 +68,7 @@ def arrange(plan: Plan, run: Run, tokenizer: PreTrainedTokenizerFast, shards: Sh
     starts = table.start == "cooccurrence" and len(tokenizer) <= STARTED_UP_TO
     clustered = orders and order is None and table.assignment == "cluster"
     held_out = None
-    if config.data.held_out:  # else rows, which can take long to plan, need not be known yet
+    if config.data.held_out:  # planning the rows can take long, so it is skipped otherwise
         _, held_out = split_rows(config.data, shards, tokenizer, seed=config.train.seed)
     corpus = Corpus(shards, held_out)
     vectors = _stored_vectors(run.folder / START, len(tokenizer)) if starts else None
@@ -98,7 +98,7 @@ def arrange(plan: Plan, run: Run, tokenizer: PreTrainedTokenizerFast, shards: Sh
 
 
 def is_made_otherwise(config: PretrainConfig, out: Path) -> bool:
-    """Whether what `arrange` keeps was made with other settings, by a run that has not trained."""
+    """Whether a run that has not trained kept results of `arrange` for other settings."""
     if has_trained(out) or not (out / "config.yaml").exists():
         return False
     here, there = to_mapping(config), read_settings(out / "config.yaml")
@@ -107,7 +107,7 @@ def is_made_otherwise(config: PretrainConfig, out: Path) -> bool:
 
 
 def _stored_vectors(path: Path, vocab_size: int) -> np.ndarray | None:
-    """What stands there for so many ids, or None."""
+    """The stored vectors for this number of ids, or None."""
     if not path.exists():
         return None
     found = np.load(path, allow_pickle=False)

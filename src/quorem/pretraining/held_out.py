@@ -1,4 +1,4 @@
-"""Rows that pre-training does not learn from: both networks judged on them, and the best checkpoint remembered."""
+"""Score both networks on rows that pre-training does not learn from, and remember the best checkpoint."""
 
 import logging
 import math
@@ -32,7 +32,7 @@ class HeldOut:
         self.best_step, self.best_loss = 0, float("inf")
 
     def after_step(self, step: int) -> None:
-        """Judge if a checkpoint is due."""
+        """Score the networks if a checkpoint is due."""
         if step % self.config.train.checkpoint_every and step != self.program.total_steps:
             return
         found = self.judge()
@@ -46,7 +46,7 @@ class HeldOut:
     def judge(self) -> dict[str, float]:
         """Losses and AUC on all held-out rows: the same masks and noise each time, at the last step's settings.
 
-        Every process judges all rows: those of cut layers take part in all they do.
+        Every process scores all rows, because sharded layers need every process.
         """
         program, settings = self.program, self.config.objective
         rows, module = program.held_out, program.module
@@ -86,5 +86,5 @@ class HeldOut:
         return {"best_step": self.best_step, "best_loss": self.best_loss, "last": self.last}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Take up what `state` gave."""
+        """Restore the result of `state`."""
         self.best_step, self.best_loss, self.last = (state[key] for key in ("best_step", "best_loss", "last"))

@@ -1,4 +1,4 @@
-"""What --init-from starts from: the networks of a quorem run, or ELECTRA checkpoints of the transformers library."""
+"""Load the networks of --init-from: a quorem run, or ELECTRA checkpoints of the transformers library."""
 
 import logging
 from collections.abc import Mapping
@@ -31,7 +31,7 @@ FIXED = ("hidden_act", "layer_norm_eps", "type_vocab_size")  # that no setting o
 
 @dataclass(frozen=True)
 class Start:
-    """A network to start from, and the names of its weights that its folder lacks: they start as in any run."""
+    """A network to start from, and the names of weights missing in its folder, which start as in any run."""
 
     network: nn.Module
     new: frozenset[str] = frozenset()
@@ -49,13 +49,13 @@ def network_folders(folder: str | Path) -> dict[str, Path]:
         found = {"discriminator": folder}
     if "discriminator" not in found:
         raise UserError(
-            f"model.init_from={folder}: the folder of a finished run of quorem pretrain is needed, one with "
-            "discriminator/ and generator/ of transformers' ELECTRA, or a discriminator's own"
+            f"model.init_from={folder}: no networks found: give the folder of a finished quorem pretrain run, a folder "
+            "with discriminator/ and generator/ of transformers' ELECTRA, or the folder of a discriminator"
         )
     for place in found.values():
         kind = read_settings(place / "config.json").get("model_type")
         if kind not in ("quorem", "electra"):
-            raise UserError(f"{place}: is a model of type {kind}, but quorem or electra is needed")
+            raise UserError(f"{place}: is a model of type {kind}: give one of type quorem or electra")
         if not tokenizer_files(place):
             raise UserError(
                 f"{place}: has no tokenizer.json and no vocab.txt: put its fast tokenizer there (save_pretrained does)"
@@ -75,7 +75,7 @@ def _config(place: Path) -> dict[str, Any]:
 
 
 def settings_of(folder: str | Path) -> PretrainConfig:
-    """The settings of a run that goes on from `folder`: its model and its tokenizer, all else as by default.
+    """The settings of a run that starts from `folder`: the folder's model and tokenizer, otherwise defaults.
 
     Raises:
         UserError: for a folder that cannot be started from.
@@ -91,7 +91,7 @@ def settings_of(folder: str | Path) -> PretrainConfig:
 
 
 def with_another_table(config: PretrainConfig, start: PretrainConfig) -> PretrainConfig:
-    """The settings without what only the table of the start had, if another kind of table is asked for.
+    """Drop the settings of the start's table if another kind of table is asked for.
 
     Args:
         config: `settings_of` a folder, changed.
@@ -107,19 +107,19 @@ def with_another_table(config: PretrainConfig, start: PretrainConfig) -> Pretrai
 
 
 def with_consequences(config: PretrainConfig) -> PretrainConfig:
-    """Settings of which two follow from others: no tokenizer for prepared data; a full softmax that can be kept."""
+    """Adapt two settings to others: no tokenizer for prepared data; a full softmax only if it can be kept."""
     if config.model.init_from is None:
         return config
     found = network_folders(config.model.init_from)
     if is_prepared(config.data.path) and config.tokenizer == TokenizerSettings(path=str(found["discriminator"])):
-        config = replace(config, tokenizer=TokenizerSettings())  # prepared data has one
+        config = replace(config, tokenizer=TokenizerSettings())  # prepared data has its own tokenizer
     model = config.model
     if "generator" in found and model.shared_embeddings:
         wide, narrow = (_config(found[name])["embedding_size"] for name in NETWORKS)
         if wide != narrow:
             raise UserError(
-                f"{found['generator']}: its token vectors are {narrow} wide and the discriminator's {wide}, so that "
-                f"the two cannot share them: give model.shared_embeddings=false and "
+                f"{found['generator']}: the generator's token vectors are {narrow} wide, the discriminator's {wide}, "
+                f"so the two cannot share them: set model.shared_embeddings=false and "
                 f"model.generator.embedding_size={narrow}"
             )
     there = _config(found["generator"]) if "generator" in found else {}
@@ -150,7 +150,7 @@ def load_networks(folder: str | Path, tokenizer: PreTrainedTokenizerFast) -> dic
             raise UserError(f"{place}: cannot be read ({error})") from error
         if not same:
             raise UserError(
-                f"{place}: its tokenizer is another than the data's, so that ids would mean other tokens: give "
+                f"{place}: its tokenizer differs from the data's, so ids would mean other tokens: set "
                 f"tokenizer.path={place}"
             )
         found[name] = start
@@ -191,19 +191,19 @@ def _described(configs: Mapping[str, dict[str, Any]], folder: str | Path) -> Mod
 
 
 def _fresh(name: str, config: QuoremConfig) -> Any:
-    """A network as its config says; the run's own random numbers stay as they are."""
+    """A fresh network of this config; the run's random numbers do not change."""
     with torch.random.fork_rng(devices=[]):
         return NETWORKS[name](config)
 
 
 def _adopted(name: str, place: Path, tokenizer: PreTrainedTokenizerFast) -> Start:
-    """A network of transformers as one of ours, its rows in the order of tokenizer's ids."""
+    """Convert a transformers network to quorem's, with rows in the order of the tokenizer's ids."""
     there = _config(place)
     for key in FIXED:
         if there[key] != getattr(QuoremConfig(), key):
             raise UserError(
-                f"{place / 'config.json'}: {key} is {there[key]}, but networks that quorem trains have "
-                f"{getattr(QuoremConfig(), key)}: it cannot be started from"
+                f"{place / 'config.json'}: {key} is {there[key]}, but quorem's networks have "
+                f"{getattr(QuoremConfig(), key)}: give another network"
             )
     names = ("vocab_size", "embedding_size", *SIZES, "hidden_act", "max_position_embeddings", "type_vocab_size",
              "layer_norm_eps")  # fmt: skip
@@ -211,7 +211,7 @@ def _adopted(name: str, place: Path, tokenizer: PreTrainedTokenizerFast) -> Star
     new = fill(converted, place, name)
     whole = read_weights(place, name)
     if TIED in whole and not torch.equal(whole[TIED], whole[f"{TABLE}weight"]):
-        logger.warning("%s: its %s is not taken over, for softmaxes here score by the token vectors", place, TIED)
+        logger.warning("%s: its %s is not used, because quorem's softmax scores by the token vectors", place, TIED)
     old = read_tokenizer(place).get_vocab()
     wanted = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
     rows = torch.tensor([old.get(token, -1) for token in wanted])
@@ -229,7 +229,7 @@ def _by_token(key: str) -> bool:
 
 
 def _picked(value: Tensor, rows: Tensor, vocab_size: int) -> Tensor:
-    """Rows of a table, or entries of a bias; the mean of all for a token it has none for."""
+    """Rows of a table, or entries of a bias; tokens without one get the mean of all."""
     if rows.max() >= vocab_size:
         raise UserError(f"the tokenizer has {int(rows.max()) + 1:,} tokens and the model {vocab_size:,} rows")
     return torch.where((rows >= 0).view(-1, *[1] * (value.ndim - 1)), value[rows.clamp(min=0)], value.mean(0))

@@ -13,6 +13,7 @@ from quorem.arrangement.attribute_file import read_attributes
 from quorem.arrangement.token_order import check_order
 from quorem.config.loading import leaves, to_mapping
 from quorem.config.settings import PretrainConfig
+from quorem.data.events.source import check_items, refuse_events_as_text, source_of
 from quorem.data.prepare import check_unknown, facts_of, is_prepared, load_prepared, prepare_data
 from quorem.data.shards import Shards
 from quorem.data.source import Source
@@ -111,7 +112,10 @@ def _opened(config: PretrainConfig, source: Source | None, out: Path) -> tuple[P
     if source is None and is_prepared(config.data.path):
         check_nothing_is_left_to_prepare(config)
     elif source is None:
-        source = Source.of(config.data, text_column=config.data.text_column)
+        source = source_of(config.data, text_column=config.data.text_column)
+    if source:
+        refuse_events_as_text(source, config.tokenizer.kind)
+        check_items(source, config.tokenizer)
     config = resolve(_sized(_as_begun(config, out), source))
     if source:
         source.documents()  # missing files and columns are found before anything is made
@@ -124,7 +128,7 @@ def _opened(config: PretrainConfig, source: Source | None, out: Path) -> tuple[P
 
 
 def _as_begun(config: PretrainConfig, out: Path) -> PretrainConfig:
-    """Settings with the size and the number of steps that a run of the same time was begun with, if there is one."""
+    """Settings with the size and number of steps of the existing run, if it was started with the same time limit."""
     if not has_trained(out) or not (out / "config.yaml").exists():
         return config
     there = read_settings(out / "config.yaml")
@@ -137,7 +141,7 @@ def _as_begun(config: PretrainConfig, out: Path) -> PretrainConfig:
 
 
 def _sized(config: PretrainConfig, source: Source | None) -> PretrainConfig:
-    """Settings with the size of model that suits the data, where none is asked for."""
+    """Settings with the model size that suits the data, for model.size=auto."""
     if config.model.size != AUTO:
         return config
     if source is None:
@@ -150,7 +154,7 @@ def _sized(config: PretrainConfig, source: Source | None) -> PretrainConfig:
 
 
 def _with_steps(config: PretrainConfig, run: Run, source: Source | None, inputs: dict[str, str]) -> PretrainConfig:
-    """Settings with as many steps as fit into train.minutes, where that is asked for and not known yet."""
+    """Settings with the number of steps that fit into train.minutes, if set and not known yet."""
     minutes, train = config.train.minutes, config.train
     if minutes is None or train.max_steps is not None:
         return config
@@ -160,7 +164,7 @@ def _with_steps(config: PretrainConfig, run: Run, source: Source | None, inputs:
 
 
 def _noted(config: PretrainConfig, run: Run, source: Source | None) -> dict[str, str]:
-    """Fingerprints of what the run reads, noted in its folder, or refused if they are others than noted there."""
+    """Note the fingerprints of the run's input in its folder; refuse input that differs from the note."""
     table = config.model.embedding
     files = {"assignment_file": table.assignment_file, "attributes_file": table.attributes_file}
     networks = network_folders(config.model.init_from) if config.model.init_from is not None else {}
@@ -170,7 +174,7 @@ def _noted(config: PretrainConfig, run: Run, source: Source | None) -> dict[str,
     inputs |= {f"init_from {name}": fingerprint_files(*weight_files(place)) for name, place in networks.items()}
 
     def is_used(name: str) -> bool:
-        """Whether anything is made of it yet: a file that was refused can be mended, and the run continues."""
+        """Whether the run has used the input. A refused file may still be corrected, and the run continues."""
         return (run.folder / made[name]).exists() if name in made else name == "data" or has_trained(run.folder)
 
     unread = [name for name in inputs if not is_used(name)]
@@ -181,7 +185,7 @@ def _noted(config: PretrainConfig, run: Run, source: Source | None) -> dict[str,
 def _built(
     config: PretrainConfig, run: Run, source: Source | None, inputs: dict[str, str]
 ) -> tuple[PretrainProgram, torch.optim.Optimizer, PreTrainedTokenizerFast, dict[str, int]]:
-    """From an opened run to what trains: program, optimizer, tokenizer and parameters by network."""
+    """Build what trains: program, optimizer, tokenizer and parameters by network."""
     with processes.main_process_first():
         if source:
             tokenizer, shards = prepare_data(
@@ -203,7 +207,7 @@ def _built(
         take_over_optimizer(optimizer, program.module, str(config.model.init_from))
     kind = program.module.discriminator.config.embedding["kind"]
     if kind != config.model.embedding.kind:
-        logger.info("the table stays %s: %s tokens are too few for shared rows to save any", kind, len(tokenizer))
+        logger.info("the token table stays %s: with %s tokens, shared rows would not save memory", kind, len(tokenizer))
     vocab_size, trained = config.model.vocab_size, source is not None and config.tokenizer.path is None
     sizes = {name: sum(p.numel() for p in part.parameters()) for name, part in program.module.named_children()}
     logger.info(
@@ -220,7 +224,7 @@ def _built(
 
 def _pretrain(config: PretrainConfig, run: Run, source: Source | None) -> dict[str, Any]:
     inputs = _noted(config, run, source)
-    otherwise = f"start another one from it, with --init-from {run.folder} and another --out"
+    otherwise = f"start a new run from it, with --init-from {run.folder} and another --out"
     if (done := finished_result(run, otherwise=otherwise)) is not None:
         return done
     timed = _with_steps(config, run, source, inputs)
@@ -250,7 +254,9 @@ def _pretrain(config: PretrainConfig, run: Run, source: Source | None) -> dict[s
     if judge and judge.best_step not in (0, program.total_steps) and (best := run.load_best(judge.best_step)):
         sharding.put(program.module, best["model"])
         _save_networks(program.module, run, tokenizer, "best/")
-        logger.info("%s: step %s was best on held-out rows: best/ has its networks", run.folder, f"{judge.best_step:,}")
+        logger.info(
+            "%s: step %s was best on held-out rows: best/ holds its networks", run.folder, f"{judge.best_step:,}"
+        )
     used = next(record for record in reversed(records) if "mlm_loss" in record)
     last = program.last or {key: value for key, value in used.items() if key not in OF_THE_LOOP}
     result = {**last, "parameters": sizes, "vocab_size": len(tokenizer), "verdict": verdict(records)}
@@ -264,7 +270,7 @@ def _pretrain(config: PretrainConfig, run: Run, source: Source | None) -> dict[s
 
 
 def _save_networks(module: Electra, run: Run, tokenizer: PreTrainedTokenizerFast, place: str = "") -> None:
-    """Write both networks, as far as they are networks, into folders of the run."""
+    """Write the networks into folders of the run."""
     with module.merged_embeddings():
         for name in ("discriminator", "generator"):
             model: PreTrainedModel = getattr(module, name)
@@ -279,7 +285,7 @@ def _save_networks(module: Electra, run: Run, tokenizer: PreTrainedTokenizerFast
 
 
 def check_nothing_is_left_to_prepare(config: PretrainConfig) -> None:
-    """Refuse settings that prepared data has no use for: they would be passed over in silence.
+    """Refuse settings that have no effect on prepared data, instead of ignoring them silently.
 
     Raises:
         UserError: naming the first.
@@ -289,6 +295,6 @@ def check_nothing_is_left_to_prepare(config: PretrainConfig) -> None:
     for name, value, _ in leaves(config):
         if name.startswith(("data.", "tokenizer.")) and name not in used and value != default[name]:
             raise UserError(
-                f"{name}={value}: {config.data.path} is prepared already, with its own tokenizer: leave it out, or "
-                "name the data itself"
+                f"{name}={value}: {config.data.path} is already prepared, with its own tokenizer: leave the setting "
+                "out, or give the original data"
             )

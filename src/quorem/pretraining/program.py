@@ -89,7 +89,7 @@ class PretrainProgram:
         self._outcome: Outcome | None = None
 
     def micro_batches(self, step: int, *, rank: int, num_processes: int) -> Iterator[MicroBatch]:
-        """The step's rows, masked as one batch and then cut: neither cut changes a mask or a sample."""
+        """The step's rows, masked as one batch and then split. Splitting changes no mask and no sample."""
         train, objective = self.config.train, self.config.objective
         masked = self.masked(
             *self.rows.batch(self.order.indices(step)),
@@ -104,7 +104,7 @@ class PretrainProgram:
             yield MicroBatch(part.inputs(), part.num_tokens, num_chosen, num_tokens)
 
     def masked(self, input_ids: Tensor, attention_mask: Tensor | None, *, rate: float, rng: torch.Generator) -> Masked:
-        """Rows with tokens chosen as the settings say, at this rate."""
+        """Mask rows at this rate, as the settings say."""
         return mask_tokens(
             input_ids,
             attention_mask,
@@ -145,23 +145,23 @@ class PretrainProgram:
         return {**self.last, "tokens": tokens}
 
     def reset(self) -> None:
-        """Forget what was seen since the last record."""
+        """Reset the sums since the last record."""
         for metric in (self.detected, self.mlm, self.rtd):
             metric.reset()
         self._tokens = 0
 
     def state_dict(self) -> dict[str, Tensor]:
-        """What was seen since the last record, as sums."""
+        """The sums since the last record."""
         losses = torch.stack([self.mlm.sums.cpu(), self.rtd.sums.cpu()])
         return {"detected": self.detected.counts.cpu(), "losses": losses, "tokens": torch.tensor(self._tokens)}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Take up what `state_dict` gave."""
+        """Restore the result of `state_dict`."""
         self.detected.counts, self._tokens = state["detected"], int(state["tokens"])
         self.mlm.sums, self.rtd.sums = state["losses"].clone()
 
     def _between(self, start: float | None, end: float | None, step: int) -> float:
-        """A number on its straight way from the first step to the last."""
+        """Interpolate linearly between the first and the last step."""
         start = float(start or 0)
         return start if end is None else start + (end - start) * step / max(1, self.total_steps - 1)
 
@@ -207,14 +207,14 @@ def build_electra(plan: Plan, counts: Tensor, arrangement: Arrangement = NOTHING
 
 
 def _start_tables(tables: list[TokenEmbedding], vectors: Tensor, config: PretrainConfig) -> None:
-    """Fit token tables to start vectors, and say how much of their variance each holds."""
+    """Fit token tables to start vectors, and log the share of variance they explain."""
     seed = step_seed(config.train.seed, WEIGHTS, 1)
     for table in tables:
         std = table.dim**-0.5 if config.model.initializer == "width" else QuoremConfig().initializer_range
         weight = start_table(vectors, std=std, width=table.dim, generator=torch.Generator().manual_seed(seed))
         explained = table.from_dense(weight)
         logger.info(
-            "token vectors start from co-occurrence: the table holds %.1f %% of their variance", 100 * explained
+            "token vectors start from co-occurrence; the table explains %.1f %% of their variance", 100 * explained
         )
 
 

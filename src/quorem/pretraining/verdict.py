@@ -1,4 +1,4 @@
-"""Whether a pre-training run learns anything: said at its end, and doubted on the way."""
+"""Whether a pre-training run learns anything: warnings during the run, a verdict at its end."""
 
 import logging
 from collections.abc import Sequence
@@ -8,14 +8,14 @@ from typing import Any
 logger = logging.getLogger(__name__)
 
 LEARNED = 0.005  # nats below the base rate's entropy that count as more than nothing
-FEW_REPLACED = 0.05  # of all tokens; a generator that is right more often is too good
+FEW_REPLACED = 0.05  # share of all tokens; with fewer the generator is too good
 VERDICT_STEPS = 20  # that a verdict is about, at least: the loss of one step is too noisy
 RISEN = {"mlm_loss": 1.0, "rtd_loss": 0.5}  # nats above the lowest mean so far that are no noise
 MET = ("mlm_loss", "unigram_entropy", "rtd_loss", "base_rate_entropy", "share_replaced")
 
 
 def recent(records: Sequence[dict[str, Any]]) -> tuple[dict[str, float], int]:
-    """Means over the last VERDICT_STEPS steps, or a few more; and how many. Nothing, if no step could be used.
+    """Means over the last VERDICT_STEPS steps or a few more, and their number. Empty if no step was used.
 
     Args:
         records: the lines of metrics.jsonl, each with means since the one before, or without where its steps were
@@ -43,7 +43,7 @@ def verdict(records: Sequence[dict[str, Any]]) -> str:
     """
     found, steps = recent(records)
     if not found:
-        return "no step could be used, for no loss was finite"
+        return "no step changed the weights, because no loss was finite"
     mlm, unigram, rtd, base_rate = (found[key] for key in MET[:4])
     generator = "more than" if unigram - mlm >= 0.05 else "nothing beyond"
     discriminator = "more than" if base_rate - rtd >= LEARNED else "nothing beyond"
@@ -55,7 +55,7 @@ def verdict(records: Sequence[dict[str, Any]]) -> str:
 
 
 def warnings(records: Sequence[dict[str, Any]]) -> dict[str, str]:
-    """What is wrong with the last steps, by kind, in words that say what to change.
+    """Warnings about the last steps by kind; each says what to change.
 
     Args:
         records: as in `recent`.
@@ -67,56 +67,55 @@ def warnings(records: Sequence[dict[str, Any]]) -> dict[str, str]:
     when, found = f"in the last {steps} steps", dict[str, str]()
     if share in (0.0, 1.0):
         found["one class"] = (
-            f"{when} {'every' if share else 'no'} token was replaced, so that the discriminator has nothing to tell "
-            "apart: see what the data is, and that objective.mask_rate is between 0 and 1"
+            f"{when} {'every' if share else 'no'} token was replaced, so the discriminator learns nothing: check the "
+            "data, and that objective.mask_rate is between 0 and 1"
         )
     elif share < FEW_REPLACED:
         found["few replaced"] = (
-            f"{when} only {100 * share:.1f} % of tokens were replaced, so that the discriminator has little to learn "
-            "from: a smaller generator (model.generator.hidden_size) or a higher objective.mask_rate leaves it more"
+            f"{when} only {100 * share:.1f} % of tokens were replaced, so the discriminator learns little: use a "
+            "smaller generator (model.generator.hidden_size) or a higher objective.mask_rate"
         )
     elif base_rate - rtd < LEARNED:
         found["base rate"] = (
-            f"{when} the discriminator was at the base rate (rtd loss {rtd:.3f}, its entropy {base_rate:.3f}), no "
-            "better than not looking: train longer (train.max_steps, train.epochs) or with another "
-            "train.learning_rate before using it"
+            f"{when} the discriminator learned only the base rate (rtd loss {rtd:.3f}, its entropy {base_rate:.3f}): "
+            "train longer (train.max_steps, train.epochs) or with another train.learning_rate before using it"
         )
     return found
 
 
 class Watch:
-    """Logs warnings during a run: each kind once, when it has had time; and at the end all there are.
+    """Logs warnings during a run: each kind once, after warm-up, and all of them at the end.
 
     Args:
-        total_steps: of the run. The base rate is no cause for warning before half of them.
-        warmup_steps: before their end nothing is.
-        records: of a run that goes on, those it has.
+        total_steps: steps of the run. Warnings about the base rate start at half of them.
+        warmup_steps: no warning comes before their end.
+        records: records of a resumed run.
     """
 
     def __init__(self, total_steps: int, warmup_steps: int, records: Sequence[dict[str, Any]] = ()) -> None:
         self.total_steps, self.warmup_steps = total_steps, warmup_steps
         self._records = list(records)
-        self._told: set[str] = set()
+        self._warned: set[str] = set()
         self._lowest: dict[str, float] = {}
 
     def look(self, record: dict[str, Any]) -> None:
-        """Take note of a line of metrics.jsonl."""
+        """Look at a new line of metrics.jsonl."""
         step = record["step"]
-        earlier = [each for each in self._records if each["step"] < step]  # later ones are of before it was resumed
+        earlier = [each for each in self._records if each["step"] < step]  # later ones come from before the resume
         before = [each for each in earlier if each["step"] >= step - 2 * VERDICT_STEPS]
         self._records = [*(before or earlier[-1:]), record]
         if step == self.total_steps:
-            self._told.clear()
+            self._warned.clear()
         elif step < max(self.warmup_steps, VERDICT_STEPS):
             return
         for kind, text in (warnings(self._records) | self._divergence()).items():
-            if kind in self._told or (kind == "base rate" and 2 * step < self.total_steps):
+            if kind in self._warned or (kind == "base rate" and 2 * step < self.total_steps):
                 continue
-            self._told.add(kind)
+            self._warned.add(kind)
             logger.warning("%s", text)
 
     def _divergence(self) -> dict[str, str]:
-        """Whether a loss has risen far above what it was."""
+        """A warning if a loss has risen far above its lowest mean."""
         means, steps = recent(self._records)
         if steps < VERDICT_STEPS:
             return {}

@@ -1,4 +1,4 @@
-"""Giving fresh networks the weights of trained ones (--init-from), and saying what of either is left over.
+"""Give fresh networks the weights of trained ones (--init-from), and log what remains new or unused.
 
 Token tables go first, for they may be of another kind, size or order; then all other weights by their names.
 """
@@ -26,7 +26,7 @@ SHOWN = 4  # names of weights in a line of the log
 
 @torch.no_grad()
 def initialise(module: Electra, start: Mapping[str, Start]) -> None:
-    """Give networks the weights of others, and log what of them is new, and what of the others is not used.
+    """Copy weights into fresh networks, and log which weights stay new and which given ones are unused.
 
     A token table of the same kind and size is copied with its order of tokens; another one is fitted to the vectors,
     and the share of their variance that it explains is logged.
@@ -45,7 +45,7 @@ def initialise(module: Electra, start: Mapping[str, Start]) -> None:
             source, getattr(module, name), name, same_order=same_order, elsewhere=EMBEDDINGS if shared else TABLE
         )
     if "generator" not in start:
-        logger.info("generator: new, but for the token table, for only a discriminator was given")
+        logger.info("generator: starts with new weights except the token table, because only a discriminator was given")
 
 
 def _shares_whole(module: Electra) -> bool:
@@ -53,7 +53,7 @@ def _shares_whole(module: Electra) -> bool:
 
 
 def _start_tables(module: Electra, networks: Mapping[str, Any]) -> bool:
-    """Take over token vectors; whether the generator's softmax finds its tokens in the order they had."""
+    """Load token vectors. Returns whether the order of tokens for the generator's softmax is unchanged."""
     table, source = module.discriminator.get_input_embeddings(), networks["discriminator"].get_input_embeddings()
     other = networks["generator"].get_input_embeddings() if "generator" in networks else source
     if isinstance(table, DisentangledEmbedding):
@@ -63,14 +63,14 @@ def _start_tables(module: Electra, networks: Mapping[str, Any]) -> bool:
         return _take_over(module.generator.get_input_embeddings(), other, "the generator's")
     if other is not source and not torch.allclose(other.to_dense(), source.to_dense(), atol=1e-5):
         logger.warning(
-            "the two networks do not have the same token vectors: both read the discriminator's from now on, which "
-            "may set the generator back (model.shared_embeddings=false keeps both)"
+            "the two networks have different token vectors: both now use the discriminator's, which may set the "
+            "generator back (model.shared_embeddings=false keeps both)"
         )
     return copied
 
 
 def _start_disentangled(table: DisentangledEmbedding, source: TokenEmbedding, other: TokenEmbedding) -> bool:
-    """The shared vectors are the generator's, and the differences what the discriminator's are beside them."""
+    """Shared vectors come from the generator; the differences are what the discriminator's vectors add."""
     copied = _take_over(table.base, other, "the generator's")
     own = copy.deepcopy(table.base)
     if other is not source:
@@ -81,13 +81,13 @@ def _start_disentangled(table: DisentangledEmbedding, source: TokenEmbedding, ot
 
 
 def _take_over(table: TokenEmbedding, source: TokenEmbedding, whose: str, *, order_counts: bool = False) -> bool:
-    """Copy token vectors, their order too, or fit them; whether they were copied.
+    """Copy token vectors with their order, or fit them. Returns whether they were copied.
 
     Args:
         table: where to.
         source: where from.
         whose: for the log.
-        order_counts: whether a table with another order of tokens has to be fitted.
+        order_counts: whether a different order of tokens requires fitting.
     """
     found, wanted = source.state_dict(), table.state_dict()
     facts = [
@@ -107,9 +107,9 @@ def _take_over(table: TokenEmbedding, source: TokenEmbedding, whose: str, *, ord
     try:
         explained = table.from_dense(source.to_dense())
     except (NotImplementedError, ValueError) as error:
-        raise UserError(f"model.init_from: {whose} token table cannot be taken over ({error})") from error
+        raise UserError(f"model.init_from: {whose} token table cannot be loaded ({error})") from error
     sizes = (f"{sum(parameter.numel() for parameter in each.parameters()):,}" for each in (table, source))
-    logger.info("%s token vectors: %.1f %% of their variance explained by %s numbers instead of %s",
+    logger.info("%s token vectors: the table explains %.1f %% of their variance, with %s numbers instead of %s",
                 whose, 100 * explained, *sizes)  # fmt: skip
     return False
 
@@ -128,7 +128,7 @@ def _copy_weights(source: Start, target: nn.Module, name: str, *, same_order: bo
     wanted = target.state_dict()
     skipped: tuple[str, ...] = (elsewhere,)
     if not _same_softmax(source.network.state_dict(), wanted, same_order):
-        logger.info("%s: its softmax starts anew, for it is of another kind or size", name)
+        logger.info("%s: its softmax starts with new weights, because its kind or size differs", name)
         skipped = (elsewhere, HEAD)
     taken = {}
     for key, value in wanted.items():
@@ -140,8 +140,8 @@ def _copy_weights(source: Start, target: nn.Module, name: str, *, same_order: bo
             there = torch.cat([there[:length], value[length:]])
         if there is None or there.shape != value.shape:
             raise UserError(
-                f"model.init_from: the {name}'s {key} is {'missing' if there is None else tuple(there.shape)} there "
-                f"and {tuple(value.shape)} here: leave its sizes to --init-from, which takes them over"
+                f"model.init_from: the {name}'s {key} is {'missing' if there is None else tuple(there.shape)} in the "
+                f"given network, but {tuple(value.shape)} in this run: leave the sizes to --init-from"
             )
         taken[key] = there
     target.load_state_dict(taken, strict=False)
@@ -149,7 +149,7 @@ def _copy_weights(source: Start, target: nn.Module, name: str, *, same_order: bo
 
 
 def _same_softmax(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], same_order: bool) -> bool:
-    """Whether a network has no softmax, or one that can be copied: of the same shapes, with its tokens in order."""
+    """Whether a network has no softmax, or a softmax that can be copied: same shapes, same order of tokens."""
     head = [key for key in wanted if key.startswith(HEAD)]
     if not all(key in found and found[key].shape == wanted[key].shape for key in head):
         return False
@@ -157,7 +157,7 @@ def _same_softmax(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], sam
 
 
 def _log_unused(found: Mapping[str, Tensor], target: Any, name: str) -> None:
-    """Log which tensors of a source are not, or not whole, in the network made from it, and why."""
+    """Log which tensors of a source are unused, or used only in part, and why."""
     here, unused = target.state_dict(), dict[str, list[str]]()
     for key, there in found.items():
         why = _why_unused(key, there, here.get(key), target.config)
@@ -170,11 +170,11 @@ def _log_unused(found: Mapping[str, Tensor], target: Any, name: str) -> None:
             names = list(dict.fromkeys(keys))
             listed = ", ".join(names) if len(names) <= SHOWN else f"{names[0]} to {names[-1]}"
             lines.append(f"{listed} ({why})")
-        logger.info("%s: not taken over, or not whole: %s", name, "; ".join(lines))
+        logger.info("%s: not used, or only in part: %s", name, "; ".join(lines))
 
 
 def _why_unused(key: str, there: Tensor, now: Tensor | None, config: Any) -> str | None:
-    """Why a tensor is not, or not whole, in a network; None if it is."""
+    """Why a tensor is unused or used in part; None if it is fully used."""
     if now is None:
         if ".layer." in key:
             return f"num_hidden_layers={config.num_hidden_layers}"

@@ -11,6 +11,7 @@ from quorem.arrangement.cooccurrence import cooccurrence_vectors, start_table
 from quorem.config.next_item import SessionDataSettings
 from quorem.data.bad_rows import check_some_used
 from quorem.data.documents import RowCounts
+from quorem.data.events.source import check_spaces, refuse_events_as_text, source_of
 from quorem.data.sessions import (
     Parted,
     SessionCorpus,
@@ -26,6 +27,7 @@ from quorem.errors import UserError
 from quorem.finetuning.rows import tell_unknown
 from quorem.models.next_item import HEAD, QuoremForNextItem
 from quorem.tokenization import Unknown
+from quorem.tokenization.special import SPECIAL_IDS
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +38,7 @@ def session_source(data: SessionDataSettings) -> Source:
     Raises:
         UserError: for files or settings that cannot be used.
     """
-    return Source.of(data, text_column=data.text_column, split_column=data.split_column)
+    return source_of(data, text_column=data.text_column, split_column=data.split_column)
 
 
 def held_out_source(data: SessionDataSettings) -> Source:
@@ -45,7 +47,7 @@ def held_out_source(data: SessionDataSettings) -> Source:
     Raises:
         UserError: for a file that cannot be used.
     """
-    return Source.of(replace(data, path=str(data.test)), text_column=data.text_column)
+    return source_of(replace(data, path=str(data.test), test_period=None), text_column=data.text_column)
 
 
 def read_parts(
@@ -61,6 +63,9 @@ def read_parts(
         UserError: for files that cannot be used, or if one of the three is empty.
     """
     unknown = Unknown()
+    for each in filter(None, (source, test)):
+        refuse_events_as_text(each, "items")
+        check_spaces(each, cut="\t" not in tokenizer.decode([SPECIAL_IDS] * 2))
     keep = test is None  # a row's last item may be a target
     sessions, splits = read_sessions(source, tokenizer, counts, unknown, keep_target=keep)
     check_some_used(counts, str(source))
@@ -71,9 +76,9 @@ def read_parts(
         held_out, _ = read_sessions(test, tokenizer, also, of_test, keep_target=True)
         logger.info("%s: %s", test, also)
         tell_unknown(str(test), of_test)
-    elif data.split_column is not None:
+    elif data.split_column is not None or data.test_period is not None:
         sessions, held_out = by_split(sessions, splits, str(source))
-    if test is None and data.split_column is None:
+    if test is None and data.split_column is None and data.test_period is None:
         parts = leave_one_out(sessions)
     else:
         sessions = _known(sessions)

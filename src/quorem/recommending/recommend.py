@@ -15,6 +15,7 @@ from quorem.config.loading import load
 from quorem.config.next_item import NextItemConfig, SessionDataSettings
 from quorem.data.bad_rows import BAD_ROWS, FILE, report_bad_rows
 from quorem.data.documents import RowCounts
+from quorem.data.events.source import check_spaces
 from quorem.data.extended import find_source, good_rows, head_of, join, line_of
 from quorem.data.readers.table import Column
 from quorem.data.readers.value import Number
@@ -24,6 +25,7 @@ from quorem.files import check_new
 from quorem.finetuning.rows import tell_unknown
 from quorem.models.next_item import QuoremForNextItem, load_next_item
 from quorem.recommending.ranking import leave_out
+from quorem.recommending.users import event_source, head_of_users, note_bad, rows_of_users
 from quorem.tokenization import Unknown, encode, load_tokenizer
 from quorem.tokenization.special import SPECIAL_IDS
 from quorem.training.device import autocast_dtype
@@ -83,8 +85,15 @@ def recommend(
     writer = choose_writer(out)
     check_choice("data.bad_rows", bad_rows, BAD_ROWS)
     model, tokenizer, data = load_recommender(Path(run))
-    source = find_source(path, format, text_column, data, {})
-    files = join(source, text_column, data, own_encoding=True)
+    asked_for = event_source(path, data, text_column=text_column, format=format, bad_rows=bad_rows)
+    source = asked_for or find_source(path, format, text_column, data, {})
+    check_spaces(source, cut="\t" not in tokenizer.decode([SPECIAL_IDS] * 2))
+    counts = RowCounts()
+    if asked_for is not None:
+        head, rows = head_of_users(asked_for, ADDED), rows_of_users(asked_for, counts)
+    else:
+        files = join(source, text_column, data, own_encoding=True)
+        head, rows = head_of(source, files, out, writer, ADDED), good_rows(files, counts, bad_rows, ADDED)
     if torch.accelerator.is_available():
         model.to(torch.accelerator.current_accelerator())
     asked = Recommender(
@@ -92,9 +101,7 @@ def recommend(
         among=None if among is None else read_items(Path(among), tokenizer),
         dtype=autocast_dtype(precision, model.device),
     )  # fmt: skip
-    counts, head = RowCounts(), head_of(source, files, out, writer, ADDED)
     with writer.open(out, head) as write, tqdm(unit="row", disable=None) as progress:
-        rows = good_rows(files, counts, bad_rows, ADDED)
         while some := list(islice(rows, ROWS_AT_ONCE)):
             found = asked([row.text or "" for _, row in some])
             write([line_of(head, file, row, _cells(*said)) for (file, row), said in zip(some, found, strict=True)])
@@ -104,6 +111,8 @@ def recommend(
             progress.update(len(some))
         if counts.bad and counts.bad == counts.read:
             raise UserError(f"{source}: all of its {counts.read:,} rows are bad. The first: {counts.messages[0]}")
+    if asked_for is not None:
+        note_bad(asked_for, counts)
     report_bad_rows(counts, out.parent, name=f"{out.stem}.{FILE}")
     tell_unknown(str(source), asked.unknown)
     empty = counts.skipped - counts.bad

@@ -31,6 +31,7 @@ from quorem.training.run_folder import Run
 
 logger = logging.getLogger(__name__)
 
+HOLD_OUT = ("test", "split_column", "test_period")
 MEASURES = ("hr@1", "hr@5", "hr@10", "hr@20", "ndcg@10", "ndcg@20", "mrr@20", "coverage@20", "popularity@20")
 NOTHING = Sessions(np.empty(0, np.int32), np.empty(0, np.int64))
 
@@ -68,8 +69,9 @@ class NextItem(Task):
         check_number("data.validation_rows", data.validation_rows, at_least=1)
         check_number("data.test_rows", data.test_rows, at_least=1)
         check_number("data.split_seed", data.split_seed, at_least=0)
-        if data.test is not None and data.split_column is not None:
-            raise UserError("data.test and data.split_column both say which rows are held out: leave one of them out")
+        if len(given := [key for key in HOLD_OUT if getattr(data, key) is not None]) > 1:
+            told = "both say which rows are held out: leave one of them out"
+            raise UserError(f"data.{given[0]} and data.{given[1]} {told}")
         check_train_of_finetuning(train)
         rate = train.learning_rate or preset(size_of(config.pretrained)).finetune_learning_rate
         train = replace(

@@ -40,7 +40,9 @@ def adopt_tokenizer(folder: str | Path) -> PreTrainedTokenizerFast:
     names = [getattr(found, role) or token for role, token in zip(ROLES, SPECIAL_TOKENS, strict=True)]
     if len(set(names)) < len(names):
         roles = ", ".join(f"{role} {name}" for role, name in zip(ROLES, names, strict=True))
-        raise UserError(f"tokenizer.path={folder}: each role needs a token of its own ({roles}): set others in it")
+        raise UserError(
+            f"tokenizer.path={folder}: two special tokens are the same ({roles}): give each role its own token"
+        )
     if found.convert_tokens_to_ids(names) == list(range(len(names))) and all(getattr(found, role) for role in ROLES):
         return found
     content = json.loads(found.backend_tokenizer.to_str())

@@ -59,8 +59,8 @@ def _as_text(tokenizer: PreTrainedTokenizerFast) -> Iterator[Tokenizer]:
         if type(error).__name__ != "PanicException":  # the library's, for what its authors held to be impossible
             raise
         raise UserError(
-            f"the tokenizer cannot cut a text ({error}): a pattern in its tokenizer.json does not suit it: use another "
-            "tokenizer"
+            f"the tokenizer cannot split a text ({error}), because a pattern in its tokenizer.json does not fit it: "
+            "use another tokenizer"
         ) from error
     finally:
         backend.encode_special_tokens = found

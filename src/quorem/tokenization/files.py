@@ -35,7 +35,9 @@ def read_tokenizer(folder: str | Path) -> PreTrainedTokenizerFast:
     settings = folder / "tokenizer_config.json"
     kind = json.loads(settings.read_text(encoding="utf-8")).get("tokenizer_class") if settings.is_file() else None
     if kind is not None and kind.removesuffix("Fast") not in WORDPIECE:
-        raise ValueError(f"tokenizer_config.json says {kind}, and vocab.txt alone is enough for {', '.join(WORDPIECE)}")
+        raise ValueError(
+            f"tokenizer_config.json says {kind}, but only {', '.join(WORDPIECE)} can be read from vocab.txt"
+        )
     found = BertTokenizer.from_pretrained(folder, local_files_only=True)
     roles = {role: getattr(found, role) for role in ROLES}
     return PreTrainedTokenizerFast(
@@ -78,7 +80,7 @@ def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerFast:
     except Exception as error:  # the tokenizers library raises bare Exception
         raise UserError(
             f"cannot read the tokenizer in {folder}: {error}. Train it again or copy tokenizer.json and "
-            "tokenizer_config.json anew."
+            "tokenizer_config.json again."
         ) from error
     missing = [role for role in ROLES if getattr(tokenizer, role) is None]
     if missing:
@@ -88,8 +90,8 @@ def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerFast:
     for role in ROLES:
         if tokenizer.backend_tokenizer.token_to_id(str(getattr(tokenizer, role))) is None:
             raise UserError(
-                f"the tokenizer in {folder} has no token {shown(str(getattr(tokenizer, role)))}, which "
-                f"tokenizer_config.json says is its {role}: name one that tokenizer.json has"
+                f"the tokenizer in {folder} has no token {shown(str(getattr(tokenizer, role)))}, although "
+                f"tokenizer_config.json names it as {role}: name a token that tokenizer.json has"
             )
     if not isinstance(tokenizer.model_max_length, int | float):
         raise UserError(
@@ -99,7 +101,7 @@ def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerFast:
     if expected is not None and (found := fingerprint(tokenizer)) != expected:
         raise UserError(
             f"{folder / 'tokenizer.json'}: is not the tokenizer of the model beside it (fingerprint {found[:12]}, not "
-            f"{expected[:12]}), so that ids would mean other tokens: put back the one that was saved with the model"
+            f"{expected[:12]}), so ids would mean other tokens: restore the tokenizer that was saved with the model"
         )
     return tokenizer
 
@@ -115,7 +117,7 @@ def fingerprint(tokenizer: PreTrainedTokenizerFast) -> str:
 
 
 def _expected_fingerprint(config: Path) -> str | None:
-    """What a model's config.json says; None if it says nothing, is damaged (reading the model tells) or lacks."""
+    """The fingerprint in a model's config.json; None without one, or if the file is missing or damaged."""
     try:
         found = json.loads(config.read_text(encoding="utf-8")).get("tokenizer_fingerprint")
     except (OSError, ValueError, AttributeError):

@@ -1,4 +1,4 @@
-"""What the words of texts say about the kind of tokenizer: hints, before hours are spent on another one's work."""
+"""Warn early if another kind of tokenizer would suit the texts better."""
 
 import logging
 import re
@@ -10,7 +10,7 @@ from quorem.tokenization.unknown import Unknown
 logger = logging.getLogger(__name__)
 
 LOOKED_AT = 1_000_000  # characters
-ENOUGH_WORDS = 1_000  # below that, that words occur once says nothing
+ENOUGH_WORDS = 1_000  # with fewer words, words that occur once mean nothing
 MOST_ONCE = 0.6  # share of all words read
 MOST_EVENTS = 0.5
 OF_LANGUAGE = ("words", "wordpiece", "bpe", "unigram")
@@ -20,7 +20,7 @@ EVENT = re.compile(r"\w+[_:=]-?[\w.:/#-]*\d[\w.:/#-]*")
 
 
 def first_texts(texts: Iterator[str]) -> list[str]:
-    """As many texts, taken off the stream, as are looked at."""
+    """The first texts of a stream, for a look."""
     found: list[str] = []
     characters = 0
     for text in texts:
@@ -46,7 +46,7 @@ def hint_at_kind(kind: str, texts: Sequence[str], counts: Counter[str]) -> None:
         if len(words) >= ENOUGH_WORDS and events > MOST_EVENTS * len(words):
             example = next(word for word in words if EVENT.fullmatch(word))
             logger.warning(
-                "words look like events (%s) and tokenizer.kind=%s cuts them up: --tokenizer items keeps each as one "
+                "words look like events (%s), and tokenizer.kind=%s splits them: --tokenizer items keeps each as one "
                 "token", example, kind,
             )  # fmt: skip
             return
@@ -55,12 +55,15 @@ def hint_at_kind(kind: str, texts: Sequence[str], counts: Counter[str]) -> None:
     once = sum(1 for count in counts.values() if count == 1)
     if once > MOST_ONCE * total:
         advice = (
-            "is the text written without spaces? --tokenizer wordpiece, unigram or characters cuts it up"
+            "if the text is written without spaces, use --tokenizer wordpiece, unigram or characters"
             if kind == "words"
-            else "is this the column, and tokenizer.separator what stands between items?"
+            else "check the column, and that tokenizer.separator is what separates the items"
         )
         logger.warning(
-            "%.0f %% of all %s read occur once, and nothing is learned of them: %s", 100 * once / total, kind, advice
+            "%.0f %% of all %s occur only once, so the model learns nothing about them: %s",
+            100 * once / total,
+            kind,
+            advice,
         )
 
 
@@ -76,7 +79,6 @@ def hint_at_long_tokens(kind: str, counted: Unknown) -> None:
     length = counted.characters / counted.tokens
     if length > LONGEST_MEAN:
         logger.warning(
-            "a token has %.0f characters on average: is the text written without spaces, and the vocabulary so large "
-            "that it holds lines whole? A smaller model.vocab_size, a larger tokenizer.min_frequency or "
-            "--tokenizer characters cuts it up", length,
+            "a token has %.0f characters on average: if the text is written without spaces, the vocabulary holds whole "
+            "lines: use a smaller model.vocab_size, a larger tokenizer.min_frequency or --tokenizer characters", length,
         )  # fmt: skip

@@ -42,8 +42,8 @@ def item_run_steps(*, separator: str | None) -> Steps:
     mark = " " if separator is None else parse_separator(separator)
     if len(mark) > 1:
         raise UserError(
-            f"tokenizer.separator={separator!r}: one character is needed with tokenizer.kind=item_bpe: use a comma, "
-            "a tab (\\t), or leave it out for whitespace"
+            f"tokenizer.separator={separator!r}: tokenizer.kind=item_bpe needs one character: use a comma, a tab "
+            "(\\t), or leave it out for whitespace"
         )
     between = r"\s+" if separator is None else f"{re.escape(mark)}+"
     names = rf"\\*(?:{'|'.join(re.escape(token[1:]) for token in SPECIAL_TOKENS)})"
@@ -93,7 +93,7 @@ def learn_item_runs(counts: Counter[str], *, vocab_size: int, min_frequency: int
     kept = kept[: vocab_size - len(SPECIAL_TOKENS)]
     if len(kept) > MOST_ITEMS:
         raise UserError(
-            f"tokenizer.kind=item_bpe: {len(kept):,} distinct items, where {MOST_ITEMS:,} are the most: raise "
+            f"tokenizer.kind=item_bpe: {len(kept):,} distinct items are more than {MOST_ITEMS:,}: raise "
             "tokenizer.min_frequency or use tokenizer.kind=items"
         )
     symbols = {item: chr(FIRST_SYMBOL + index) for index, item in enumerate(kept)}

@@ -1,4 +1,4 @@
-"""What is done to a text before and after a vocabulary is looked up, and the steps for written language."""
+"""Normalising, splitting and decoding of text around a vocabulary, and the steps for written language."""
 
 from typing import NamedTuple
 

@@ -175,8 +175,8 @@ def check_tokenizer(tokenizer: TokenizerSettings, vocab_size: int) -> None:
         for name, value in asdict(replace(tokenizer, path=None, ids=False)).items():
             if value != getattr(TokenizerSettings(), name):
                 raise UserError(
-                    f"tokenizer.{name}={value} is for training a tokenizer, and tokenizer.path="
-                    f"{tokenizer.path} is one: leave one of them out"
+                    f"tokenizer.{name}={value} is for training a tokenizer, but tokenizer.path="
+                    f"{tokenizer.path} is already trained: leave one of the two out"
                 )
         if not tokenizer_files(tokenizer.path):
             raise UserError(f"tokenizer.path={tokenizer.path}: no tokenizer.json there: give a fast tokenizer's folder")

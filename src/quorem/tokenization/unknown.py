@@ -1,4 +1,4 @@
-"""How much of texts is in no token of a vocabulary: what [UNK] stands for."""
+"""Count how much of the texts becomes [UNK]."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -71,12 +71,12 @@ class Unknown:
         return min(1.0, self.lost / self.characters) if self.unknown else 0.0
 
     def check(self, what: object, most: float, advice: str) -> None:
-        """Refuse texts of which too much is unknown.
+        """Refuse texts with too large an unknown share.
 
         Args:
-            what: they are, for the message.
-            most: the largest share.
-            advice: what else to do.
+            what: name of the texts, for the message.
+            most: largest share.
+            advice: what to do.
 
         Raises:
             UserError: if the share is larger.

@@ -1,4 +1,4 @@
-"""Which classes are taken for which: all of them where they are few, else the pairs confused most often."""
+"""Which classes are confused: the whole table for few classes, otherwise the most frequent pairs."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -41,8 +41,8 @@ def table(result: Mapping[str, Any]) -> str:
     """What a result says of its confusions, in lines."""
     names = result["labels"]
     if "confusion" not in result:
-        found = [(names[true], names[said], count) for true, said, count in result["confusions"]]
-        lines = [f"{count:>10,}  {_short(true)} taken for {_short(said)}" for true, said, count in found]
+        found = [(names[true], names[predicted], count) for true, predicted, count in result["confusions"]]
+        lines = [f"{count:>10,}  {_short(true)} taken for {_short(predicted)}" for true, predicted, count in found]
         title = f"of {len(names):,} classes, the mistakes made most often:" if lines else "no mistakes"
         return "\n".join([title, *lines])
     cells = [*names, *(str(count) for row in result["confusion"] for count in row)]

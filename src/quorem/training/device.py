@@ -1,4 +1,4 @@
-"""The device that a run is on, the precision it multiplies in, and what goes there."""
+"""The device of a run, its precision, and moving tensors to it."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""Interrupts while training: the first one is asked for and answered after the step, the second one stops at once."""
+"""Interrupts during training: the first one stops after the step, a second one stops at once."""
 
 import logging
 import os
@@ -14,7 +14,7 @@ logger = logging.getLogger(__name__)
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 PASSED_ON = 5.0
-"""Seconds in which a launcher's process is told again of a signal: it is sent to all, and the launcher passes it on."""
+"""Seconds in which a launched process may get a signal twice: it is sent to all, and the launcher passes it on."""
 
 
 @contextmanager
@@ -36,7 +36,7 @@ def terminations_as_interrupts() -> Iterator[None]:
 
 
 class Stopped(Exception):
-    """A run was asked to stop, and has a checkpoint to go on from; the command line exits with code 0."""
+    """A run was asked to stop and has written a checkpoint to resume from; the command line exits with code 0."""
 
 
 class Interrupts:

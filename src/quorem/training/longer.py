@@ -1,4 +1,4 @@
-"""Training a run longer than it was begun for: the same command with more steps or epochs."""
+"""Train a run longer than it was started for: the same command with more steps or epochs."""
 
 import logging
 from typing import Any
@@ -13,11 +13,11 @@ logger = logging.getLogger(__name__)
 
 
 def finished_result(run: Run, *, otherwise: str) -> dict[str, Any] | None:
-    """What a finished run gave, if nothing is left to do; None if it is to be trained, or trained on.
+    """The result of a finished run; None if the run has to be trained, or trained further.
 
     Args:
         run: as it was opened.
-        otherwise: what to do instead of training on a run that has no checkpoint.
+        otherwise: advice for a run without a checkpoint.
 
     Raises:
         UserError: if it is finished, other steps are asked for, and it has no checkpoint.
@@ -28,18 +28,18 @@ def finished_result(run: Run, *, otherwise: str) -> dict[str, Any] | None:
         return run.result
     if run.result is not None and run.last_checkpoint() is None:
         raise UserError(
-            f"{run.folder}: this run is finished, and its optimizer's state was not kept (train.keep_state=true keeps "
-            f"it), so that it cannot continue with other steps: {otherwise}"
+            f"{run.folder}: this run is finished and did not keep its optimizer's state (train.keep_state=true keeps "
+            f"it), so it cannot continue with other steps: {otherwise}"
         )
     return None
 
 
 def lengthen(run: Run, train: TrainSettings, order: EpochOrder, *, others_follow_steps: bool = False) -> None:
-    """Let a run that was begun for fewer steps go on to more, and say whether that is what one long run learns.
+    """Let a run that was started for fewer steps continue to more, and log whether it equals one long run.
 
     Args:
-        run: its folder; nothing is done to one that was begun for as many.
-        train: the settings it goes on with.
+        run: its folder; a run started for as many steps is not changed.
+        train: the settings it continues with.
         order: of its batches.
         others_follow_steps: whether anything but the learning rate depends on the number of steps in all.
 
@@ -51,19 +51,20 @@ def lengthen(run: Run, train: TrainSettings, order: EpochOrder, *, others_follow
     before, now, done = order.steps(run.earlier), order.steps(train), run.last_checkpoint() or 0
     if now < before:
         raise UserError(
-            f"{run.folder}: was begun for {before:,} steps, and {now:,} are fewer: choose another --out or delete it"
+            f"{run.folder}: this run was started for {before:,} steps, and {now:,} are fewer: choose another --out or "
+            "delete it"
         )
     run.accept()
     same_rates = train.schedule == "constant" and warmup_steps(train, now) == warmup_steps(run.earlier, before)
     if now == before or (same_rates and not others_follow_steps):
         logger.info(
-            "%s: continues from step %s to %s, as one run of %s steps does", run.folder, *_counts(done, now, now)
+            "%s: continues from step %s to %s, exactly like one run of %s steps", run.folder, *_counts(done, now, now)
         )
     elif done:
         logger.warning(
-            "%s: continues from step %s to %s, but it is not what one run of %s steps learns: until now the schedule "
-            "was that of %s steps, and the learning rate changes at once (train.schedule=constant with train.warmup in "
-            "steps can continue exactly)", run.folder, *_counts(done, now, now, before),
+            "%s: continues from step %s to %s, but not exactly like one run of %s steps: so far the schedule was that "
+            "of %s steps, and the learning rate now jumps (train.schedule=constant with train.warmup in steps "
+            "continues exactly)", run.folder, *_counts(done, now, now, before),
         )  # fmt: skip
 
 

@@ -54,16 +54,16 @@ class Program(Protocol):
         """A micro-batch's part of the step's loss, its tensors on the device: all processes' parts add up to it."""
 
     def record(self) -> dict[str, Any]:
-        """Metrics since the last call, with `tokens`, the number of real tokens seen."""
+        """Metrics since the last record, with `tokens`, the number of real tokens seen."""
 
     def reset(self) -> None:
-        """Forget what was seen since the last record."""
+        """Reset the sums since the last record."""
 
     def state_dict(self) -> dict[str, Tensor]:
         """What was seen since the last record, as sums, which may be added to those of another process."""
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Take up what `state_dict` gave."""
+        """Restore the result of `state_dict`."""
 
 
 def fit(
@@ -82,7 +82,8 @@ def fit(
     """Train from the run's last checkpoint, or from the start, to `total_steps`.
 
     A step whose loss or gradient is not finite changes no weight; records count these as `skipped_steps`. Between
-    records and checkpoints the host never waits for a GPU, so there such steps are told of when one of these is due.
+    records and checkpoints the host never waits for a GPU, so on a GPU such steps are logged at the next record or
+    checkpoint.
     SIGINT or SIGTERM ends the run after the step at hand, with a checkpoint; a second one at once.
 
     Args:
@@ -103,13 +104,13 @@ def fit(
         UserError: if too many steps in a row had to be skipped (`quorem.training.window`).
         Stopped: if a signal asked for it.
     """
-    # What a launcher sets is for what Accelerate does by itself; here precision and sharding are the settings'.
+    # The launcher's flags configure Accelerate itself; here the settings decide precision and sharding.
     with patch_environment(ACCELERATE_USE_FSDP="false", ACCELERATE_GRADIENT_ACCUMULATION_STEPS="1"):
         accelerator = Accelerator(
             cpu=not torch.cuda.is_available(), mixed_precision="no", log_with=settings.tracker, project_dir=run.folder
         )
     if settings.precision == "bf16" and autocast_dtype("auto", accelerator.device) is None:
-        logger.warning("train.precision=bf16: this processor emulates it: fp32, or auto, is many times faster here")
+        logger.warning("train.precision=bf16: this processor only emulates bf16: fp32 or auto is many times faster")
     module = program.module.to(accelerator.device)
     _set_up_layers(module, settings)
     window = Window(accelerator.device)
@@ -163,7 +164,7 @@ class _Loop:
         self.dtype = autocast_dtype(settings.precision, self.device)
         self.sharded = sharding.is_sharded(self.module)
         self.rank, self.num_processes = processes.rank(), processes.count()
-        silent = True if self.rank else None  # None: where nobody looks on
+        silent = True if self.rank else None  # None if nobody watches
         self.progress = tqdm(total=total_steps, initial=start, unit="step", disable=silent, dynamic_ncols=True)
         self.pace, self.clock, self.scale = Pace(start, total_steps), time.perf_counter(), 0.0
 
@@ -190,7 +191,7 @@ class _Loop:
         asked, loss = processes.all_reduce_gradients(self.module.parameters(), loss, flag=asked)
         norm = update(self.module, self.optimizer, self.window, loss, clip_norm=self.settings.clip_norm)
         self.progress.update()
-        if self.device.type == "cpu" or step + 1 in self.pace.marks:  # to look costs nothing on the CPU
+        if self.device.type == "cpu" or step + 1 in self.pace.marks:  # looking costs nothing on the CPU
             self.window.check(step + 1)
             self.pace.note(step + 1)
         return asked, norm
@@ -280,7 +281,7 @@ def compute_gradients(
         else:
             (0.0 * loss).backward()
             program.load_state_dict(seen)
-        gradients.sum_rows(module.parameters())  # or they would grow from one micro-batch to the next
+        gradients.sum_rows(module.parameters())  # otherwise they would grow from one micro-batch to the next
     return total
 
 
@@ -323,7 +324,7 @@ def _resume(
     sharding.load(module, saved["model"])
     load_moments(optimizer, module, saved=saved["optimizer"]["state"], names=saved["parameters"])
     window.load_state_dict(saved["window"])
-    if processes.rank() == 0:  # what the others saw is in it
+    if processes.rank() == 0:  # the sums of all processes are in it
         program.load_state_dict(saved["program"])
     run.forget_after(saved["step"])
     if restore:
@@ -333,7 +334,7 @@ def _resume(
 
 
 def _reference(key: str, record: dict[str, Any]) -> str:
-    """What a loss is held against: that of knowing frequencies alone."""
+    """The reference of a loss: the loss of knowing frequencies alone."""
     name, entropy = REFERENCES.get(key, ("", ""))
     return f" ({name} {record[entropy]:.4f})" if record.get(entropy) is not None else ""
 

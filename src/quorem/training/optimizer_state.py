@@ -1,4 +1,4 @@
-"""What an optimizer remembers, by the names of its parameters: to resume a run, and to go on from another one."""
+"""The state of an optimizer by parameter names: to resume a run, and to start from another run."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -45,13 +45,13 @@ def take_over_optimizer(optimizer: torch.optim.Optimizer, module: nn.Module, fol
     """Give a fresh optimizer the state of a finished run's; learning rates stay as they are.
 
     Raises:
-        UserError: if the run has kept none, or they are of other parameters or another kind of optimizer.
+        UserError: if the run kept no state, or its parameters or its kind of optimizer differ.
     """
     state = read_state(Path(folder))
     if state is None:
         raise UserError(
-            f"model.init_optimizer=kept: {folder} has kept no state: begin it with train.keep_state=true, or leave "
-            "init_optimizer out"
+            f"model.init_optimizer=kept: {folder} kept no optimizer state: train it with train.keep_state=true, or "
+            "leave init_optimizer out"
         )
     saved, there, here = state["optimizer"], state["parameters"], parameter_names(module, optimizer)
     shapes = {name: parameter.shape for name, parameter in module.named_parameters()}
@@ -75,7 +75,7 @@ def take_over_optimizer(optimizer: torch.optim.Optimizer, module: nn.Module, fol
 
 
 def _fits(moments: Mapping[str, Any], shape: torch.Size) -> bool:
-    """Whether what is remembered of a parameter, if anything, is for one of that shape."""
+    """Whether the state of a parameter, if any, fits its shape."""
     sizes = (shape, (*shape[:1], 1), ())  # a number for each of its, one a row, one in all
     return all(value.shape in sizes for value in moments.values() if isinstance(value, Tensor))
 

@@ -45,20 +45,20 @@ def main_process_first() -> Iterator[None]:
 
 
 def wait_for_everyone() -> None:
-    """Go on when all have come here."""
+    """Wait until all processes are here."""
     state().wait_for_everyone()
 
 
 def destroy_process_group() -> None:
-    """Part from the others, at the very end: a process that exits with its threads of talk alive may be aborted."""
+    """Leave the process group at the very end: a process that exits with live communication threads may be aborted."""
     if distributed.is_available() and distributed.is_initialized():
         distributed.destroy_process_group()
 
 
 def is_loss_of_another(error: BaseException) -> bool:
     """Whether an error says that another process of the run cannot be reached any more."""
-    told = isinstance(error, distributed.DistError) or any(word in str(error) for word in ("gloo", "NCCL"))
-    return distributed.is_available() and distributed.is_initialized() and count() > 1 and told
+    lost = isinstance(error, distributed.DistError) or any(word in str(error) for word in ("gloo", "NCCL"))
+    return distributed.is_available() and distributed.is_initialized() and count() > 1 and lost
 
 
 def all_reduce_sum(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -118,9 +118,9 @@ def all_reduce_gradients(parameters: Iterable[nn.Parameter], loss: Tensor, *, fl
         elif parameter.requires_grad:
             every.append(parameter)
     sum_rows(every)
-    *told, flags = zip(*_of_each([*map(_rows_held, every), int(flag)]), strict=True)
+    *rows_held, flags = zip(*_of_each([*map(_rows_held, every), int(flag)]), strict=True)
     summed = [loss.clone()]
-    for parameter, rows in zip(every, told, strict=True):
+    for parameter, rows in zip(every, rows_held, strict=True):
         if WHOLE in rows:
             gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
             parameter.grad = gradient.to_dense() if gradient.is_sparse else gradient

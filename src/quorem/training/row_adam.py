@@ -36,7 +36,7 @@ class RowAdam(Skippable):
     State of a table (V, D), in its dtype: `square` and `seen` (V, 1), `steps` (). Float32 counts up to 2**24 steps.
 
     As in torch's fused optimizers a step changes nothing if the attribute `found_inf`, float32 () on the parameters'
-    device, is 1.0. With sparse gradients that are not coalesced a GPU is waited for, to tell how many rows there are.
+    device, is 1.0. With uncoalesced sparse gradients the host waits for a GPU, to learn the number of rows.
 
     Args:
         params: parameters (V, D) or groups of them, float32 or float64, whose gradients are dense or sparse in their

@@ -48,7 +48,7 @@ NOT_PART_OF_A_RUN = (
 """Settings that may differ when a run is continued."""
 
 LENGTH = ("train.max_steps", "train.epochs")
-"""Settings that may differ when a run is to go on longer (quorem.training.longer)."""
+"""Settings that may differ when a run is lengthened (quorem.training.longer)."""
 
 CHECKSUM = "sha256"  # of state.pt, beside it
 STATE = re.compile(rf"step-(\d{{6,}})({TEMPORARY}|\.old)?")  # names of checkpoints, and of what a kill leaves of them
@@ -76,7 +76,7 @@ class Run:
         if present := check_run_folder(folder):
             there = read_settings(folder / "config.yaml")
             if not {"data", "train"} <= there.keys() and config:
-                raise UserError(f"{folder}: its config.yaml is not a run's: choose another --out")
+                raise UserError(f"{folder}: its config.yaml is not the file of a run: choose another --out")
             if set(present) <= {"config.yaml", "environment.json"}:  # a run that failed before it made anything
                 if self.writes:
                     (folder / "environment.json").unlink(missing_ok=True)
@@ -86,11 +86,11 @@ class Run:
             self._write_config()
 
     def accept(self) -> None:
-        """Go on with other steps than the run was begun for (`earlier`); it is not finished any more."""
-        processes.wait_for_everyone()  # until all have seen that it is
+        """Continue with other steps than the run was started for (`earlier`); it is no longer finished."""
+        processes.wait_for_everyone()  # wait until every process has seen that it is finished
         if self.writes:
             (self.folder / "result.json").unlink(missing_ok=True)
-            self._write_config()  # only then: a kill in between must not leave a run that seems to be as long as asked
+            self._write_config()  # in this order, so that a kill in between leaves no run that looks finished
 
     @property
     def result(self) -> dict[str, Any] | None:
@@ -102,9 +102,9 @@ class Run:
         """Write environment.json: versions and the machine, and the facts given.
 
         Args:
-            inputs: fingerprints of the files the run reads, by what they are; must not change while it goes on.
-            may_differ: keys of `inputs` that nothing has been made of yet, so that they may.
-            facts: what else to note; where a run goes on with others, that is warned of.
+            inputs: fingerprints of the input files by their role; must not change while the run continues.
+            may_differ: keys of `inputs` that the run has not used yet, so that they may change.
+            facts: further facts to note; a run that resumes with other facts is warned.
 
         Raises:
             UserError: if the run was begun with other inputs.
@@ -120,12 +120,14 @@ class Run:
             if changed:
                 named = ", ".join(changed)
                 raise UserError(
-                    f"{self.folder}: what it reads ({named}) has changed since it was begun: choose another --out"
+                    f"{self.folder}: its input ({named}) has changed since the run started: choose another --out"
                 )
             if there == inputs and has_trained(self.folder):
                 for name, value in facts.items():
                     if (before := noted.get(name, value)) != value and self.result is None:
-                        logger.warning("%s: was begun with %s %s, continues with %s", self.folder, name, before, value)
+                        logger.warning(
+                            "%s: the run started with %s %s and continues with %s", self.folder, name, before, value
+                        )
                 return
         names = ("quorem", "torch", "transformers", "tokenizers", "accelerate", "numpy")
         found = {
@@ -137,7 +139,7 @@ class Run:
         write_text(path, json.dumps(found | {"inputs": dict(inputs)} | facts, indent=2) + "\n")
 
     def log(self, record: Mapping[str, Any]) -> None:
-        """Append one line to metrics.jsonl, and tell `listener` its step and its numbers, such as held_out.accuracy."""
+        """Append one line to metrics.jsonl, and pass `listener` its step and its numbers, such as held_out.accuracy."""
         if not self.writes:
             return
         with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
@@ -151,7 +153,7 @@ class Run:
         return read_records(self.folder)
 
     def training_records(self) -> list[dict[str, Any]]:
-        """Those that tell of training; others tell of held-out rows."""
+        """The records of training steps; other records are about held-out rows."""
         return [record for record in self.records() if "held_out" not in record]
 
     def forget_after(self, step: int) -> None:
@@ -174,7 +176,7 @@ class Run:
         processes.wait_for_everyone()
 
     def clean(self, result: Mapping[str, Any]) -> None:
-        """Drop what a finished run needs no more: again, for one that was killed on the way out."""
+        """Delete what a finished run no longer needs; repeated for a run that was killed while finishing."""
         if self.writes and not result.get("keep_state"):
             shutil.rmtree(self.folder / "state", ignore_errors=True)
 
@@ -240,13 +242,13 @@ class Run:
 
 
 def check_run_folder(folder: Path) -> list[str]:
-    """What is in a folder that a run may be written into; nothing if it is new.
+    """Names in a folder that may hold a run; empty if the folder is new.
 
     Raises:
         UserError: if it holds something else, or is a file.
     """
     if folder.exists() and not folder.is_dir():
-        raise UserError(f"{folder}: is a file, but a folder is needed: choose another --out")
+        raise UserError(f"{folder}: is a file, not a folder: choose another --out")
     names = {path.name for path in folder.iterdir()} - {lock_name(folder)} if folder.is_dir() else set()
     present = sorted(name for name in names if not LEFT_BY_KILLS.fullmatch(name))
     if "config.yaml" not in present and present:
@@ -272,7 +274,7 @@ def read_settings(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read ({error}): restore or delete the run") from error
     if not isinstance(found, dict):
-        raise UserError(f"{path}: is damaged, it holds no mapping: restore or delete the run")
+        raise UserError(f"{path}: is damaged (it holds no mapping): restore or delete the run")
     return found
 
 
@@ -284,7 +286,7 @@ def read_state(folder: Path) -> dict[str, Any] | None:
     """
     states = _states(folder)
     for path in reversed(states.values()):
-        if (found := _read(path, otherwise="the one before is used")) is not None:
+        if (found := _read(path, otherwise="the checkpoint before it is used")) is not None:
             return found
     if states:
         raise UserError(f"{folder / 'state'}: every checkpoint is damaged: delete the folder to start again")

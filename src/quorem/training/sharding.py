@@ -1,8 +1,8 @@
-"""Layers whose weights are shared out among the processes: FSDP (arXiv:2304.11277), by torch's fully_shard.
+"""Layers sharded among the processes: FSDP (arXiv:2304.11277), by torch's fully_shard.
 
 Each process keeps a part of every layer's weights, gradients and optimizer state; a layer is whole while it computes.
-Embeddings, softmax and heads stay whole everywhere: they are used outside of their modules, and small here. To all
-others a run is the same: checkpoints and networks hold whole weights, whoever wrote them.
+Embeddings, softmax and heads stay whole everywhere: they are used outside of their modules, and small here. Nothing
+else about a run changes: checkpoints and networks always hold the full weights.
 """
 
 import logging
@@ -29,7 +29,7 @@ def asked_by_launcher() -> bool:
 
 
 def shard(module: nn.Module) -> None:
-    """Share out the weights of the layers of a module, if there are several processes; before its optimizer is made."""
+    """Shard the weights of a module's layers, if there are several processes; call it before making the optimizer."""
     if processes.count() == 1:
         return
     device = processes.state().device
@@ -54,7 +54,7 @@ def unshard(module: nn.Module) -> None:
 
 
 def is_sharded(module: nn.Module) -> bool:
-    """Whether some of its weights are shared out."""
+    """Whether some of its weights are sharded."""
     return any(isinstance(parameter, DTensor) for parameter in module.parameters())
 
 

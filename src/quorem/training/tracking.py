@@ -1,7 +1,4 @@
-"""What trackers are told: a run's settings and numbers, an interrupted and resumed run being one run to each of them.
-
-Accelerate has the trackers.
-"""
+"""Send a run's settings and numbers to trackers (by Accelerate). A resumed run stays one run in each tracker."""
 
 import json
 import logging
@@ -56,7 +53,7 @@ def tracked(accelerator: Any, name: str | None, run: Run, *, done: int) -> Itera
         raise
     except Exception as error:  # each tracker has its own
         reason = " ".join(str(error).split())[:300]
-        raise UserError(f"train.tracker={name}: cannot be started ({reason}): mend that, or leave it out") from error
+        raise UserError(f"train.tracker={name}: cannot be started ({reason}): correct that, or leave it out") from error
 
     def send(step: int, numbers: Mapping[str, float]) -> None:
         with _not_worth_a_run(name, run):
@@ -74,14 +71,14 @@ def tracked(accelerator: Any, name: str | None, run: Run, *, done: int) -> Itera
 
 @contextmanager
 def _not_worth_a_run(name: str, run: Run) -> Iterator[None]:
-    """A tracker that fails is told nothing more, and training continues: metrics.jsonl has every line."""
+    """A tracker that fails gets no more lines, and training continues: metrics.jsonl has every line."""
     try:
         yield
     except Exception as error:  # each tracker has its own
         run.listener = None
         logger.warning(
-            "train.tracker=%s: has failed (%s): it gets no more of this run until it is started again; metrics.jsonl "
-            "has everything",
+            "train.tracker=%s: has failed (%s): it gets no more lines until the run is resumed; metrics.jsonl has them "
+            "all",
             name,
             " ".join(str(error).split())[:300],
         )

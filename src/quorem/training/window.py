@@ -1,4 +1,4 @@
-"""What the training loop has seen since its last record, and the steps that it had to skip."""
+"""Losses of the training loop since its last record, and the steps it had to skip."""
 
 import logging
 import math
@@ -51,7 +51,7 @@ class Window:
         return (~finite).float()
 
     def check(self, step: int) -> tuple[int, int]:
-        """Read the counts: steps used since the last record, and skipped since the run began; tell of new ones.
+        """Read the counts: steps used since the last record, and skipped since the run began; log new skipped ones.
 
         Args:
             step: the last that was added, counted from 1.
@@ -62,7 +62,7 @@ class Window:
         used, skipped, row = self.counts.tolist()
         if skipped > self._skipped:
             new, self._skipped = skipped - self._skipped, skipped
-            logger.warning("up to step %d: skipped %d, whose loss or gradient was not finite", step, new)
+            logger.warning("up to step %d: skipped %d steps, because their loss or gradient was not finite", step, new)
         if row >= SKIPS_IN_A_ROW:
             raise UserError(
                 f"step {step}: {SKIPS_IN_A_ROW} steps in a row had a loss or gradient that is not finite: training has "
@@ -84,7 +84,7 @@ class Window:
         return found | ({"skipped_steps": skipped} if skipped else {})
 
     def begin(self) -> None:
-        """Begin anew, after a record."""
+        """Start again after a record."""
         self.loss.zero_()
         self.counts[0] = 0
         self.taken, self.seconds = 0, 0.0
@@ -95,7 +95,7 @@ class Window:
         return found | {"taken": self.taken, "seconds": self.seconds + seconds}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up what `state_dict` gave."""
+        """Restore the result of `state_dict`."""
         self.loss.copy_(state["loss"])
         self.counts.copy_(state["counts"])
         self.taken, self.seconds = state["taken"], state["seconds"]

@@ -99,6 +99,7 @@ READERS: dict[str, Reader] = {
     ),
 }
 FORMATS = {ending: name for name, reader in READERS.items() if name != "folder" for ending in reader.endings}
+FORMATS[".inter"] = "csv"  # RecBole's logs of events (quorem.data.events)
 
 
 def known_format(path: str | Path) -> str | None:
