@@ -17,11 +17,11 @@ from typing import Any
 
 import numpy as np
 
+from quorem.config.finetuning import FinetuneConfig, LabelledDataSettings
 from quorem.config.loading import override
-from quorem.config.settings import FinetuneConfig, LabelledDataSettings
 from quorem.data.source import Source
-from quorem.finetuning.classification import split
-from quorem.finetuning.finetune import finetune
+from quorem.finetuning.rows import split
+from quorem.tasks import finetune
 
 ARMS = {
     "both ends": ["data.truncation=both"],

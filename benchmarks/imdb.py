@@ -28,12 +28,14 @@ from sklearn.preprocessing import StandardScaler
 from transformers import AutoModel
 from transformers.utils import logging as transformers_logging
 
+from quorem.config.finetuning import FinetuneConfig
 from quorem.config.loading import override
-from quorem.config.settings import FinetuneConfig
 from quorem.data.batches import collate
+from quorem.data.documents import RowCounts
 from quorem.finetuning.checkpoint import model_folder
-from quorem.finetuning.classification import split
-from quorem.finetuning.finetune import finetune, load_examples, resolve
+from quorem.finetuning.rows import split
+from quorem.tasks import finetune
+from quorem.tasks.classification import Classification
 from quorem.tokenization import load_tokenizer
 from quorem.training.device import autocast_dtype
 
@@ -103,7 +105,8 @@ def probe(config: FinetuneConfig, length: int) -> dict[str, dict[str, float]]:
     source = model_folder(config.pretrained)
     tokenizer = load_tokenizer(source)
     whole = replace(config, data=replace(config.data, max_length=1_000_000, truncation="head"))
-    _, examples = load_examples(whole, tokenizer)
+    task = Classification()
+    examples, _ = task.read(whole, tokenizer, task.source(whole.data), RowCounts())
     training, held_out = split(len(examples), share=config.data.validation_share, seed=config.data.split_seed)
     model, labels, scores = AutoModel.from_pretrained(source).eval(), np.asarray(examples.labels), {}
     for weights in ("pre-trained", "untrained"):
@@ -138,7 +141,7 @@ def main() -> None:
     results: dict[str, Any] = json.loads(options.out.read_text()) if options.out.exists() else {}
     for what in options.only:
         if what == "probe" and what not in results:
-            results[what] = probe(resolve(override(FinetuneConfig(), base)), options.window)
+            results[what] = probe(Classification().resolve(override(FinetuneConfig(), base)), options.window)
         for seed in options.seeds if what != "probe" else []:
             name, began = f"{what}-{seed}", time.perf_counter()
             if name in results:

@@ -43,18 +43,19 @@ from transformers import AutoModel, PreTrainedTokenizerFast
 from transformers.utils import logging as transformers_logging
 
 import quorem  # noqa: F401
+from quorem.config.finetuning import FinetuneConfig
 from quorem.config.loading import override
-from quorem.config.settings import FinetuneConfig, PrepareConfig, PretrainConfig
+from quorem.config.settings import PrepareConfig, PretrainConfig
 from quorem.data.prepare import load_prepared, prepare
 from quorem.data.rows import ROWS
 from quorem.data.shards import Shards
-from quorem.finetuning.classification import encode_rows
-from quorem.finetuning.finetune import finetune
+from quorem.finetuning.rows import encode_rows
 from quorem.models.electra import corrupt, mask_tokens, real_tokens
 from quorem.models.modeling import QuoremForMaskedLM, QuoremForPreTraining
 from quorem.plan.presets import NEVER_TARGETS
 from quorem.plan.recipes import resolve
 from quorem.pretraining.pretrain import pretrain
+from quorem.tasks import finetune
 from quorem.training.device import autocast_dtype
 from quorem.training.metrics import BinaryMetrics
 

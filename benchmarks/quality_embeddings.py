@@ -31,19 +31,20 @@ from transformers import PreTrainedTokenizerFast
 from transformers.utils import logging as transformers_logging
 
 import quorem  # noqa: F401
+from quorem.config.finetuning import FinetuneConfig
 from quorem.config.loading import override, to_mapping
-from quorem.config.settings import FinetuneConfig, PretrainConfig
+from quorem.config.settings import PretrainConfig
 from quorem.data.documents import Document
 from quorem.data.readers import READERS, choose_format
 from quorem.data.rows import ROWS
 from quorem.data.shards import Shards, write_shards
 from quorem.files import fingerprint_files
-from quorem.finetuning.finetune import finetune
 from quorem.models.electra import mask_tokens
 from quorem.plan.plan import Plan
 from quorem.plan.recipes import resolve
 from quorem.pretraining.arrangement import arrange
 from quorem.pretraining.program import PretrainProgram, build_pretraining_optimizer
+from quorem.tasks import finetune
 from quorem.tokenization import fingerprint, load_tokenizer, save_tokenizer, train_tokenizer
 from quorem.training.device import autocast_dtype
 from quorem.training.loop import fit

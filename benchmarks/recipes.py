@@ -25,15 +25,16 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import torch
 from transformers.utils import logging as transformers_logging
 
+from quorem.config.finetuning import FinetuneConfig
 from quorem.config.loading import override
-from quorem.config.settings import FinetuneConfig, PretrainConfig
+from quorem.config.settings import PretrainConfig
 from quorem.data.prepare import load_prepared
-from quorem.finetuning.finetune import finetune
 from quorem.plan.plan import Plan
 from quorem.plan.recipes import resolve
 from quorem.pretraining.arrangement import arrange
 from quorem.pretraining.pretrain import pretrain
 from quorem.pretraining.program import PretrainProgram, build_pretraining_optimizer
+from quorem.tasks import finetune
 from quorem.training.loop import fit
 from quorem.training.run_folder import Run
 

@@ -14,11 +14,14 @@ from wrapt import when_imported
 from quorem.errors import UserError
 
 if TYPE_CHECKING:
-    from quorem.api import Classifier, Encoder, NextItem, embedding, finetune, load, pretrain, softmax
+    from quorem.api import embedding, finetune, pretrain, softmax
+    from quorem.loaded import Classifier, Encoder, Finetuned, NextItem, load
     from quorem.models.classifier import QuoremForSequenceClassification
     from quorem.models.configuration import QuoremConfig
     from quorem.models.modeling import QuoremForMaskedLM, QuoremForPreTraining, QuoremModel
+    from quorem.models.multiple_choice import QuoremForMultipleChoice
     from quorem.models.next_item import QuoremForNextItem
+    from quorem.models.token_classifier import QuoremForTokenClassification
 
 # Idle OpenMP threads must sleep, not spin: with another process on a core, spinning makes a step up to 16 times slower.
 # The runtime reads this once, when torch is first imported; a value the user has set is kept.
@@ -27,11 +30,13 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 __version__ = "0.1.0"
 
 PLACES = {
-    **dict.fromkeys(("Classifier", "Encoder", "NextItem"), "quorem.api"),
-    **dict.fromkeys(("embedding", "finetune", "load", "pretrain", "softmax"), "quorem.api"),
+    **dict.fromkeys(("Classifier", "Encoder", "Finetuned", "NextItem", "load"), "quorem.loaded"),
+    **dict.fromkeys(("embedding", "finetune", "pretrain", "softmax"), "quorem.api"),
     "QuoremConfig": "quorem.models.configuration",
+    "QuoremForMultipleChoice": "quorem.models.multiple_choice",
     "QuoremForNextItem": "quorem.models.next_item",
     "QuoremForSequenceClassification": "quorem.models.classifier",
+    "QuoremForTokenClassification": "quorem.models.token_classifier",
     **dict.fromkeys(("QuoremForMaskedLM", "QuoremForPreTraining", "QuoremModel"), "quorem.models.modeling"),
 }
 """Where each public name is."""
@@ -39,12 +44,15 @@ PLACES = {
 __all__ = [
     "Classifier",
     "Encoder",
+    "Finetuned",
     "NextItem",
     "QuoremConfig",
     "QuoremForMaskedLM",
+    "QuoremForMultipleChoice",
     "QuoremForNextItem",
     "QuoremForPreTraining",
     "QuoremForSequenceClassification",
+    "QuoremForTokenClassification",
     "QuoremModel",
     "UserError",
     "embedding",
@@ -79,7 +87,9 @@ IMPORT_EACH_OTHER = (
     "transformers.modeling_utils",
     "quorem.models.modeling",
     "quorem.models.classifier",
+    "quorem.models.multiple_choice",
     "quorem.models.next_item",
+    "quorem.models.token_classifier",
     "quorem.auto",
 )
 

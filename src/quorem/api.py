@@ -8,31 +8,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-import torch
-from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerFast
-
 from quorem.config.events import is_log
 from quorem.config.loading import override
-from quorem.config.settings import EmbeddingSettings, FinetuneConfig, ModelSettings, PretrainConfig
+from quorem.config.settings import EmbeddingSettings, ModelSettings, PretrainConfig
 from quorem.data.dataset import DatasetSource
 from quorem.data.events.source import EventSource
 from quorem.data.source import DEFAULT_TEXT_COLUMN, Source
 from quorem.embeddings import EMBEDDINGS, TokenEmbedding, build_table
-from quorem.errors import UserError, check_choice
-from quorem.finetuning.checkpoint import model_folder
-from quorem.finetuning.classification import encode_rows, probabilities
-from quorem.finetuning.finetune import finetune as finetune_run
+from quorem.errors import check_choice
 from quorem.heads import HEADS, GeneratorHead
-from quorem.models.checkpoint_files import fill
-from quorem.models.configuration import QuoremConfig
-from quorem.models.modeling import QuoremForPreTraining
+from quorem.loaded import Encoder, load
 from quorem.plan.layout import head_kind, lay_out
 from quorem.pretraining.pretrain import pretrain as pretrain_run
-from quorem.tokenization import load_tokenizer
-from quorem.tokenization.special import SPECIAL_IDS
-from quorem.training.run_folder import read_settings
-from quorem.vectors.encoder import batches, encode_texts
+from quorem.tasks import TASKS, load_task
+from quorem.tasks import finetune as finetune_run
 
 Config = TypeVar("Config")
 Data = str | Path | Sequence[str | Path] | Iterable[Mapping[str, Any]] | Source
@@ -58,145 +47,6 @@ SHORT = {
     "seed": "train.seed",
 }
 """Keyword arguments, and the settings they are."""
-AT_ONCE = 64  # texts
-
-
-class Encoder:
-    """A pre-trained discriminator with its tokenizer.
-
-    Args:
-        folder: of a pre-training run, or its discriminator/.
-
-    Raises:
-        UserError: if there is no model, or a damaged one.
-    """
-
-    def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(folder)
-        place = model_folder(folder)
-        self.tokenizer: PreTrainedTokenizerFast = load_tokenizer(place)
-        try:
-            network = QuoremForPreTraining(QuoremConfig.from_pretrained(place, local_files_only=True))
-        except Exception as error:  # a damaged file can fail in any way
-            raise UserError(f"{place}: its config.json cannot be read ({error})") from error
-        fill(network, place, "discriminator")
-        self.model: QuoremForPreTraining = network.eval()
-
-    def encode(self, texts: Sequence[str], *, pooling: str = "mean", max_length: int | None = None) -> Tensor:
-        """A vector for each text: the mean over its tokens, and over the states of all layers.
-
-        (The last layer alone is made for telling replaced tokens apart, and reads less: docs/results.md.)
-
-        Args:
-            texts: any.
-            pooling: mean or max over the tokens, or first, the state of [CLS].
-            max_length: tokens of a text that are read, special ones included; the model's limit if None.
-
-        Returns:
-            float32 (n, hidden_size).
-        """
-        return encode_texts(self.model.electra, self.tokenizer, _texts(texts), pooling=pooling, max_length=max_length)
-
-    @torch.no_grad()
-    def detect(self, texts: Sequence[str], *, max_length: int | None = None) -> list[list[tuple[str, float]]]:
-        """Of each token of each text, as the vocabulary has it: the probability that it was replaced."""
-        found = []
-        for ids, mask in batches(self.model.electra, self.tokenizer, _texts(texts), max_length):
-            shares = torch.sigmoid(self.model(ids, mask).logits.float())
-            lengths = ids.new_full((len(ids),), ids.shape[1]) if mask is None else mask.sum(1)
-            for row, share, length in zip(ids, shares, lengths.tolist(), strict=True):
-                inner = slice(1, int(length) - 1)  # without [CLS] and [SEP]
-                tokens = self.tokenizer.convert_ids_to_tokens(row[inner].tolist())
-                found.append(list(zip(tokens, share[inner].tolist(), strict=True)))
-        return found
-
-    def __repr__(self) -> str:
-        return f"Encoder({str(self.folder)!r}: {_described(self.model)})"
-
-
-class Classifier:
-    """A fine-tuned classifier with its tokenizer.
-
-    Args:
-        folder: of a fine-tuning run, or its model/.
-
-    Raises:
-        UserError: if there is no classifier, or a damaged one.
-    """
-
-    def __init__(self, folder: str | Path) -> None:
-        from quorem.finetuning.predict import load_classifier
-
-        self.folder = Path(folder)
-        self.model, self.tokenizer, self.data = load_classifier(self.folder)
-
-    def predict(self, texts: Sequence[str]) -> list[dict[str, Any]]:
-        """The most probable class of each text as a `label`, and its probability as a `score`."""
-        if not texts:
-            return []
-        best = self.probabilities(texts).max(-1)
-        return [
-            {"label": self.model.config.id2label[label], "score": score}
-            for score, label in zip(best.values.tolist(), best.indices.tolist(), strict=True)
-        ]
-
-    def probabilities(self, texts: Sequence[str]) -> Tensor:
-        """Of every class, in the order of `labels`: float32 (n, classes)."""
-        max_length = None if self.model.reads_whole else self.data.max_length
-        rows = encode_rows(self.tokenizer, _texts(texts), max_length=max_length, truncation=self.data.truncation)
-        return probabilities(self.model, rows, pad_id=int(self.tokenizer.pad_token_id), batch_size=AT_ONCE, dtype=None)
-
-    @property
-    def labels(self) -> list[str]:
-        """The classes."""
-        return [self.model.config.id2label[number] for number in range(self.model.config.num_labels)]
-
-    def __repr__(self) -> str:
-        return f"Classifier({str(self.folder)!r}: {', '.join(self.labels[:5])}; {_described(self.model)})"
-
-
-class NextItem:
-    """A next-item model with its tokenizer: what `quorem finetune --task next_item` makes.
-
-    Args:
-        folder: of the run, or its model/.
-
-    Raises:
-        UserError: if there is no such model, or a damaged one.
-    """
-
-    def __init__(self, folder: str | Path) -> None:
-        from quorem.recommending.recommend import load_recommender
-
-        self.folder = Path(folder)
-        self.model, self.tokenizer, self.data = load_recommender(self.folder)
-
-    def recommend(
-        self, sessions: Sequence[Sequence[str]], *, top: int = 10, exclude_seen: bool = False
-    ) -> list[list[dict[str, Any]]]:
-        """The likeliest next items of each session, as an `item` and its probability as a `score`.
-
-        Args:
-            sessions: lists of items in the order of time; items that the model does not know are passed over.
-            top: how many.
-            exclude_seen: leave out the items that a session has.
-
-        Returns:
-            A list for each session, empty where it has no item that the model knows.
-        """
-        from quorem.recommending.recommend import Recommender
-
-        if top < 1:
-            raise UserError(f"top={top}: 1 or more needed")
-        ids = [self.tokenizer.convert_tokens_to_ids(list(map(str, _texts(session)))) for session in _texts(sessions)]
-        asked = Recommender(
-            self.model, self.tokenizer, max_items=self.data.max_items, top=top, exclude_seen=exclude_seen
-        )
-        found = asked.after([[token for token in session if token >= SPECIAL_IDS] for session in ids])
-        return [[{"item": item, "score": share} for item, share in zip(*each, strict=True)] for each in found]
-
-    def __repr__(self) -> str:
-        return f"NextItem({str(self.folder)!r}: {_described(self.model)})"
 
 
 def pretrain(data: Data, out: str | Path, *, settings: Mapping[str, Any] | None = None, **given: Any) -> Encoder:
@@ -222,38 +72,28 @@ def finetune(
     data: Data,
     out: str | Path,
     *,
+    task: str = "classification",
     settings: Mapping[str, Any] | None = None,
     **given: Any,
-) -> Classifier:
-    """Fine-tune a pre-trained run on labelled texts into a run folder, as `quorem finetune` does.
+) -> Any:
+    """Fine-tune a pre-trained run on labelled rows into a run folder, as `quorem finetune` does, and load it.
 
     Args:
         pretrained: what `pretrain` or `load` gave, or its folder.
         data: as for `pretrain`, with labels.
         out: the run folder.
+        task: of TASKS.
         settings: any settings, by their dotted names.
         given: settings by their short names, `SHORT`.
 
     Raises:
         UserError: for settings or data that cannot be used.
     """
-    source, config = _configured(FinetuneConfig(), data, settings, given)
+    check_choice("task", task, TASKS)
+    source, config = _configured(TASKS[task].settings(), data, settings, given)
     folder = pretrained.folder if isinstance(pretrained, Encoder) else pretrained
     finetune_run(replace(config, pretrained=str(folder)), Path(out), source=source)
-    return Classifier(out)
-
-
-def load(folder: str | Path) -> Encoder | Classifier | NextItem:
-    """What a run has made: of pre-training an Encoder, of fine-tuning a Classifier or, of the next item, a NextItem.
-
-    Raises:
-        UserError: if the folder holds neither.
-    """
-    place = model_folder(folder)
-    architectures = read_settings(place / "config.json").get("architectures") or []
-    made: dict[str, Any] = {"QuoremForSequenceClassification": Classifier, "QuoremForNextItem": NextItem}
-    kinds = [made[name] for name in architectures if name in made]
-    return (kinds or [Encoder])[0](folder)
+    return load(out)
 
 
 def embedding(num_embeddings: int, embedding_dim: int, *, kind: str = "qr", **options: Any) -> TokenEmbedding:
@@ -317,9 +157,10 @@ def _configured(
         return data, settled
     if is_log(settled.data):
         return EventSource.of_rows(cast(Iterable[Mapping[str, Any]], data), settled.data), settled
-    columns: dict[str, Any] = {
-        name: getattr(settled.data, name, None) for name in ("text_column", "label_column", "split_column")
-    }
+    names = ("text_column", "label_column", "split_column")
+    columns: dict[str, Any] = {name: getattr(settled.data, name, None) for name in names}
+    if hasattr(settled, "task"):
+        columns = load_task(settled.task).reading(settled.data)
     columns["text_column"] = columns["text_column"] or DEFAULT_TEXT_COLUMN
     return DatasetSource.of_rows(cast(Iterable[Mapping[str, Any]], data), **columns), settled
 
@@ -331,15 +172,3 @@ def _written(value: Any) -> str:
     if isinstance(value, list):
         return "[" + ", ".join('"' + each.replace("\\", "\\\\").replace('"', '\\"') + '"' for each in value) + "]"
     return "null" if value is None else str(value)
-
-
-def _texts(texts: Sequence[Any]) -> Sequence[Any]:
-    if isinstance(texts, str):
-        raise UserError(f"{texts!r}: a list is needed, not one text: write [text]")
-    return texts
-
-
-def _described(model: PreTrainedModel) -> str:
-    config = model.config
-    table = f"{config.embedding['kind']} table of {config.vocab_size:,} x {config.embedding_size}"
-    return f"{table}, {config.num_hidden_layers} layers of {config.hidden_size}"

@@ -15,14 +15,16 @@ from pathlib import Path
 from typing import Any
 
 from quorem import __version__
+from quorem.config.finetuning import FinetuneConfig
 from quorem.config.loading import leaves, load, override
-from quorem.config.next_item import NextItemConfig
-from quorem.config.settings import FinetuneConfig, PrepareConfig, PretrainConfig
+from quorem.config.settings import PrepareConfig, PretrainConfig
 from quorem.data.writers import WRITERS
 from quorem.errors import UserError
 from quorem.export.arguments import add_card, add_export, add_push
 from quorem.guard import guarded
-from quorem.recommending.arguments import add_recommend, add_similar, add_task
+from quorem.recommending.arguments import add_recommend, add_similar
+from quorem.tasks import TASKS
+from quorem.tasks.arguments import add_task
 
 SETTING = re.compile(r"(--)?[A-Za-z_]\w*(\.\w+)*=")  # section.key=value, anywhere on the line
 OPTION = re.compile(r"--[A-Za-z_]\w*(\.\w+)+")  # the same as an option, its value in the next word
@@ -31,7 +33,7 @@ CONFIGS: dict[str, Any] = {
     "pretrain": PretrainConfig,
     "prepare": PrepareConfig,
     "finetune": FinetuneConfig,
-    "next_item": NextItemConfig,  # finetune --task next_item
+    **{name: line.settings for name, line in TASKS.items()},  # finetune --task
 }
 HELP_WIDTH = 100
 
@@ -141,8 +143,8 @@ def _add_pretraining(commands: Any) -> None:
 
 def _add_finetuning(commands: Any) -> None:
     """Finetune, predict, recommend and similar."""
-    command = _add(commands, "finetune", "fine-tune a pre-trained run to classify texts", FinetuneConfig())
-    add_task(command)
+    command = _add(commands, "finetune", "fine-tune a pre-trained run for a task", FinetuneConfig())
+    add_task(command, _short)
     command.add_argument("run_folder", metavar="RUN", help="a run of quorem pretrain")
     command.add_argument(
         "data",
@@ -155,7 +157,7 @@ def _add_finetuning(commands: Any) -> None:
     command.add_argument("--dry-run", action="store_true", help=DRY_RUN)
     command.add_argument("--out", required=True, type=Path, help="the run folder to write")
 
-    command = _add(commands, "predict", "classify the rows of data files with a fine-tuned run")
+    command = _add(commands, "predict", "predict the rows of data files with a fine-tuned run")
     command.add_argument("run_folder", metavar="RUN", help="a run of quorem finetune")
     command.add_argument(
         "data", nargs="+", help="files, folders or quoted patterns, of all formats that finetune reads"

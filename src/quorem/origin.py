@@ -10,14 +10,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from quorem.config.finetuning import FinetuneConfig, LabelledDataSettings
 from quorem.config.loading import leaves, load, override
 from quorem.config.parsing import parse_yaml
-from quorem.config.settings import FinetuneConfig, LabelledDataSettings, PretrainConfig
+from quorem.config.settings import PretrainConfig
 from quorem.errors import UserError, did_you_mean
 from quorem.finetuning.checkpoint import model_folder
-from quorem.finetuning.finetune import finetune
 from quorem.pretraining.pretrain import pretrain
 from quorem.samples import write_reviews
+from quorem.tasks import finetune
 from quorem.training.run_folder import check_run_folder
 
 logger = logging.getLogger(__name__)

@@ -1,10 +1,12 @@
 """What the integration tests share: a sample, a tiny pre-trained run, a classifier, ways to call the command line."""
 
 import logging
+import random
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from task_cases import WORDS
 
 from quorem.cli import main
 from quorem.samples import write_reviews
@@ -83,6 +85,18 @@ def classifier(tmp_path_factory, sample_csv, pretrained, finetune_settings):
     columns = ["--text-column", "review", "--label-column", "sentiment"]
     assert main(["finetune", str(pretrained), str(sample_csv), *columns, "--out", str(out), *finetune_settings]) == 0
     return out
+
+
+@pytest.fixture(scope="session")
+def base(tmp_path_factory, pretrain_settings):
+    """A pre-training run of six steps on the toys' words."""
+    folder = tmp_path_factory.mktemp("base")
+    chance = random.Random(1)
+    texts = folder / "words.txt"
+    texts.write_text("".join(" ".join(chance.choices(WORDS, k=12)) + "\n" for _ in range(80)))
+    words = ["pretrain", texts, "--out", folder / "run", *pretrain_settings, "model.embedding.kind=dense"]
+    assert main([str(word) for word in words]) == 0
+    return folder / "run"
 
 
 @pytest.fixture

@@ -7,8 +7,9 @@ import torch
 
 from quorem import __version__
 from quorem.cli import main
+from quorem.config.finetuning import FinetuneConfig
 from quorem.config.loading import leaves, load
-from quorem.config.settings import FinetuneConfig, PrepareConfig, PretrainConfig
+from quorem.config.settings import PrepareConfig, PretrainConfig
 
 CONFIGURED = {"pretrain": PretrainConfig(), "describe": PretrainConfig(), "finetune": FinetuneConfig(),
               "prepare": PrepareConfig()}  # fmt: skip

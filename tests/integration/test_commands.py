@@ -17,17 +17,19 @@ from transformers import AutoModel, AutoModelForSequenceClassification, AutoToke
 
 from quorem import __version__
 from quorem.cli import main
+from quorem.config.finetuning import FinetuneConfig
 from quorem.config.loading import dump, from_mapping, load, override
-from quorem.config.settings import FinetuneConfig, PretrainConfig
+from quorem.config.settings import PretrainConfig
 from quorem.data.batches import LengthGroupedOrder
+from quorem.data.documents import RowCounts
 from quorem.errors import UserError
-from quorem.finetuning.checkpoint import build_classifier
-from quorem.finetuning.classification import encode_rows, label_names, scores
-from quorem.finetuning.finetune import load_examples, resolve
+from quorem.finetuning.labels import label_names
+from quorem.finetuning.rows import encode_rows
 from quorem.plan.plan import Plan
 from quorem.plan.recipes import resolve as resolve_pretrain
 from quorem.plan.sizes import describe
 from quorem.pretraining.program import build_electra
+from quorem.tasks.classification import Classification
 from quorem.tokenization import load_tokenizer
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
@@ -164,12 +166,14 @@ def test_the_kept_model_is_that_of_the_best_epoch(tmp_path, monkeypatch, pretrai
     accuracies = iter([0.5, 0.9, 0.7])
     weights = []
 
-    def judged(shares, labels):
+    scores = Classification.scores
+
+    def judged(*given):
         folder = tmp_path / "run" / "model"
         weights.append(load_file(folder / "model.safetensors") if folder.exists() else None)
-        return scores(shares, labels) | {"accuracy": next(accuracies)}
+        return scores(*given) | {"accuracy": next(accuracies)}
 
-    monkeypatch.setattr("quorem.finetuning.finetune.scores", judged)
+    monkeypatch.setattr(Classification, "scores", judged)
     words = ["--text-column", "review", "--label-column", "sentiment", "--out", tmp_path / "run", *finetune_settings]
     assert main([str(word) for word in ["finetune", pretrained, sample_csv, *words, "train.epochs=3"]]) == 0
     result = json.loads((tmp_path / "run" / "result.json").read_text())
@@ -202,8 +206,9 @@ def test_from_scratch_has_new_weights_and_the_same_order_of_ids(quorem, tmp_path
     config = FinetuneConfig(pretrained=str(pretrained))
     scratch = override(config, ["classifier.from_scratch=true"])
     source, names = pretrained / "discriminator", ["negative", "positive"]
-    old = build_classifier(resolve(config), source, names).state_dict()
-    new = build_classifier(resolve(scratch), source, names).state_dict()
+    task, facts = Classification(), {"labels": names}
+    old = task.build(task.resolve(config), source, facts).state_dict()
+    new = task.build(task.resolve(scratch), source, facts).state_dict()
     ranks = [name for name in old if name.endswith("assignment.rank")]
     assert ranks
     assert torch.equal(old[ranks[0]], new[ranks[0]])
@@ -236,12 +241,9 @@ def test_any_two_or_more_labels_become_the_predictions(quorem, tmp_path, pretrai
     assert {row[-2] for row in read(tmp_path / "out.csv")[1:]} <= set(names)
 
 
-def test_columns_of_the_confusion_matrix_stay_apart(capsys):
-    from quorem.commands.finetune import show_scores
-
+def test_columns_of_the_confusion_matrix_stay_apart():
     figures = {"accuracy": 0.5, "macro_f1": 0.5, "labels": ["0", "1"], "confusion": [[12345, 67890], [1, 2]]}
-    show_scores(figures | {"last": figures})
-    assert "12345  67890" in capsys.readouterr().out
+    assert "12345  67890" in Classification().said(figures | {"last": figures})
 
 
 # ---- predict
@@ -370,8 +372,9 @@ def test_labels_sort_by_number_where_all_are_numbers():
 def test_examples_leave_out_rows_without_text_or_label(tmp_path, pretrained):
     path = write(tmp_path / "data.csv", ("text", "label"), ("a", "1"), ("", "0"), ("b", ""), ("c", "0"), ("d", "1"))
     config = override(FinetuneConfig(), [f"data.path={path}"])
-    names, examples = load_examples(config, load_tokenizer(pretrained / "discriminator"))
-    assert (names, examples.labels) == (["0", "1"], [1, 0, 1])
+    task, tokenizer = Classification(), load_tokenizer(pretrained / "discriminator")
+    examples, facts = task.read(config, tokenizer, task.source(config.data), RowCounts())
+    assert (facts["labels"], examples.labels) == (["0", "1"], [1, 0, 1])
 
 
 def test_transformers_stays_quiet(quorem):

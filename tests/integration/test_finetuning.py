@@ -7,13 +7,15 @@ import math
 import pytest
 import torch
 
+from quorem.config.finetuning import FinetuneConfig
 from quorem.config.loading import override
-from quorem.config.settings import FinetuneConfig, TrainSettings
+from quorem.config.settings import TrainSettings
 from quorem.errors import UserError
 from quorem.finetuning.checkpoint import size_of
-from quorem.finetuning.finetune import _groups, resolve
+from quorem.finetuning.text_task import groups_of
 from quorem.models.classifier import QuoremForSequenceClassification
 from quorem.models.configuration import QuoremConfig
+from quorem.tasks.classification import Classification
 from quorem.training.loop import fit
 from quorem.training.run_folder import Run
 
@@ -30,7 +32,7 @@ def test_every_parameter_of_a_compositional_classifier_has_its_layers_rate():
     """Trap 9, through the groups that fine-tuning really uses."""
     model = classifier()
     head_depth, settings = 3, ["classifier.layer_decay=0.5", "train.learning_rate=1"]
-    groups = _groups(model, override(FinetuneConfig(), settings))
+    groups = groups_of(model, override(FinetuneConfig(), settings))
     rate = {id(p): group["base_lr"] for group in groups for p in group["params"]}
     assert len(rate) == sum(len(group["params"]) for group in groups) == len(list(model.parameters()))
     for name, parameter in model.named_parameters():
@@ -58,7 +60,7 @@ def test_the_preset_is_found_through_the_run_or_its_discriminator(tmp_path):
 def test_attention_has_dropout_where_asked_or_where_the_preset_has_it(tmp_path, size, given, expected):
     (tmp_path / "discriminator").mkdir()
     (tmp_path / "config.yaml").write_text(f"model: {{size: {size}}}\n")
-    config = resolve(override(FinetuneConfig(), [f"pretrained={tmp_path}", *given]))
+    config = Classification().resolve(override(FinetuneConfig(), [f"pretrained={tmp_path}", *given]))
     assert config.classifier.attention_dropout == expected
 
 

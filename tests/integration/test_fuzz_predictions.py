@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 
 from quorem.cli import main
 from quorem.data.writers import WRITERS
-from quorem.finetuning.predict import load_classifier
+from quorem.tasks.predict import load_predictor_of
 
 pyarrow = pytest.importorskip("pyarrow")
 parquet = pytest.importorskip("pyarrow.parquet")
 
 SAID = re.compile(r".*: (\d+) rows, (\d+) predicted, (\d+) left blank \(empty text\)(?:, (\d+) bad and left out)?\n")
 ADDED = ["prediction", "probability"]
-endings = st.sampled_from([ending for writer in WRITERS.values() for ending in writer.endings])
+endings = st.sampled_from([ending for writer in WRITERS.values() if not writer.of_words for ending in writer.endings])
 characters = st.characters(exclude_categories=["Cs"], exclude_characters="\0\ufeff")
 strings = st.text(characters, max_size=6) | st.sampled_from(
     ["a film", '"', "\\", ",", "\t", "\n", "x\r\ny", " ", "", "映画"]
@@ -37,9 +37,9 @@ values = st.recursive(
 @pytest.fixture(scope="module", autouse=True)
 def loaded_once(classifier):
     """The classifier, which would else be loaded for every file."""
-    found = load_classifier(classifier)
+    found = load_predictor_of(classifier)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("quorem.finetuning.predict.load_classifier", lambda folder: found)
+        patch.setattr("quorem.tasks.predict.load_predictor_of", lambda folder: found)
         yield
 
 

@@ -216,7 +216,7 @@ def test_a_dry_run_keeps_nothing(quorem, sessions, shop, tmp_path):
         (["data.max_items=0"], "data.max_items=0: a number at least 1 needed"),
         (["data.test=nowhere.txt"], "nowhere.txt"),
         (["data.split_column=part"], "data.split_column=part has no meaning for data.format=text"),
-        (["train.shard_layers=true"], "train.shard_layers=True: is for pre-training"),
+        (["train.shard_layers=true"], "train.shard_layers=true: is for pre-training"),
         (["--label-column", "label"], "--label-column label: --task next_item has no use for it"),
         (["classifier.head=hf"], "unknown setting classifier.head"),
     ],

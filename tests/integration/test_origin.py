@@ -13,8 +13,9 @@ from transformers import AutoModelForSequenceClassification
 
 import quorem.origin
 from quorem.cli import finetuning_script, pretraining_script
+from quorem.config.finetuning import FinetuneConfig
 from quorem.config.loading import leaves, load, override
-from quorem.config.settings import FinetuneConfig, PretrainConfig
+from quorem.config.settings import PretrainConfig
 from quorem.embeddings.disentangled import DisentangledEmbedding
 from quorem.errors import UserError
 from quorem.origin import FINETUNE_DEFAULTS, OURS, PRETRAIN_DEFAULTS, parse_hparams, settings

@@ -12,12 +12,12 @@ import pytest
 
 from quorem.data.readers import READERS
 from quorem.data.writers import WRITERS
-from quorem.finetuning.predict import predict
+from quorem.tasks.predict import predict
 
 pyarrow = pytest.importorskip("pyarrow")
 parquet = pytest.importorskip("pyarrow.parquet")
 
-ENDINGS = [ending for writer in WRITERS.values() for ending in writer.endings]
+ENDINGS = [ending for writer in WRITERS.values() if not writer.of_words for ending in writer.endings]
 ROWS = [
     {"id": "1", "review": "the film was good", "note": 'a "quoted", note'},
     {"id": "2", "review": "", "note": "no text"},
@@ -89,7 +89,7 @@ def test_the_same_digits_in_every_format(tmp_path, classifier):
 @pytest.mark.parametrize("name", ["out.txt", "out.csv.gz", "out.json", "out.xlsx"])
 def test_other_endings_are_refused_before_anything_else(refused, tmp_path, name):
     line = refused("predict", tmp_path / "no run", tmp_path / "no data", "--out", tmp_path / name)
-    assert "choose a name that ends in .csv, .tsv, .jsonl, .ndjson or .parquet" in line
+    assert "choose a name that ends in .csv, .tsv, .jsonl, .ndjson, .parquet, .conll or .iob2" in line
     assert f"{name}: nothing is written as {(tmp_path / name).suffix}" in line
 
 

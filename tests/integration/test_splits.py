@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 from sklearn.model_selection import train_test_split
 
+from quorem.config.finetuning import FinetuneConfig
 from quorem.config.loading import override
-from quorem.config.settings import FinetuneConfig, PrepareConfig, PretrainConfig
+from quorem.config.settings import PrepareConfig, PretrainConfig
 from quorem.data.dataset import DatasetSource
 from quorem.data.prepare import prepare
-from quorem.finetuning.classification import split
-from quorem.finetuning.finetune import finetune
+from quorem.finetuning.rows import split
 from quorem.pretraining.pretrain import pretrain
+from quorem.tasks import finetune
 
 
 @pytest.mark.parametrize(("rows", "share"), [(10, 0.1), (301, 0.1), (57, 0.33)])

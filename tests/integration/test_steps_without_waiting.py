@@ -6,18 +6,18 @@ import pytest
 import torch
 from waiting import NoWaiting
 
+from quorem.config.finetuning import FinetuneConfig
 from quorem.config.loading import override
-from quorem.config.settings import FinetuneConfig, PretrainConfig
+from quorem.config.settings import PretrainConfig
+from quorem.data.documents import RowCounts
 from quorem.data.prepare import prepare_data
 from quorem.data.source import Source
-from quorem.finetuning.checkpoint import build_classifier
-from quorem.finetuning.classification import ClassificationProgram
-from quorem.finetuning.finetune import load_examples
-from quorem.finetuning.finetune import resolve as resolve_finetuning
+from quorem.finetuning.program import TextProgram
 from quorem.plan.plan import Plan
 from quorem.plan.recipes import resolve
 from quorem.pretraining.program import PretrainProgram, build_pretraining_optimizer
 from quorem.samples import write_reviews
+from quorem.tasks.classification import Classification, CrossEntropy
 from quorem.tokenization import load_tokenizer
 from quorem.training.device import on_device
 from quorem.training.loop import compute_gradients, update
@@ -80,13 +80,15 @@ def test_finetuning(pretrained, sample_csv, settings):
         f"pretrained={pretrained}", f"data.path={sample_csv}", "data.text_column=review",
         "data.label_column=sentiment", "train.batch_size=6", "train.micro_batch_size=2", "classifier.layers=all",
     )  # fmt: skip
-    config = resolve_finetuning(override(FinetuneConfig(), [*given, *settings]))
+    task = Classification()
+    config = task.resolve(override(FinetuneConfig(), [*given, *settings]))
     tokenizer = load_tokenizer(pretrained / "discriminator")
-    names, examples = load_examples(config, tokenizer)
-    model = build_classifier(config, pretrained / "discriminator", names).train()
+    examples, facts = task.read(config, tokenizer, task.source(config.data), RowCounts())
+    model = task.build(config, pretrained / "discriminator", facts).train()
     if model.ngrams is not None:
-        examples = replace(examples, ngram_scores=torch.zeros(len(examples), len(names)))
-    program = ClassificationProgram(model, examples, config.train, pad_id=tokenizer.pad_token_id)
+        examples = replace(examples, ngram_scores=torch.zeros(len(examples), len(facts["labels"])))
+    how = {"pad_id": tokenizer.pad_token_id, "objective": CrossEntropy()}
+    program = TextProgram(model, examples, config.train, **how)
     trained = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
     groups = parameter_groups(trained, lr=1e-3, weight_decay=0.01, decay_embeddings=True)
     optimizer = build_optimizer(groups, kind="adamw", betas=(0.9, 0.999), eps=1e-6)

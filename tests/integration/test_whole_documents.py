@@ -8,9 +8,9 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification, pipeline
 
-from quorem.finetuning.classification import ClassificationProgram
 from quorem.finetuning.ngram_fit import FOLDS
-from quorem.finetuning.predict import predict
+from quorem.finetuning.program import TextProgram
+from quorem.tasks.predict import predict
 
 COLUMNS = ["--text-column", "review", "--label-column", "sentiment"]
 NGRAMS = ["classifier.ngrams=2", "classifier.ngram_rows=4096"]
@@ -68,7 +68,7 @@ def test_the_table_is_in_the_model_and_counts(tmp_path, quorem, command):
 def test_an_interrupted_run_goes_on_bit_for_bit(tmp_path, monkeypatch, quorem, command, kind):
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     assert quorem(*command(kind, whole, "train.checkpoint_every=3")).code == 0
-    asked = ClassificationProgram.micro_batches
+    asked = TextProgram.micro_batches
 
     def stop(self, at, **share):
         if at == 7:
@@ -76,7 +76,7 @@ def test_an_interrupted_run_goes_on_bit_for_bit(tmp_path, monkeypatch, quorem, c
         return asked(self, at, **share)
 
     with monkeypatch.context() as patch:
-        patch.setattr(ClassificationProgram, "micro_batches", stop)
+        patch.setattr(TextProgram, "micro_batches", stop)
         assert quorem(*command(kind, cut, "train.checkpoint_every=3")).code != 0
     with monkeypatch.context() as patch:
         patch.setattr("quorem.finetuning.ngram_fit.fit_ngrams", None)  # what was fitted is kept

@@ -18,9 +18,20 @@ ORDER = (
     ),
     *(
         (name,)
-        for name in ("training", "plan", "pretraining", "finetuning", "recommending", "vectors", "reporting", "export")
+        for name in (
+            "training",
+            "plan",
+            "pretraining",
+            "finetuning",
+            "recommending",
+            "vectors",
+            "tasks",
+            "reporting",
+            "export",
+        )
     ),
     ("samples", "origin", "auto"),
+    ("loaded",),
     ("api",),
     ("guard", "cli", "commands"),
     ("", "__main__"),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn import metrics as sklearn_metrics
 
-from quorem.finetuning.classification import label_names
+from quorem.finetuning.labels import label_names
 from quorem.training.confusions import LARGEST, MOST_CLASSES, judge, table
 
 

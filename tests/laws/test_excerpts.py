@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-from quorem.finetuning.classification import share_out
+from quorem.finetuning.program import share_out
 from quorem.models.classifier import PIECES_AT_ONCE, QuoremForSequenceClassification
 from quorem.models.configuration import POOLINGS, TRUNCATIONS, QuoremConfig
 from quorem.models.excerpts import excerpts, window_counts

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from quorem.config.settings import DataSettings, LabelledDataSettings
+from quorem.config.finetuning import LabelledDataSettings
+from quorem.config.settings import DataSettings
 from quorem.data.documents import Document, RowCounts
 from quorem.data.readers import choose_format, compression, midi
 from quorem.data.readers.midi import SPELLINGS, read_midi
 from quorem.data.source import Source
 from quorem.errors import UserError
-from quorem.finetuning.finetune import labelled_source
+from quorem.tasks.classification import Classification
 from quorem.tokenization import SPECIAL_TOKENS
 
 symusic = pytest.importorskip("symusic", reason="needs quorem[midi]")
@@ -198,14 +199,14 @@ def test_labels_and_splits_are_the_names_of_folders(tmp_path):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         write(tmp_path / name, ([(0, 1, 60 + names.index(name), 90)], 0, False))
     counts = RowCounts()
-    source = labelled_source(LabelledDataSettings(path=str(tmp_path), midi="chords"))
+    source = Classification().source(LabelledDataSettings(path=str(tmp_path), midi="chords"))
     assert [(found.text, found.label, found.split) for found in source.documents(counts)] == [
         *(("63", "jigs", None), ("61", "reels", "test"), ("60", "jigs", "train")),
     ]
     assert (counts.read, counts.skipped) == (4, 1)  # right in train: no label
     before = source.fingerprint()
     (tmp_path / "jigs").rename(tmp_path / "jegs")
-    assert labelled_source(LabelledDataSettings(path=str(tmp_path), midi="chords")).fingerprint() != before
+    assert Classification().source(LabelledDataSettings(path=str(tmp_path), midi="chords")).fingerprint() != before
 
 
 @spellings

@@ -12,7 +12,7 @@ from quorem.data.readers.jsonl import read_jsonl
 from quorem.data.readers.parquet import read_parquet
 from quorem.data.readers.value import to_text
 from quorem.errors import UserError
-from quorem.finetuning.classification import label_names, not_nan
+from quorem.finetuning.labels import label_names, not_nan
 
 NAN = math.nan
 ROWS = [("a", 1.0), (NAN, 0.0), ("b", NAN), ("c", 0.0), (NAN, NAN), ("NaN", 1.0)]  # the last is a word

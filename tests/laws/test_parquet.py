@@ -2,13 +2,14 @@
 
 import pytest
 
-from quorem.config.settings import DataSettings, LabelledDataSettings
+from quorem.config.finetuning import LabelledDataSettings
+from quorem.config.settings import DataSettings
 from quorem.data.dataset import DatasetSource
 from quorem.data.documents import Document, RowCounts
 from quorem.data.readers.parquet import read_parquet
 from quorem.data.source import Source
 from quorem.errors import UserError
-from quorem.finetuning.finetune import choose_rows
+from quorem.finetuning.rows import choose_rows
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")

@@ -8,9 +8,10 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from quorem.config.finetuning import FinetuneConfig
 from quorem.config.loading import from_mapping, leaves, load, override
 from quorem.config.parsing import MOST_VALUES, parse_json, parse_yaml
-from quorem.config.settings import FinetuneConfig, PrepareConfig, PretrainConfig
+from quorem.config.settings import PrepareConfig, PretrainConfig
 from quorem.config.shape import NUMBER, check_shape
 from quorem.errors import UserError
 from quorem.plan.plan import Plan

@@ -6,7 +6,7 @@ import logging
 import pytest
 from symusic import Note, Score, Track
 
-from quorem.config.settings import LabelledDataSettings
+from quorem.config.finetuning import LabelledDataSettings
 from quorem.data.documents import Document, RowCounts
 from quorem.data.source import Source
 from quorem.errors import UserError

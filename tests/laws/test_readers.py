@@ -181,6 +181,7 @@ def test_what_a_reader_does_without_options_is_what_the_settings_say(kind):
     for name in READERS[kind].options:
         assert parameters[name].default == getattr(ReadingSettings(), name), name
     columns = {"text_column", "label_column", "counts"} | ({"split_column"} if READERS[kind].has_splits else set())
+    columns |= {"more_columns"} if READERS[kind].has_more else set()
     assert set(parameters) - {"path"} == columns | set(READERS[kind].options)
 
 
@@ -205,7 +206,7 @@ def test_the_format_goes_by_the_name_unless_it_is_set(name, expected):
     assert choose_format(name) == expected
     assert [choose_format(name, kind) for kind in READERS] == list(READERS)
     with pytest.raises(
-        UserError, match=r"data.format=txt: unknown.*Allowed: auto, csv, folder, jsonl, midi, parquet, text"
+        UserError, match=r"data.format=txt: unknown.*Allowed: auto, conll, csv, folder, jsonl, midi, parquet, text"
     ):
         choose_format(name, "txt")
 

@@ -4,8 +4,9 @@ import logging
 
 import pytest
 
+from quorem.config.finetuning import LabelledDataSettings
 from quorem.config.loading import override
-from quorem.config.settings import DataSettings, LabelledDataSettings, PretrainConfig
+from quorem.config.settings import DataSettings, PretrainConfig
 from quorem.data.documents import RowCounts
 from quorem.data.readers import READERS
 from quorem.data.source import Source, find_files

@@ -6,15 +6,19 @@ from transformers import (
     AutoModelForMaskedLM,
     AutoModelForPreTraining,
     AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
     ElectraConfig,
+    ElectraForMultipleChoice,
 )
 
 import quorem.models.modeling
 from quorem import (
     QuoremConfig,
     QuoremForMaskedLM,
+    QuoremForMultipleChoice,
     QuoremForPreTraining,
     QuoremForSequenceClassification,
+    QuoremForTokenClassification,
     QuoremModel,
     UserError,
 )
@@ -35,6 +39,7 @@ MODELS = {
     "Model": (QuoremModel, AutoModel),
     "ForMaskedLM": (QuoremForMaskedLM, AutoModelForMaskedLM),
     "ForPreTraining": (QuoremForPreTraining, AutoModelForPreTraining),
+    "ForTokenClassification": (QuoremForTokenClassification, AutoModelForTokenClassification),
     "ForSequenceClassification": (QuoremForSequenceClassification, AutoModelForSequenceClassification),
 }
 QR = {"kind": "qr", "own_rows": 30, "divisor": 14, "permuted": True, "operation": "multiply"}
@@ -77,7 +82,7 @@ def twins(name, size="tiny"):
 
 def make_batch(batch=3, time=17, vocab=211):
     generator = torch.Generator().manual_seed(3)
-    lengths = torch.tensor([time, time - 5, 2])[:batch]
+    lengths = torch.tensor([time, time - 5, 2, 9])[:batch]
     mask = (torch.arange(time) < lengths.unsqueeze(-1)).long()
     ids = torch.randint(5, vocab, (batch, time), generator=generator) * mask
     return {
@@ -124,6 +129,26 @@ def test_outputs_and_gradients_equal_transformers_electra(name, size, inputs):
         else:
             scale = max(1.0, float(gradient.abs().max()))
             assert (found[key] - gradient).abs().max() < 1e-5 * scale, key
+
+
+def test_choices_get_the_scores_and_gradients_of_transformers_electra():
+    torch.manual_seed(1)
+    config = make_config(num_labels=2)
+    settings = config.to_dict() | {"model_type": "electra", "summary_activation": "gelu", "summary_last_dropout": 0.0}
+    reference = ElectraForMultipleChoice(ElectraConfig(**settings)).eval()
+    model = QuoremForMultipleChoice(config).eval()
+    model.load_state_dict(reference.state_dict())
+    batch = {name: value.unflatten(0, (2, 2)) for name, value in make_batch(4).items()}
+    labels = torch.tensor([1, 0])
+    found, expected = (each(**batch, labels=labels) for each in (model, reference))
+    close(found.logits, expected.logits)
+    close(found.loss, expected.loss)
+    found.loss.backward()
+    expected.loss.backward()
+    wanted = dict(reference.named_parameters())
+    for name, parameter in model.named_parameters():
+        if wanted[name].grad is not None:
+            close(parameter.grad, wanted[name].grad)
 
 
 @pytest.mark.usefixtures("attention")

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from quorem.errors import UserError
-from quorem.training.metrics import BinaryMetrics, classification_scores, confusion_matrix, entropy
+from quorem.training.metrics import BinaryMetrics, entropy
 
 
 def make_batch(seed: int, shift: float = -2.0, spread: float = 2.0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -130,37 +129,3 @@ def test_entropy_of_known_histograms():
     assert entropy(torch.tensor([3, 1])) == pytest.approx(-0.75 * np.log(0.75) - 0.25 * np.log(0.25), abs=1e-15)
     assert entropy(np.full((1000, 1000), 7)) == pytest.approx(np.log(1e6), abs=1e-9)
     assert entropy([9]) == entropy([0, 0]) == entropy([]) == 0.0
-
-
-@pytest.mark.parametrize("num_classes", [2, 5])
-def test_classification_scores_equal_sklearn(num_classes):
-    sklearn_metrics = pytest.importorskip("sklearn.metrics")
-    generator = np.random.default_rng(num_classes)
-    labels = generator.integers(0, num_classes, 300)
-    predictions = np.where(generator.random(300) < 0.6, labels, generator.integers(0, num_classes, 300))
-    confusion = confusion_matrix(labels, predictions, num_classes)
-    np.testing.assert_array_equal(confusion, sklearn_metrics.confusion_matrix(labels, predictions))
-    average = "binary" if num_classes == 2 else "macro"
-    expected = {
-        "accuracy": sklearn_metrics.accuracy_score(labels, predictions),
-        "f1": sklearn_metrics.f1_score(labels, predictions, average=average),
-        "macro_f1": sklearn_metrics.f1_score(labels, predictions, average="macro"),
-    }
-    scores = classification_scores(confusion)
-    assert scores == pytest.approx(expected, abs=1e-12)
-    assert all(type(score) is float for score in scores.values())
-
-
-def test_macro_f1_counts_a_missed_class_as_zero_and_leaves_out_an_absent_one():
-    confusion = confusion_matrix(np.array([0, 0, 1]), np.array([0, 0, 0]), 4)
-    assert confusion.tolist() == [[2, 0, 0, 0], [1, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]]
-    assert classification_scores(confusion) == pytest.approx({"accuracy": 2 / 3, "f1": 0.4, "macro_f1": 0.4})
-
-
-def test_classes_out_of_range_and_empty_evaluations_are_user_errors():
-    with pytest.raises(UserError, match="row 1: label 2 is not one of the 2 classes 0 to 1"):
-        confusion_matrix(np.array([0, 2]), np.array([0, 1]), 2)
-    with pytest.raises(UserError, match="row 0: prediction -1"):
-        confusion_matrix(np.array([0, 1]), np.array([-1, 1]), 2)
-    with pytest.raises(UserError, match="no examples"):
-        classification_scores(confusion_matrix(np.array([]), np.array([]), 2))

@@ -4,31 +4,29 @@ import argparse
 from dataclasses import replace
 from typing import Any
 
-from quorem.finetuning.finetune import dry_run, finetune
-from quorem.training.confusions import table
+from quorem.tasks import dry_run, finetune, load_task
 
 
 def run(options: argparse.Namespace) -> None:
     """Fine-tune, or say what that would take."""
-    if options.task == "next_item":
-        from quorem.commands import next_item
-
-        return next_item.run(options)
-    config = replace(options.settings, pretrained=options.run_folder)
+    task, config = load_task(options.task), replace(options.settings, pretrained=options.run_folder)
     if options.from_scratch:
-        config = replace(config, classifier=replace(config.classifier, from_scratch=True))
+        config = task.from_scratch(config)
     if options.dry_run:
         print(dry_run(config))
+    elif options.seeds is not None:
+        print(spread_table(finetune(config, options.out, seeds=options.seeds)))
     else:
-        show_scores(finetune(config, options.out))
+        print(task.said(finetune(config, options.out)))
 
 
-def show_scores(result: dict[str, Any]) -> None:
-    """Print what a fine-tuned run gave."""
-    print(
-        f"held-out accuracy {result['accuracy']:.4f}, macro f1 {result['macro_f1']:.4f} "
-        f"(best of the epochs; last: {result['last']['accuracy']:.4f})"
-    )
-    if "frozen_accuracy" in result:
-        print(f"with the encoder frozen: {result['frozen_accuracy']:.4f}")
-    print(table(result))
+def spread_table(result: dict[str, Any]) -> str:
+    """What --seeds found: each score's mean and spread, and that of the averaged model."""
+    lines = [f"{'over ' + str(len(result['seeds'])) + ' seeds':<24}{'mean':>12}{'std':>12}{'min':>12}{'max':>12}"]
+    lines[0] += f"{'averaged':>12}" if "ensemble" in result else ""
+    for name, mean in result["mean"].items():
+        spread = result["spread"][name]
+        line = f"{name:<24}{mean:>12.4f}" + "".join(f"{spread[key]:>12.4f}" for key in ("std", "min", "max"))
+        averaged = result.get("ensemble", {}).get(name)
+        lines.append(line + (f"{averaged:>12.4f}" if isinstance(averaged, int | float) else ""))
+    return "\n".join(lines)

@@ -2,8 +2,8 @@
 
 import argparse
 
-from quorem.commands.finetune import show_scores
 from quorem.origin import finetune_original, pretrain_original
+from quorem.tasks import load_task
 
 
 def pretrain(options: argparse.Namespace) -> None:
@@ -13,4 +13,4 @@ def pretrain(options: argparse.Namespace) -> None:
 
 def finetune(options: argparse.Namespace) -> None:
     """Fine-tune as the original does."""
-    show_scores(finetune_original(**vars(options)))
+    print(load_task("classification").said(finetune_original(**vars(options))))

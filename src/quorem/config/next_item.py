@@ -3,8 +3,9 @@
 from dataclasses import dataclass, field
 
 from quorem.config.events import EventSettings
+from quorem.config.finetuning import FinetuneTrainSettings
 from quorem.config.limits import LONGEST
-from quorem.config.settings import ReadingSettings, TrainSettings, option
+from quorem.config.settings import ReadingSettings, option
 
 
 @dataclass(frozen=True)
@@ -50,9 +51,10 @@ class NextItemSettings:
 class NextItemConfig:
     """All settings of `quorem finetune --task next_item`."""
 
+    task: str = option("next_item", "what is learned; --task chooses it")
     pretrained: str = option("", "the pre-training run")
     data: SessionDataSettings = field(default_factory=SessionDataSettings)
     next_item: NextItemSettings = field(default_factory=NextItemSettings)
-    train: TrainSettings = field(
-        default_factory=lambda: TrainSettings(epochs=5.0, batch_size=128, warmup=0.05, log_every=50)
+    train: FinetuneTrainSettings = field(
+        default_factory=lambda: FinetuneTrainSettings(epochs=5.0, batch_size=128, warmup=0.05, log_every=50)
     )

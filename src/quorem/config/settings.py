@@ -149,8 +149,8 @@ class ReadingSettings:
     format: str = option(
         "auto",
         "csv, parquet, jsonl (an object in each line), text (a document in each line), folder (a document in each "
-        ".txt file), midi (a document in each file), or auto: by the file's ending, and folder for a folder of .txt "
-        "files",
+        ".txt file), midi (a document in each file), conll (a word and its tag in each line), "
+        "or auto: by the file's ending, and folder for a folder of .txt files",
     )
     midi: str = option("remi", "midi: words: remi or tsd (events as in miditok), or chords (one word each)")
     max_silence: int = option(64, "midi: most bars in a row without a note start; longer silence is cut, and logged")
@@ -306,70 +306,6 @@ class TrainSettings:
     tracker: str | None = option(
         None, "also send metrics to tensorboard, wandb or mlflow (extra quorem[trackers]); default metrics.jsonl only"
     )
-
-
-@dataclass(frozen=True)
-class LabelledDataSettings(ReadingSettings):
-    """What fine-tuning reads."""
-
-    text_column: str = option("text", "column or key of the text")
-    label_column: str = option(
-        "label",
-        "column or key of the class, which may have any two or more values; with folder and midi the folder's name "
-        "is the class",
-    )
-    split_column: str | None = option(
-        None,
-        "csv, parquet and jsonl: column or key that says train, or test, valid, validation or dev (held out); with "
-        "folder and midi the folders say it",
-    )
-    max_length: int = option(256, "tokens of a text, special tokens included", largest=LONGEST)
-    truncation: str = option("head", "part of a longer text to read: head, tail, both, or windows (all of it, pooled)")
-    validation_share: float = option(
-        0.1, "without splits: share of rows held out to choose the best epoch and to report on"
-    )
-    split_seed: int = option(
-        0, "without splits: seed of the held-out rows (random_state of train_test_split)", largest=2**32 - 1
-    )
-
-
-@dataclass(frozen=True)
-class ClassifierSettings:
-    """How the pre-trained encoder becomes a classifier."""
-
-    recipe: str = option(
-        "paper", "paper (trains all weights, with layer-wise decay) or origin (trains the head first, then all weights)"
-    )
-    from_scratch: bool = option(False, "start from new weights: a control that shows what pre-training gains")
-    freeze_encoder: bool = option(False, "train the head only")
-    layer_decay: float | None = option(None, "learning rate of a layer over that of the next; default from the recipe")
-    head: str = option("paper", "paper (one linear layer) or hf (transformers' two layers)")
-    pooling: str | None = option(None, "cls, mean or max over tokens; default from the recipe")
-    layers: str = option("last", "layers to pool: last, or all (every layer and the embeddings, side by side)")
-    dropout: float = option(0.1, "dropout of the head and the encoder, except its attention")
-    attention_dropout: float | None = option(None, "dropout of attention; default dropout, or 0 for tiny and origin")
-    ngrams: int = option(
-        0,
-        "longest n-grams of the linear branch beside the encoder, which reads whole texts and is fitted first; 0 "
-        "uses no branch",
-        largest=100,
-    )
-    ngram_rows: int = option(2**21, "rows of the branch's table, into which n-grams are hashed", largest=2**28)
-    ngram_penalty: float | None = option(
-        None,
-        "penalty of the branch's squared weights, over twice the sum of the rows' losses; by default chosen on "
-        "training rows",
-    )
-
-
-@dataclass(frozen=True)
-class FinetuneConfig:
-    """All settings of `quorem finetune`."""
-
-    pretrained: str = option("", "the pre-training run, or a model folder")
-    data: LabelledDataSettings = section(LabelledDataSettings)
-    classifier: ClassifierSettings = section(ClassifierSettings)
-    train: TrainSettings = field(default_factory=lambda: TrainSettings(epochs=3.0, warmup=0.1, log_every=50))
 
 
 @dataclass(frozen=True)

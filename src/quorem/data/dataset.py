@@ -8,8 +8,8 @@ from typing import Any
 
 from quorem.data.documents import Document, RowCounts
 from quorem.data.readers.session import join_items
-from quorem.data.readers.tally import Row, to_documents
-from quorem.data.readers.value import to_text
+from quorem.data.readers.tally import Row, asked_columns, row_of, to_documents
+from quorem.data.readers.value import to_text, to_whole_text
 from quorem.data.source import DEFAULT_TEXT_COLUMN, Source
 from quorem.errors import UserError, did_you_mean
 
@@ -32,6 +32,7 @@ class DatasetSource(Source):
         text_column: str = DEFAULT_TEXT_COLUMN,
         label_column: str | None = None,
         split_column: str | None = None,
+        more_columns: tuple[str, ...] = (),
     ) -> "DatasetSource":
         """Rows as a source; a ClassLabel gives the names of its classes.
 
@@ -42,7 +43,7 @@ class DatasetSource(Source):
             raise UserError(f"dataset: these are splits ({', '.join(map(str, rows))}): give one, as dataset['train']")
         if isinstance(rows, Iterator):
             raise UserError("dataset: an iterator can be read once only: give a list or a datasets.Dataset")
-        return cls((), "dataset", text_column, label_column, {}, split_column, rows)
+        return cls((), "dataset", text_column, label_column, {}, split_column, more_columns, rows)
 
     def documents(self, counts: RowCounts | None = None) -> Iterator[Document]:
         """The documents of all rows, in order; see `Source.documents`.
@@ -84,8 +85,7 @@ class DatasetSource(Source):
 
     def _columns(self) -> dict[str, str]:
         """From the fields of Row to the names of their columns."""
-        asked = {"text": self.text_column, "label": self.label_column, "split": self.split_column}
-        return {field: name for field, name in asked.items() if name is not None}
+        return asked_columns(str(self.text_column), self.label_column, self.split_column, self.more_columns)
 
     def _check(self, row: Mapping[str, Any], number: int) -> None:
         for name in self._columns().values():
@@ -101,11 +101,13 @@ class DatasetSource(Source):
                 place, value = f"dataset, row {number}: column {name!r}", row[name]
                 if field == "label" and classes and isinstance(value, int):
                     value = classes[value] if value >= 0 else None  # -1 is the library's "no label"
-                if field == "text" and isinstance(value, list | tuple):
+                if field.startswith("more "):
+                    found[field] = to_whole_text(place, value)
+                elif field == "text" and isinstance(value, list | tuple):
                     found[field] = join_items(place, (to_text(place, item) or "" for item in value))
                 elif value is None or isinstance(value, str | int | float):
                     found[field] = to_text(place, value)
                 else:
                     kind = type(value).__name__
                     raise UserError(f"{place} is a {kind}, where text is needed: map it to text")
-            yield Row(number, **found)
+            yield row_of(number, found)

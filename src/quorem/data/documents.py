@@ -22,12 +22,14 @@ class Document:
         label: the class name as it stands in the file; None where no label was asked for.
         row: 1-based data row in the file (a header is not a data row), so an error can point back at it.
         split: train, test or another name of SPLITS as it stands in the file; None where there are no splits.
+        more: what stands in the further columns asked for, as texts; lists and objects as JSON, None where nothing is.
     """
 
     text: str
     label: str | None = None
     row: int = 0
     split: str | None = None
+    more: tuple[str | None, ...] = ()
 
 
 @dataclass

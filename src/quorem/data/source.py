@@ -40,6 +40,7 @@ class Source:
         label_column: that of the class names; None for unlabelled documents.
         options: what else the reader is given: settings other than their defaults, which are the reader's too.
         split_column: the column that says train or test; None for none.
+        more_columns: further columns, for `Document.more`.
     """
 
     files: tuple[Path, ...]
@@ -48,6 +49,7 @@ class Source:
     label_column: str | None = None
     options: dict[str, Any] = field(default_factory=dict)
     split_column: str | None = None
+    more_columns: tuple[str, ...] = ()
 
     @classmethod
     def of(
@@ -57,6 +59,7 @@ class Source:
         text_column: str | None,
         label_column: str | None = None,
         split_column: str | None = None,
+        more_columns: tuple[str, ...] = (),
     ) -> "Source":
         """What settings stand for.
 
@@ -65,6 +68,7 @@ class Source:
             text_column: None for "text" in formats with columns.
             label_column: None for unlabelled documents.
             split_column: None where nothing says which rows are held out.
+            more_columns: further columns, for `Document.more`.
 
         Raises:
             UserError: if there are no such files, they have several formats, or an option has no meaning for theirs.
@@ -74,13 +78,15 @@ class Source:
         _check_options(data, chosen)
         if split_column is not None and not reader.has_splits:
             raise UserError(f"data.split_column={split_column} has no meaning for data.format={chosen}: leave it out")
+        if more_columns and not reader.has_more:
+            raise UserError(f"data.format={chosen} has no column {more_columns[0]!r}: leave it out, or give a table")
         if reader.by_folder and text_column == DEFAULT_TEXT_COLUMN:  # the default of labelled data
             text_column = None
         if text_column is None and reader.has_columns:
             text_column = DEFAULT_TEXT_COLUMN
         options = {name: getattr(data, name) for name in data.options()}
         taken = {name: value for name, value in options.items() if value != getattr(ReadingSettings(), name)}
-        return cls(files, chosen, text_column, label_column, taken, split_column)
+        return cls(files, chosen, text_column, label_column, taken, split_column, more_columns)
 
     @property
     def by_file(self) -> bool:
@@ -140,9 +146,11 @@ class Source:
     def _read(self, file: Path, counts: RowCounts | None) -> Iterator[Document]:
         if counts is not None:
             counts.begin_file()
-        labels = {"label_column": self.label_column}
+        labels: dict[str, Any] = {"label_column": self.label_column}
         if self.split_column is not None:
             labels["split_column"] = self.split_column
+        if self.more_columns:
+            labels["more_columns"] = self.more_columns
         rows = self._read_rows(file, counts=counts, **labels)
         if self.options.get("paths"):
             more = {name: value for name, value in self.options.items() if name in ("midi", "max_silence", "bad_rows")}

@@ -6,12 +6,13 @@ from typing import Any
 import torch
 
 from quorem.config.loading import load
-from quorem.config.settings import FinetuneConfig, PretrainConfig
-from quorem.data.batches import WEIGHTS, step_seed
+from quorem.config.settings import PretrainConfig
 from quorem.errors import UserError, shown
 from quorem.models.checkpoint_files import read_weights
-from quorem.models.classifier import QuoremForSequenceClassification
-from quorem.models.configuration import WINDOWS, QuoremConfig
+from quorem.models.configuration import QuoremConfig
+from quorem.models.modeling import QuoremPreTrainedModel
+
+SEED = "seed-"  # how folders of runs that differ in their seeds begin
 
 
 def model_folder(pretrained: str | Path) -> Path:
@@ -33,56 +34,26 @@ def model_folder(pretrained: str | Path) -> Path:
     )
 
 
-def reads_whole(config: FinetuneConfig) -> bool:
-    """Whether the classifier is given whole documents: for their windows, or for their n-grams."""
-    return config.data.truncation == WINDOWS or config.classifier.ngrams > 0
+def model_folders(folder: Path) -> list[Path]:
+    """The models of a fine-tuning run: its model/, those of its runs with other seeds, or the folder itself."""
+    if (folder / "model").exists():
+        return [folder / "model"]
+    found = [(int(path.parent.name[len(SEED) :]), path) for path in folder.glob(f"{SEED}*/model") if _has_seed(path)]
+    return [path for _, path in sorted(found)] or [folder]
 
 
-def build_classifier(
-    config: FinetuneConfig, source: Path, names: list[str], *, keep: bool = False
-) -> QuoremForSequenceClassification:
-    """The classifier on the encoder of `source`; new weights where it has none, or everywhere for the control.
-
-    Args:
-        config: resolved settings.
-        source: a model folder.
-        names: the classes.
-        keep: whether `source` is a classifier to go on with, its head included, the control's too.
-
-    Raises:
-        UserError: if the model in `source` cannot be used.
-    """
-    chosen = config.classifier
-    torch.manual_seed(step_seed(config.train.seed, WEIGHTS))
-    model = load_classifier_model(
-        source,
-        may_lack=() if keep else ("classifier.", "ngrams."),
-        num_labels=len(names),
-        id2label=dict(enumerate(names)),
-        label2id={name: i for i, name in enumerate(names)},
-        classifier_head=chosen.head,
-        classifier_pooling=chosen.pooling,
-        classifier_layers=chosen.layers,
-        hidden_dropout_prob=chosen.dropout,
-        attention_probs_dropout_prob=chosen.attention_dropout,
-        classifier_length=config.data.max_length if reads_whole(config) else 0,
-        classifier_truncation=config.data.truncation,
-        classifier_ngrams=chosen.ngrams,
-        classifier_ngram_rows=chosen.ngram_rows if chosen.ngrams else 0,
-    )
-    if model.ngrams is not None:
-        model.ngrams.requires_grad_(False)
-    if chosen.from_scratch and not keep:
-        model.apply(model._init_weights)  # parameters only: the order of ids is kept
-    return model
+def _has_seed(path: Path) -> bool:
+    return path.parent.name[len(SEED) :].isdecimal() and (path.parent / "result.json").exists()
 
 
-def load_classifier_model(
-    source: Path, *, may_lack: tuple[str, ...] = (), **changes: Any
-) -> QuoremForSequenceClassification:
-    """The classifier of a model folder.
+def load_model(
+    kind: type[QuoremPreTrainedModel], network: str, source: Path, *, may_lack: tuple[str, ...] = (), **changes: Any
+) -> Any:
+    """The model of a folder.
 
     Args:
+        kind: its class.
+        network: of `read_weights`.
         source: with config.json and weights (quorem.models.checkpoint_files).
         may_lack: prefixes of weights that are new if they are not there; none may lack if empty.
         changes: to its config.
@@ -92,10 +63,8 @@ def load_classifier_model(
     """
     try:
         architecture = QuoremConfig.from_pretrained(source, **changes)
-        weights = read_weights(source, "classifier")
-        model, found = QuoremForSequenceClassification.from_pretrained(
-            None, config=architecture, state_dict=weights, output_loading_info=True
-        )
+        weights = read_weights(source, network)
+        model, found = kind.from_pretrained(None, config=architecture, state_dict=weights, output_loading_info=True)
     except UserError as error:
         raise error if str(source) in str(error) else UserError(f"{source}: {error}") from error
     except Exception as error:  # a damaged file can fail in any way
@@ -106,7 +75,7 @@ def load_classifier_model(
     missing = sorted(name for name in found["missing_keys"] if not name.startswith(may_lack))
     if missing:
         raise UserError(
-            f"{source}: no classifier, for model.safetensors lacks {missing[0]}: give a run of quorem finetune"
+            f"{source}: no {network}, for model.safetensors lacks {missing[0]}: give a run of quorem finetune"
             if not may_lack
             else f"{source}: no encoder to start from, for model.safetensors lacks {missing[0]}"
         )

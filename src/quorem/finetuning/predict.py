@@ -1,8 +1,8 @@
-"""Predicting: a fine-tuned run and data files give the rows of these with two more columns."""
+"""Predicting: a fine-tuned run and data files give the rows of these with what the task predicts beside them."""
 
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -11,29 +11,82 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 from quorem.config.loading import load
-from quorem.config.settings import FinetuneConfig, LabelledDataSettings
 from quorem.data.bad_rows import BAD_ROWS, FILE, report_bad_rows
-from quorem.data.documents import RowCounts
+from quorem.data.documents import Document, RowCounts
 from quorem.data.extended import find_source, good_rows, head_of, join, line_of
-from quorem.data.readers.table import Column
-from quorem.data.readers.value import Number
+from quorem.data.readers.table import Column, TableRow
+from quorem.data.readers.value import to_whole_text
 from quorem.data.writers import choose_writer
-from quorem.errors import UserError, check_choice
+from quorem.errors import UserError, check_choice, did_you_mean
 from quorem.files import check_new
-from quorem.finetuning.checkpoint import load_classifier_model
-from quorem.finetuning.classification import encode_rows, probabilities, tell_unknown
-from quorem.models.classifier import QuoremForSequenceClassification
+from quorem.finetuning.checkpoint import load_model, model_folders
+from quorem.finetuning.rows import is_blank, tell_unknown
+from quorem.finetuning.text_task import EVALUATION_ROWS, TextTask
 from quorem.tokenization import Unknown, load_tokenizer
 from quorem.training.device import autocast_dtype
 
 logger = logging.getLogger(__name__)
 
-ADDED = (Column("prediction"), Column("probability", "number"))
 ROWS_AT_ONCE = 2_000
 
 
-def predict(
-    run: str | Path,
+@dataclass
+class Predictor:
+    """A task's model with its tokenizer.
+
+    Attributes:
+        task: what it learned.
+        models: one, or several whose outputs are averaged.
+        tokenizer: theirs.
+        data: settings of the data that they were trained on.
+        dtype: of autocast; None for float32 throughout.
+        unknown: a tally of all texts so far.
+    """
+
+    task: TextTask
+    models: list[Any]
+    tokenizer: PreTrainedTokenizerFast
+    data: Any
+    dtype: torch.dtype | None = None
+    unknown: Unknown = field(default_factory=Unknown)
+
+    @property
+    def config(self) -> Any:
+        """That of the model, or of the first."""
+        return self.models[0].config
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """Those that predictions have."""
+        return self.task.columns(self.config)
+
+    def outputs(self, documents: Sequence[Document]) -> tuple[Any, Any]:
+        """Encoded rows, and what the models say of them, on average."""
+        examples = self.task.encode(documents, self.tokenizer, self.data, self.models[0], self.unknown)
+        how = {"pad_id": int(self.tokenizer.pad_token_id), "batch_size": EVALUATION_ROWS, "dtype": self.dtype}
+        return examples, mean([self.task.outputs(model, examples, **how) for model in self.models])
+
+    def __call__(self, documents: Sequence[Document]) -> list[tuple[Any, ...]]:
+        """Values of `columns` for each document; None for each where a text is blank."""
+        nothing = (None,) * len(self.columns)
+        if not documents:
+            return []
+        examples, outputs = self.outputs(documents)
+        found = self.task.decode(outputs, examples, documents, self.config)
+        return [nothing if is_blank(each) else said for said, each in zip(found, documents, strict=True)]
+
+
+def mean(outputs: Sequence[Any]) -> Any:
+    """The mean of tensors, or of each of several lists of tensors."""
+    if len(outputs) == 1:
+        return outputs[0]
+    if isinstance(outputs[0], torch.Tensor):
+        return torch.stack(list(outputs)).mean(0)
+    return [mean(each) for each in zip(*outputs, strict=True)]
+
+
+def predict_with(
+    load_found: Callable[[], Predictor],
     path: str | Path | Sequence[str | Path],
     *,
     text_column: str | None = None,
@@ -46,113 +99,81 @@ def predict(
     quoting: str | None = None,
     header: bool | None = None,
 ) -> dict[str, int]:
-    """Classify every row of data files: whatever fine-tuning reads.
-
-    The output has the input's columns and rows, in order, and two more: `prediction`, the most probable class, and
-    `probability`, the model's for it. Both stay empty where the text is empty. Of a text file the columns are `line`,
-    its number, and `text`; where a file is one document, the column is `file`. The rows of several files have a column
-    `file` before all others, unless they have one. Rows are streamed; the output appears when it is complete.
-
-    Args:
-        run: a finished fine-tuning run, or its model folder.
-        path: the data: a file, a folder, a pattern such as data/*.csv, or several of these.
-        text_column: its column of text; None for that of the run or, where the first file has none of that name,
-            "text".
-        out: the file to write: CSV, JSON Lines or Parquet by the ending of its name (`WRITERS`); must not exist.
-        precision: bf16, fp32 or auto.
-        format: of the data, as data.format; auto: by its name or, where that says nothing, that of the run.
-        bad_rows: error, or skip: rows that cannot be read are left out, counted, and listed beside the output.
-        encoding: of the data, as data.encoding; None for that of the run, or UTF-8 where a file is that.
-        delimiter: of a CSV, as data.delimiter; None for that of the run. The output's goes by its name.
-        quoting: of a CSV, as data.quoting; None for that of the run. The output's is standard.
-        header: whether a CSV has one, as data.header; None for what the run's has. The output has one where it has.
-
-    Returns:
-        Number of rows `read`, `predicted`, `empty` and `bad`; the last three add up to the first.
+    """Predict every row of data files, with what `load_found` gives; see `quorem.tasks.predict.predict`.
 
     Raises:
         UserError: for files that cannot be used.
     """
     out = Path(out)
     check_new(out)
-    writer = choose_writer(out)
+    choose_writer(out, words=True)
     check_choice("data.bad_rows", bad_rows, BAD_ROWS)
-    model, tokenizer, data = load_classifier(Path(run))
+    found = load_found()
+    data, writer = found.data, choose_writer(out, words=found.task.tags_words)
     options = {"encoding": encoding, "delimiter": delimiter, "quoting": quoting, "header": header}
     given = {name: value for name, value in options.items() if value is not None}
     source = find_source(path, format, text_column, data, given)
     files = join(source, text_column, data, own_encoding=encoding is None)
     if torch.accelerator.is_available():
-        model.to(torch.accelerator.current_accelerator())
-    classify = _Classify(model, tokenizer, data, autocast_dtype(precision, model.device))
-    counts, head = RowCounts(), head_of(source, files, out, writer, ADDED)
+        for model in found.models:
+            model.to(torch.accelerator.current_accelerator())
+    found.dtype = autocast_dtype(precision, found.models[0].device)
+    added = found.columns
+    counts, head = RowCounts(), head_of(source, files, out, writer, added)
+    more = found.task.more_columns(data) if files.text_column is not None else ()
     with writer.open(out, head) as write:
-        rows = good_rows(files, counts, bad_rows, ADDED)
+        rows = good_rows(files, counts, bad_rows, added)
         while some := list(islice(rows, ROWS_AT_ONCE)):
-            found = classify([row.text or "" for _, row in some])
-            lines = [line_of(head, file, row, _cells(*said)) for (file, row), said in zip(some, found, strict=True)]
-            known = sum(label is not None for label, _ in found)
+            cells = found([_document(file, row, more, files.columns(needed=False)) for file, row in some])
+            known = sum(each[0] is not None for each in cells)
             counts.used += known
             counts.skipped += len(some) - known
-            write(lines)
+            write([line_of(head, file, row, each) for (file, row), each in zip(some, cells, strict=True)])
         if counts.bad and counts.bad == counts.read:
             raise UserError(f"{source}: all of its {counts.read:,} rows are bad. The first: {counts.messages[0]}")
     report_bad_rows(counts, out.parent, name=f"{out.stem}.{FILE}")
     if text_column is None and files.text_column not in (None, data.text_column):
         logger.info("%s: its column %r was read, for it has none named %r", source, files.text_column, data.text_column)
-    tell_unknown(str(source), classify.unknown)
+    tell_unknown(str(source), found.unknown)
     empty = counts.skipped - counts.bad
     return {"read": counts.read, "predicted": counts.used, "empty": empty, "bad": counts.bad}
 
 
-def load_classifier(
-    folder: Path,
-) -> tuple[QuoremForSequenceClassification, PreTrainedTokenizerFast, LabelledDataSettings]:
-    """The classifier of a fine-tuning run, its tokenizer, and the settings of the data it was trained on.
+def load_predictor(task: TextTask, folder: Path) -> Predictor:
+    """The model of a fine-tuning run, its tokenizer, and the settings of the data it was trained on.
+
+    Args:
+        task: what the run learned.
+        folder: of the run, of several with --seeds, or a model/.
 
     Raises:
-        UserError: if there is no classifier, or a damaged one.
+        UserError: if a file is missing or damaged.
     """
-    source = folder / "model" if (folder / "model").exists() else folder
-    if not (source / "config.json").exists():
-        found = (
-            "a pre-training run: run quorem finetune on it first"
-            if (folder / "discriminator").exists()
-            else "no classifier"
-        )
-        raise UserError(f"{folder}: has {found} (no model/config.json)")
-    settings = source.parent / "config.yaml"
-    model, tokenizer = load_classifier_model(source).eval(), load_tokenizer(source)
-    default = LabelledDataSettings(max_length=min(tokenizer.model_max_length, 512))
-    return model, tokenizer, load(FinetuneConfig, settings).data if settings.exists() else default
+    sources = model_folders(folder)
+    settings = sources[0].parent / "config.yaml"
+    models = [load_model(task.model_class, task.network, source).eval() for source in sources]
+    tokenizer = load_tokenizer(sources[0])
+    if settings.exists():
+        return Predictor(task, models, tokenizer, load(task.settings, settings).data)
+    length = min(tokenizer.model_max_length, 512)
+    return Predictor(task, models, tokenizer, replace(task.settings().data, max_length=length))
 
 
-@dataclass
-class _Classify:
-    """Texts to the name of each one's most probable class and its probability, or twice None where a text is blank.
+def _document(file: Path, row: TableRow, more: Sequence[str], columns: Sequence[Column]) -> Document:
+    """A row as what is to be predicted.
 
-    Attributes:
-        unknown: a tally of all texts so far.
+    Raises:
+        UserError: if it lacks one of the further columns that the task reads.
     """
-
-    model: QuoremForSequenceClassification
-    tokenizer: PreTrainedTokenizerFast
-    data: LabelledDataSettings
-    dtype: torch.dtype | None
-    unknown: Unknown = field(default_factory=Unknown)
-
-    def __call__(self, texts: list[str]) -> list[tuple[str, float] | tuple[None, None]]:
-        max_length = None if self.model.reads_whole else self.data.max_length
-        encoded = encode_rows(
-            self.tokenizer, texts, max_length=max_length, truncation=self.data.truncation, unknown=self.unknown
-        )
-        pad_id = self.tokenizer.pad_token_id
-        best = probabilities(self.model, encoded, pad_id=pad_id, batch_size=64, dtype=self.dtype).max(-1)
-        return [
-            (self.model.config.id2label[label], share) if text.strip() else (None, None)
-            for text, share, label in zip(texts, best.values.tolist(), best.indices.tolist(), strict=True)
-        ]
-
-
-def _cells(label: str | None, share: float | None) -> tuple[Any, ...]:
-    return label, None if share is None else Number(f"{share:.6f}")  # the same digits in every format
+    if not more:
+        return Document(row.text or "", row=row.number)
+    names = [column.name for column in columns] or list(row.keys)
+    values = dict(zip(names, row.values(names), strict=False))
+    for name in more:
+        if name not in values:
+            raise UserError(
+                f"{file}, row {row.number}: no column {name!r}, which the run read.{did_you_mean(name, names)}"
+            )
+    place = f"{file}, row {row.number}: column"
+    texts = tuple(to_whole_text(f"{place} {name!r}", values[name]) for name in more)
+    return Document(row.text or "", row=row.number, more=texts)

@@ -26,6 +26,8 @@ HEADS = {
     "discriminator": ("discriminator_predictions.",),
     "generator": ("generator_predictions.", "generator_lm_head."),
     "classifier": ("classifier.", "ngrams."),
+    "token_classifier": ("classifier.",),
+    "multiple_choice": ("sequence_summary.", "classifier."),
     "next_item": ("generator_predictions.", "generator_lm_head."),  # which has the generator's
 }
 BARE = ("embeddings.", "embeddings_project.", "encoder.layer.")  # an encoder's that was saved alone

@@ -139,7 +139,8 @@ class QuoremForSequenceClassification(QuoremPreTrainedModel):
             input_ids: int64 (batch, time).
             attention_mask: (batch, time), 1 for real tokens; None if all are.
             token_type_ids: int64 (batch, time); zeros if None. A document that is cut is all of type 0.
-            labels: int64 (batch,); adds the mean cross-entropy.
+            labels: int64 (batch,); adds the mean cross-entropy. By config.problem_type also float (batch, num_labels)
+                of 0 and 1, for binary cross-entropy, or float (batch,), standardised, for the squared error.
             pieces: what the encoder reads, if it has been cut already.
             ngram_scores: (batch, num_labels), to add in place of those of the n-gram branch.
             kwargs: passed to the encoder.
@@ -154,8 +155,15 @@ class QuoremForSequenceClassification(QuoremPreTrainedModel):
         logits = self.classifier(pooled)
         if self.ngrams is not None:
             logits = logits + (self.ngrams(input_ids) if ngram_scores is None else ngram_scores)
-        loss = None if labels is None else F.cross_entropy(logits.float(), labels)
+        loss = None if labels is None else self._loss(logits.float(), labels)
         return SequenceClassifierOutput(loss=loss, logits=logits, hidden_states=states)
+
+    def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        if self.config.problem_type == "multi_label_classification":
+            return F.binary_cross_entropy_with_logits(logits, labels.float())
+        if self.config.problem_type == "regression":
+            return F.mse_loss(logits.squeeze(-1), labels.float())
+        return F.cross_entropy(logits, labels)
 
     def _pooled(
         self, input_ids: Tensor, attention_mask: Tensor | None, token_type_ids: Tensor | None = None, **kwargs: Any

@@ -31,12 +31,21 @@ LARGEST = {
     "max_position_embeddings": 2**20,
     "type_vocab_size": WIDEST,
     "classifier_length": WIDEST,
+    "window_length": WIDEST,
+    "window_stride": WIDEST,
     "classifier_ngrams": 100,
     "classifier_ngram_rows": 2**28,
 }
 """Of sizes: a config may come from anybody, and nothing is built before they are checked."""
 DROPOUTS = ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout")
-MAY_BE_ZERO = ("attention_head_size", "classifier_length", "classifier_ngrams", "classifier_ngram_rows")
+MAY_BE_ZERO = (
+    "attention_head_size",
+    "classifier_length",
+    "classifier_ngrams",
+    "classifier_ngram_rows",
+    "window_length",
+    "window_stride",
+)
 
 
 def check_sizes(config: Mapping[str, Any]) -> None:
@@ -100,6 +109,10 @@ class QuoremConfig(PreTrainedConfig):
         classifier_truncation (`str`): which: head, tail, both, or windows, which are pooled.
         classifier_ngrams (`int`): longest n-grams of the branch beside the encoder; 0 for no branch.
         classifier_ngram_rows (`int`): rows of its table.
+        window_length (`int`): tokens of a window over a text whose words are tagged, special ones included.
+        window_stride (`int`): tokens that two windows share.
+        target_mean (`float`): of a regression's numbers: a logit of 0 stands for it.
+        target_std (`float`): of the same: a logit is so many of it away from the mean.
     """
 
     model_type = "quorem"
@@ -134,6 +147,10 @@ class QuoremConfig(PreTrainedConfig):
     classifier_truncation: str = WINDOWS
     classifier_ngrams: int = 0
     classifier_ngram_rows: int = 0
+    window_length: int = 0
+    window_stride: int = 0
+    target_mean: float | int = 0.0
+    target_std: float | int = 1.0
     tie_word_embeddings: bool = False  # rows are shared by quorem's own head, not by transformers' mechanism
 
     def __post_init__(self, **kwargs: Any) -> None:

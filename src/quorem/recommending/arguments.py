@@ -1,31 +1,7 @@
-"""The arguments of `quorem recommend`, `similar` and `finetune --task`: light, for the command line reads it."""
+"""The arguments of `quorem recommend` and `similar`: light, for the command line reads it."""
 
 import argparse
 from pathlib import Path
-from typing import Any
-
-from quorem.config.next_item import NextItemConfig
-from quorem.config.settings import FinetuneConfig
-
-TASKS: dict[str, Any] = {"classification": FinetuneConfig, "next_item": NextItemConfig}
-
-
-class _Task(argparse.Action):
-    """Which task; its settings are what may be given."""
-
-    def __call__(self, parser: argparse.ArgumentParser, options: argparse.Namespace, task: Any, *_: Any) -> None:
-        options.task, options.base = task, TASKS[task]()
-
-
-def add_task(parser: argparse.ArgumentParser) -> None:
-    """--task of `quorem finetune`."""
-    parser.add_argument(
-        "--task",
-        choices=tuple(TASKS),
-        default="classification",
-        action=_Task,
-        help="classification (default), or next_item: a recommender (its settings: quorem config next_item)",
-    )
 
 
 def add_recommend(parser: argparse.ArgumentParser) -> None:

@@ -22,7 +22,7 @@ from quorem.data.readers.value import Number
 from quorem.data.writers import choose_writer
 from quorem.errors import UserError, check_choice
 from quorem.files import check_new
-from quorem.finetuning.classification import tell_unknown
+from quorem.finetuning.rows import tell_unknown
 from quorem.models.next_item import QuoremForNextItem, load_next_item
 from quorem.recommending.ranking import leave_out
 from quorem.recommending.users import event_source, head_of_users, note_bad, rows_of_users

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from quorem.config.loading import from_mapping, leaves
-from quorem.config.next_item import NextItemConfig
-from quorem.config.settings import FinetuneConfig, PretrainConfig
+from quorem.config.settings import PretrainConfig
 from quorem.config.shape import NUMBER, check_shape, is_number
 from quorem.errors import UserError
 from quorem.files import write_text
 from quorem.lock import held
 from quorem.reporting.charts import Line, chart
 from quorem.reporting.examples import Token, examples
+from quorem.tasks import TASKS
 from quorem.training.run_folder import flat, read_records, read_settings
 
 TEMPLATE = Path(__file__).with_name("templates") / "report.html"
@@ -79,11 +79,9 @@ class ReportedRun:
         if not (folder / "config.yaml").is_file():
             raise UserError(f"{folder}: holds no run (no config.yaml): give the folder of a run")
         self.folder, self.settings = folder, read_settings(folder / "config.yaml")
-        kinds: dict[str, Any] = {"classifier": FinetuneConfig, "next_item": NextItemConfig}
-        kind = next((kinds[name] for name in kinds if name in self.settings), PretrainConfig)
-        self.config: FinetuneConfig | NextItemConfig | PretrainConfig = from_mapping(
-            kind, self.settings, source=f"{folder}/config.yaml"
-        )
+        task = str(self.settings.get("task"))
+        kind: Any = TASKS[task].settings if task in TASKS else PretrainConfig
+        self.config = from_mapping(kind, self.settings, source=f"{folder}/config.yaml")
         self.records = []
         for record in read_records(folder):
             check_shape({"step": None} | record, RECORD, f"{folder / 'metrics.jsonl'}: a record")

@@ -5,8 +5,6 @@ from typing import Any
 
 import numpy as np
 
-from quorem.training.metrics import classification_scores, confusion_matrix
-
 MOST_CLASSES = 30  # of which every pair is counted
 LARGEST = 30  # pairs that are kept of more classes
 
@@ -20,25 +18,23 @@ def judge(labels: Sequence[int], predictions: np.ndarray, num_classes: int) -> d
         num_classes: all of them.
 
     Returns:
-        `accuracy`, `f1` and `macro_f1` (see `classification_scores`); `confusion`, rows of counts by true class, or of
-        more than MOST_CLASSES classes `confusions`, the LARGEST [true class, predicted class, count] of mistakes.
+        `accuracy`; `f1`, of class 1 where there are two classes and otherwise equal to `macro_f1`; `macro_f1`, the mean
+        over the classes that occur as truth or prediction, 0 for one never predicted rightly; `confusion`, rows of
+        counts by true class, or of more than MOST_CLASSES classes `confusions`, the LARGEST [true class, predicted
+        class, count] of mistakes.
     """
+    from sklearn.metrics import accuracy_score, confusion_matrix, f1_score
+
     truth = np.asarray(labels, np.int64)
-    there, numbers = np.unique(np.concatenate([truth, predictions]), return_inverse=True)
+    macro = float(f1_score(truth, predictions, average="macro", zero_division=0))
+    f1 = float(f1_score(truth, predictions, zero_division=0)) if num_classes == 2 else macro
+    found = {"accuracy": float(accuracy_score(truth, predictions)), "f1": f1, "macro_f1": macro}
     if num_classes <= MOST_CLASSES:
-        confusion = confusion_matrix(truth, predictions, num_classes)
-        return {**classification_scores(confusion), "confusion": confusion.tolist()}
-    hits = np.bincount(numbers[: len(truth)][truth == predictions], minlength=len(there))
-    macro_f1 = float((2 * hits / np.bincount(numbers, minlength=len(there))).mean())
+        return found | {"confusion": confusion_matrix(truth, predictions, labels=range(num_classes)).tolist()}
     wrong = truth != predictions
     pairs, counts = np.unique(np.stack([truth[wrong], predictions[wrong]], axis=-1), axis=0, return_counts=True)
     order = np.argsort(-counts, kind="stable")[:LARGEST]
-    return {
-        "accuracy": float(np.mean(~wrong)),
-        "f1": macro_f1,
-        "macro_f1": macro_f1,
-        "confusions": [[*map(int, pairs[place]), int(counts[place])] for place in order],
-    }
+    return found | {"confusions": [[*map(int, pairs[place]), int(counts[place])] for place in order]}
 
 
 def table(result: Mapping[str, Any]) -> str:

@@ -74,7 +74,7 @@ def fit(
     total_steps: int,
     schedule: str,
     run: Run,
-    after_step: Callable[[int], None] | None = None,
+    after_step: Callable[[int], bool | None] | None = None,
     state: Callable[[], dict[str, Any]] | None = None,
     restore: Callable[[dict[str, Any]], None] | None = None,
     on_record: Callable[[dict[str, Any]], None] | None = None,
@@ -94,7 +94,8 @@ def fit(
         total_steps: steps in all.
         schedule: of the learning rate, see `quorem.training.optim.learning_rate_scale`.
         run: where metrics and checkpoints go.
-        after_step: called with the number of steps done, after each; for evaluation.
+        after_step: called with the number of steps done, after each; for evaluation. If it says True, in every
+            process, training ends.
         state: more to keep in a checkpoint; if it has `best_step`, the checkpoint of that step is kept too.
         restore: called with what `state` gave when the run is resumed.
         on_record: called with every line of metrics.jsonl.
@@ -127,13 +128,15 @@ def fit(
                     on_record(record)
             with loop.paused():
                 if after_step:
-                    after_step(done)
+                    last = bool(after_step(done)) or last
                     module.train()
                 if settings.keep_state if last else asked or done % settings.checkpoint_every == 0:
                     loop.save(done, state() if state else {})
             if asked and not last:
                 loop.progress.close()
                 raise Stopped(f"{run.folder}: stopped after step {done:,} of {total_steps:,}, with a checkpoint")
+            if last:
+                break
     loop.progress.close()
     if loop.sharded:
         sharding.unshard(module)

@@ -1,4 +1,4 @@
-"""Scores of replaced-token detection and of classification."""
+"""Scores of replaced-token detection."""
 
 import math
 from collections.abc import Sequence
@@ -6,8 +6,6 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from torch import Tensor
-
-from quorem.errors import UserError
 
 
 class BinaryMetrics:
@@ -118,54 +116,3 @@ def entropy(counts: Sequence[float] | np.ndarray | Tensor) -> float:
     filled = filled[filled > 0]
     total = filled.sum()
     return float((filled / total * np.log(total / filled)).sum())
-
-
-def confusion_matrix(labels: np.ndarray, predictions: np.ndarray, num_classes: int) -> np.ndarray:
-    """Count the examples of each pair of true and predicted class.
-
-    Args:
-        labels: int (n,), the true classes, 0 to num_classes - 1.
-        predictions: int (n,), the predicted classes.
-        num_classes: rows and columns of the result.
-
-    Returns:
-        int64 (num_classes, num_classes); rows are true classes, columns predicted ones.
-
-    Raises:
-        UserError: a class is out of range.
-    """
-    pairs = {"label": np.asarray(labels, dtype=np.int64), "prediction": np.asarray(predictions, dtype=np.int64)}
-    for name, values in pairs.items():
-        outside = np.flatnonzero((values < 0) | (values >= num_classes))
-        if outside.size:
-            row, value = outside[0], values[outside[0]]
-            raise UserError(
-                f"row {row}: {name} {value} is not one of the {num_classes} classes 0 to {num_classes - 1}. "
-                "Correct the row or the number of classes."
-            )
-    cells = pairs["label"] * num_classes + pairs["prediction"]
-    return np.bincount(cells, minlength=num_classes**2).reshape(num_classes, num_classes)
-
-
-def classification_scores(confusion: np.ndarray) -> dict[str, float]:
-    """Accuracy and F1 from a confusion matrix.
-
-    Args:
-        confusion: int (num_classes, num_classes), rows true and columns predicted, as `confusion_matrix` makes it.
-
-    Returns:
-        `accuracy`; `f1`, of class 1 where there are two classes and otherwise equal to `macro_f1`; `macro_f1`, the
-        mean over the classes that occur as truth or prediction. A class never predicted rightly has F1 0.
-
-    Raises:
-        UserError: the matrix counts no example.
-    """
-    total = confusion.sum()
-    if not total:
-        raise UserError("no examples to score: give an evaluation file with at least one row")
-    hits = np.diag(confusion)
-    occurrences = confusion.sum(axis=0) + confusion.sum(axis=1)
-    class_f1 = 2 * hits / np.maximum(occurrences, 1)
-    macro_f1 = float(class_f1[occurrences > 0].mean())
-    f1 = float(class_f1[1]) if len(confusion) == 2 else macro_f1
-    return {"accuracy": float(hits.sum() / total), "f1": f1, "macro_f1": macro_f1}

@@ -230,7 +230,8 @@ class Run:
         ]
         changed = [f"{key}: {_shown(old.get(key))} there, {_shown(new.get(key))} here" for key in different]
         if changed and has_trained(self.folder) and not [key for key in different if key not in LENGTH]:
-            self.earlier = from_mapping(TrainSettings, there.get("train"), where="train.", source=str(self.folder))
+            values = {key: value for key, value in there["train"].items() if hasattr(TrainSettings, key)}
+            self.earlier = from_mapping(TrainSettings, values, where="train.", source=str(self.folder))
             return
         if changed:
             more = f"; and {len(changed) - 3} more" if len(changed) > 3 else ""

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from quorem.config.settings import LabelledDataSettings
+from quorem.config.finetuning import LabelledDataSettings
 from quorem.data.bad_rows import BAD_ROWS, FILE, report_bad_rows
 from quorem.data.documents import RowCounts
 from quorem.data.extended import find_source, good_rows, head_of, join, line_of

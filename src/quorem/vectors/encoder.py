@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerFast
 from quorem.data.batches import collate
 from quorem.errors import UserError, check_choice
 from quorem.finetuning.checkpoint import model_folder
-from quorem.finetuning.classification import encode_rows
+from quorem.finetuning.rows import encode_rows
 from quorem.models.checkpoint_files import read_weights
 from quorem.models.configuration import QuoremConfig
 from quorem.models.modeling import QuoremModel

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from quorem.data.documents import Document
 from quorem.data.readers.compression import COMPRESSIONS
+from quorem.data.readers.conll import read_conll, read_conll_table
 from quorem.data.readers.csv import read_csv, read_csv_table
 from quorem.data.readers.folder import read_folder
 from quorem.data.readers.jsonl import read_jsonl, read_jsonl_table
@@ -27,6 +28,7 @@ class Reader(NamedTuple):
         read: from a file to its documents.
         endings: of the names of its files, lower case; COMPRESSIONS may stand after them.
         has_columns: whether the text is one of several named columns or keys.
+        has_more: whether `read` takes more_columns, names of further columns.
         has_splits: whether `read` takes split_column, None or the name of the column that says train or test.
         by_folder: whether a file is a document, labelled by the folder that it is in.
         options: keywords of `read` beside text_column, label_column and counts: settings of section data.
@@ -39,6 +41,7 @@ class Reader(NamedTuple):
     has_columns: bool
     options: tuple[str, ...] = ()
     has_splits: bool = False
+    has_more: bool = False
     by_folder: bool = False
     table: Callable[..., Table] | None = None
 
@@ -49,6 +52,7 @@ READERS: dict[str, Reader] = {
         (".csv", ".tsv"),
         has_columns=True,
         has_splits=True,
+        has_more=True,
         options=("bad_rows", "encoding", "delimiter", "lists", "quoting", "header"),
         table=read_csv_table,
     ),
@@ -57,6 +61,7 @@ READERS: dict[str, Reader] = {
         (".jsonl", ".ndjson"),
         has_columns=True,
         has_splits=True,
+        has_more=True,
         options=("bad_rows", "encoding"),
         table=read_jsonl_table,
     ),
@@ -69,7 +74,21 @@ READERS: dict[str, Reader] = {
     ),
     "folder": Reader(read_folder, (".txt",), has_columns=False, by_folder=True, options=("bad_rows", "encoding")),
     "parquet": Reader(
-        read_parquet, (".parquet",), has_columns=True, has_splits=True, options=("bad_rows",), table=read_parquet_table
+        read_parquet,
+        (".parquet",),
+        has_columns=True,
+        has_splits=True,
+        has_more=True,
+        options=("bad_rows",),
+        table=read_parquet_table,
+    ),
+    "conll": Reader(
+        read_conll,
+        (".conll", ".iob", ".iob2", ".bio"),
+        has_columns=False,
+        has_more=True,
+        options=("bad_rows", "encoding"),
+        table=read_conll_table,
     ),
     "midi": Reader(
         read_midi,

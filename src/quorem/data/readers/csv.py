@@ -18,7 +18,7 @@ from quorem.data.readers.lines import Lines
 from quorem.data.readers.records import Dialect, Record, read_records
 from quorem.data.readers.session import parse_items, wonder_at_lists
 from quorem.data.readers.table import Column, Table, TableRow
-from quorem.data.readers.tally import Row, to_documents
+from quorem.data.readers.tally import Row, asked_columns, row_of, to_documents
 from quorem.errors import UserError, did_you_mean
 
 
@@ -29,6 +29,7 @@ def read_csv(
     label_column: str | None = None,
     counts: RowCounts | None = None,
     split_column: str | None = None,
+    more_columns: Sequence[str] = (),
     bad_rows: str = "error",
     encoding: str | None = None,
     delimiter: str | None = None,
@@ -47,6 +48,7 @@ def read_csv(
         label_column: name of the column with the class names; None for unlabelled documents.
         counts: a tally to keep up to date while streaming.
         split_column: name of the column that says train or test; None for none.
+        more_columns: names of further columns, for `Document.more`.
         bad_rows: error, or skip: a row that cannot be read is left out and counted. A broken quote swallows what
             follows up to the next quote or the end; the message says which lines, and each row swallowed is one.
         encoding: a Python codec; None for UTF-8. A byte order mark goes before it.
@@ -61,8 +63,7 @@ def read_csv(
             while streaming for a broken row unless they are skipped, and at the end if no row could be used.
     """
     path = Path(path)
-    asked = {"text": text_column, "label": label_column, "split": split_column}
-    columns = {name: column for name, column in asked.items() if column is not None}
+    columns = asked_columns(text_column, label_column, split_column, more_columns)
     with _advised(path, encoding):
         dialect = find_dialect(
             path, list(columns.values()), delimiter=delimiter, encoding=encoding, quoting=quoting, header=header
@@ -207,7 +208,7 @@ def _rows(
         except BadRow as error:
             yield error
         else:
-            yield Row(record.row, **found)
+            yield row_of(record.row, found)
 
 
 def _table_rows(

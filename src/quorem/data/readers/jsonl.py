@@ -17,8 +17,8 @@ from quorem.data.documents import Document, RowCounts
 from quorem.data.readers.lines import numbered_lines
 from quorem.data.readers.session import is_session, join_items
 from quorem.data.readers.table import Table, TableRow
-from quorem.data.readers.tally import Row, to_documents
-from quorem.data.readers.value import Number, kind_of, to_text, wider
+from quorem.data.readers.tally import Row, asked_columns, row_of, to_documents
+from quorem.data.readers.value import Number, kind_of, to_text, to_whole_text, wider
 from quorem.errors import UserError, did_you_mean
 
 
@@ -46,6 +46,7 @@ def read_jsonl(
     label_column: str | None = None,
     counts: RowCounts | None = None,
     split_column: str | None = None,
+    more_columns: Sequence[str] = (),
     bad_rows: str = "error",
     encoding: str | None = None,
 ) -> Iterator[Document]:
@@ -61,6 +62,7 @@ def read_jsonl(
         label_column: the key of the class names; None for unlabelled documents.
         counts: a tally to keep up to date while streaming; blank lines are skipped rows.
         split_column: the key that says train or test; None for none.
+        more_columns: further keys, for `Document.more`; lists and objects are JSON there.
         bad_rows: error, or skip: a bad line is left out and counted.
         encoding: a Python codec; None for UTF-8. A byte order mark goes before it.
 
@@ -71,8 +73,7 @@ def read_jsonl(
             has found; at the end if no line can be used.
     """
     path = Path(path)
-    asked = {"text": text_column, "label": label_column, "split": split_column}
-    keys = {name: key for name, key in asked.items() if key is not None}
+    keys = asked_columns(text_column, label_column, split_column, more_columns)
     rows = _rows(path, numbered_lines(path, encoding, counts), keys)
     first = next(rows, None)
     if first is None:
@@ -120,11 +121,12 @@ def _rows(path: Path, lines: Iterator[tuple[int, str | BadRow]], keys: dict[str,
             if isinstance(line, BadRow):
                 raise line
             place = f"{path}, line {number}"
-            values = _values(place, _parse(place, line, names[0]), names) if line.strip() else ()
+            whole = [name.startswith("more ") for name in keys]
+            values = _values(place, _parse(place, line, names[0]), names, whole) if line.strip() else ()
         except BadRow as error:
             yield error
         else:
-            yield Row(number, **dict(zip(keys, values, strict=False)))  # a blank line has none
+            yield row_of(number, dict(zip(keys, values, strict=False)))  # a blank line has none
 
 
 def _objects(path: Path, encoding: str | None, key: str) -> Iterator[JsonRow | BadRow]:
@@ -198,12 +200,13 @@ def _parse(place: str, body: str, key: str) -> dict[str, Any]:
     return found
 
 
-def _values(place: str, found: dict[str, Any], keys: list[str]) -> list[str | None]:
-    """What an object has for these keys: the text, and the others asked for."""
+def _values(place: str, found: dict[str, Any], keys: list[str], whole: Sequence[bool] = ()) -> list[str | None]:
+    """What an object has for these keys: the text, and the others asked for, lists and all where `whole` says so."""
     for key in keys:
         if key not in found:
             raise BadRow(f"{place}: the object has no key {key!r}.{did_you_mean(key, found)}")
-    text, *label = [found[key] for key in keys]
-    places = [f"{place}: the value of {key!r}" for key in keys]
+    text, *others = [found[key] for key in keys]
+    first, *places = [f"{place}: the value of {key!r}" for key in keys]
+    readers = [to_whole_text if each else to_text for each in whole[1:]]
     read = join_items if is_session(text) else to_text
-    return [read(places[0], text), *map(to_text, places[1:], label)]
+    return [read(first, text), *(reader(*each) for reader, *each in zip(readers, places, others, strict=True))]

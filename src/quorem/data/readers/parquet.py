@@ -15,8 +15,8 @@ from quorem.data.documents import Document, RowCounts
 from quorem.data.readers.lines import open_data
 from quorem.data.readers.session import join_items
 from quorem.data.readers.table import Column, Table, TableRow
-from quorem.data.readers.tally import Row, to_documents
-from quorem.data.readers.value import to_text
+from quorem.data.readers.tally import Row, asked_columns, row_of, to_documents
+from quorem.data.readers.value import to_text, to_whole_text
 from quorem.errors import UserError, did_you_mean
 
 BATCH_ROWS = 1_024
@@ -30,6 +30,7 @@ def read_parquet(
     label_column: str | None = None,
     counts: RowCounts | None = None,
     split_column: str | None = None,
+    more_columns: Sequence[str] = (),
     bad_rows: str = "error",
 ) -> Iterator[Document]:
     """The documents of a Parquet file, in file order; deterministic.
@@ -44,6 +45,7 @@ def read_parquet(
         label_column: name of the column with the class names; None for unlabelled documents.
         counts: a tally to keep up to date while streaming.
         split_column: name of the column that says train or test; None for none.
+        more_columns: names of further columns, for `Document.more`; lists and structs are JSON there.
         bad_rows: error, or skip: a row with characters that no text has, or items with tabs, is left out and counted.
 
     Raises:
@@ -53,10 +55,12 @@ def read_parquet(
     """
     path = Path(path)
     file = _open(path)
-    asked = {"text": text_column, "label": label_column, "split": split_column}
-    columns = {field: name for field, name in asked.items() if name is not None}
+    columns = asked_columns(text_column, label_column, split_column, more_columns)
     try:
-        readers = {field: (name, _column_text(path, file.schema_arrow, name)) for field, name in columns.items()}
+        readers = {
+            field: (name, _column_text(path, file.schema_arrow, name, whole=field.startswith("more ")))
+            for field, name in columns.items()
+        }
     except UserError:
         file.close()
         raise
@@ -206,13 +210,11 @@ def _rows(
             for row in range(batch.num_rows):
                 number += 1
                 try:
-                    yield Row(
-                        number,
-                        **{
-                            field: read(f"{path}, row {number}: column {name!r}", values[field][row])
-                            for field, (name, read) in readers.items()
-                        },
-                    )
+                    found = {
+                        field: read(f"{path}, row {number}: column {name!r}", values[field][row])
+                        for field, (name, read) in readers.items()
+                    }
+                    yield row_of(number, found)
                 except BadRow as error:
                     yield error
     except (ArrowException, OSError, UnicodeDecodeError) as error:
@@ -221,14 +223,16 @@ def _rows(
         file.close()
 
 
-def _column_text(path: Path, schema: Any, name: str) -> ReadValue:
-    """How a value of a column becomes text."""
+def _column_text(path: Path, schema: Any, name: str, *, whole: bool = False) -> ReadValue:
+    """How a value of a column becomes text; of any type if it is taken whole."""
     from pyarrow import types
 
     if name not in schema.names:
         raise UserError(f"{path}: no column {name!r}.{did_you_mean(name, schema.names)}")
     if schema.names.count(name) > 1:
         raise UserError(f"{path}: column {name!r} is there more than once: rename them.")
+    if whole:
+        return to_whole_text
     kind = schema.field(name).type
     if types.is_dictionary(kind):
         kind = kind.value_type

@@ -1,6 +1,6 @@
 """From the rows of a file to its documents: counted, and where they are bad refused or skipped."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,12 +10,25 @@ from quorem.errors import UserError, check_choice
 
 
 class Row(NamedTuple):
-    """What a file holds in one place: nothing, blank or a text; a label and a split where they were asked for."""
+    """What a file holds in one place: nothing, blank or a text; a label, a split and more where they were asked for."""
 
     number: int
     text: str | None = None
     label: str | None = None
     split: str | None = None
+    more: tuple[str | None, ...] = ()
+
+
+def asked_columns(text: str, label: str | None, split: str | None, more: Sequence[str]) -> dict[str, str]:
+    """The columns asked for, by what they are; further ones by their places."""
+    asked = {"text": text, "label": label, "split": split} | {f"more {place}": name for place, name in enumerate(more)}
+    return {name: column for name, column in asked.items() if column is not None}
+
+
+def row_of(number: int, values: Mapping[str, str | None]) -> Row:
+    """A row from what stands in the columns of `asked_columns`; an empty mapping for a blank one."""
+    more = tuple(value for name, value in values.items() if name.startswith("more "))
+    return Row(number, values.get("text"), values.get("label"), values.get("split"), more)
 
 
 def to_documents(
@@ -73,7 +86,7 @@ def _to_documents(
             continue
         used += 1
         counts.used += 1
-        yield Document(row.text, row.label, row.number, row.split)
+        yield Document(row.text, row.label, row.number, row.split, row.more)
     if bad and not used:
         raise UserError(f"{path}: none of its {read:,} rows can be used, and {bad:,} are bad. The first: {first_bad}")
     if not used:

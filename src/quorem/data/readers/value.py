@@ -1,5 +1,6 @@
 """A single value of a column or key as text."""
 
+import json
 import math
 from decimal import Decimal
 from typing import Any
@@ -31,6 +32,17 @@ def to_text(place: str, value: Any) -> str | None:
     text = str(value)
     check_characters(place, text)
     return text
+
+
+def to_whole_text(place: str, value: Any) -> str | None:
+    """As `to_text`, and a list or an object as JSON.
+
+    Raises:
+        BadRow: for characters that no text has.
+    """
+    return to_text(
+        place, json.dumps(value, ensure_ascii=False, default=str) if isinstance(value, list | tuple | dict) else value
+    )
 
 
 def is_nan(value: Any) -> bool:

@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import NamedTuple
 
+from quorem.data.writers.conll import write_conll
 from quorem.data.writers.csv import write_csv
 from quorem.data.writers.jsonl import write_jsonl
 from quorem.data.writers.line import Head, Line, Write
@@ -19,6 +20,7 @@ class Writer(NamedTuple):
         open: from a file that does not exist and a `Head` to what takes the rows; it appears when it is complete.
         endings: of the names of its files, lower case.
         needs_columns: whether all columns must be known before the first row.
+        of_words: whether rows must be words with a tag for each.
         repeats: whether several columns may have one name.
     """
 
@@ -26,28 +28,35 @@ class Writer(NamedTuple):
     endings: tuple[str, ...]
     needs_columns: bool = True
     repeats: bool = False
+    of_words: bool = False
 
 
 WRITERS: dict[str, Writer] = {
     "csv": Writer(write_csv, (".csv", ".tsv"), repeats=True),
     "jsonl": Writer(write_jsonl, (".jsonl", ".ndjson"), needs_columns=False),
     "parquet": Writer(write_parquet, (".parquet",)),
+    "conll": Writer(write_conll, (".conll", ".iob2"), of_words=True),
 }
 
 
-def choose_writer(path: Path) -> Writer:
+def choose_writer(path: Path, *, words: bool = False) -> Writer:
     """The writer of a file by the ending of its name, in which case does not count; without an ending CSV's.
+
+    Args:
+        path: the file.
+        words: whether rows are words with a tag for each, so that every format will do.
 
     Raises:
         UserError: for another ending.
     """
     ending = path.suffix.lower()
-    for writer in WRITERS.values():
+    writers = [writer for writer in WRITERS.values() if words or not writer.of_words]
+    for writer in writers:
         if ending in writer.endings:
             return writer
     if not ending:
         return WRITERS["csv"]
-    *others, last = (each for writer in WRITERS.values() for each in writer.endings)
+    *others, last = (each for writer in writers for each in writer.endings)
     raise UserError(
         f"{path}: nothing is written as {path.suffix}: choose a name that ends in {', '.join(others)} or {last}"
     )

@@ -1,0 +1,103 @@
+"""The settings of fine-tuning tasks on texts, with their defaults and the lines that --help shows."""
+
+from dataclasses import dataclass, field
+
+from quorem.config.settings import LONGEST, ReadingSettings, TrainSettings, option, section
+
+
+@dataclass(frozen=True)
+class HeldOutSettings(ReadingSettings):
+    """What every task on texts reads: rows, of which some are held out."""
+
+    split_column: str | None = option(
+        None,
+        "csv, parquet and jsonl: column or key that says train, or test, valid, validation or dev (held out); with "
+        "folder and midi the folders say it",
+    )
+    max_length: int = option(256, "tokens of a text, special tokens included", largest=LONGEST)
+    validation_share: float = option(
+        0.1, "without splits: share of rows held out to choose the best epoch and to report on"
+    )
+    split_seed: int = option(
+        0, "without splits: seed of the held-out rows (random_state of train_test_split)", largest=2**32 - 1
+    )
+
+
+@dataclass(frozen=True)
+class LabelledDataSettings(HeldOutSettings):
+    """What classification reads."""
+
+    text_column: str = option("text", "column or key of the text")
+    text_pair_column: str | None = option(
+        None, "csv, parquet and jsonl: the column of a second text: [CLS] text [SEP] second [SEP]; none if not given"
+    )
+    label_column: str = option(
+        "label",
+        "column or key of the class, which may have any two or more values; with folder and midi the folder's name "
+        "is the class",
+    )
+    truncation: str = option("head", "part of a longer text to read: head, tail, both, or windows (all of it, pooled)")
+
+
+@dataclass(frozen=True)
+class FinetuneTrainSettings(TrainSettings):
+    """The training loop of fine-tuning, where every epoch is judged."""
+
+    patience: int | None = option(None, "stop after so many epochs in a row without a better score; never if not given")
+
+
+@dataclass(frozen=True)
+class EncoderSettings:
+    """How the pre-trained encoder learns a task."""
+
+    from_scratch: bool = option(False, "start from new weights: a control that shows what pre-training gains")
+    freeze_encoder: bool = option(False, "train the head only")
+    layer_decay: float | None = option(None, "learning rate of a layer over that of the next; default from the recipe")
+    dropout: float = option(0.1, "dropout of the head and the encoder, except its attention")
+    attention_dropout: float | None = option(None, "dropout of attention; default dropout, or 0 for tiny and origin")
+
+
+@dataclass(frozen=True)
+class PooledSettings(EncoderSettings):
+    """The same with one vector for each text."""
+
+    head: str = option("paper", "paper (one linear layer) or hf (transformers' two layers)")
+    pooling: str | None = option(None, "cls, mean or max over tokens; default from the recipe")
+    layers: str = option("last", "layers to pool: last, or all (every layer and the embeddings, side by side)")
+
+
+@dataclass(frozen=True)
+class ClassifierSettings(PooledSettings):
+    """How the pre-trained encoder becomes a classifier."""
+
+    class_weights: str = option(
+        "none", "none, or balanced: a row weighs the more the fewer training rows are of its class (scikit-learn's)"
+    )
+    recipe: str = option(
+        "paper", "paper (trains all weights, with layer-wise decay) or origin (trains the head first, then all weights)"
+    )
+    ngrams: int = option(
+        0,
+        "longest n-grams of the linear branch beside the encoder, which reads whole texts and is fitted first; 0 "
+        "uses no branch",
+        largest=100,
+    )
+    ngram_rows: int = option(2**21, "rows of the branch's table, into which n-grams are hashed", largest=2**28)
+    ngram_penalty: float | None = option(
+        None,
+        "penalty of the branch's squared weights, over twice the sum of the rows' losses; by default chosen on "
+        "training rows",
+    )
+
+
+@dataclass(frozen=True)
+class FinetuneConfig:
+    """All settings of `quorem finetune`."""
+
+    task: str = option("classification", "what is learned; --task chooses it")
+    pretrained: str = option("", "the pre-training run, or a model folder")
+    data: LabelledDataSettings = section(LabelledDataSettings)
+    classifier: ClassifierSettings = section(ClassifierSettings)
+    train: FinetuneTrainSettings = field(
+        default_factory=lambda: FinetuneTrainSettings(epochs=3.0, warmup=0.1, log_every=50)
+    )

@@ -1,0 +1,89 @@
+"""The settings of fine-tuning tasks other than classification and the next item."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from quorem.config.finetuning import (
+    EncoderSettings,
+    FinetuneTrainSettings,
+    HeldOutSettings,
+    LabelledDataSettings,
+    PooledSettings,
+)
+from quorem.config.settings import option, section
+
+
+def loop() -> Any:
+    """The training loop's section: three epochs."""
+    return field(default_factory=lambda: FinetuneTrainSettings(epochs=3.0, warmup=0.1, log_every=50))
+
+
+@dataclass(frozen=True)
+class MultiLabelDataSettings(LabelledDataSettings):
+    """What multi-label classification reads."""
+
+    label_separator: str = option(",", "what stands between the labels of a row; a JSON list of labels is read too")
+
+
+@dataclass(frozen=True)
+class MultiLabelConfig:
+    """All settings of `quorem finetune --task multi_label`."""
+
+    task: str = option("multi_label", "what is learned; --task chooses it")
+    pretrained: str = option("", "the pre-training run, or a model folder")
+    data: MultiLabelDataSettings = section(MultiLabelDataSettings)
+    classifier: PooledSettings = section(PooledSettings)
+    train: FinetuneTrainSettings = loop()
+
+
+@dataclass(frozen=True)
+class RegressionConfig:
+    """All settings of `quorem finetune --task regression`."""
+
+    task: str = option("regression", "what is learned; --task chooses it")
+    pretrained: str = option("", "the pre-training run, or a model folder")
+    data: LabelledDataSettings = section(LabelledDataSettings)
+    classifier: PooledSettings = section(PooledSettings)
+    train: FinetuneTrainSettings = loop()
+
+
+@dataclass(frozen=True)
+class TaggedDataSettings(HeldOutSettings):
+    """What token tagging reads: CoNLL files, or rows with a list of words and a list of tags."""
+
+    text_column: str = option("tokens", "the key of a row's words, a list; of CoNLL files the first column is read")
+    label_column: str = option("tags", "that of their tags, a list as long; of CoNLL files the last column is read")
+    stride: int = option(32, "tokens that windows over a longer text share")
+
+
+@dataclass(frozen=True)
+class TaggingConfig:
+    """All settings of `quorem finetune --task tagging`."""
+
+    task: str = option("tagging", "what is learned; --task chooses it")
+    pretrained: str = option("", "the pre-training run, or a model folder")
+    data: TaggedDataSettings = section(TaggedDataSettings)
+    classifier: EncoderSettings = section(EncoderSettings)
+    train: FinetuneTrainSettings = loop()
+
+
+@dataclass(frozen=True)
+class ChoiceDataSettings(HeldOutSettings):
+    """What multiple choice reads: a question, or a context with one, and several choices in each row."""
+
+    text_column: str = option("text", "the column or key of the question, or of what is to be continued")
+    choice_columns: str = option("a,b,c,d", "those of the choices, with commas between them")
+    label_column: str = option("label", "that of the right choice: its number, or the name of its column")
+    first_choice: int = option(0, "the number of the first choice in labels that are numbers: 0 or 1")
+    truncation: str = option("head", "what is kept where text and choice are too long: head, tail or both")
+
+
+@dataclass(frozen=True)
+class MultipleChoiceConfig:
+    """All settings of `quorem finetune --task multiple_choice`."""
+
+    task: str = option("multiple_choice", "what is learned; --task chooses it")
+    pretrained: str = option("", "the pre-training run, or a model folder")
+    data: ChoiceDataSettings = section(ChoiceDataSettings)
+    classifier: EncoderSettings = section(EncoderSettings)
+    train: FinetuneTrainSettings = loop()

@@ -1,0 +1,96 @@
+"""The same run with several seeds: the mean and the spread of its scores, and the models' average."""
+
+import logging
+import statistics
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from quorem.config.loading import to_mapping
+from quorem.data.source import Source
+from quorem.errors import UserError
+from quorem.finetuning.checkpoint import SEED, load_model
+from quorem.finetuning.finetune import finetune_task
+from quorem.finetuning.predict import mean
+from quorem.finetuning.task import Task
+from quorem.finetuning.text_task import EVALUATION_ROWS, TextTask
+from quorem.lock import held
+from quorem.training import processes
+from quorem.training.device import autocast_dtype
+from quorem.training.run_folder import Run, flat
+
+logger = logging.getLogger(__name__)
+
+NO_SCORES = ("held_out.", "labels", "keep_state")
+
+
+def finetune_seeds(task: Task, config: Any, out: Path, *, number: int, source: Source | None = None) -> dict[str, Any]:
+    """Fine-tune with the seeds train.seed, train.seed + 1, ..., each into `out`/seed-N; finished ones are taken as is.
+
+    The rows held out are the same for all (data.split_seed). `quorem predict` on `out` averages what the models say.
+
+    Args:
+        task: what is learned.
+        config: its settings; train.seed is the first seed.
+        out: the folder of all runs.
+        number: how many, at least 1; a folder with some may get more.
+        source: what to read instead of data.path.
+
+    Returns:
+        What result.json holds: `seeds`; `mean` of every score; `spread`, its `min`, `max` and `std` (of a sample; 0 of
+        one run); and of tasks on texts `ensemble`, the scores of the averaged outputs on the held-out rows.
+
+    Raises:
+        UserError: for settings, data or folders that cannot be used.
+    """
+    if number < 1:
+        raise UserError(f"--seeds {number}: 1 or more needed")
+    config = task.resolve(config)
+    seeds = [config.train.seed + place for place in range(number)]
+    with held(out, mine=processes.rank() == 0):
+        with processes.main_process_first():
+            run = Run(out, to_mapping(config))
+        if run.earlier is not None:
+            run.accept()
+        found = []
+        for seed in seeds:
+            logger.info("seed %s", seed)
+            each = replace(config, train=replace(config.train, seed=seed))
+            found.append(finetune_task(task, each, out / f"{SEED}{seed}", source=source))
+        result = {"seeds": seeds, **spread(found)}
+        if isinstance(task, TextTask):
+            result["ensemble"] = _judge_average(
+                task, config, [out / f"{SEED}{seed}" / "model" for seed in seeds], source
+            )
+        run.finish(result | {"keep_state": True})
+    return result
+
+
+def spread(results: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The mean of every number that all results have, by its dotted name, and its min, max and standard deviation."""
+    flattened = [dict(flat(result)) for result in results]
+    names = [
+        name
+        for name, value in flattened[0].items()
+        if isinstance(value, int | float) and not name.startswith(NO_SCORES) and all(name in each for each in flattened)
+    ]
+    values = {name: [float(each[name]) for each in flattened] for name in names}
+    return {
+        "mean": {name: statistics.fmean(some) for name, some in values.items()},
+        "spread": {
+            name: {"min": min(some), "max": max(some), "std": statistics.stdev(some) if len(some) > 1 else 0.0}
+            for name, some in values.items()
+        },
+    }
+
+
+def _judge_average(task: TextTask, config: Any, folders: list[Path], source: Source | None) -> dict[str, Any]:
+    """Scores of the models' average on the held-out rows."""
+    begun = task.begin(config, source)
+    outputs = []
+    for folder in folders:  # one in memory at a time
+        model = load_model(task.model_class, task.network, folder).eval().to(begun.model.device)
+        dtype = autocast_dtype(config.train.precision, model.device)
+        how = {"pad_id": begun.tokenizer.pad_token_id, "batch_size": EVALUATION_ROWS, "dtype": dtype}
+        outputs.append(task.outputs(model, begun.held_out, **how))
+    return task.scores(mean(outputs), begun.held_out, begun.model.config)

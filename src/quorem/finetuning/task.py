@@ -1,0 +1,153 @@
+"""What a fine-tuning task brings to the engine: settings, rows, a model, a loss, scores, and what is predicted.
+
+The engine (`quorem.finetuning.finetune`) reads, trains, judges every epoch, keeps the best and writes the run folder;
+a task says what all of that means for it. Tasks on texts derive from `quorem.finetuning.text_task.TextTask`.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from quorem.config.finetuning import FinetuneTrainSettings
+from quorem.data.documents import RowCounts
+from quorem.data.source import Source
+from quorem.errors import UserError, check_number
+from quorem.training.run_folder import Run
+
+Again = Callable[[Any, Path], dict[str, Any]]
+"""Fine-tunes with other settings into another folder, from the same source."""
+
+
+@dataclass(frozen=True)
+class Begun:
+    """What a run is made from.
+
+    Attributes:
+        config: the resolved settings.
+        source: what is read.
+        inputs: fingerprints of what is read, by what it is.
+        counts: a tally of the rows.
+        tokenizer: of the pre-trained model.
+        training: rows to learn from.
+        held_out: rows that judge epochs.
+        model: as it starts.
+        facts: what result.json says of the data, such as the names of classes.
+        encoder: the folder the model starts from.
+    """
+
+    config: Any
+    source: Source
+    inputs: dict[str, str]
+    counts: RowCounts
+    tokenizer: PreTrainedTokenizerFast
+    training: Any
+    held_out: Any
+    model: PreTrainedModel
+    facts: dict[str, Any] = field(default_factory=dict)
+    encoder: Path = Path()
+
+
+class Task(ABC):
+    """A task.
+
+    Attributes:
+        name: its key in TASKS.
+        settings: the class of its settings, with sections data and train, and `pretrained`.
+        chosen_by: the score that chooses the best epoch; more is better.
+        shown: scores that the log shows of an epoch.
+        otherwise: what to do instead of training on a finished run without a checkpoint.
+    """
+
+    name: ClassVar[str]
+    settings: ClassVar[type]
+    chosen_by: ClassVar[str]
+    shown: ClassVar[tuple[str, ...]]
+    otherwise: ClassVar[str] = "choose another --out"
+
+    @abstractmethod
+    def resolve(self, config: Any) -> Any:
+        """The settings with what they leave open filled in, and checked.
+
+        Raises:
+            UserError: for an unknown name or a number out of range.
+        """
+
+    def reading(self, data: Any) -> dict[str, Any]:
+        """The columns that are read, by the settings of section data."""
+        return {name: getattr(data, name, None) for name in ("text_column", "label_column", "split_column")}
+
+    @abstractmethod
+    def from_scratch(self, config: Any) -> Any:
+        """The settings of the control, which starts from new weights (--from-scratch)."""
+
+    @abstractmethod
+    def begin(self, config: Any, source: Source | None) -> Begun:
+        """Read all that is needed before the folder is made: what cannot be used leaves nothing behind.
+
+        Raises:
+            UserError: for data or a model that cannot be used.
+        """
+
+    def prepare(self, begun: Begun, run: Run, again: Again) -> Begun:
+        """Do what comes before the first step, in the run's folder."""
+        return begun
+
+    @abstractmethod
+    def program(self, begun: Begun) -> Any:
+        """The steps, for `quorem.training.loop.fit`; its `order` is an EpochOrder."""
+
+    @abstractmethod
+    def optimizer(self, begun: Begun) -> torch.optim.Optimizer:
+        """Over the model's parameters."""
+
+    @abstractmethod
+    def judge(self, begun: Begun) -> dict[str, Any]:
+        """Scores on the held-out rows, `chosen_by` among them."""
+
+    @abstractmethod
+    def save(self, begun: Begun, folder: Path) -> None:
+        """Write model and tokenizer."""
+
+    def finish(self, begun: Begun, run: Run, best: dict[str, Any], last: dict[str, Any]) -> dict[str, Any]:
+        """What result.json says, from the scores of the best epoch and of the last."""
+        return {**best, "last": last, **begun.facts}
+
+    @abstractmethod
+    def said(self, result: dict[str, Any]) -> str:
+        """What the command prints of a result."""
+
+    def describe(self, begun: Begun, program: Any) -> str:
+        """A line on what is trained, for the log."""
+        parameters = [parameter for parameter in begun.model.parameters()]
+        trained = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
+        return (
+            f"{len(begun.training):,} rows to train on and {len(begun.held_out):,} held out; "
+            f"{sum(parameter.numel() for parameter in parameters):,} parameters, {trained:,} of them trained; "
+            f"{program.total_steps:,} steps of {begun.config.train.batch_size:,} rows"
+        )
+
+
+def check_train_of_finetuning(train: FinetuneTrainSettings) -> None:
+    """Refuse settings of the loop that only pre-training has.
+
+    Raises:
+        UserError: naming one.
+    """
+    for key, why in (
+        ("generator_learning_rate", "there is no generator"),
+        ("minutes", "epochs say how long"),
+        ("shard_layers", "all weights are kept by each process"),
+    ):
+        if getattr(train, key):
+            raise UserError(
+                f"train.{key}={str(getattr(train, key)).lower()}: is for pre-training; in fine-tuning {why}: "
+                "leave it out"
+            )
+    if train.table_updates == "rows":
+        raise UserError("train.table_updates=rows: is for pre-training; fine-tuning updates whole tables: leave it out")
+    check_number("train.patience", train.patience, at_least=1)

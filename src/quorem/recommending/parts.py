@@ -1,0 +1,130 @@
+"""The rows of a next-item run: which are learned from, which judge epochs and which the result."""
+
+import logging
+from dataclasses import replace
+
+import numpy as np
+import torch
+from transformers import PreTrainedTokenizerFast
+
+from quorem.arrangement.cooccurrence import cooccurrence_vectors, start_table
+from quorem.config.next_item import SessionDataSettings
+from quorem.data.bad_rows import check_some_used
+from quorem.data.documents import RowCounts
+from quorem.data.events.source import check_spaces, refuse_events_as_text, source_of
+from quorem.data.sessions import (
+    Parted,
+    SessionCorpus,
+    Sessions,
+    by_split,
+    judged,
+    leave_one_out,
+    read_sessions,
+    set_aside,
+)
+from quorem.data.source import Source
+from quorem.errors import UserError
+from quorem.finetuning.rows import tell_unknown
+from quorem.models.next_item import HEAD, QuoremForNextItem
+from quorem.tokenization import Unknown
+from quorem.tokenization.special import SPECIAL_IDS
+
+logger = logging.getLogger(__name__)
+
+
+def session_source(data: SessionDataSettings) -> Source:
+    """The training file's, by the settings.
+
+    Raises:
+        UserError: for files or settings that cannot be used.
+    """
+    return source_of(data, text_column=data.text_column, split_column=data.split_column)
+
+
+def held_out_source(data: SessionDataSettings) -> Source:
+    """The file's of rows whose last items are to be predicted; data.test must name one.
+
+    Raises:
+        UserError: for a file that cannot be used.
+    """
+    return source_of(replace(data, path=str(data.test), test_period=None), text_column=data.text_column)
+
+
+def read_parts(
+    data: SessionDataSettings,
+    source: Source,
+    test: Source | None,
+    tokenizer: PreTrainedTokenizerFast,
+    counts: RowCounts,
+) -> Parted:
+    """Rows to learn from, to judge epochs on, and to judge the result on.
+
+    Raises:
+        UserError: for files that cannot be used, or if one of the three is empty.
+    """
+    unknown = Unknown()
+    for each in filter(None, (source, test)):
+        refuse_events_as_text(each, "items")
+        check_spaces(each, cut="\t" not in tokenizer.decode([SPECIAL_IDS] * 2))
+    keep = test is None  # a row's last item may be a target
+    sessions, splits = read_sessions(source, tokenizer, counts, unknown, keep_target=keep)
+    check_some_used(counts, str(source))
+    logger.info("%s: %s", source, counts)
+    tell_unknown(str(source), unknown)
+    if test is not None:
+        also, of_test = RowCounts(), Unknown()
+        held_out, _ = read_sessions(test, tokenizer, also, of_test, keep_target=True)
+        logger.info("%s: %s", test, also)
+        tell_unknown(str(test), of_test)
+    elif data.split_column is not None or data.test_period is not None:
+        sessions, held_out = by_split(sessions, splits, str(source))
+    if test is None and data.split_column is None and data.test_period is None:
+        parts = leave_one_out(sessions)
+    else:
+        sessions = _known(sessions)
+        parts = Parted(*set_aside(sessions, share=data.validation_share, seed=data.split_seed), held_out, sessions)
+    parts = Parted(
+        _known(parts.training),
+        judged(parts.validation, most=data.validation_rows, seed=data.split_seed),
+        judged(parts.test, most=data.test_rows, seed=data.split_seed),
+        _known(parts.counted),
+    )
+    for name, part in parts._asdict().items():
+        if not (part.lengths >= 2).any():
+            raise UserError(f"{test or source}: no row for {name} has two items that the vocabulary knows: give more")
+    return parts
+
+
+def _known(sessions: Sessions) -> Sessions:
+    """Rows without unknown targets at their ends."""
+    last = np.maximum(sessions.ends - 1, 0)
+    ends_unknown = (sessions.lengths > 0) & (sessions.tokens[last] < 0) if len(sessions.tokens) else np.zeros(0, bool)
+    return sessions.cut(np.arange(len(sessions)), sessions.lengths - ends_unknown)
+
+
+@torch.no_grad()
+def start_anew(model: QuoremForNextItem, new: frozenset[str], training: Sessions, *, start: str, seed: int) -> None:
+    """Set what is new by the training rows: the softmax's biases, and token vectors by what stands together.
+
+    Args:
+        model: as it was built.
+        new: names of its new weights.
+        training: rows.
+        start: one of STARTS.
+        seed: of vectors.
+    """
+    if not any(name.startswith(HEAD) for name in new):
+        return
+    width, table = model.config.embedding_size, model.electra.embeddings.word_embeddings
+    counts = torch.from_numpy(training.counts(model.config.vocab_size))
+    if start == "cooccurrence":
+        corpus = SessionCorpus(training, model.config.vocab_size)
+        vectors = torch.from_numpy(cooccurrence_vectors(corpus, components=width, seed=seed))
+        noise = torch.Generator().manual_seed(seed)
+        explained = table.from_dense(start_table(vectors, std=width**-0.5, width=width, generator=noise))
+        logger.info(
+            "token vectors start from co-occurrence: the table holds %.0f %% of their variance", 100 * explained
+        )
+    model.generator_lm_head.start_at_unigram(counts)
+    if start != "random":
+        model.generator_lm_head.start_at_vectors(counts)

@@ -1,0 +1,234 @@
+"""Classification: a class for each text."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from transformers import PreTrainedTokenizerFast
+
+from quorem.config.finetuning import FinetuneConfig
+from quorem.data.bad_rows import check_some_used
+from quorem.data.documents import Document, RowCounts
+from quorem.data.readers.table import Column
+from quorem.data.readers.value import Number
+from quorem.data.source import Source
+from quorem.errors import UserError, check_choice, check_number
+from quorem.finetuning.labels import label_names, not_nan, tell_classes
+from quorem.finetuning.ngram_fit import install_ngrams
+from quorem.finetuning.program import sequence_logits
+from quorem.finetuning.rows import Examples, check_pairs, encode_documents, pair_document, tell_unknown, usable
+from quorem.finetuning.task import Again, Begun
+from quorem.finetuning.text_task import FROZEN_RATE, TextTask
+from quorem.models.classifier import QuoremForSequenceClassification
+from quorem.models.configuration import WINDOWS
+from quorem.tokenization import Unknown
+from quorem.training import processes
+from quorem.training.confusions import judge, table
+from quorem.training.run_folder import Run
+
+logger = logging.getLogger(__name__)
+
+RECIPES = ("paper", "origin")
+CLASS_WEIGHTS = ("none", "balanced")
+LONGEST_NGRAMS = 8
+
+
+class CrossEntropy:
+    """The mean over rows of -log p of their class, each row by the weight of its class.
+
+    Args:
+        weights: float32 (classes,); None for equal ones.
+    """
+
+    def __init__(self, weights: Tensor | None = None) -> None:
+        self.weights = weights
+
+    def labels(self, examples: Examples, time: int) -> Tensor:
+        """int64 (batch,)."""
+        return torch.tensor(examples.labels)
+
+    def weight(self, examples: Examples) -> float:
+        """The number of rows, or the sum of their weights."""
+        return len(examples) if self.weights is None else float(self.weights[examples.labels].sum())
+
+    def loss(self, outputs: Any, labels: Tensor) -> Tensor:
+        """The sum over rows."""
+        if self.weights is not None and self.weights.device != labels.device:
+            self.weights = self.weights.to(labels.device)  # once
+        return F.cross_entropy(outputs.logits.float(), labels, weight=self.weights, reduction="sum")
+
+    def hits(self, outputs: Any, labels: Tensor) -> Tensor:
+        """Rows whose largest score is that of their class."""
+        return (outputs.logits.argmax(-1) == labels).sum()
+
+
+class Classification(TextTask):
+    """A class for each text. With recipe=origin the head is first trained on the frozen encoder, into out/frozen."""
+
+    name, settings = "classification", FinetuneConfig
+    model_class, network, new = QuoremForSequenceClassification, "classifier", ("classifier.", "ngrams.")
+    chosen_by, shown = "accuracy", ("accuracy", "macro_f1")
+    text_columns = ("text_pair_column",)
+
+    def is_paper(self, config: FinetuneConfig) -> bool:
+        """Whether rates are those of the paper; the origin recipe has 1e-4 without decay, and max pooling."""
+        return config.classifier.recipe == "paper"
+
+    def resolve(self, config: FinetuneConfig) -> FinetuneConfig:
+        """As in `TextTask`."""
+        chosen = config.classifier
+        check_pairs(config.data)
+        if config.data.text_pair_column is not None and chosen.ngrams:
+            raise UserError("classifier.ngrams: counts n-grams of single texts: leave it or data.text_pair_column out")
+        check_choice("classifier.class_weights", chosen.class_weights, CLASS_WEIGHTS)
+        check_choice("classifier.recipe", chosen.recipe, RECIPES)
+        check_number("classifier.ngrams", chosen.ngrams, at_least=0, at_most=LONGEST_NGRAMS)
+        check_number("classifier.ngram_rows", chosen.ngram_rows, at_least=1, at_most=2**31 - 1)
+        check_number("classifier.ngram_penalty", chosen.ngram_penalty, above=0)
+        found: FinetuneConfig = super().resolve(config)
+        return found
+
+    def read(
+        self, config: FinetuneConfig, tokenizer: PreTrainedTokenizerFast, source: Source, counts: RowCounts
+    ) -> tuple[Examples, dict[str, Any]]:
+        """The rows, and the classes as `labels`; a row whose label is NaN among numbers is left out."""
+        documents = usable(source.documents(counts), counts)
+        check_some_used(counts, str(source))
+        labels = [(document.label or "").strip() for document in documents]
+        kept = not_nan(labels)
+        if len(kept) < len(labels):
+            documents, labels = [documents[i] for i in kept], [labels[i] for i in kept]
+            counts.leave_out(counts.used - len(kept))
+        logger.info("%s: %s", source, counts)
+        names = label_names(labels)
+        number, unknown = {name: i for i, name in enumerate(names)}, Unknown()
+        whole = _reads_whole(config)
+        examples = encode_documents(tokenizer, documents, config.data, unknown=unknown, whole=whole)
+        tell_unknown(str(source), unknown)
+        splits = [document.split for document in documents]
+        return replace(examples, labels=[number[label] for label in labels], splits=splits), {"labels": names}
+
+    def more_facts(
+        self, config: FinetuneConfig, facts: dict[str, Any], training: Examples, held_out: Examples
+    ) -> dict[str, Any]:
+        """Nothing; warns of classes that are lacking."""
+        tell_classes(facts["labels"], training.labels, held_out.labels)
+        return {}
+
+    def changes(self, config: FinetuneConfig, facts: dict[str, Any]) -> dict[str, Any]:
+        """The classes, and how texts are pooled and cut."""
+        chosen, names = config.classifier, facts["labels"]
+        return {
+            "num_labels": len(names),
+            "id2label": dict(enumerate(names)),
+            "label2id": {name: i for i, name in enumerate(names)},
+            "classifier_head": chosen.head,
+            "classifier_pooling": chosen.pooling,
+            "classifier_layers": chosen.layers,
+            "classifier_length": config.data.max_length if _reads_whole(config) else 0,
+            "classifier_truncation": config.data.truncation,
+            "classifier_ngrams": chosen.ngrams,
+            "classifier_ngram_rows": chosen.ngram_rows if chosen.ngrams else 0,
+        }
+
+    def build(self, config: FinetuneConfig, source: Path, facts: dict[str, Any], *, keep: bool = False) -> Any:
+        """As in `TextTask`; an n-gram branch has no gradients, for it is fitted."""
+        model = super().build(config, source, facts, keep=keep)
+        if model.ngrams is not None:
+            model.ngrams.requires_grad_(False)
+        return model
+
+    def prepare(self, begun: Begun, run: Run, again: Again) -> Begun:
+        """Fit the n-gram branch; with recipe=origin train the head first, into `frozen`."""
+        config = begun.config
+        if config.classifier.recipe == "origin" and not config.classifier.freeze_encoder:
+            first = replace(
+                config,
+                classifier=replace(config.classifier, freeze_encoder=True),
+                train=replace(config.train, learning_rate=FROZEN_RATE),
+            )
+            logger.info("first phase: the encoder frozen")
+            frozen = again(first, run.folder / "frozen")
+            logger.info("second phase: all weights")
+            model = self.build(config, run.folder / "frozen" / "model", begun.facts, keep=True)
+            begun = replace(begun, model=model, facts=begun.facts | {"frozen_accuracy": frozen["accuracy"]})
+        branch, training = begun.model.ngrams, begun.training
+        if branch is None:
+            return begun
+        penalty, folder = config.classifier.ngram_penalty, run.folder / "state"
+        with processes.main_process_first():
+            found = install_ngrams(branch, training.rows, training.labels, penalty=penalty, folder=folder)
+        return replace(begun, training=replace(training, ngram_scores=found))
+
+    def objective(self, begun: Begun) -> CrossEntropy:
+        """As in `TextTask`."""
+        weights = None
+        if begun.config.classifier.class_weights == "balanced":
+            weights = balanced_weights(begun.training.labels, len(begun.facts["labels"]))
+        return CrossEntropy(weights)
+
+    def encode(
+        self, documents: Sequence[Document], tokenizer: PreTrainedTokenizerFast, data: Any, model: Any, unknown: Unknown
+    ) -> Examples:
+        """As in `TextTask`."""
+        return encode_documents(tokenizer, documents, data, unknown=unknown, whole=model.reads_whole)
+
+    def outputs(self, model: QuoremForSequenceClassification, examples: Examples, **how: Any) -> Tensor:
+        """Probabilities of the classes float32 (rows, classes)."""
+        return torch.softmax(sequence_logits(model, examples, **how), dim=-1)
+
+    def scores(self, outputs: Tensor, examples: Examples, config: Any) -> dict[str, Any]:
+        """Accuracy, F1, confusions (see `judge`) and mean loss."""
+        chosen = outputs.gather(-1, torch.tensor(examples.labels).unsqueeze(-1)).clamp(min=1e-9)
+        found = judge(examples.labels, outputs.argmax(-1).numpy(), outputs.shape[-1])
+        return found | {"loss": float(-chosen.log().mean())}
+
+    def columns(self, config: Any) -> tuple[Column, ...]:
+        """The most probable class, and its probability."""
+        return Column("prediction"), Column("probability", "number")
+
+    def decode(self, outputs: Tensor, examples: Examples, documents: Sequence[Document], config: Any) -> list[Any]:
+        """As in `TextTask`; the probability has the same digits in every format."""
+        best = outputs.max(-1)
+        return [
+            (config.id2label[label], Number(f"{share:.6f}"))
+            for share, label in zip(best.values.tolist(), best.indices.tolist(), strict=True)
+        ]
+
+    def kinds(self, begun: Begun) -> str:
+        """As in `TextTask`."""
+        return f"{len(begun.facts['labels']):,} classes; "
+
+    def document(self, value: Any) -> Document:
+        """A text, or a pair of texts."""
+        return pair_document(value)
+
+    def said(self, result: dict[str, Any]) -> str:
+        """Accuracy, F1 and confusions."""
+        lines = [
+            f"held-out accuracy {result['accuracy']:.4f}, macro f1 {result['macro_f1']:.4f} "
+            f"(best of the epochs; last: {result['last']['accuracy']:.4f})"
+        ]
+        if "frozen_accuracy" in result:
+            lines.append(f"with the encoder frozen: {result['frozen_accuracy']:.4f}")
+        return "\n".join([*lines, table(result)])
+
+
+def balanced_weights(labels: Sequence[int], num_classes: int) -> Tensor:
+    """A weight for each class, float32 (num_classes,): scikit-learn's balanced ones; 1 where no row is of a class."""
+    from sklearn.utils.class_weight import compute_class_weight
+
+    there, weights = np.unique(labels), torch.ones(num_classes)
+    weights[there] = torch.tensor(compute_class_weight("balanced", classes=there, y=labels), dtype=torch.float32)
+    return weights
+
+
+def _reads_whole(config: FinetuneConfig) -> bool:
+    """Whether the classifier is given whole documents: for their windows, or for their n-grams."""
+    return config.data.truncation == WINDOWS or config.classifier.ngrams > 0

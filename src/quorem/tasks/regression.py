@@ -1,0 +1,173 @@
+"""Regression: a number for each text."""
+
+import json
+import logging
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from transformers import PreTrainedTokenizerFast
+
+from quorem.config.tasks import RegressionConfig
+from quorem.data.bad_rows import check_some_used
+from quorem.data.documents import Document, RowCounts
+from quorem.data.readers.table import Column
+from quorem.data.readers.value import Number
+from quorem.data.source import Source
+from quorem.errors import UserError
+from quorem.finetuning.program import sequence_logits
+from quorem.finetuning.rows import Examples, check_pairs, encode_documents, pair_document, tell_unknown, usable
+from quorem.finetuning.task import Begun
+from quorem.finetuning.text_task import TextTask
+from quorem.models.classifier import QuoremForSequenceClassification
+from quorem.models.configuration import WINDOWS
+from quorem.tokenization import Unknown
+
+logger = logging.getLogger(__name__)
+
+
+class SquaredError:
+    """The mean over rows of the squared distance to their standardised number.
+
+    Args:
+        mean: of the training rows' numbers.
+        std: their standard deviation.
+    """
+
+    def __init__(self, mean: float, std: float) -> None:
+        self.mean, self.std = mean, std
+
+    def labels(self, examples: Examples, time: int) -> Tensor:
+        """float32 (batch,), standardised."""
+        return (torch.tensor(examples.labels) - self.mean) / self.std
+
+    def weight(self, examples: Examples) -> float:
+        """The number of rows."""
+        return len(examples)
+
+    def loss(self, outputs: Any, labels: Tensor) -> Tensor:
+        """The sum over rows."""
+        return F.mse_loss(outputs.logits.float().squeeze(-1), labels, reduction="sum")
+
+    def hits(self, outputs: Any, labels: Tensor) -> None:
+        """Nothing: no number is right or wrong."""
+
+
+class Regression(TextTask):
+    """A number for each text, learned standardised; the model's config.json has the mean and the standard deviation."""
+
+    name, settings, problem_type = "regression", RegressionConfig, "regression"
+    model_class, network, new = QuoremForSequenceClassification, "classifier", ("classifier.",)
+    chosen_by, shown = "pearson", ("pearson", "spearman", "rmse")
+    text_columns = ("text_pair_column",)
+
+    def resolve(self, config: RegressionConfig) -> RegressionConfig:
+        """As in `TextTask`."""
+        check_pairs(config.data)
+        if config.data.truncation == WINDOWS:
+            raise UserError("data.truncation=windows: is for classification: choose head, tail or both")
+        found: RegressionConfig = super().resolve(config)
+        return found
+
+    def read(
+        self, config: RegressionConfig, tokenizer: PreTrainedTokenizerFast, source: Source, counts: RowCounts
+    ) -> tuple[Examples, dict[str, Any]]:
+        """The rows with their numbers.
+
+        Raises:
+            UserError: for a label that is no finite number, or one number for all rows.
+        """
+        documents = usable(source.documents(counts), counts)
+        check_some_used(counts, str(source))
+        logger.info("%s: %s", source, counts)
+        labels = [_number(str(source), each, config.data.label_column) for each in documents]
+        if len(set(labels)) < 2:
+            raise UserError(f"{source}: every label is {labels[0]:g}: two numbers or more are needed to learn from")
+        unknown = Unknown()
+        examples = encode_documents(tokenizer, documents, config.data, unknown=unknown)
+        tell_unknown(str(source), unknown)
+        return replace(examples, labels=labels, splits=[document.split for document in documents]), {}
+
+    def more_facts(
+        self, config: RegressionConfig, facts: dict[str, Any], training: Examples, held_out: Examples
+    ) -> dict[str, Any]:
+        """Mean and standard deviation of the training rows' numbers."""
+        return {"target_mean": float(np.mean(training.labels)), "target_std": float(np.std(training.labels)) or 1.0}
+
+    def changes(self, config: RegressionConfig, facts: dict[str, Any]) -> dict[str, Any]:
+        """One number, its scale, and how texts are pooled."""
+        chosen = config.classifier
+        return {
+            "num_labels": 1,
+            "target_mean": facts["target_mean"],
+            "target_std": facts["target_std"],
+            "classifier_head": chosen.head,
+            "classifier_pooling": chosen.pooling,
+            "classifier_layers": chosen.layers,
+            "classifier_length": 0,
+            "classifier_ngrams": 0,
+        }
+
+    def objective(self, begun: Begun) -> SquaredError:
+        """As in `TextTask`."""
+        return SquaredError(begun.facts["target_mean"], begun.facts["target_std"])
+
+    def encode(
+        self, documents: Sequence[Document], tokenizer: PreTrainedTokenizerFast, data: Any, model: Any, unknown: Unknown
+    ) -> Examples:
+        """As in `TextTask`."""
+        return encode_documents(tokenizer, documents, data, unknown=unknown)
+
+    def outputs(self, model: QuoremForSequenceClassification, examples: Examples, **how: Any) -> Tensor:
+        """The numbers float64 (rows,), on the scale of the labels."""
+        found = sequence_logits(model, examples, **how).squeeze(-1).double()
+        return found * model.config.target_std + model.config.target_mean
+
+    def scores(self, outputs: Tensor, examples: Examples, config: Any) -> dict[str, Any]:
+        """Pearson's and Spearman's correlations (0 where undefined), mean absolute and root mean squared error."""
+        from scipy.stats import pearsonr, spearmanr
+        from sklearn.metrics import mean_absolute_error, root_mean_squared_error
+
+        truth, found = np.asarray(examples.labels, np.float64), outputs.numpy()
+        constant = len(truth) < 2 or np.ptp(truth) == 0 or np.ptp(found) == 0
+        return {
+            "pearson": 0.0 if constant else float(pearsonr(truth, found).statistic),
+            "spearman": 0.0 if constant else float(spearmanr(truth, found).statistic),
+            "mae": float(mean_absolute_error(truth, found)),
+            "rmse": float(root_mean_squared_error(truth, found)),
+        }
+
+    def columns(self, config: Any) -> tuple[Column, ...]:
+        """The number."""
+        return (Column("prediction", "number"),)
+
+    def decode(self, outputs: Tensor, examples: Examples, documents: Sequence[Document], config: Any) -> list[Any]:
+        """As in `TextTask`."""
+        return [(Number(json.dumps(float(f"{number:.6g}"))),) for number in outputs.tolist()]
+
+    def document(self, value: Any) -> Document:
+        """A text, or a pair of texts."""
+        return pair_document(value)
+
+    def said(self, result: dict[str, Any]) -> str:
+        """The scores."""
+        found = ", ".join(f"{name} {result[name]:.4f}" for name in ("pearson", "spearman", "mae", "rmse"))
+        return f"held out, {result['held_out']['rows']:,} rows: {found} (best of the epochs by pearson)"
+
+
+def _number(source: str, document: Document, column: str) -> float:
+    try:
+        number = float(document.label or "")
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise UserError(
+            f"{source}, row {document.row}: column {column!r} is {document.label!r}, where a number is needed: correct "
+            "it, or leave the row's label empty"
+        )
+    return number

@@ -1,0 +1,114 @@
+"""A small separable data set for each task: what every law of TASKS is tried on."""
+
+import json
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+WORDS = [f"w{number}" for number in range(36)]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A task's toy.
+
+    Attributes:
+        rows: JSON Lines objects, by how many and a seed; with labels.
+        settings: beside those that all share.
+        score: of result.json, that is to exceed `chance`.
+        inputs: keys that a row to predict has; others are labels.
+        values: from a row to what `quorem.load(...).predict` takes.
+    """
+
+    rows: Callable[[int, random.Random], list[dict]]
+    score: str
+    chance: float
+    inputs: tuple[str, ...] = ("text",)
+    settings: tuple[str, ...] = ()
+    value: Callable[[dict], object] = field(default=lambda row: row["text"])
+
+
+def some(chance: random.Random, group: int, number: int = 6) -> list[str]:
+    return [chance.choice(WORDS[group * 9 : group * 9 + 9]) for _ in range(number)]
+
+
+def classified(number, chance):
+    return [{"text": " ".join(some(chance, place % 3)), "label": f"c{place % 3}"} for place in range(number)]
+
+
+def paired(number, chance):
+    rows = []
+    for place in range(number):
+        second = place % 2
+        texts = {"text": " ".join(some(chance, 0)), "second": " ".join(some(chance, 1 + second))}
+        rows.append(texts | {"label": ["no", "yes"][second]})
+    return rows
+
+
+def several(number, chance):
+    rows = []
+    for place in range(number):
+        labels = [name for bit, name in enumerate(("a", "b", "c")) if place >> bit & 1]
+        words = [word for bit in range(3) if place >> bit & 1 for word in some(chance, bit, 3)] or some(chance, 3, 3)
+        rows.append({"text": " ".join(words), "label": labels})
+    return rows
+
+
+def numbers(number, chance):
+    rows = []
+    for place in range(number):
+        group = place % 4
+        rows.append({"text": " ".join(some(chance, group)), "label": 10.0 * group + chance.random()})
+    return rows
+
+
+def tagged(number, chance):
+    """Words of three kinds, some in runs; the second word of a run is known by the first alone."""
+    rows = []
+    for _ in range(number):
+        tokens, tags = [], []
+        while len(tokens) < 10:
+            kind = chance.randrange(3)
+            tokens += some(chance, kind, 1) if kind == 2 else [*some(chance, kind, 1), *some(chance, 3, 1)]
+            tags += ["O"] if kind == 2 else [f"B-{'XY'[kind]}", f"I-{'XY'[kind]}"]
+        rows.append({"tokens": tokens, "tags": tags})
+    return rows
+
+
+def chosen(number, chance):
+    rows = []
+    for place in range(number):
+        right = place % 3
+        wrong = [" ".join(some(chance, 1, 3)) for _ in range(3)]
+        texts = {name: " ".join(some(chance, 2, 3)) if i == right else wrong[i] for i, name in enumerate("abc")}
+        rows.append({"text": " ".join(some(chance, 0, 3)), **texts, "label": right})
+    return rows
+
+
+CASES = {
+    "classification": Case(classified, "accuracy", 0.6),
+    "classification, pairs": Case(
+        paired, "accuracy", 0.75, ("text", "second"), ("data.text_pair_column=second",),
+        lambda row: (row["text"], row["second"]),
+    ),
+    "multi_label": Case(several, "micro_f1", 0.8),
+    "regression": Case(numbers, "pearson", 0.8),
+    "multiple_choice": Case(
+        chosen, "accuracy", 0.7, ("text", "a", "b", "c"), ("data.choice_columns=a,b,c",),
+        lambda row: (row["text"], [row["a"], row["b"], row["c"]]),
+    ),
+    "tagging": Case(
+        tagged, "f1", 0.7, ("tokens",), ("data.stride=4", "train.epochs=25", "data.max_length=9"),
+        lambda row: row["tokens"],
+    ),
+}  # fmt: skip
+
+
+def task_of(name: str) -> str:
+    return name.partition(",")[0]
+
+
+def write(path: Path, rows: list[dict]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
