@@ -2,16 +2,20 @@
 
 import logging
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import torch
 from transformers import PreTrainedTokenizerFast
 
 from quorem.arrangement.cooccurrence import cooccurrence_vectors, start_table
+from quorem.config.events import NAMES, EventSettings
+from quorem.config.loading import from_mapping, to_mapping
 from quorem.config.next_item import SessionDataSettings
 from quorem.data.bad_rows import check_some_used
 from quorem.data.documents import RowCounts
 from quorem.data.events.source import check_spaces, refuse_events_as_text, source_of
+from quorem.data.readers import known_format
 from quorem.data.sessions import (
     Parted,
     SessionCorpus,
@@ -28,8 +32,29 @@ from quorem.finetuning.rows import tell_unknown
 from quorem.models.next_item import HEAD, QuoremForNextItem
 from quorem.tokenization import Unknown
 from quorem.tokenization.special import SPECIAL_IDS
+from quorem.training.run_folder import read_settings
 
 logger = logging.getLogger(__name__)
+
+
+def with_events_of_run(data: SessionDataSettings, pretrained: str) -> SessionDataSettings:
+    """The settings of a log's columns from the pre-training run, where none are given and the files may be a log.
+
+    Args:
+        data: the settings.
+        pretrained: the run.
+    """
+    path = Path(pretrained) / "config.yaml"
+    paths = [data.path] if isinstance(data.path, str) else data.path
+    given = data.text_column or any(getattr(data, name) != getattr(EventSettings(), name) for name in NAMES)
+    if given or not path.is_file() or any(known_format(each) == "text" for each in paths):
+        return data
+    there = read_settings(path).get("data") or {}
+    columns = {name: there[name] for name in NAMES if there.get(name) is not None}
+    if not (columns.get("events") or columns.get("item_column")):
+        return data
+    logger.info("%s: its settings of logs are used: %s", path, ", ".join(f"data.{k}={v}" for k, v in columns.items()))
+    return from_mapping(SessionDataSettings, to_mapping(data) | columns, where="data.", source=str(path))
 
 
 def session_source(data: SessionDataSettings) -> Source:

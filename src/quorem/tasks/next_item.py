@@ -20,7 +20,7 @@ from quorem.models.checkpoint_files import read_weights, weight_files
 from quorem.plan.presets import preset
 from quorem.plan.recipes import check_train
 from quorem.recommending.baselines import BASELINES, FLOOR
-from quorem.recommending.parts import held_out_source, read_parts, session_source, start_anew
+from quorem.recommending.parts import held_out_source, read_parts, session_source, start_anew, with_events_of_run
 from quorem.recommending.program import NextItemProgram
 from quorem.recommending.ranking import Scorer, judge
 from quorem.recommending.start import ATTENTIONS, STARTS, build_next_item, network_folder
@@ -60,6 +60,7 @@ class NextItem(Task):
         Raises:
             UserError: for an unknown name or a number out of range.
         """
+        config = replace(config, data=with_events_of_run(config.data, config.pretrained))
         chosen, data, train = config.next_item, config.data, config.train
         check_choice("next_item.attention", chosen.attention, ATTENTIONS)
         check_choice("next_item.start", chosen.start, STARTS)
