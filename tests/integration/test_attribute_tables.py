@@ -113,7 +113,7 @@ def test_what_the_vocabulary_lacks_is_said_and_can_be_mended(quorem, refused, co
     assert "(attributes_file) has changed" in refused(*command)
     attributes_csv.write_text("word\nbam\n")
     command[command.index(tmp_path / "run")] = tmp_path / "other"
-    assert "no attribute" in refused(*command)
+    assert "the header has only one column, 'word'" in refused(*command)
     assert not (tmp_path / "other").exists()  # found before anything is made
 
 

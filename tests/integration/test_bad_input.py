@@ -78,7 +78,7 @@ BAD_PRETRAINING = [
     ("model.embedding.own_rank=-1", "model.embedding.own_rank=-1"),
 ]
 BAD_FINE_TUNING = [
-    ("train.shard_layers=true", "fine-tuning keeps all weights"),
+    ("train.shard_layers=true", "in fine-tuning all weights are kept by each process"),
     ("train.table_updates=rows", "is for pre-training"),
     ("train.optimizer=adam", "Did you mean adamw?"),
     ("classifier.ngrams=-1", "classifier.ngrams=-1"),
