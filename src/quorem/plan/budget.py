@@ -77,13 +77,11 @@ def speed(precision: str) -> float:
 
 
 def tokens_of_files(files: Iterable[Path]) -> float:
-    """About how many tokens there are in files, by their bytes; none in one that is not there, which reading tells."""
-    sizes = (
-        file.stat().st_size * (UNPACKED if file.name.endswith(tuple(COMPRESSIONS)) else 1)
+    """About how many tokens there are in files, by their bytes."""
+    return sum(
+        file.stat().st_size * (UNPACKED if file.name.endswith(tuple(COMPRESSIONS)) else 1) / BYTES_A_TOKEN
         for file in files
-        if file.is_file()
     )
-    return sum(sizes) / BYTES_A_TOKEN
 
 
 def tokens_seen(config: PretrainConfig, tokens: float) -> float:

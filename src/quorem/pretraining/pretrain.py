@@ -113,12 +113,15 @@ def _opened(config: PretrainConfig, source: Source | None, out: Path) -> tuple[P
         check_nothing_is_left_to_prepare(config)
     elif source is None:
         source = source_of(config.data, text_column=config.data.text_column)
+    asked = _as_begun(config, out)
+    config = resolve(asked)  # wrong settings are found before data is read
     if source:
         refuse_events_as_text(source, config.tokenizer.kind)
         check_items(source, config.tokenizer)
-    config = resolve(_sized(_as_begun(config, out), source))
-    if source:
         source.documents()  # missing files and columns are found before anything is made
+    if asked.model.size == AUTO:
+        config = resolve(_sized(asked, source))
+    if source:
         config = replace(config, data=replace(config.data, format=source.format, text_column=source.text_column))
     table = config.model.embedding
     check_order(str(table.assignment), table.assignment_file)
@@ -142,8 +145,6 @@ def _as_begun(config: PretrainConfig, out: Path) -> PretrainConfig:
 
 def _sized(config: PretrainConfig, source: Source | None) -> PretrainConfig:
     """Settings with the model size that suits the data, for model.size=auto."""
-    if config.model.size != AUTO:
-        return config
     if source is None:
         tokens = float(Shards(Path(str(config.data.path)) / "shards").meta.num_tokens)
     else:
