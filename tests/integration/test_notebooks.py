@@ -15,6 +15,7 @@ NAMES = [
     "Pretraining_Compositional_Embeddings",
     "FineTuning",
     "FineTuning_Compositional_Embeddings",
+    "Recommending",
 ]
 TINY = {
     "rows": 80,
@@ -70,7 +71,7 @@ def test_is_stored_clean_and_valid(name):
             assert cell.execution_count is None
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", NAMES[:4])
 def test_runs_and_draws_its_curves(name, kernel, tmp_path):
     notebook = read(name)
     work = tmp_path / "work"
@@ -86,6 +87,22 @@ def test_runs_and_draws_its_curves(name, kernel, tmp_path):
     # The folder asked for is the one used, and every run in it was finished.
     assert (work / "reviews.csv").exists()
     assert len(list(work.glob("*/result.json"))) == (3 if name.startswith("FineTuning") else 1)
+
+
+def test_recommending_goes_from_a_log_to_a_picture(kernel, tmp_path):
+    pytest.importorskip("duckdb", reason="needs quorem[events]")
+    notebook = read("Recommending")
+    work = tmp_path / "work"
+    work.mkdir()
+    assert "folder" in set_parameters(notebook, {**TINY, "rows": 150, "vocab_size": 100, "folder": str(work)})
+    NotebookClient(notebook, timeout=300, kernel_name=kernel, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
+    shown = [kind for output in outputs for kind in output.get("data", {})]
+    assert shown.count("image/png") == 1
+    assert "V-SKNN" in next(
+        output["data"]["text/markdown"] for output in outputs if "text/markdown" in output.get("data", {})
+    )
+    assert len(list(work.glob("*/result.json"))) == 2
 
 
 def test_kernel_is_this_interpreter(kernel, tmp_path):

@@ -3,7 +3,7 @@
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +75,8 @@ def connect(work: Path | None) -> Iterator[Engine]:
     connection = duckdb.connect(str(work / "events.db") if work is not None else ":memory:", config=config)
     try:
         connection.execute("SET TimeZone = 'UTC'")
-        connection.execute("SET enable_progress_bar = false")
+        with suppress(duckdb.InvalidInputException):  # in a notebook without ipywidgets, which has no bar anyway
+            connection.execute("SET enable_progress_bar = false")
         yield Engine(connection, duckdb.Error)
     finally:
         connection.close()
