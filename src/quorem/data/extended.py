@@ -118,7 +118,7 @@ def _taken(place: str, name: str) -> UserError:
 
 
 def _own_encoding(path: Path, of_run: str | None) -> str | None:
-    """That of the run, unless the file is UTF-8, which is told."""
+    """That of the run, unless the file is UTF-8, which is warned of."""
     if of_run is None or not is_utf8_beside(path, of_run):
         return of_run
     logger.warning("%s: is valid UTF-8 and read as that, not in the run's data.encoding=%s", path, of_run)

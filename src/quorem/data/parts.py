@@ -85,7 +85,7 @@ def write_in_parts(
                     future.result()
         except BrokenProcessPool as error:
             raise UserError(
-                "a process that prepared data was killed, for want of memory perhaps: give the command again, which "
+                "a process that prepared data was killed, perhaps because memory ran out: give the command again, which "
                 "resumes, or fewer --processes"
             ) from error
         finally:

@@ -115,7 +115,7 @@ class ReportedRun:
         return statistics.mean(values) if values else None
 
     def facts(self) -> dict[str, str]:
-        """What is told of every run, by name."""
+        """What a report says of every run, by name."""
         state = "finished" if self.result else "not finished"
         found = {"run": f"{self.kind}, {state}, {self.records[-1]['step']:,} steps"}
         table: list[tuple[str, str, Callable[[float], str]]] = [
