@@ -85,8 +85,8 @@ def write_in_parts(
                     future.result()
         except BrokenProcessPool as error:
             raise UserError(
-                "a process that prepared data was killed, perhaps because memory ran out: give the command again, which "
-                "resumes, or fewer --processes"
+                "a process that prepared data was killed, perhaps because memory ran out: give the command again, "
+                "which resumes, or fewer --processes"
             ) from error
         finally:
             shared[0] = 1.0  # those that still read shall not hold up an error
