@@ -1,12 +1,23 @@
 """What tests of every kind share."""
 
 import os
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 import torch
 
 REPOSITORY = Path(__file__).parents[1]
+EXTRAS = {"unigram": "sentencepiece"}  # parameters of tests that need an extra of that name, and its package
+
+
+def pytest_collection_modifyitems(items):
+    """Skip what needs an extra that is not installed."""
+    missing = {name for name, package in EXTRAS.items() if find_spec(package) is None}
+    for item in items:
+        values = getattr(item, "callspec", None)
+        for name in missing.intersection(map(str, values.params.values() if values else ())):
+            item.add_marker(pytest.mark.skip(reason=f"needs quorem[{name}]"))
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -4,12 +4,14 @@ import json
 import logging
 
 import pytest
-from symusic import Note, Score, Track
 
 from quorem.config.finetuning import LabelledDataSettings
 from quorem.data.documents import Document, RowCounts
 from quorem.data.source import Source
 from quorem.errors import UserError
+
+symusic = pytest.importorskip("symusic", reason="needs quorem[midi]")
+Note, Score, Track = symusic.Note, symusic.Score, symusic.Track
 
 
 def write(path, *pitches):
