@@ -1,6 +1,7 @@
 """The settings of fine-tuning tasks on texts, with their defaults and the lines that --help shows."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from quorem.config.settings import LONGEST, ReadingSettings, TrainSettings, option, section
 
@@ -90,6 +91,11 @@ class ClassifierSettings(PooledSettings):
     )
 
 
+def loop() -> Any:
+    """The training loop's section: three epochs."""
+    return field(default_factory=lambda: FinetuneTrainSettings(epochs=3.0, warmup=0.1, log_every=50))
+
+
 @dataclass(frozen=True)
 class FinetuneConfig:
     """All settings of `quorem finetune`."""
@@ -98,6 +104,4 @@ class FinetuneConfig:
     pretrained: str = option("", "the pre-training run, or a model folder")
     data: LabelledDataSettings = section(LabelledDataSettings)
     classifier: ClassifierSettings = section(ClassifierSettings)
-    train: FinetuneTrainSettings = field(
-        default_factory=lambda: FinetuneTrainSettings(epochs=3.0, warmup=0.1, log_every=50)
-    )
+    train: FinetuneTrainSettings = loop()

@@ -1,7 +1,6 @@
 """The settings of fine-tuning tasks other than classification and the next item."""
 
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 from quorem.config.finetuning import (
     EncoderSettings,
@@ -9,13 +8,9 @@ from quorem.config.finetuning import (
     HeldOutSettings,
     LabelledDataSettings,
     PooledSettings,
+    loop,
 )
 from quorem.config.settings import option, section
-
-
-def loop() -> Any:
-    """The training loop's section: three epochs."""
-    return field(default_factory=lambda: FinetuneTrainSettings(epochs=3.0, warmup=0.1, log_every=50))
 
 
 @dataclass(frozen=True)

@@ -39,8 +39,9 @@ def choose_size(tokens: float, minutes: float | None, precision: str) -> str:
         minutes: time limit of the run; an hour if None.
         precision: as train.precision.
     """
+    operations_a_second = EFFICIENCY * speed(precision)
     for size, least in SIZES.items():
-        seconds = tokens * operations_a_token(PRESETS[size]) / (EFFICIENCY * speed(precision))
+        seconds = tokens * operations_a_token(PRESETS[size]) / operations_a_second
         if tokens >= least and seconds <= 60 * (minutes or MINUTES):
             break
     logger.info(

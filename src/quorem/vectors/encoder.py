@@ -12,11 +12,12 @@ from quorem.errors import UserError, check_choice
 from quorem.finetuning.checkpoint import model_folder
 from quorem.finetuning.rows import encode_rows
 from quorem.models.checkpoint_files import read_weights
+from quorem.models.classifier import pool
 from quorem.models.configuration import QuoremConfig
 from quorem.models.modeling import QuoremModel
 from quorem.tokenization import load_tokenizer
 
-POOLINGS = ("mean", "first", "max")
+POOLINGS = {"mean": "mean", "first": "cls", "max": "max"}  # and what `pool` calls them
 AT_ONCE = 64  # texts
 
 
@@ -101,12 +102,5 @@ def encode_texts(
         with torch.autocast(ids.device.type, dtype=dtype, enabled=dtype is not None):
             states = network(ids, mask, output_hidden_states=True).hidden_states
         mean = torch.stack([state.float() for state in states[1:]]).mean(0)
-        real = torch.ones_like(mean[..., :1]) if mask is None else mask.unsqueeze(-1).float()
-        if pooling == "first":
-            pooled = mean[:, 0]
-        elif pooling == "max":
-            pooled = mean.masked_fill(real == 0, float("-inf")).amax(1)
-        else:
-            pooled = (mean * real).sum(1) / real.sum(1)
-        found.append(pooled.cpu())
+        found.append(pool(mean, mask, POOLINGS[pooling]).cpu())
     return torch.cat(found)
