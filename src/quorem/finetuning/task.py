@@ -85,6 +85,10 @@ class Task(ABC):
     def from_scratch(self, config: Any) -> Any:
         """The settings of the control, which starts from new weights (--from-scratch)."""
 
+    def without_baseline(self, config: Any) -> Any:
+        """The settings of a run whose rows another one has judged the baseline on."""
+        return config
+
     @abstractmethod
     def begin(self, config: Any, source: Source | None) -> Begun:
         """Read all that is needed before the folder is made: what cannot be used leaves nothing behind.
@@ -120,6 +124,13 @@ class Task(ABC):
     @abstractmethod
     def said(self, result: dict[str, Any]) -> str:
         """What the command prints of a result."""
+
+    def said_of_baselines(self, result: dict[str, Any]) -> list[str]:
+        """A line for each baseline of a result, for `said`."""
+        return [
+            f"{name}, on the same rows: " + ", ".join(f"{each} {found[each]:.4f}" for each in self.shown)
+            for name, found in result.get("baselines", {}).items()
+        ]
 
     def describe(self, begun: Begun, program: Any) -> str:
         """A line on what is trained, for the log."""
