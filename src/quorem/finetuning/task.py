@@ -143,8 +143,12 @@ class Task(ABC):
         )
 
 
-def check_train_of_finetuning(train: FinetuneTrainSettings) -> None:
+def check_train_of_finetuning(train: FinetuneTrainSettings, *, updates_rows: bool = False) -> None:
     """Refuse settings of the loop that only pre-training has.
+
+    Args:
+        train: the settings.
+        updates_rows: whether the task's optimizer knows train.table_updates.
 
     Raises:
         UserError: naming one.
@@ -159,6 +163,8 @@ def check_train_of_finetuning(train: FinetuneTrainSettings) -> None:
                 f"train.{key}={str(getattr(train, key)).lower()}: is for pre-training; in fine-tuning {why}: "
                 "leave it out"
             )
-    if train.table_updates == "rows":
-        raise UserError("train.table_updates=rows: is for pre-training; fine-tuning updates whole tables: leave it out")
+    if train.table_updates == "rows" and not updates_rows:
+        raise UserError(
+            "train.table_updates=rows: is for pre-training and next_item; other tasks update whole tables: leave it out"
+        )
     check_number("train.patience", train.patience, at_least=1)
