@@ -34,7 +34,7 @@ ERRORS: dict[int | str, dict[str, Any]] = {
     408: {"model": Error, "description": "The body did not arrive in time."},
     413: {"model": Error, "description": "The body is too large."},
     415: {"model": Error, "description": "The body is not said to be JSON."},
-    422: {"model": Error, "description": "A field of the body is wrong."},
+    422: {"model": Error, "description": "A field is wrong: the error names it."},
     503: {"model": Error, "description": "Too much waits already: try again in a second."},
     504: {"model": Error, "description": "It took too long."},
 }

@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 
 import quorem
 from quorem.errors import UserError
-from quorem.serving.answers import ERRORS, Error, refusal, request_of, response_of, wrong_body
+from quorem.serving.answers import ERRORS, refusal, request_of, response_of, wrong_body
 from quorem.serving.batching import Batcher, Overloaded
 from quorem.serving.limits import Limits
 from quorem.serving.operations import Operation, Served
@@ -142,7 +142,7 @@ def _add_pages(app: FastAPI, served: Served, settings: ServeSettings) -> None:
         app.get(path, include_in_schema=False)(_answering(text))
     if served.items:
 
-        @app.get("/items", response_model=Proposals, summary="Items to pick from", responses={422: {"model": Error}})
+        @app.get("/items", response_model=Proposals, summary="Items to pick from", responses={422: ERRORS[422]})
         async def items(
             start: Annotated[str, Query(max_length=1000, description="how they begin")] = "",
             most: Annotated[int, Query(ge=1, le=MOST_PROPOSED)] = 20,

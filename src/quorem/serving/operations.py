@@ -14,7 +14,7 @@ from quorem.errors import UserError
 from quorem.finetuning.predict import Predictor
 from quorem.finetuning.rows import is_blank
 from quorem.loaded import Encoder, Finetuned, NextItem, described, load, plain
-from quorem.serving.rows import ITEMS, TEXT, Kind, given, kind_of
+from quorem.serving.rows import ITEMS, TEXT, Kind, Whole, given, kind_of
 from quorem.tokenization import Unknown
 from quorem.tokenization.special import SPECIAL_IDS
 from quorem.vectors.encoder import POOLINGS, encode_texts
@@ -194,7 +194,7 @@ def _predict(predictor: Predictor, kind: Kind) -> Operation:
     options = {}
     if _are_probabilities(predictor.outputs([read(_checked(kind))])[1], config):
         about = Field(10, ge=1, le=MOST_CHOSEN, description="how many probabilities a result has, the largest first")
-        options = {"top": (int, about)}
+        options = {"top": (Whole, about)}
     what = f"What the model predicts for each row ({task.name}); null where a text is blank."
     return Operation("predict", what, kind, dict[str, Any], run, read, options)
 
@@ -233,7 +233,7 @@ def _recommend(found: NextItem, kind: Kind) -> Operation:
         ]  # fmt: skip
 
     options = {
-        "top": (int, Field(10, ge=1, le=MOST_CHOSEN, description="how many items")),
+        "top": (Whole, Field(10, ge=1, le=MOST_CHOSEN, description="how many items")),
         "exclude_seen": (bool, Field(False, description="leave out the items that a session has")),
     }
     what = "The likeliest next items of a session; none where the model knows none of its items."

@@ -26,10 +26,17 @@ def _text(value: str) -> str:
     return value
 
 
+def _whole(value: Any) -> Any:
+    """A whole number that JSON writes as 3.0, which is an integer to a JSON Schema, as an int."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 def _number_as_text(value: Any) -> Any:
+    value = _whole(value)
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
+Whole = Annotated[int, BeforeValidator(_whole)]
 Text = Annotated[str, AfterValidator(_text)]
 Item = Annotated[
     str, BeforeValidator(_number_as_text), AfterValidator(_text),
