@@ -21,22 +21,10 @@ from task_cases import CASES, task_of, write
 
 import quorem as package
 from quorem.cli import main
-from quorem.samples import write_sessions
 from quorem.serving.batching import Batcher, Overloaded
 from quorem.tasks import TASKS
 
 TEXTS = ["The film was good.", "", "A bad plot, and a house.", "house " * 40, "x"]
-
-
-@pytest.fixture(scope="module")
-def recommender(tmp_path_factory, pretrain_settings):
-    folder = tmp_path_factory.mktemp("shop")
-    write_sessions(folder / "items.txt", rows=120, vocab_size=150, seed=0)
-    words = ["pretrain", folder / "items.txt", "--tokenizer", "items", "--out", folder / "run", *pretrain_settings]
-    assert main([str(word) for word in [*words, "model.embedding.kind=dense", "data.rows=isolated"]]) == 0
-    words = ["finetune", folder / "run", folder / "items.txt", "--task", "next_item", "--out", folder / "next"]
-    assert main([str(word) for word in [*words, "train.max_steps=3", "data.max_items=12"]]) == 0
-    return folder / "next"
 
 
 @pytest.fixture(scope="module")
@@ -52,8 +40,8 @@ def classifier_client(classifier):
 
 
 @pytest.fixture(scope="module")
-def recommender_client(recommender):
-    with running(recommender) as client:
+def recommender_client(small_recommender):
+    with running(small_recommender) as client:
         yield client
 
 
@@ -91,8 +79,8 @@ def test_a_classifier_predicts_as_python_does(classifier, classifier_client):
     assert len(classifier_client.post("/embed", texts=["a"])[0]) == 32
 
 
-def test_a_recommender_recommends_as_python_does(recommender, recommender_client):
-    model = package.load(recommender)
+def test_a_recommender_recommends_as_python_does(small_recommender, recommender_client):
+    model = package.load(small_recommender)
     items = recommender_client("GET", "/items?most=7").body["items"]
     assert len(items) == 7
     assert recommender_client("GET", f"/items?start={items[3]}").body["items"][0].startswith(items[3])
