@@ -16,6 +16,7 @@ from quorem.data.readers.folder import read_folder
 from quorem.data.readers.jsonl import read_jsonl, read_jsonl_table
 from quorem.data.readers.midi import read_midi
 from quorem.data.readers.parquet import read_parquet, read_parquet_table
+from quorem.data.readers.squad import read_squad, read_squad_table
 from quorem.data.readers.table import Table
 from quorem.data.readers.text import read_text, read_text_table
 from quorem.errors import check_choice
@@ -96,6 +97,14 @@ READERS: dict[str, Reader] = {
         has_columns=False,
         by_folder=True,
         options=("bad_rows", "midi", "max_silence"),
+    ),
+    "squad": Reader(
+        read_squad,
+        (".json",),
+        has_columns=True,
+        has_more=True,
+        options=("bad_rows", "encoding"),
+        table=read_squad_table,
     ),
 }
 FORMATS = {ending: name for name, reader in READERS.items() if name != "folder" for ending in reader.endings}
