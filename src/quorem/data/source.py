@@ -203,6 +203,8 @@ def find_files(path: str | list[str], chosen: str = "auto") -> tuple[Path, ...]:
             every = sorted(file for file in place.rglob("*") if file.is_file() and not file.name.startswith(BESIDE))
             there = without_own(every, place, itself=True)
             files = [file for file in there if known_format(file)]
+            if chosen == "auto":  # JSON beside other data tells of it more often than it is data
+                files = [file for file in files if known_format(file) != "squad"] or files
             if not files and any(map(known_format, every)):
                 raise UserError(f"{place}: holds no data but files of runs or models: name the files, or a pattern")
             if chosen != "auto":

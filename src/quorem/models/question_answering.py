@@ -1,4 +1,4 @@
-"""Where the answer to a question begins and ends in a text: the head of ELECTRA's paper, or transformers' two scores."""
+"""Where the answer to a question begins and ends in a text: the paper's head, or transformers' two scores a token."""
 
 from dataclasses import dataclass
 from typing import Any
