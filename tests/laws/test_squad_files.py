@@ -6,7 +6,7 @@ import json
 import pytest
 
 from quorem.data.documents import RowCounts
-from quorem.data.readers import choose_format
+from quorem.data.readers import choose_format, known_format
 from quorem.data.readers.squad import COLUMNS, read_squad, read_squad_table
 from quorem.data.readers.table import Column, TableRow
 from quorem.data.source import find_format
@@ -55,7 +55,7 @@ def write(folder, content, name="x.json"):
 @pytest.mark.parametrize("name", ["x.json", "x.json.gz"])
 def test_a_row_is_a_question(tmp_path, name):
     path, counts = write(tmp_path, DATA, name), RowCounts()
-    assert choose_format(path) == "squad"
+    assert (choose_format(path), known_format(path)) == ("squad", None)
     found = list(read_squad(path, text_column="context", more_columns=("question", "answers", "id"), counts=counts))
     assert [each.row for each in found] == [1, 2, 3, 4]
     assert [each.text for each in found] == [" one\ntwo "] * 2 + ["four"] * 2
@@ -94,7 +94,7 @@ def test_a_table_has_every_question(tmp_path):
         ("", "is empty"),
         ("{", "not JSON"),
         ("[" * 100_000, "not JSON"),
-        ('{"a": 1}\n{"a": 2}\n', "an object in each line is JSON Lines: set data.format=jsonl"),
+        ('{"a": 1}\n{"a": 2}\n', "looks like JSON Lines: name it .jsonl, or set data.format=jsonl"),
         ("[{}]", "a list, not SQuAD's format"),
         ('{"date": []}', "has no list \"data\" (its keys are 'date')"),
         ('{"data": [{"paragraph": []}]}', 'entry 1 of "data" has no list "paragraphs"'),

@@ -15,6 +15,7 @@ from quorem.tokenization import Unknown, encode
 from quorem.tokenization.encode import encode_places
 
 ENCODED_AT_ONCE = 1_000
+SHORTEST = 5  # window: a token of the question, one of the text, and special tokens
 MOST_SPACELESS = 0.05  # share of whitespace: a sixth of English, a quarter of Korean, a hundredth of Japanese
 
 
@@ -162,17 +163,18 @@ def cut(examples: Examples, config: Any) -> Examples:
 
     Args:
         examples: of `encode_questions`, with a Gold each or none.
-        config: the model's: window_length, window_stride, question_length.
+        config: the model's: window_length (as long as its positions if 0), window_stride, question_length.
 
     Returns:
         Rows with their boundaries; Labels where there are Golds: those of windows that do not hold the whole answer
         point at [CLS], as in google-research/electra; an Origin each.
     """
     rows, labels, boundaries, origins = [], list[Labels](), [], []
+    length = max(SHORTEST, config.window_length or config.max_position_embeddings)
     for place, ((question, _), passage) in enumerate(zip(examples.rows, examples.origins, strict=True)):
-        asked = question[: 1 + min(config.question_length, (config.window_length - 3) // 2, len(question) - 2)]
+        asked = question[: 1 + min(config.question_length, (length - 3) // 2, len(question) - 2)]
         head, sep = [*asked, question[-1]], question[-1]
-        room = config.window_length - 1 - len(head)
+        room = length - 1 - len(head)
         gold = examples.labels[place] if examples.labels else None
         answer = passage.tokens(*gold.span) if gold is not None and gold.span is not None else None
         stride = min(config.window_stride, room // 2)

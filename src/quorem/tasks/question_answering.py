@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -209,7 +210,7 @@ class QuestionAnswering(TextTask):
         }
 
     def more_facts(self, config: Any, facts: dict[str, Any], training: Examples, held_out: Examples) -> dict[str, Any]:
-        """Scores of a guess without a model, and of the best spans that begin and end where tokens do."""
+        """Scores of guesses without a model, and of the right spans once they begin and end where tokens do."""
         units, golds = facts["answer_units"], [gold.texts for gold in held_out.labels]
 
         def scores(spans: Sequence[tuple[int, int] | None]) -> dict[str, Any]:
@@ -223,14 +224,25 @@ class QuestionAnswering(TextTask):
             None if gold.span is None else passage.tokens(*gold.span)
             for gold, passage in zip(held_out.labels, held_out.origins, strict=True)
         ]
-        found = {"baseline": scores(nearest_spans(training, held_out)), "ceiling": scores(right)}
+        baselines = {"nearest words": scores(nearest_spans(training, held_out))}
         if facts["may_lack_answer"]:
-            found["never_an_answer"] = score_answers([""] * len(golds), golds, units=units)
-        return found
+            baselines["never an answer"] = score_answers([""] * len(golds), golds, units=units)
+        return {"baselines": baselines, "ceiling": scores(right)}
 
     def objective(self, begun: Begun) -> SpanCrossEntropy:
         """As in `TextTask`."""
         return SpanCrossEntropy()
+
+    def build(self, config: Any, source: Path, facts: dict[str, Any], *, keep: bool = False) -> Any:
+        """As in `TextTask`.
+
+        Raises:
+            UserError: also for a model that cannot tell a question from its text.
+        """
+        model = super().build(config, source, facts, keep=keep)
+        if model.config.type_vocab_size < 2:
+            raise UserError(f"{source}: knows one type of tokens only, so it cannot tell a question from its text")
+        return model
 
     def program(self, begun: Begun) -> TextProgram:
         """As in `TextTask`, on windows."""
@@ -316,11 +328,12 @@ class QuestionAnswering(TextTask):
 
     def said(self, result: dict[str, Any]) -> str:
         """The scores, beside those of a guess without a model."""
-        guess, rows = result["baseline"], result["held_out"]["rows"]
-        found = f"held out, {rows:,} questions: F1 {result['f1']:.4f}, exact match {result['exact_match']:.4f}"
+
+        def figures(found: dict[str, Any]) -> str:
+            return f"F1 {found['f1']:.4f}, exact match {found['exact_match']:.4f}"
+
+        found = f"held out, {result['held_out']['rows']:,} questions: {figures(result)}"
         found += f" (best by F1 of {result['answer_units']}"
         if "no_answer_threshold" in result:
             found += f", no answer above {result['no_answer_threshold']:.4g}"
-        return (
-            f"{found}); nearest to the question's words: F1 {guess['f1']:.4f}, exact match {guess['exact_match']:.4f}"
-        )
+        return f"{found}); the span nearest to the question's words: {figures(result['baselines']['nearest words'])}"

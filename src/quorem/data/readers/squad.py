@@ -57,11 +57,11 @@ def read_squad(
             question can be used.
     """
     path = Path(path)
+    articles = _articles(path, encoding)  # first: a file of another form has other columns
     asked = asked_columns(text_column, label_column, None, more_columns)
     for name in asked.values():
         if name not in COLUMNS:
             raise UserError(f"{path}: questions have no column {name!r}.{did_you_mean(name, COLUMNS)}")
-    articles = _articles(path, encoding)
     by_question = any(name not in OF_PARAGRAPHS for name in asked.values())
     found = _rows(path, articles, asked, by_question)
     documents = to_documents(
@@ -84,13 +84,14 @@ def read_squad_table(path: str | Path, *, text_columns: Sequence[str], encoding:
         UserError: at the call for what `read_squad` raises there.
     """
     path = Path(path)
+    articles = _articles(path, encoding)
     text_column = next((name for name in text_columns if name in COLUMNS), None)
     if text_column is None:
         raise UserError(
             f"{path}: questions have no column {text_columns[0]!r}.{did_you_mean(text_columns[0], COLUMNS)}"
         )
     columns = tuple(Column(name) for name in COLUMNS)
-    return Table(text_column, columns, _table_rows(path, _articles(path, encoding), text_column))
+    return Table(text_column, columns, _table_rows(path, articles, text_column))
 
 
 def _articles(path: Path, encoding: str | None) -> list[Any]:
@@ -102,14 +103,15 @@ def _articles(path: Path, encoding: str | None) -> list[Any]:
         found = json.loads(text, strict=False)
     except (json.JSONDecodeError, RecursionError) as error:
         if isinstance(error, json.JSONDecodeError) and error.msg == "Extra data":
-            raise UserError(f"{path}: an object in each line is JSON Lines: set data.format=jsonl") from error
+            raise UserError(f"{path}: looks like JSON Lines: name it .jsonl, or set data.format=jsonl") from error
         where = str(error) if isinstance(error, json.JSONDecodeError) else "too deep"
         raise UserError(f"{path}: not JSON ({where}): write {FORM}") from error
     if isinstance(found, list):
         raise UserError(f"{path}: a list, not SQuAD's format: write each of its objects in a line of a .jsonl file")
     if not isinstance(found, dict) or not isinstance(found.get("data"), list):
         keys = f" (its keys are {', '.join(map(repr, list(found)[:5]))})" if isinstance(found, dict) else ""
-        raise UserError(f'{path}: has no list "data"{keys}, so it is not SQuAD\'s format: {FORM}')
+        advice = "if it is JSON Lines, name it .jsonl, or set data.format=jsonl"
+        raise UserError(f'{path}: has no list "data"{keys}, so it is not SQuAD\'s format, {FORM}; {advice}')
     articles: list[Any] = found["data"]
     return articles
 
