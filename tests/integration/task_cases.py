@@ -128,11 +128,11 @@ CASES = {
     "question_answering, hf": Case(
         asked, "exact_match", 0.7, ("id", "question", "context"),
         ("data.max_length=16", "data.doc_stride=4", "classifier.head=hf", "train.epochs=25"),
-        lambda row: (row["question"], row["context"]),
+        lambda row: {"question": row["question"], "context": row["context"]},
     ),
     "question_answering, some without an answer": Case(
         partial(asked, lacking=True), "exact_match", 0.7, ("id", "question", "context"), (),
-        lambda row: (row["question"], row["context"]),
+        lambda row: {"question": row["question"], "context": row["context"]},
     ),
 }  # fmt: skip
 
