@@ -92,7 +92,7 @@ def check_plain(network: Network) -> None:
         )
     if network.kind == "classifier":
         _check_classifier(network)
-    elif network.kind != "discriminator" and not isinstance(network.model.generator_lm_head, FullHead):
+    elif network.kind != "discriminator" and type(network.model.generator_lm_head) is not FullHead:
         key = "next_item.head" if network.kind == "next_item" else "model.head.kind"
         raise UserError(
             f"{place}: its softmax is of kind {(config.head or {})['kind']}, and transformers' ElectraForMaskedLM has "

@@ -27,7 +27,7 @@ PREDICTIONS = "generator_predictions."
 
 
 def build_next_item(
-    folder: Path, *, start: str, attention: str, head: str, dropout: float, seed: int
+    folder: Path, *, start: str, attention: str, head: str, scale: float, dropout: float, seed: int
 ) -> tuple[QuoremForNextItem, frozenset[str]]:
     """A next-item model on the networks of a pre-training run.
 
@@ -40,6 +40,7 @@ def build_next_item(
         start: one of STARTS.
         attention: one of ATTENTIONS.
         head: the softmax, a kind of HEADS; auto for the generator's.
+        scale: of head cosine.
         dropout: everywhere.
         seed: of new weights.
 
@@ -58,7 +59,7 @@ def build_next_item(
     config = read_config(source)
     changes: dict[str, Any] = {
         "causal": attention == "causal",
-        "head": _head(head, config, generator),
+        "head": _head(head, config, generator, scale),
         "never_targets": list(range(SPECIAL_IDS)),
         "hidden_dropout_prob": dropout,
         "attention_probs_dropout_prob": dropout,
@@ -105,15 +106,17 @@ def _weights(folder: Path, network: str, prefixes: tuple[str, ...]) -> dict[str,
     return {name: value for name, value in read_weights(folder, network).items() if name.startswith(prefixes)}
 
 
-def _head(kind: str, config: QuoremConfig, generator: QuoremConfig | None) -> dict[str, Any]:
+def _head(kind: str, config: QuoremConfig, generator: QuoremConfig | None, scale: float) -> dict[str, Any]:
     """The head entry: the generator's, if it is of the kind asked for and over the same table, else laid out anew."""
     table = config.embedding or {}
-    if generator is not None and generator.embedding == table and kind in ("auto", (generator.head or {}).get("kind")):
+    if kind != "cosine" and generator is not None and generator.embedding == table and kind in ("auto", (generator.head or {}).get("kind")):
         return dict(generator.head or {})
     if kind == "auto" and table["kind"] == "dense" and table["own_rows"] == config.vocab_size:
         return {"kind": "full"}  # there is no grid for another
     if kind in ("full", "two_level"):
         return {"kind": kind}
+    if kind == "cosine":
+        return {"kind": kind, "scale": scale}
     settings = ModelSettings(
         vocab_size=config.vocab_size,
         embedding=replace(EmbeddingSettings(), kind=table["kind"], own_rank=int(table.get("own_rank", 0))),
