@@ -214,7 +214,11 @@ def filled(model: ModelSettings) -> ModelSettings:
         operation = "multiply" if model.head.kind == "full" or table.rank not in (None, 1) else "add"
     if assignment is None:
         head = head_kind(model.head.kind, table.kind, model.vocab_size, own_rank=table.own_rank)
-        alike = EMBEDDINGS[table.kind].neighbours_share or head == "tree" or (table.kind == DENSE and not HEADS[head].reads_all)
+        alike = (
+            EMBEDDINGS[table.kind].neighbours_share
+            or head == "tree"
+            or (table.kind == DENSE and not HEADS[head].reads_all)
+        )
         assignment = "cluster" if alike and model.vocab_size <= CLUSTERED_UP_TO else "frequency"
     start = table.start or ("random" if model.init_from is not None else "cooccurrence")
     return replace(model, embedding=replace(table, operation=operation, assignment=assignment, start=start))

@@ -109,7 +109,12 @@ def _weights(folder: Path, network: str, prefixes: tuple[str, ...]) -> dict[str,
 def _head(kind: str, config: QuoremConfig, generator: QuoremConfig | None, scale: float) -> dict[str, Any]:
     """The head entry: the generator's, if it is of the kind asked for and over the same table, else laid out anew."""
     table = config.embedding or {}
-    if kind != "cosine" and generator is not None and generator.embedding == table and kind in ("auto", (generator.head or {}).get("kind")):
+    if (
+        kind != "cosine"
+        and generator is not None
+        and generator.embedding == table
+        and kind in ("auto", (generator.head or {}).get("kind"))
+    ):
         return dict(generator.head or {})
     if kind == "auto" and table["kind"] == "dense" and table["own_rows"] == config.vocab_size:
         return {"kind": "full"}  # there is no grid for another

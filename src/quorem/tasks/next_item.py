@@ -186,5 +186,6 @@ def _scorer(begun: Begun) -> Scorer:
 
 
 def _judge(begun: Begun, scorer: Scorer, cases: Sessions, *, floor: float = -torch.inf) -> dict[str, float]:
-    counts = begun.training.counts(begun.model.config.vocab_size)
+    assert isinstance(begun, BegunSessions)
+    counts = begun.parts.counted.counts(begun.model.config.vocab_size)  # what the baselines may recommend
     return judge(scorer, cases, counts, exclude_seen=begun.config.next_item.exclude_seen, floor=floor)
