@@ -5,6 +5,7 @@ import pytest
 import torch
 from transformers import AutoModel, AutoModelForCausalLM
 
+import quorem.recommending.start
 from quorem import QuoremConfig, QuoremForMaskedLM, QuoremForNextItem, QuoremForPreTraining, QuoremModel, UserError
 from quorem.config.settings import TrainSettings
 from quorem.data.sessions import SessionCorpus, Sessions
@@ -159,7 +160,7 @@ def run(tmp_path):
     return tmp_path
 
 
-def build(run, start, head="auto", attention="causal"):
+def build(run, start, head="tree", attention="causal"):
     return build_next_item(run, start=start, attention=attention, head=head, scale=9.0, dropout=0.1, seed=1)
 
 
@@ -199,6 +200,12 @@ def test_cosines_ask_with_the_encoders_own_vectors_at_first(run):
         square.generator_predictions.weight.fill_(0.5)
     square.save_pretrained(run / "square")
     assert (QuoremForMaskedLM.from_pretrained(run / "square").generator_predictions.weight == 0.5).all()
+
+
+def test_the_softmax_is_over_cosines_unless_there_are_too_many_items(run, monkeypatch):
+    assert build(run, "discriminator", head="auto")[0].config.head["kind"] == "cosine"
+    monkeypatch.setattr(quorem.recommending.start, "COSINE_UP_TO", V - 1)
+    assert build(run, "discriminator", head="auto")[0].config.head["kind"] == "tree"
 
 
 def test_cosines_have_no_biases_that_training_could_move(run):

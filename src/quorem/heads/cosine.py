@@ -4,13 +4,12 @@
 
 Gupta et al. 2019 (NISER, arXiv:1909.04276): scores by plain products give frequent items long vectors, which are then
 recommended too often; with lengths taken off, and a scale for the softmax to be sharp enough, sessions are predicted
-better. The score of a token is no sum over the parts that its vector is made of, so that a table of any operation will do.
+better. The score of a token is no sum over the parts that its vector is made of, so any table will do.
 """
 
 from collections.abc import Iterable
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -35,8 +34,8 @@ class CosineHead(FullHead):
         super().__init__(embedding, never=never)
         self.scale = scale
 
-    def _state(self, hidden: Tensor) -> Tensor:
+    def query(self, hidden: Tensor) -> Tensor:
         return (F.normalize(hidden.float(), dim=-1) * self.scale).to(hidden.dtype)
 
-    def _rows(self, vectors: Tensor) -> Tensor:
+    def keys(self, vectors: Tensor) -> Tensor:
         return F.normalize(vectors, dim=-1)

@@ -124,6 +124,14 @@ class FullHead(GeneratorHead):
         (table,) = self.embedding.chunks(self.embedding.num_embeddings)
         return self._scores(hidden, table, self.bias)
 
+    def query(self, hidden: Tensor) -> Tensor:
+        """What of hidden (n, D) enters the products."""
+        return hidden
+
+    def keys(self, vectors: Tensor) -> Tensor:
+        """What of tokens' vectors (..., D) enters them."""
+        return vectors
+
     def _chunk_terms(self, hidden: Tensor, table: Tensor, bias: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """A chunk's log-sum of exponentials (n,), and the targets' scores (n,), 0 where the target lies elsewhere."""
         scores = self._scores(hidden, table, bias)
@@ -132,16 +140,8 @@ class FullHead(GeneratorHead):
         return torch.logsumexp(scores, dim=-1), chosen.masked_fill(~inside, 0.0)
 
     def _scores(self, hidden: Tensor, table: Tensor, bias: Tensor) -> Tensor:
-        rows = self._rows(self.embedding.chunk_rows(table))
-        return F.linear(self._state(hidden), rows.to(hidden.dtype)).float() + bias
-
-    def _state(self, hidden: Tensor) -> Tensor:
-        """What of hidden (n, D) enters the products."""
-        return hidden
-
-    def _rows(self, vectors: Tensor) -> Tensor:
-        """What of tokens' vectors (..., D) enters them."""
-        return vectors
+        rows = self.keys(self.embedding.chunk_rows(table))
+        return F.linear(self.query(hidden), rows.to(hidden.dtype)).float() + bias
 
     def _exact_scores(self, hidden: Tensor, table: Tensor, bias: Tensor) -> Tensor:
         """Scores in the parameters' precision, whatever the surrounding autocast."""
@@ -151,8 +151,8 @@ class FullHead(GeneratorHead):
     def _scores_of(self, hidden: Tensor, ids: Tensor) -> Tensor:
         """Scores float32 (n, c), without biases, of ids int64 (n, c) that differ from row to row, as precise."""
         with without_autocast(hidden):
-            vectors = self._rows(self.embedding(ids))
-            return (vectors @ self._state(hidden.to(vectors.dtype)).unsqueeze(-1)).squeeze(-1).float()
+            vectors = self.keys(self.embedding(ids))
+            return (vectors @ self.query(hidden.to(vectors.dtype)).unsqueeze(-1)).squeeze(-1).float()
 
     def _masked_bias(self) -> Tensor:
         if not self.never_ids:

@@ -24,6 +24,7 @@ ATTENTIONS = ("causal", "masked")
 STARTS = ("discriminator", "generator", "cooccurrence", "random")
 PRE_TRAINED = STARTS[:2]
 PREDICTIONS = "generator_predictions."
+COSINE_UP_TO = 100_000  # items; the time of a full softmax grows with them (docs/results.md)
 
 
 def build_next_item(
@@ -39,7 +40,7 @@ def build_next_item(
         folder: of the run, or of one network of the kind that the start names.
         start: one of STARTS.
         attention: one of ATTENTIONS.
-        head: the softmax, a kind of HEADS; auto for the generator's.
+        head: the softmax, a kind of HEADS; auto for cosine up to COSINE_UP_TO items, and the generator's above.
         scale: of head cosine.
         dropout: everywhere.
         seed: of new weights.
@@ -109,19 +110,16 @@ def _weights(folder: Path, network: str, prefixes: tuple[str, ...]) -> dict[str,
 def _head(kind: str, config: QuoremConfig, generator: QuoremConfig | None, scale: float) -> dict[str, Any]:
     """The head entry: the generator's, if it is of the kind asked for and over the same table, else laid out anew."""
     table = config.embedding or {}
-    if (
-        kind != "cosine"
-        and generator is not None
-        and generator.embedding == table
-        and kind in ("auto", (generator.head or {}).get("kind"))
-    ):
+    if kind == "auto" and config.vocab_size <= COSINE_UP_TO:
+        kind = "cosine"
+    if kind == "cosine":
+        return {"kind": kind, "scale": scale}
+    if generator is not None and generator.embedding == table and kind in ("auto", (generator.head or {}).get("kind")):
         return dict(generator.head or {})
     if kind == "auto" and table["kind"] == "dense" and table["own_rows"] == config.vocab_size:
         return {"kind": "full"}  # there is no grid for another
     if kind in ("full", "two_level"):
         return {"kind": kind}
-    if kind == "cosine":
-        return {"kind": kind, "scale": scale}
     settings = ModelSettings(
         vocab_size=config.vocab_size,
         embedding=replace(EmbeddingSettings(), kind=table["kind"], own_rank=int(table.get("own_rank", 0))),
