@@ -109,8 +109,8 @@ class Classifier(Graph):
 class NextItem(Graph):
     """hidden (batch, D): what the softmax is asked with after each row's last real token; padding is on the right.
 
-    With a dense table and a full softmax (full, cosine) also log_probs (batch, V), exact. Other softmaxes choose level by level, and
-    a compositional table has no V rows in the file: their `topk` stays in quorem.
+    With a dense table and a full softmax (full, cosine) also log_probs (batch, V), exact. Other softmaxes choose level
+    by level, and a compositional table has no V rows in the file: their `topk` stays in quorem.
     """
 
     bias: Tensor  # (V, 1)
