@@ -9,8 +9,11 @@ from quorem import QuoremConfig, QuoremForMaskedLM, QuoremForNextItem, QuoremFor
 from quorem.config.settings import TrainSettings
 from quorem.data.sessions import SessionCorpus, Sessions
 from quorem.models.next_item import load_next_item
+from quorem.plan.memory import check_finetuning_memory
 from quorem.recommending.program import NextItemProgram, beginnings, pieces
 from quorem.recommending.start import build_next_item
+from quorem.training.optim import build_optimizer, parameter_groups
+from quorem.training.row_adam import row_tables
 
 V = 60
 TREE = {"embedding": {"kind": "dense", "own_rows": 15, "divisor": 7, "permuted": True}, "head": {"kind": "tree"}}
@@ -141,6 +144,41 @@ def test_micro_batches_and_processes_change_nothing():
         return sum(float(program.loss(model, part).detach()) for part in parts)
 
     assert loss(3, 2) == pytest.approx(loss(None, 1), rel=1e-5)
+
+
+@pytest.mark.parametrize("head", ["tree", "two_level"])
+def test_a_step_by_rows_moves_the_rows_it_reads_and_no_others(head):
+    """Those of the histories and of the tier; of the tree also those of the targets' nodes."""
+    torch.manual_seed(0)
+    model = QuoremForNextItem(config(causal=True, embedding=TREE["embedding"], head={"kind": head}))
+    table = model.get_input_embeddings()
+    needed = check_finetuning_memory(model)
+    tables = row_tables(model, "rows")
+    assert needed - check_finetuning_memory(model) == V * 16 * 12 - V * 2 * 4  # gradient and moments; state
+    assert [id(each) for each in tables] == [id(table.weight)]
+    groups = parameter_groups(
+        model.named_parameters(), lr=1e-2, weight_decay=0.01, decay_embeddings=False, row_tables=tables
+    )
+    optimizer = build_optimizer(groups, kind="adamw", betas=(0.9, 0.98), eps=1e-6)
+    grid = table.assignment
+    tail = grid.ids(torch.arange(grid.own_rows, V)).tolist()
+    history, target = tail[:2], tail[8]  # of the second node of seven
+    program = NextItemProgram(model, Sessions.of([[*history, target]]), TrainSettings(batch_size=1), max_items=9)
+    before = table.weight.detach().clone()
+    (part,) = program.micro_batches(0, rank=0, num_processes=1)
+    program.loss(model, part).backward()
+    assert table.weight.grad.is_sparse
+    optimizer.step()
+    moved = set((table.weight.detach() != before).any(1).nonzero().squeeze(1).tolist())
+    read = {*history, 1, *grid.ids(torch.arange(grid.own_rows)).tolist()}
+    nodes = {*tail[:7], *tail[7:14]} if head == "tree" else set()  # of the item after the first, and of the target
+    assert moved - {*range(5)} == (read | nodes) - {*range(5)}
+    assert len(moved) < V - 20
+    assert optimizer.state[table.weight]["square"].shape == (V, 1)
+
+
+def test_the_full_softmax_keeps_tables_whole():
+    assert row_tables(QuoremForNextItem(config(causal=True)), "rows") == []
 
 
 @pytest.fixture

@@ -290,9 +290,9 @@ class TrainSettings:
     )
     table_updates: str = option(
         "auto",
-        "pre-training of tables with a row for each token: rows (update only rows the step read, with one running "
-        "square a row), whole (update all rows by the recipe's optimizer), or auto: rows from 65,536 rows of 128 on; "
-        "a full softmax reads all rows and always uses whole",
+        "pre-training and next_item, of tables with a row for each token: rows (update only rows the step read, with "
+        "one running square a row), whole (update all rows by the recipe's optimizer), or auto: rows from 65,536 rows "
+        "of 128 on; a full softmax reads all rows and always uses whole",
     )
     weight_decay: float = option(0.01, "decoupled weight decay")
     clip_norm: float = option(1.0, "largest global gradient norm")
