@@ -66,6 +66,7 @@ class NextItem(Task):
         check_choice("next_item.attention", chosen.attention, ATTENTIONS)
         check_choice("next_item.start", chosen.start, STARTS)
         check_number("next_item.dropout", chosen.dropout, at_least=0, below=1)
+        check_number("next_item.scale", chosen.scale, above=0)
         check_number("data.max_items", data.max_items, at_least=1)
         check_number("data.validation_share", data.validation_share, above=0, below=1)
         check_number("data.validation_rows", data.validation_rows, at_least=1)
@@ -100,8 +101,8 @@ class NextItem(Task):
         files = [file for each in sorted(folders) for file in (*weight_files(each), *tokenizer_files(each))]
         inputs["pretrained"] = fingerprint_files(*files)
         model, new = build_next_item(
-            folder, start=chosen.start, attention=chosen.attention, head=chosen.head, dropout=chosen.dropout,
-            seed=config.train.seed,
+            folder, start=chosen.start, attention=chosen.attention, head=chosen.head, scale=chosen.scale,
+            dropout=chosen.dropout, seed=config.train.seed,
         )  # fmt: skip
         if config.train.table_updates == "rows" and model.generator_lm_head.reads_all:
             raise UserError(
@@ -193,5 +194,6 @@ def _scorer(begun: Begun) -> Scorer:
 
 
 def _judge(begun: Begun, scorer: Scorer, cases: Sessions, *, floor: float = -torch.inf) -> dict[str, float]:
-    counts = begun.training.counts(begun.model.config.vocab_size)
+    assert isinstance(begun, BegunSessions)
+    counts = begun.parts.counted.counts(begun.model.config.vocab_size)  # what the baselines may recommend
     return judge(scorer, cases, counts, exclude_seen=begun.config.next_item.exclude_seen, floor=floor)
