@@ -11,6 +11,7 @@ from transformers import (
     AutoModelForMaskedLM,
     AutoModelForMultipleChoice,
     AutoModelForPreTraining,
+    AutoModelForQuestionAnswering,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
 )
@@ -28,8 +29,10 @@ class Head:
     """A head: its class, the Auto class that loads it, how its config differs, and shapes of what it takes and gives.
 
     Attributes:
-        labels: of a batch of 3 rows of 17 tokens.
-        output: the shape of what it gives for them.
+        output: the shape of what it gives for 3 rows of 17 tokens.
+        labels: of them.
+        changes: to its config.
+        targets: what the loss is asked with: labels, but of question answering.
     """
 
     auto: Any
@@ -37,6 +40,13 @@ class Head:
     output: tuple[int, ...]
     labels: Any = None
     changes: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def targets(self) -> dict[str, Any]:
+        return self.labels if isinstance(self.labels, dict) else {"labels": self.labels}
+
+
+ANSWERS = {"start_positions": torch.tensor([2, 0, 1]), "end_positions": torch.tensor([5, 0, 2])}
 
 
 def of_tokens(most):
@@ -65,6 +75,10 @@ HEADS = {
     ),
     "multiple choice": Head(
         AutoModelForMultipleChoice, quorem.QuoremForMultipleChoice, (3, 2), torch.tensor([0, 1, 1])
+    ),
+    "question answering": Head(AutoModelForQuestionAnswering, quorem.QuoremForQuestionAnswering, (3, 17), ANSWERS),
+    "question answering, hf": Head(
+        AutoModelForQuestionAnswering, quorem.QuoremForQuestionAnswering, (3, 17), ANSWERS, {"classifier_head": "hf"}
     ),
 }  # fmt: skip
 """One line for each head; the tests of Auto classes, torch.export and quantisation go over all of them."""

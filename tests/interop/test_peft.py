@@ -10,7 +10,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is d
 
 def adapted(name, kind):
     """A network with adapters that are not 0, in evaluation mode."""
-    config = peft.LoraConfig(task_type=kind, target_modules=["query", "value", "dense"], r=4)
+    config = peft.LoraConfig(task_type=kind, target_modules=["query", "value", "dense", "hidden"], r=4)
     model = peft.get_peft_model(make(name), config).eval()
     with torch.no_grad():
         for key, parameter in model.named_parameters():
@@ -22,14 +22,14 @@ def adapted(name, kind):
 @pytest.mark.parametrize(
     ("name", "kind"),
     [("classifier", "SEQ_CLS"), ("token classifier", "TOKEN_CLS"), ("encoder", "FEATURE_EXTRACTION"),
-     ("generator, tree", None)],
+     ("generator, tree", None), ("question answering", "QUESTION_ANS")],
 )  # fmt: skip
 def test_lora_is_heard_trained_and_merged(name, kind):
     model, given = adapted(name, kind), inputs(name)
     found = model(**given)[0]
     difference = found - make(name)(**given)[0]
     assert difference[difference.isfinite()].abs().max() > 1e-2  # the adapters are heard
-    loss = found.square().sum() if HEADS[name].labels is None else model(**given, labels=HEADS[name].labels).loss
+    loss = found.square().sum() if HEADS[name].labels is None else model(**given, **HEADS[name].targets).loss
     loss.backward()
     adapters = {key: parameter for key, parameter in model.named_parameters() if "lora_" in key}
     assert sum(".attention.self.query." in key for key in adapters) == 4  # two matrices in two layers

@@ -27,6 +27,6 @@ def test_eight_bits_change_scores_by_less_than_a_tenth(name, how):
     small = found.electra if name != "encoder" else found
     attention = small.encoder.layer[0].attention.self
     assert type(attention.query) is not torch.nn.Linear or type(attention.query.weight) is not torch.nn.Parameter
-    real = expected.isfinite()  # ids that are never targets have log p = -inf
+    real = expected > -1e30  # what cannot be has log p = -inf, or the least number there is
     off = (found(**given)[0] - expected)[real].square().mean().sqrt() / expected[real].square().mean().sqrt()
     assert 0 < off < 0.1
