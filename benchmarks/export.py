@@ -25,9 +25,9 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import torch
 
 from quorem.config.settings import EmbeddingSettings, ModelSettings
-from quorem.export.graph import build_graph
-from quorem.export.networks import Network
-from quorem.export.onnx import differences, open_session, quantise, quiet, random_batch, run_onnx, trace
+from quorem.exporting.graph import build_graph
+from quorem.exporting.networks import Network
+from quorem.exporting.onnx import differences, open_session, quantise, quiet, random_batch, run_onnx, trace
 from quorem.models.configuration import QuoremConfig
 from quorem.models.modeling import QuoremForPreTraining
 from quorem.plan.layout import lay_out

@@ -16,8 +16,10 @@ from quorem.data.events.source import EventSource
 from quorem.data.source import DEFAULT_TEXT_COLUMN, Source
 from quorem.embeddings import EMBEDDINGS, TokenEmbedding, build_table
 from quorem.errors import check_choice
+from quorem.exporting.export import export as export_run
+from quorem.finetuning.checkpoint import model_folders
 from quorem.heads import HEADS, GeneratorHead
-from quorem.loaded import Encoder, load
+from quorem.loaded import Encoder, Finetuned, NextItem, load
 from quorem.plan.layout import head_kind, lay_out
 from quorem.pretraining.pretrain import pretrain as pretrain_run
 from quorem.tasks import TASKS, load_task
@@ -73,6 +75,7 @@ def finetune(
     out: str | Path,
     *,
     task: str = "classification",
+    seeds: int | None = None,
     settings: Mapping[str, Any] | None = None,
     **given: Any,
 ) -> Any:
@@ -83,6 +86,8 @@ def finetune(
         data: as for `pretrain`, with labels.
         out: the run folder.
         task: of TASKS.
+        seeds: train so many times, into folders of their own there, as --seeds does: what is loaded averages the
+            models. Those of next_item are not averaged: that of the first seed is loaded.
         settings: any settings, by their dotted names.
         given: settings by their short names, `SHORT`.
 
@@ -92,8 +97,35 @@ def finetune(
     check_choice("task", task, TASKS)
     source, config = _configured(TASKS[task].settings(), data, settings, given)
     folder = pretrained.folder if isinstance(pretrained, Encoder) else pretrained
-    finetune_run(replace(config, pretrained=str(folder)), Path(out), source=source)
-    return load(out)
+    finetune_run(replace(config, pretrained=str(folder)), Path(out), source=source, seeds=seeds)
+    return load(model_folders(Path(out))[0] if seeds is not None and task == "next_item" else out)
+
+
+def export(
+    run: Encoder | Finetuned | NextItem | str | Path,
+    out: str | Path,
+    *,
+    format: str,
+    int8: bool = False,
+    license: str | None = None,
+) -> list[str]:
+    """Write a run's networks for use without quorem, as `quorem export` does.
+
+    Args:
+        run: what `pretrain`, `finetune` or `load` gave, or its folder.
+        out: the folder to write, which must not exist.
+        format: electra, onnx or remote-code.
+        int8: onnx: matrices and tables in eight bits.
+        license: of the weights, for the model card.
+
+    Returns:
+        What was written, a line each.
+
+    Raises:
+        UserError: for a run that cannot be read, or that the format has no room for.
+    """
+    folder = run if isinstance(run, str | Path) else run.folder
+    return export_run(folder, out, format=format, int8=int8, license=license)
 
 
 def embedding(num_embeddings: int, embedding_dim: int, *, kind: str = "qr", **options: Any) -> TokenEmbedding:

@@ -20,7 +20,7 @@ from quorem.config.loading import leaves, load, override
 from quorem.config.settings import PrepareConfig, PretrainConfig
 from quorem.data.writers import WRITERS
 from quorem.errors import UserError
-from quorem.export.arguments import add_card, add_export, add_push
+from quorem.exporting.arguments import add_card, add_export, add_push
 from quorem.guard import guarded
 from quorem.recommending.arguments import add_recommend, add_similar
 from quorem.serving.arguments import add_serve

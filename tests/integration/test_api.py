@@ -38,6 +38,31 @@ def test_pretrain_finetune_predict_as_the_first_page_says(tmp_path, sample_csv, 
     assert isinstance(package.load(str(tmp_path / "run")), package.Encoder)
 
 
+def test_seeds_are_averaged_and_a_run_is_exported(tmp_path, sample_csv, pretrained, finetune_settings):
+    fine = dict(each.split("=", 1) for each in finetune_settings) | {"train.epochs": 1}
+    columns = {"text_column": "review", "label_column": "sentiment"}
+    both = package.finetune(pretrained, str(sample_csv), tmp_path / "two", seeds=2, settings=fine, **columns)
+    each = [package.load(tmp_path / "two" / f"seed-{seed}").probabilities(TEXTS) for seed in (0, 1)]
+    torch.testing.assert_close(both.probabilities(TEXTS), torch.stack(each).mean(0))
+    assert not torch.equal(*each)
+    lines = package.export(package.load(pretrained), tmp_path / "code", format="remote-code")
+    assert any("discriminator" in line for line in lines)
+    assert (tmp_path / "code" / "README.md").exists()
+    with pytest.raises(UserError, match="--format=tflite: unknown"):
+        package.export(pretrained, tmp_path / "other", format="tflite")
+
+
+def test_the_first_of_several_next_item_models_is_loaded(tmp_path):
+    rows = [{"text": " ".join(f"i{(start + step) % 7}" for step in range(5))} for start in range(60)]
+    small = {"data.max_length": 16, "train.precision": "fp32", "model.size": "tiny", "data.rows": "isolated"}
+    run = package.pretrain(rows, tmp_path / "run", tokenizer="items", steps=2, batch_size=8, settings=small)
+    found = package.finetune(
+        run, rows, tmp_path / "next", task="next_item", seeds=2, steps=2, settings={"train.precision": "fp32"}
+    )
+    assert found.folder == tmp_path / "next" / "seed-0" / "model"
+    assert len(found.recommend([["i1", "i2"]], top=3)[0]) == 3
+
+
 def test_encode_gives_a_vector_for_each_text_whatever_stands_beside_it(pretrained):
     encoder = package.load(pretrained)
     found = encoder.encode(TEXTS)

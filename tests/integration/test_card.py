@@ -10,6 +10,9 @@ import yaml
 from export_cases import LABELS, QR, save_network
 from huggingface_hub import ModelCard
 
+import quorem.training.card as quorem_card
+from quorem.training.card import is_ours
+
 RESULTS = {
     "discriminator": {
         "mlm_loss": 5.123456, "unigram_entropy": 6.5, "rtd_loss": 0.31, "base_rate_entropy": 0.4, "rtd_auc": 0.87,
@@ -62,16 +65,91 @@ def test_a_card_has_the_numbers_of_the_run(kind, tmp_path, quorem):
     assert beside[kind] in card.text
 
 
-def test_the_same_run_gives_the_same_card_and_none_is_overwritten(tmp_path, quorem, refused):
+def test_the_same_run_gives_the_same_card(tmp_path, quorem, refused):
     model = make_run(tmp_path / "run", "discriminator")
     quorem("card", tmp_path / "run")
     first = (model / "README.md").read_bytes()
-    assert "exists already" in refused("card", tmp_path / "run")
-    (model / "README.md").unlink()
+    assert "No licence has been given" in first.decode()
     quorem("card", tmp_path / "run")
     assert (model / "README.md").read_bytes() == first
-    assert "No licence has been given" in first.decode()
     assert "has no model" in refused("card", tmp_path)
+
+
+@pytest.mark.parametrize("change", ["a sentence more", "another file"])
+def test_a_card_that_somebody_has_changed_is_kept(change, tmp_path, quorem, refused):
+    model = make_run(tmp_path / "run", "discriminator")
+    quorem("card", tmp_path / "run")
+    card = model / "README.md"
+    text = card.read_text()
+    text = (
+        text.replace("## Limits", "It was made on a Sunday.\n\n## Limits") if change == "a sentence more" else "Mine.\n"
+    )
+    card.write_text(text)
+    assert "README.md: was changed, or is not of quorem, and is kept: delete it" in refused("card", tmp_path / "run")
+    assert card.read_text() == text
+
+
+def test_a_licence_is_kept_when_a_card_is_written_again(tmp_path, quorem):
+    model = make_run(tmp_path / "run", "discriminator")
+    quorem("card", tmp_path / "run", "--license", "cc-by-4.0")
+    (tmp_path / "run" / "result.json").write_text(json.dumps(RESULTS["discriminator"] | {"rtd_auc": 0.9}))
+    quorem("card", tmp_path / "run")
+    card = ModelCard.load(model / "README.md")
+    assert card.data.license == "cc-by-4.0"
+    assert metrics(card)["rtd_auc"] == 0.9
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "title"),
+    [
+        ("classifier", {"problem_type": "regression"}, "says a number for each text"),
+        ("classifier", {"problem_type": "multi_label_classification"}, "any number of labels"),
+        ("classifier", {"architectures": ["QuoremForTokenClassification"]}, "a tagger"),
+        ("classifier", {"architectures": ["QuoremForMultipleChoice"]}, "chooses one of several"),
+    ],
+)
+def test_a_card_says_what_the_model_is_for(kind, changes, title, tmp_path, quorem):
+    model = make_run(tmp_path / "run", kind, pretrained="runs/base", task="regression")
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps(config | changes))
+    assert quorem("card", tmp_path / "run").code == 0
+    text = (model / "README.md").read_text()
+    assert title in text
+    assert "quorem finetune base reviews.csv --task regression --config config.yaml" in text
+
+
+def test_every_run_ends_with_a_card_and_a_longer_one_keeps_what_was_changed(
+    tmp_path, sample_csv, pretrained, pretrain_settings, classifier, quorem
+):
+    for model in (pretrained / "discriminator", pretrained / "generator", classifier / "model"):
+        card = ModelCard.load(model / "README.md")
+        run = json.loads((model.parent / "result.json").read_text())
+        found = metrics(card)
+        assert found
+        assert all(value == run[name] for name, value in found.items())
+        assert is_ours(model / "README.md")
+    run, settings = tmp_path / "run", [*pretrain_settings, "train.keep_state=true"]
+    words = ["pretrain", sample_csv, "--text-column", "review", "--out", run, *settings]
+    assert quorem(*words, "train.max_steps=2").code == 0
+    mine, other = run / "generator" / "README.md", run / "discriminator" / "README.md"
+    mine.write_text("Mine.\n")
+    before = other.read_text()
+    assert quorem(*words, "train.max_steps=4").code == 0
+    assert mine.read_text() == "Mine.\n"
+    assert is_ours(other)
+    assert other.read_text() != before
+
+
+def test_a_card_costs_no_run(tmp_path, sample_csv, pretrain_settings, monkeypatch, quorem):
+    def broken(*_args, **_options):
+        raise ValueError("a card without words")
+
+    monkeypatch.setattr(quorem_card, "model_card", broken)
+    words = ["pretrain", sample_csv, "--text-column", "review", "--out", tmp_path / "run", *pretrain_settings]
+    outcome = quorem(*words)
+    assert outcome.code == 0
+    assert "no model card (a card without words): write it with quorem card" in outcome.err
+    assert not list((tmp_path / "run").rglob("README.md"))
 
 
 @pytest.mark.parametrize(("format", "used"), [("electra", "AutoModel"), ("remote-code", "trust_remote_code=True")])
@@ -121,6 +199,17 @@ def test_a_run_is_pushed_private_with_its_card(tmp_path, quorem, hub):
     hub.clear()
     assert quorem("push", tmp_path / "run", "reviews", "--public").code == 0
     assert hub[0][2]["private"] is False
+
+
+def test_a_licence_given_when_pushing_stands_in_the_card(tmp_path, quorem, refused, hub):
+    model = make_run(tmp_path / "run", "discriminator")
+    quorem("card", tmp_path / "run")
+    assert quorem("push", tmp_path / "run", "reviews", "--license", "cc-by-4.0").code == 0
+    assert ModelCard.load(model / "README.md").data.license == "cc-by-4.0"
+    (model / "README.md").write_text("Mine.\n")
+    assert "does not say license: mit: write it into its first lines" in refused(
+        "push", tmp_path / "run", "reviews", "--license", "mit"
+    )
 
 
 def test_without_a_token_or_a_right_nothing_is_pushed(tmp_path, refused, hub, monkeypatch):

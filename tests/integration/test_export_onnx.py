@@ -12,7 +12,7 @@ from test_export_electra import TABLES
 from transformers import AutoTokenizer
 
 import quorem as package
-from quorem.export.onnx import NEEDED, open_session, run_onnx
+from quorem.exporting.onnx import NEEDED, open_session, run_onnx
 
 for needed in NEEDED:
     pytest.importorskip(needed)

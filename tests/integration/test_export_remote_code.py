@@ -6,7 +6,7 @@ import pytest
 import torch
 from export_cases import LABELS, QR, TEXTS, loaded_outside, make_batch, make_tokenizer, save_network
 
-from quorem.export.remote_code import ENTRY, OWN, code_files
+from quorem.exporting.remote_code import ENTRY, OWN, code_files
 
 WINDOWS = {"classifier_length": 12, "classifier_ngrams": 2, "classifier_ngram_rows": 500}
 

@@ -27,7 +27,7 @@ ORDER = (
             "vectors",
             "tasks",
             "reporting",
-            "export",
+            "exporting",
         )
     ),
     ("samples", "origin", "auto"),

@@ -2,7 +2,7 @@
 
 import argparse
 
-from quorem.reporting.card import write_cards
+from quorem.training.card import write_cards
 
 
 def run(options: argparse.Namespace) -> None:

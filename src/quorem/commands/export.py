@@ -2,7 +2,7 @@
 
 import argparse
 
-from quorem.export.export import export
+from quorem.exporting.export import export
 
 
 def run(options: argparse.Namespace) -> None:

@@ -2,7 +2,7 @@
 
 import argparse
 
-from quorem.export.push import push
+from quorem.exporting.push import push
 
 
 def run(options: argparse.Namespace) -> None:

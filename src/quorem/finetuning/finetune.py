@@ -16,6 +16,7 @@ from quorem.lock import held
 from quorem.plan.dry_run import DryRun, measure_steps
 from quorem.plan.memory import MEMORY, check_finetuning_memory
 from quorem.training import processes
+from quorem.training.card import write_cards_of
 from quorem.training.device import hardware
 from quorem.training.longer import finished_result, lengthen
 from quorem.training.loop import fit
@@ -92,6 +93,7 @@ def _finetune(task: Task, begun: Begun, out: Path) -> dict[str, Any]:
     result = task.finish(begun, run, best, last)
     result |= {"stopped_early": last["epoch"]} if epochs.patience_is_over else {}
     result |= {"keep_state": True} if config.train.keep_state else {}
+    write_cards_of(run, result)
     run.finish(result)
     return result
 

@@ -36,6 +36,7 @@ from quorem.pretraining.program import PretrainProgram, build_pretraining_optimi
 from quorem.pretraining.verdict import Watch, verdict
 from quorem.tokenization import fingerprint, save_tokenizer
 from quorem.training import processes, sharding
+from quorem.training.card import write_cards_of
 from quorem.training.device import hardware
 from quorem.training.longer import finished_result, lengthen
 from quorem.training.loop import fit, warmup_steps
@@ -268,6 +269,7 @@ def _pretrain(config: PretrainConfig, run: Run, source: Source | None) -> dict[s
     result |= {"keep_state": True} if config.train.keep_state else {}
     if run.writes:
         (run.folder / START).unlink(missing_ok=True)
+    write_cards_of(run, result)
     run.finish(result)
     return result
 

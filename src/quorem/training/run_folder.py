@@ -4,7 +4,7 @@
     environment.json   versions, device, precision, seed, fingerprint of what it reads
     metrics.jsonl      one object a logged step
     result.json        written last: a run that has it is finished
-    discriminator/, generator/ or model/    config.json, model.safetensors, tokenizer.json, vocab.txt
+    discriminator/, generator/ or model/    config.json, model.safetensors, tokenizer.json, vocab.txt, README.md
     data/              tokenizer, token shards, order and attributes of the tokens, made once
     state/step-NNNNNN/ weights, optimizer and counters, for resuming only, with their checksum
     quorem/, wandb/, wandb.json   files of train.tracker, or the id by which it knows the run
@@ -46,6 +46,8 @@ NOT_PART_OF_A_RUN = (
     "train.shard_layers", "classifier.baseline",
 )  # fmt: skip
 """Settings that may differ when a run is continued."""
+
+README = "README.md"  # of a model folder (quorem.training.card)
 
 LENGTH = ("train.max_steps", "train.epochs")
 """Settings that may differ when a run is lengthened (quorem.training.longer)."""
@@ -181,10 +183,15 @@ class Run:
             shutil.rmtree(self.folder / "state", ignore_errors=True)
 
     def save_model(self, name: str, save: Callable[[Path], None]) -> None:
-        """Let `save` fill the sub-folder `name`; an older one is replaced when the new one is complete."""
+        """Let `save` fill the sub-folder `name`; an older one is replaced when the new one is complete.
+
+        Its README.md stays: somebody may have changed it.
+        """
         if self.writes:
             with whole_folder(self.folder / name) as partial:
                 save(partial)
+                if (card := self.folder / name / README).is_file():
+                    shutil.copyfile(card, partial / README)
 
     def save_state(self, step: int, state: Mapping[str, Any], *, keep: int, best: int | None = None) -> None:
         """Write a checkpoint to resume from after `step` steps; keep the last `keep`, and that of step `best`."""

@@ -1,10 +1,16 @@
 """A model card: README.md beside a model, from what its run has written. The same folder gives the same card.
 
-Metrics stand in the card's metadata (model-index) as result.json has them, and in a table beside what they are held
-against. Of paths only the last name is told.
+Every run writes it into its model folders when it ends. Metrics stand in the card's metadata (model-index) as
+result.json has them, and in a table beside what they are held against. Of paths only the last name is told.
+
+The last line of a card is a comment with a hash of the text above it. A card whose text was changed has another hash:
+it belongs to whoever changed it, and is never written again. Nor is a README.md without that line.
 """
 
+import hashlib
 import json
+import logging
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,31 +20,49 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from quorem.errors import UserError
 from quorem.files import write_text
-from quorem.training.run_folder import read_settings
+from quorem.training.run_folder import README, Run, read_settings
 
-README = "README.md"
+logger = logging.getLogger(__name__)
+
 MODELS = ("discriminator", "generator", "model")  # folders of a run
+PLACES = (*MODELS, "best/discriminator", "best/generator")
+MARK = "<!-- Written by quorem ({}). It is written again while its text is as it was; change it, and it is kept. -->\n"
+MARKED = re.compile(r"(.*\n)" + re.escape(MARK).replace(r"\{\}", "([0-9a-f]{16})"), re.DOTALL)
+LICENSE = re.compile(r"\A---\n(?:[^\n]*\n)*?license: ([^\n]+)\n")
 KINDS = {
     "QuoremForPreTraining": "discriminator", "ElectraForPreTraining": "discriminator",
     "QuoremForMaskedLM": "generator", "ElectraForMaskedLM": "generator",
     "QuoremForSequenceClassification": "classifier", "ElectraForSequenceClassification": "classifier",
-    "QuoremForNextItem": "next_item",
+    "QuoremForNextItem": "next_item", "QuoremForMultipleChoice": "multiple_choice",
+    "QuoremForTokenClassification": "token_classifier",
     "QuoremForQuestionAnswering": "question_answering", "ElectraForQuestionAnswering": "question_answering",
 }  # fmt: skip
+BY_PROBLEM = {"multi_label_classification": "multi_label", "regression": "regression"}  # of config.json's problem_type
 TITLES = {
     "discriminator": "an ELECTRA discriminator: of each token it says whether it was replaced",
     "generator": "the generator of an ELECTRA pre-training: it fills in masked tokens",
     "classifier": "a text classifier on an ELECTRA encoder",
+    "multi_label": "a text classifier on an ELECTRA encoder: a text may have any number of labels",
+    "regression": "an ELECTRA encoder that says a number for each text",
+    "token_classifier": "a tagger on an ELECTRA encoder: it says a tag for each word",
+    "multiple_choice": "an ELECTRA encoder that chooses one of several continuations of a text",
     "next_item": "a recommender: of a row of items it says which comes next",
     "question_answering": "a model that finds the answer to a question in a text, on an ELECTRA encoder",
 }
 PIPELINES = {
-    "generator": "fill-mask", "classifier": "text-classification", "question_answering": "question-answering",
+    "generator": "fill-mask", "classifier": "text-classification", "multi_label": "text-classification",
+    "regression": "text-classification", "token_classifier": "token-classification",
+    "multiple_choice": "multiple-choice", "question_answering": "question-answering",
 }  # fmt: skip
 AGAINST = {
-    "mlm_loss": "unigram_entropy", "rtd_loss": "base_rate_entropy", "rtd_auc": None, "mlm_accuracy": None,
-    "share_replaced": None, "accuracy": None, "macro_f1": None, "f1": None, "micro_f1": None, "exact_match": None,
-    "pearson": None, "spearman": None, "mae": None, "rmse": None, "loss": None,
+    "mlm_loss": "unigram_entropy",
+    "rtd_loss": "base_rate_entropy",
+    **dict.fromkeys(
+        (
+            "rtd_auc", "mlm_accuracy", "share_replaced", "accuracy", "macro_f1", "f1", "precision", "recall",
+            "micro_f1", "exact_match", "pearson", "spearman", "mae", "rmse", "loss",
+        )
+    ),
 }  # fmt: skip
 """Metrics of result.json, and those beside them that mean nothing was learned."""
 RANKING = ("hr@1", "hr@10", "hr@20", "ndcg@20", "mrr@20", "coverage@20")
@@ -57,10 +81,15 @@ SIZES = (
     "vocab_size", "embedding_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size",
     "max_position_embeddings",
 )  # fmt: skip
+HARDER = "It was judged on held-out rows of the data it learned from; other data can be harder."
 LIMITS = {
     "discriminator": "Its scores are of tokens a small generator put in; they say nothing of texts by other means.",
     "generator": "It is small on purpose, and of use in pre-training; the discriminator is the better encoder.",
-    "classifier": "It was judged on held-out rows of the data it learned from; other data can be harder.",
+    "classifier": HARDER,
+    "multi_label": HARDER,
+    "regression": HARDER,
+    "token_classifier": HARDER,
+    "multiple_choice": HARDER,
     "next_item": "It knows the items of its vocabulary only, and ranks them by rows like those it has learned from.",
     "question_answering": "An answer is a span of the text as it is written; it is not made sure that it is right.",
 }
@@ -80,7 +109,9 @@ USE = {
 }
 AUTO = {
     "discriminator": "AutoModelForPreTraining", "generator": "AutoModelForMaskedLM",
-    "classifier": "AutoModelForSequenceClassification", "next_item": "AutoModelForCausalLM",
+    "classifier": "AutoModelForSequenceClassification", "multi_label": "AutoModelForSequenceClassification",
+    "regression": "AutoModelForSequenceClassification", "token_classifier": "AutoModelForTokenClassification",
+    "multiple_choice": "AutoModelForMultipleChoice", "next_item": "AutoModelForCausalLM",
     "question_answering": "AutoModelForQuestionAnswering",
 }  # fmt: skip
 
@@ -96,29 +127,71 @@ class Made:
 
 
 def write_cards(run: str | Path, *, license: str | None = None) -> list[Path]:
-    """Write README.md into every model folder of a run that has none, or into a model folder.
+    """Write README.md into every model folder of a run, or into a model folder; what others have written is kept.
 
     Args:
         run: a run, or a model folder.
-        license: of the weights, by the hub's name for it; the card says so where there is none.
+        license: of the weights, by the hub's name for it; None for what the card there says. The card says so where
+            there is none.
 
     Returns:
         The files.
 
     Raises:
-        UserError: if there is no model, or every one has a README.md.
+        UserError: if there is no model, or every one has a README.md that is not quorem's, or was changed.
     """
     folder = Path(run)
-    models = [folder, *(folder / name for name in MODELS)]
+    models = [folder, *(folder / name for name in PLACES)]
     models = [place for place in models if (place / "config.json").is_file()]
     if not models:
         raise UserError(f"{folder}: has no model (no config.json): give a finished run or a model folder")
-    missing = [place for place in models if not (place / README).exists()]
-    if not missing:
-        raise UserError(f"{models[0] / README}: exists already: delete it to have it written anew")
-    for place in missing:
-        write_text(place / README, model_card(place, made=made_by(place), license=license))
-    return [place / README for place in missing]
+    ours = [place for place in models if is_ours(place / README)]
+    if not ours:
+        raise UserError(
+            f"{models[0] / README}: was changed, or is not of quorem, and is kept: delete it to have it written anew"
+        )
+    for place in ours:
+        _write(place, made_by(place), license)
+    return [place / README for place in ours]
+
+
+def write_cards_of(run: Run, result: Mapping[str, Any]) -> None:
+    """Write README.md into the model folders of a run that ends with `result`; a card never costs a run.
+
+    Args:
+        run: its models are there, its result.json is not.
+        result: what that will hold.
+    """
+    if not run.writes:
+        return
+    try:
+        environment = run.folder / "environment.json"
+        known = read_settings(environment) if environment.is_file() else {}
+        made = Made(run.folder.resolve().name, run.config, result, known)
+        for place in (run.folder / name for name in PLACES):
+            if (place / "config.json").is_file() and is_ours(place / README):
+                _write(place, made, None)
+    except Exception as error:  # whatever it is, hours of training are worth more than a page
+        logger.warning("%s: no model card (%s): write it with quorem card %s", run.folder, error, run.folder)
+
+
+def is_ours(path: Path) -> bool:
+    """Whether a README.md is missing, or as quorem has written it."""
+    if not path.exists():
+        return True
+    found = MARKED.fullmatch(path.read_text(encoding="utf-8", errors="replace"))
+    return found is not None and _hash(found[1]) == found[2]
+
+
+def _write(place: Path, made: Made, license: str | None) -> None:
+    path = place / README
+    if license is None and path.exists() and (said := LICENSE.match(path.read_text(encoding="utf-8"))):
+        license = said[1]
+    write_text(path, model_card(place, made=made, license=license))
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def made_by(folder: str | Path) -> Made:
@@ -146,6 +219,7 @@ def model_card(folder: Path, *, made: Made, format: str = "quorem", license: str
     """
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     kind = KINDS.get((config.get("architectures") or [""])[0], "discriminator")
+    kind = BY_PROBLEM.get(config.get("problem_type") or "", kind) if kind == "classifier" else kind
     results = _results(kind, made)
     data = ModelCardData(
         license=license,
@@ -166,7 +240,8 @@ def model_card(folder: Path, *, made: Made, format: str = "quorem", license: str
         "## How it was made", _commands_said(kind, made),
         "## Limits", _limits_said(kind, made, license),
     ]  # fmt: skip
-    return str(ModelCard("\n\n".join(parts) + "\n"))
+    text = str(ModelCard("\n\n".join(parts) + "\n"))
+    return text + MARK.format(_hash(text))
 
 
 def _results(kind: str, made: Made) -> list[EvalResult]:
@@ -243,8 +318,9 @@ def _commands_said(kind: str, made: Made) -> str:
         return "No config.yaml was beside the model."
     path = _shown("path", (made.settings.get("data") or {}).get("path"))
     command = f"quorem pretrain {path} --config config.yaml --out {made.name}"
-    if kind in ("classifier", "next_item", "question_answering"):
-        task = "" if kind == "classifier" else f" --task {kind}"
+    if "pretrained" in made.settings:
+        task = made.settings.get("task", "classification")
+        task = "" if task == "classification" else f" --task {task}"
         command = f"quorem finetune {Path(str(made.settings.get('pretrained'))).name} {path}{task}"
         command += f" --config config.yaml --out {made.name}"
     versions = made.environment.get("versions") or {}

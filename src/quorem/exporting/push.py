@@ -8,7 +8,7 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
 from quorem.errors import UserError
 from quorem.finetuning.checkpoint import model_folder
-from quorem.reporting.card import README, write_cards
+from quorem.training.card import README, is_ours, made_by, write_cards
 
 logger = logging.getLogger(__name__)
 
@@ -22,7 +22,7 @@ def push(folder: str | Path, name: str, *, public: bool = False, license: str | 
         folder: a run, a model folder, or what `export` has written. A card is written into it if it has none.
         name: of the repository, USER/NAME or NAME.
         public: whether all may read a repository that is made now; an existing one stays as it is.
-        license: of the weights, for a card that is written now.
+        license: of the weights, for the card of a run's model. An export has got its own.
 
     Returns:
         Where it is.
@@ -36,8 +36,7 @@ def push(folder: str | Path, name: str, *, public: bool = False, license: str | 
     token = huggingface_hub.get_token()
     if token is None:
         raise UserError("no token of the Hugging Face hub: run hf auth login, or set HF_TOKEN, with one that may write")
-    if not (place / README).exists():
-        write_cards(place, license=license)
+    _write_card(place, license)
     hub = huggingface_hub.HfApi(token=token)
     try:
         repository = hub.create_repo(name, private=not public, exist_ok=True)
@@ -53,3 +52,19 @@ def push(folder: str | Path, name: str, *, public: bool = False, license: str | 
             f"{name}: the hub has refused it ({reason}): check the name and what the token may do"
         ) from error
     return str(repository)
+
+
+def _write_card(place: Path, license: str | None) -> None:
+    """Write a card where there is none, or one with the licence where quorem has written it.
+
+    Raises:
+        UserError: for a licence that the card there does not name and that cannot be written into it.
+    """
+    card = place / README
+    if not card.exists() or (license is not None and is_ours(card) and made_by(place).settings):
+        write_cards(place, license=license)
+    elif license is not None and f"license: {license}\n" not in card.read_text(encoding="utf-8", errors="replace"):
+        raise UserError(
+            f"{card}: is there already and does not say license: {license}: write it into its first lines, or give "
+            "--license to quorem export"
+        )

@@ -11,7 +11,7 @@ import re
 from pathlib import Path
 
 from quorem.errors import UserError
-from quorem.export.networks import read_network
+from quorem.exporting.networks import read_network
 from quorem.tokenization.files import save_tokenizer
 
 SOURCE = Path(__file__).parents[1]  # of quorem

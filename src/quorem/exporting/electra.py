@@ -17,7 +17,7 @@ from transformers import ElectraConfig
 
 from quorem.embeddings import TokenEmbedding
 from quorem.errors import UserError
-from quorem.export.networks import Network, read_network
+from quorem.exporting.networks import Network, read_network
 from quorem.heads import FullHead
 from quorem.models.checkpoint_files import TIED
 from quorem.tokenization.files import save_tokenizer

@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from quorem.errors import UserError, check_choice
-from quorem.export.electra import export_electra
-from quorem.export.onnx import export_onnx
-from quorem.export.remote_code import export_remote_code
+from quorem.exporting.electra import export_electra
+from quorem.exporting.onnx import export_onnx
+from quorem.exporting.remote_code import export_remote_code
 from quorem.files import check_new, whole_folder
 from quorem.lock import held
-from quorem.reporting.card import README, made_by, model_card
+from quorem.training.card import README, made_by, model_card
 
 EXPORTERS: dict[str, Callable[..., list[str]]] = {
     "electra": export_electra,

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from quorem.errors import UserError
-from quorem.export.graph import Graph, build_graph
-from quorem.export.networks import Network, read_network
+from quorem.exporting.graph import Graph, build_graph
+from quorem.exporting.networks import Network, read_network
 from quorem.tokenization.files import save_tokenizer
 
 NEEDED = ("onnx", "onnxscript", "onnxruntime")  # extra quorem[export]

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from quorem.embeddings import Assignment, DenseEmbedding
 from quorem.errors import UserError
-from quorem.export.networks import Network
+from quorem.exporting.networks import Network
 from quorem.heads import FullHead
 from quorem.models.layers import SelfAttention
 from quorem.models.positions import rotate
