@@ -466,4 +466,4 @@ def test_the_runs_format_is_that_of_names_that_say_nothing(quorem, refused, tmp_
 
 def test_every_format_of_data_can_be_predicted():
     """Of a reader without tables a file is a document."""
-    assert {name for name, reader in READERS.items() if reader.table is None} == {"folder", "midi"}
+    assert {name for name, reader in READERS.items() if reader.by_folder} == {"folder", "midi"}

@@ -5,9 +5,10 @@ import logging
 
 import numpy as np
 import pytest
+from reader_functions import read_midi
 
 from quorem.data.documents import Document, RowCounts
-from quorem.data.readers.midi import SPELLINGS, read_midi
+from quorem.data.readers.midi import SPELLINGS
 from quorem.data.readers.midi_file import LAST_TICK, parse_midi
 from quorem.data.readers.midi_time import in_quarters
 from quorem.errors import UserError

@@ -6,9 +6,10 @@ import time
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from reader_functions import read_midi
 
 from quorem.data.documents import RowCounts
-from quorem.data.readers.midi import MAX_SILENCE, SPELLINGS, read_midi
+from quorem.data.readers.midi import MAX_SILENCE, SPELLINGS
 from quorem.data.readers.midi_time import settle_times
 from quorem.errors import UserError
 

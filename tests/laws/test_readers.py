@@ -8,12 +8,11 @@ import time
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from reader_functions import read_jsonl, read_text
 
 from quorem.config.settings import ReadingSettings
 from quorem.data.documents import Document, RowCounts
 from quorem.data.readers import READERS, choose_format, compression
-from quorem.data.readers.jsonl import read_jsonl
-from quorem.data.readers.text import read_text
 from quorem.errors import UserError
 
 # format -> name of a file, what stands above the texts, the columns to read it with; one text a line in all of them
@@ -177,12 +176,10 @@ def test_a_carriage_return_inside_is_named(tmp_path, kind):
 
 @pytest.mark.parametrize("kind", READERS)
 def test_what_a_reader_does_without_options_is_what_the_settings_say(kind):
-    parameters = inspect.signature(READERS[kind].read).parameters
+    parameters = inspect.signature(READERS[kind].open).parameters
     for name in READERS[kind].options:
         assert parameters[name].default == getattr(ReadingSettings(), name), name
-    columns = {"text_column", "label_column", "counts"} | ({"split_column"} if READERS[kind].has_splits else set())
-    columns |= {"more_columns"} if READERS[kind].has_more else set()
-    assert set(parameters) - {"path"} == columns | set(READERS[kind].options)
+    assert set(parameters) - {"path", "names", "counts"} == set(READERS[kind].options)
 
 
 # ---- the choice

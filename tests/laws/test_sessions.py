@@ -5,8 +5,8 @@ from itertools import islice
 
 import numpy as np
 import pytest
+from reader_functions import read_text
 
-from quorem.data.readers.text import read_text
 from quorem.errors import UserError
 from quorem.samples.sessions import (
     LENGTHS,

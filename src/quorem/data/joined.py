@@ -9,7 +9,7 @@ from quorem.data.documents import RowCounts
 from quorem.data.readers import READERS
 from quorem.data.readers.midi import check_midi
 from quorem.data.readers.paths import followed
-from quorem.data.readers.table import Column, Table, TableRow, file_table
+from quorem.data.readers.table import Column, Table, TableRow
 from quorem.data.readers.value import wider
 from quorem.data.source import OF_PATHS, Source
 from quorem.errors import UserError
@@ -95,15 +95,9 @@ class Joined:
     def _open(self, file: Path) -> Table:
         reader = READERS[self._source.format]
         options = {name: value for name, value in self._options_of(file).items() if name in reader.options}
-        if reader.table is None:
-            skipping = {"bad_rows": "skip"} if "bad_rows" in reader.options else {}
-            return file_table(
-                reader.read, file, self._counts, text_column=self._source.text_column, **options | skipping
-            )
-        options.pop("bad_rows", None)  # bad rows are among the rows: whoever reads them decides
-        if reader.has_columns:
-            return reader.table(file, text_columns=self._text_columns, **options)
-        return reader.table(file, text_column=self._source.text_column, **options)
+        given = [] if self._source.text_column is None else [self._source.text_column]
+        names = self._text_columns if reader.has_columns else given
+        return reader.table(file, text_columns=names, counts=self._counts, **options)
 
     def _all_names(self) -> list[Column]:
         kinds: dict[str, str | None] = {}

@@ -6,16 +6,17 @@ import logging
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cached_property
 from itertools import accumulate, chain
 from pathlib import Path
 from typing import Any
 
 from quorem.config.settings import ReadingSettings
 from quorem.data.documents import Document, RowCounts
+from quorem.data.once import log_once
 from quorem.data.own_files import beginning, without_own
 from quorem.data.readers import READERS, choose_format, known_format
-from quorem.data.readers.paths import follow_paths, path_of, wonder_at_paths
+from quorem.data.readers.paths import follow_paths, path_of, warn_of_paths
 from quorem.errors import UserError
 from quorem.files import fingerprint_files
 
@@ -146,22 +147,23 @@ class Source:
     def _read(self, file: Path, counts: RowCounts | None) -> Iterator[Document]:
         if counts is not None:
             counts.begin_file()
-        labels: dict[str, Any] = {"label_column": self.label_column}
-        if self.split_column is not None:
-            labels["split_column"] = self.split_column
-        if self.more_columns:
-            labels["more_columns"] = self.more_columns
-        rows = self._read_rows(file, counts=counts, **labels)
+        rows = self._read_rows(
+            file,
+            counts=counts,
+            label_column=self.label_column,
+            split_column=self.split_column,
+            more_columns=self.more_columns,
+        )
         if self.options.get("paths"):
-            more = {name: value for name, value in self.options.items() if name in ("midi", "max_silence", "bad_rows")}
-            return follow_paths(file, rows, counts=counts, **more)
+            options = {name: value for name, value in self.options.items() if name in (*OF_PATHS, "bad_rows")}
+            return follow_paths(file, rows, counts=counts, **options)
         has_columns = READERS[self.format].has_columns
-        return wonder_at_paths(file, rows, lambda text: known_format(text) == "midi") if has_columns else rows
+        return warn_of_paths(file, rows, lambda text: known_format(text) == "midi") if has_columns else rows
 
     def _read_rows(self, file: Path, **more: Any) -> Iterator[Document]:
         """What the reader makes of a file."""
         reader = READERS[self.format]
-        options = {name: value for name, value in self.options.items() if name in reader.options}
+        options = {name: value for name, value in self.options.items() if name in (*reader.options, "bad_rows")}
         return reader.read(file, text_column=self.text_column, **more, **options)
 
 
@@ -230,7 +232,7 @@ def find_files(path: str | list[str], chosen: str = "auto") -> tuple[Path, ...]:
 
 def options_for(data: ReadingSettings, chosen: str) -> dict[str, Any]:
     """The settings that have a meaning for a format, a key of READERS."""
-    reader, names = READERS[chosen], set(READERS[chosen].options)
+    reader, names = READERS[chosen], {"bad_rows", *READERS[chosen].options}
     if reader.has_columns:
         names |= {"paths", *(OF_PATHS if data.paths else ())}
     return {name: getattr(data, name) for name in data.options() if name in names}
@@ -265,13 +267,8 @@ def _several_formats(path: str | list[str], files: Iterable[Path]) -> UserError:
 def _warn_of_unread(place: Path, files: list[Path], chosen: str) -> None:
     if files:
         why = "of no known format" if chosen == "auto" else f"not {chosen} by their endings"
-        _warn(f"{place}: not read, for they are {why}: {_named(files)}")
+        log_once(logger, logging.INFO, f"{place}: not read, for they are {why}: {_named(files)}")
 
 
 def _named(files: list[Path]) -> str:
     return ", ".join(map(str, files[:NAMED])) + (f" and {len(files) - NAMED:,} more" if len(files) > NAMED else "")
-
-
-@cache
-def _warn(message: str) -> None:  # cached: settings are read several times, and this is told once
-    logger.info(message)

@@ -141,7 +141,7 @@ def embed_tokens(run: str | Path, out: str | Path) -> dict[str, int]:
         with writer.open(out, Head([], [Column("token")], ADDED)) as write_lines:
             for names, found in pieces:
                 write_lines([
-                    Line({}, TableRow(place, None, [name]), {"vector": _numbers(vector)})
+                    Line({}, TableRow(place, cells=[name]), {"vector": _numbers(vector)})
                     for place, (name, vector) in enumerate(zip(names, found, strict=True), number + 1)
                 ])  # fmt: skip
                 number += len(names)

@@ -4,13 +4,13 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import cache
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from quorem.data.bad_rows import BAD_ROWS, BadRow
 from quorem.data.documents import Document, RowCounts
+from quorem.data.once import log_once
 from quorem.data.readers.midi import check_midi, midi_text
 from quorem.errors import UserError, check_choice
 
@@ -63,12 +63,13 @@ def follow_paths(
     return _followed(table, rows, RowCounts() if counts is None else counts, bad_rows, options)
 
 
-def wonder_at_paths(table: Path, rows: Iterator[Document], is_midi: Callable[[str], bool]) -> Iterator[Document]:
-    """The rows as they are, and a warning where the first text is the name of a MIDI file that is there."""
+def warn_of_paths(table: Path, rows: Iterator[Document], is_midi: Callable[[str], bool]) -> Iterator[Document]:
+    """The rows, and a warning if the first text is the name of an existing MIDI file."""
     for first in rows:
         text = first.text.strip()
         if is_midi(text) and os.path.isfile(path_of(table, text)):  # False for what can be no path
-            _warn(f"{table}, row {first.row}: the text is the path of a MIDI file: data.paths=true reads its words")
+            message = f"{table}, row {first.row}: the text is the path of a MIDI file: data.paths=true reads its words"
+            log_once(logger, logging.WARNING, message)
         yield from chain([first], rows)
 
 
@@ -96,8 +97,3 @@ def _followed(
             if first_bad
             else f"{table}: no file that it names has notes."
         )
-
-
-@cache
-def _warn(message: str) -> None:  # cached: a file is read several times, and told once
-    logger.warning(message)
