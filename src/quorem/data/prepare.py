@@ -17,7 +17,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerFast
 
-from quorem.config.loading import to_mapping
+from quorem.config.loading import check_bounds, to_mapping
 from quorem.config.settings import PrepareConfig, TokenizerSettings
 from quorem.data.bad_rows import check_some_used, report_bad_rows
 from quorem.data.documents import Document, RowCounts
@@ -27,7 +27,7 @@ from quorem.data.parts import parts_of, write_in_parts
 from quorem.data.progress import Progress
 from quorem.data.shards import ShardMeta, Shards, merge_shards, write_shards
 from quorem.data.source import Source
-from quorem.errors import UserError, check_number
+from quorem.errors import UserError
 from quorem.files import TEMPORARY, check_new, fingerprint_files, whole_folder, write_text
 from quorem.lock import held, lock_name
 from quorem.tokenization import (
@@ -64,7 +64,7 @@ def prepare(config: PrepareConfig, out: Path, *, source: Source | None = None, p
         UserError: for settings or data that cannot be used, a folder that holds something else, or shards of which too
             much is unknown; these stay.
     """
-    check_number("data.max_unknown", config.data.max_unknown, above=0, at_most=1)
+    check_bounds(config)
     check_tokenizer(config.tokenizer, config.model.vocab_size)
     source = source or source_of(config.data, text_column=config.data.text_column)
     refuse_events_as_text(source, config.tokenizer.kind)

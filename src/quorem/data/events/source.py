@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from quorem.config.events import NAMES, EventSettings, is_log, parse_span
+from quorem.config.loading import check_bounds
 from quorem.config.settings import ReadingSettings, TokenizerSettings
 from quorem.data.bad_rows import BAD_ROWS
 from quorem.data.documents import Document, RowCounts
@@ -308,9 +309,7 @@ def refuse_events_as_text(source: Source, kind: str) -> None:
 def _check(data: Any) -> None:
     """Refuse settings that mean nothing for a log, or cannot be."""
     check_choice("data.bad_rows", data.bad_rows, BAD_ROWS)
-    for name in ("min_item_events", "min_events"):
-        if getattr(data, name) < 1:
-            raise UserError(f"data.{name}={getattr(data, name)}: 1 or more needed")
+    check_bounds(data, "data.")
     for name in ("session_gap", "test_period"):
         if getattr(data, name) is not None:
             parse_span(f"data.{name}", getattr(data, name))

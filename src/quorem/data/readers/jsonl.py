@@ -73,7 +73,7 @@ def open_jsonl(
 def _text_column(path: Path, encoding: str | None, candidates: Sequence[str]) -> str:
     """The first of the keys that the first object has, or else the first of them."""
     if len(candidates) > 1:
-        rows = _rows(path, numbered_lines(path, encoding), [])
+        rows = _rows(path, numbered_lines(path, encoding), [None] * MORE)
         first = next((row for row in rows if isinstance(row, JsonRow)), JsonRow(0))
         return next((name for name in candidates if name in first.found), candidates[0])
     return candidates[0]
@@ -87,7 +87,7 @@ def _rows(
             if isinstance(line, BadRow):
                 raise line
             place, body = f"{path}, line {number}", line.strip()
-            found = _parse(place, line, str(keys[0] if keys else "text")) if body else {}
+            found = _parse(place, line, str(keys[TEXT] or "text")) if body else {}
             values = _values(place, found, keys) if body else []
         except BadRow as error:
             yield error
@@ -98,7 +98,7 @@ def _rows(
 def _survey(path: Path, encoding: str | None, text_column: str) -> dict[str, str | None]:
     """All keys that objects have, in the order in which they are met, each with a kind that has room for its values."""
     kinds: dict[str, str | None] = {}
-    for row in _rows(path, numbered_lines(path, encoding), [text_column]):
+    for row in _rows(path, numbered_lines(path, encoding), ColumnNames().in_order(text_column)):
         if isinstance(row, JsonRow):
             for name, value in row.found.items():
                 kinds[name] = wider(kinds.get(name), kind_of(value))

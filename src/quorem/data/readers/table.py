@@ -71,8 +71,8 @@ class TableRow:
 
     @classmethod
     def of(cls: type[Kind], number: int, asked: Sequence[str | None], **others: Any) -> Kind:
-        """A row from the values of `ColumnNames.in_order`; none for a row of which nothing was asked."""
-        text, label, split, *more = asked or [None] * MORE
+        """A row from the values of `ColumnNames.in_order`."""
+        text, label, split, *more = asked
         return cls(number, text, label, split, tuple(more), **others)
 
     def values(self, names: Sequence[str]) -> Sequence[Any]:
