@@ -67,19 +67,11 @@ def new_bytes(path: Path) -> Iterator[BinaryIO]:
         UserError: if the file exists, or another process is writing it.
         OSError: if it cannot be written.
     """
-    make_folder(path.parent)
     with held(path):
         if path.exists():  # asked only now: another process may have finished it
             raise UserError(f"{path} already exists: delete it or choose another name; it will not be overwritten.")
-        partial = _temporary(path)
-        try:
-            with partial.open("xb") as stream:
-                yield stream
-            sync(partial)
-            os.replace(partial, path)
-            sync(path.parent)
-        finally:
-            partial.unlink(missing_ok=True)
+        with whole_file(path) as stream:
+            yield stream
 
 
 @contextmanager

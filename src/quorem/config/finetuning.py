@@ -101,17 +101,29 @@ class ClassifierSettings(PooledSettings):
     )
 
 
+def named(task: str) -> Any:
+    """The name of a task, a key of `quorem.tasks.TASKS`."""
+    return option(task, "what is learned; --task chooses it")
+
+
 def loop() -> Any:
     """The training loop's section: three epochs."""
     return field(default_factory=lambda: FinetuneTrainSettings(epochs=3.0, warmup=0.1, log_every=50))
 
 
 @dataclass(frozen=True)
-class FinetuneConfig:
+class TaskConfig:
+    """The settings that every task has, its sections data and train aside."""
+
+    task: str = named("")
+    pretrained: str = option("", "the pre-training run, or a model folder")
+
+
+@dataclass(frozen=True)
+class FinetuneConfig(TaskConfig):
     """All settings of `quorem finetune`."""
 
-    task: str = option("classification", "what is learned; --task chooses it")
-    pretrained: str = option("", "the pre-training run, or a model folder")
+    task: str = named("classification")
     data: LabelledDataSettings = section(LabelledDataSettings)
     classifier: ClassifierSettings = section(ClassifierSettings)
     train: FinetuneTrainSettings = loop()

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from quorem.config.events import EventSettings
-from quorem.config.finetuning import FinetuneTrainSettings
+from quorem.config.finetuning import FinetuneTrainSettings, TaskConfig, named
 from quorem.config.limits import LONGEST
 from quorem.config.settings import ReadingSettings, option
 
@@ -50,11 +50,10 @@ class NextItemSettings:
 
 
 @dataclass(frozen=True)
-class NextItemConfig:
+class NextItemConfig(TaskConfig):
     """All settings of `quorem finetune --task next_item`."""
 
-    task: str = option("next_item", "what is learned; --task chooses it")
-    pretrained: str = option("", "the pre-training run")
+    task: str = named("next_item")
     data: SessionDataSettings = field(default_factory=SessionDataSettings)
     next_item: NextItemSettings = field(default_factory=NextItemSettings)
     train: FinetuneTrainSettings = field(

@@ -8,7 +8,9 @@ from quorem.config.finetuning import (
     HeldOutSettings,
     LabelledDataSettings,
     PooledSettings,
+    TaskConfig,
     loop,
+    named,
 )
 from quorem.config.settings import option, section
 
@@ -21,22 +23,20 @@ class MultiLabelDataSettings(LabelledDataSettings):
 
 
 @dataclass(frozen=True)
-class MultiLabelConfig:
+class MultiLabelConfig(TaskConfig):
     """All settings of `quorem finetune --task multi_label`."""
 
-    task: str = option("multi_label", "what is learned; --task chooses it")
-    pretrained: str = option("", "the pre-training run, or a model folder")
+    task: str = named("multi_label")
     data: MultiLabelDataSettings = section(MultiLabelDataSettings)
     classifier: PooledSettings = section(PooledSettings)
     train: FinetuneTrainSettings = loop()
 
 
 @dataclass(frozen=True)
-class RegressionConfig:
+class RegressionConfig(TaskConfig):
     """All settings of `quorem finetune --task regression`."""
 
-    task: str = option("regression", "what is learned; --task chooses it")
-    pretrained: str = option("", "the pre-training run, or a model folder")
+    task: str = named("regression")
     data: LabelledDataSettings = section(LabelledDataSettings)
     classifier: PooledSettings = section(PooledSettings)
     train: FinetuneTrainSettings = loop()
@@ -52,11 +52,10 @@ class TaggedDataSettings(HeldOutSettings):
 
 
 @dataclass(frozen=True)
-class TaggingConfig:
+class TaggingConfig(TaskConfig):
     """All settings of `quorem finetune --task tagging`."""
 
-    task: str = option("tagging", "what is learned; --task chooses it")
-    pretrained: str = option("", "the pre-training run, or a model folder")
+    task: str = named("tagging")
     data: TaggedDataSettings = section(TaggedDataSettings)
     classifier: EncoderSettings = section(EncoderSettings)
     train: FinetuneTrainSettings = loop()
@@ -74,11 +73,10 @@ class ChoiceDataSettings(HeldOutSettings):
 
 
 @dataclass(frozen=True)
-class MultipleChoiceConfig:
+class MultipleChoiceConfig(TaskConfig):
     """All settings of `quorem finetune --task multiple_choice`."""
 
-    task: str = option("multiple_choice", "what is learned; --task chooses it")
-    pretrained: str = option("", "the pre-training run, or a model folder")
+    task: str = named("multiple_choice")
     data: ChoiceDataSettings = section(ChoiceDataSettings)
     classifier: EncoderSettings = section(EncoderSettings)
     train: FinetuneTrainSettings = loop()
