@@ -16,7 +16,7 @@ from typing import BinaryIO, TextIO
 
 from quorem.errors import UserError
 from quorem.folders import make_folder, sync
-from quorem.lock import held
+from quorem.lock import locked
 
 TEMPORARY = r"(\.\d+)?\.partial"  # after the name of a file or folder; the number is the process's
 
@@ -67,7 +67,7 @@ def new_bytes(path: Path) -> Iterator[BinaryIO]:
         UserError: if the file exists, or another process is writing it.
         OSError: if it cannot be written.
     """
-    with held(path):
+    with locked(path):
         if path.exists():  # asked only now: another process may have finished it
             raise UserError(f"{path} already exists: delete it or choose another name; it will not be overwritten.")
         with whole_file(path) as stream:

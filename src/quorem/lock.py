@@ -22,7 +22,7 @@ def lock_name(out: Path) -> str:
 
 
 @contextmanager
-def held(out: Path, *, mine: bool = True) -> Iterator[None]:
+def locked(out: Path, *, mine: bool = True) -> Iterator[None]:
     """Keep other commands from writing `out`, a file or a folder, which need not exist.
 
     Args:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from quorem.data.sessions import Sessions, by_split, judged, leave_one_out, set_aside
+from quorem.data.sessions import Sessions, by_split, judged, leave_one_out, split_validation
 from quorem.errors import UserError
 from quorem.recommending.baselines import ItemNeighbours, Popularity, SequentialRules, SessionNeighbours
 from quorem.recommending.ranking import Ranked, judge, places
@@ -114,12 +114,12 @@ def test_rows_are_parted_by_their_splits():
 
 def test_a_share_is_set_aside_and_a_sample_is_judged():
     rows = sessions(*([A, B] for _ in range(40)), [A])
-    training, aside = set_aside(rows, share=0.1, seed=3)
+    training, aside = split_validation(rows, share=0.1, seed=3)
     assert (len(training), len(aside)) == (37, 4)
     assert len(judged(rows, most=None, seed=0)) == 40, "a row of one item has nothing before it"
     assert len(judged(rows, most=7, seed=0)) == 7
     with pytest.raises(UserError, match="validation_share"):
-        set_aside(sessions([A, B]), share=0.5, seed=0)
+        split_validation(sessions([A, B]), share=0.5, seed=0)
 
 
 def load(path):

@@ -8,14 +8,14 @@ from quorem.data.bad_rows import BadRow
 from quorem.data.documents import RowCounts
 from quorem.data.readers import READERS
 from quorem.data.readers.midi import check_midi
-from quorem.data.readers.paths import followed
+from quorem.data.readers.paths import text_of_path
 from quorem.data.readers.table import Column, Table, TableRow
 from quorem.data.readers.value import wider
 from quorem.data.source import OF_PATHS, Source
 from quorem.errors import UserError
 
 
-class Joined:
+class JoinedFiles:
     """Files of one format, read as tables.
 
     Attributes:
@@ -38,7 +38,7 @@ class Joined:
             UserError: if the first file cannot be read, or has no such column.
         """
         self._source, self._options_of = source, options_of
-        self._text_columns, self._counts = text_columns, RowCounts()  # the latter of what is told of the first files
+        self._text_columns, self._counts = text_columns, RowCounts()  # the latter counts warnings
         self._of_paths: dict[str, Any] | None = None
         if source.options.get("paths"):
             self._of_paths = {name: value for name, value in source.options.items() if name in OF_PATHS}
@@ -82,12 +82,12 @@ class Joined:
         """
         for file in self._source.files:
             for row in self._open(file).rows:
-                yield file, self._followed(file, row) if self._of_paths is not None else row
+                yield file, self._with_text(file, row) if self._of_paths is not None else row
 
-    def _followed(self, file: Path, row: TableRow | BadRow) -> TableRow | BadRow:
+    def _with_text(self, file: Path, row: TableRow | BadRow) -> TableRow | BadRow:
         if isinstance(row, TableRow) and (row.text or "").strip():
             try:
-                row.text = followed(file, row.number, row.text or "", counts=self._counts, **self._of_paths or {})
+                row.text = text_of_path(file, row.number, row.text or "", counts=self._counts, **self._of_paths or {})
             except BadRow as error:
                 return error
         return row

@@ -19,7 +19,7 @@ MARKS = (
 UNFINISHED = (".partial", ".old", ".unfinished", ".parts")
 
 
-def without_own(files: Iterable[Path], place: Path, *, itself: bool) -> list[Path]:
+def exclude_own_files(files: Iterable[Path], place: Path, *, itself: bool) -> list[Path]:
     """The files that lie in no such folder, and a word on which folders are passed over.
 
     Args:
@@ -45,8 +45,8 @@ def without_own(files: Iterable[Path], place: Path, *, itself: bool) -> list[Pat
     return kept
 
 
-def beginning(pattern: str) -> Path:
-    """The folder of a pattern that has no wildcard."""
+def fixed_folder(pattern: str) -> Path:
+    """The folder with which a pattern begins, up to its first wildcard."""
     return Path(*takewhile(lambda part: not glob.has_magic(part), Path(pattern).parts[:-1]))
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from quorem.config.settings import ReadingSettings
 from quorem.data.documents import Document, RowCounts
 from quorem.data.once import log_once
-from quorem.data.own_files import beginning, without_own
+from quorem.data.own_files import exclude_own_files, fixed_folder
 from quorem.data.readers import READERS, choose_format, known_format
 from quorem.data.readers.paths import follow_paths, path_of, warn_of_paths
 from quorem.errors import UserError
@@ -203,7 +203,7 @@ def find_files(path: str | list[str], chosen: str = "auto") -> tuple[Path, ...]:
         place = Path(entry)
         if place.is_dir():
             every = sorted(file for file in place.rglob("*") if file.is_file() and not file.name.startswith(BESIDE))
-            there = without_own(every, place, itself=True)
+            there = exclude_own_files(every, place, itself=True)
             files = [file for file in there if known_format(file)]
             if not files and any(map(known_format, every)):
                 raise UserError(f"{place}: holds no data but files of runs or models: name the files, or a pattern")
@@ -217,7 +217,7 @@ def find_files(path: str | list[str], chosen: str = "auto") -> tuple[Path, ...]:
             _warn_of_unread(place, [file for file in there if file not in taken], chosen)
         elif glob.has_magic(entry) and not place.exists():
             files = sorted(file for file in map(Path, glob.glob(entry, recursive=True)) if file.is_file())
-            files = without_own(files, beginning(entry), itself=False)
+            files = exclude_own_files(files, fixed_folder(entry), itself=False)
             if not files:
                 raise UserError(
                     f"{entry}: no file has such a name: check the pattern (quote it, so that the shell leaves it)"

@@ -59,7 +59,7 @@ def lay_out(
     """
     model = with_kind(model, vocab_size=vocab_size, width=width)
     _check(model, vocab_size)
-    model = filled(model)
+    model = with_table_defaults(model)
     table = model.embedding
     limit = _limit(table, vocab_size, width)
     entry = _dense(vocab_size) if table.kind == DENSE else _fit(table, vocab_size, width, limit)
@@ -197,7 +197,7 @@ def with_kind(model: ModelSettings, *, vocab_size: int, width: int) -> ModelSett
     return replace(model, embedding=chosen if given else replace(chosen, budget=AUTO_BUDGET))
 
 
-def filled(model: ModelSettings) -> ModelSettings:
+def with_table_defaults(model: ModelSettings) -> ModelSettings:
     """The settings with the table's operation, assignment and start filled in: the best of docs/results.md."""
     table = model.embedding
     check_choice("model.embedding.kind", table.kind, EMBEDDINGS)

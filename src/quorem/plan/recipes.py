@@ -8,7 +8,7 @@ from quorem.config.settings import PretrainConfig, TrainSettings
 from quorem.data.readers import READERS
 from quorem.data.rows import ROWS
 from quorem.errors import UserError, check_choice
-from quorem.plan.layout import filled, with_kind
+from quorem.plan.layout import with_kind, with_table_defaults
 from quorem.plan.presets import network_configs, preset
 from quorem.tokenization.train import check_tokenizer
 from quorem.training.device import PRECISIONS, check_compiler
@@ -62,7 +62,7 @@ def resolve(config: PretrainConfig) -> PretrainConfig:
         config,
         data=replace(data, max_length=_given(data.max_length, named.max_length)),
         model=replace(
-            filled(with_kind(config.model, vocab_size=config.model.vocab_size, width=width)),
+            with_table_defaults(with_kind(config.model, vocab_size=config.model.vocab_size, width=width)),
             size=size,
             positions=_given(config.model.positions, named.positions),
             initializer=_given(config.model.initializer, named.initializer),

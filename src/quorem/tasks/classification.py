@@ -100,7 +100,7 @@ class Classification(TextTask):
         kept = not_nan(labels)
         if len(kept) < len(labels):
             documents, labels = [documents[i] for i in kept], [labels[i] for i in kept]
-            counts.leave_out(counts.used - len(kept))
+            counts.recount_as_skipped(counts.used - len(kept))
         logger.info("%s: %s", source, counts)
         names = label_names(labels)
         number, unknown = {name: i for i, name in enumerate(names)}, Unknown()

@@ -11,7 +11,7 @@ import torch
 from quorem.config.loading import check_bounds
 from quorem.config.next_item import NextItemConfig
 from quorem.data.documents import RowCounts
-from quorem.data.sessions import Parted, Sessions
+from quorem.data.sessions import Sessions, SessionSplits
 from quorem.data.source import Source
 from quorem.errors import UserError, check_choice
 from quorem.files import fingerprint_files
@@ -41,7 +41,7 @@ NOTHING = Sessions(np.empty(0, np.int32), np.empty(0, np.int64))
 class BegunSessions(Begun):
     """The same with all rows, by what they are for, and the names of weights that are new."""
 
-    parts: Parted = field(default_factory=lambda: Parted(NOTHING, NOTHING, NOTHING, NOTHING))
+    parts: SessionSplits = field(default_factory=lambda: SessionSplits(NOTHING, NOTHING, NOTHING, NOTHING))
     new: frozenset[str] = frozenset()
 
 

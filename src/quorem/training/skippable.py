@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from quorem.embeddings.assignment import may_look
+from quorem.embeddings.assignment import is_free_to_read
 
 
 class Skippable(torch.optim.Optimizer):
@@ -27,7 +27,7 @@ class Skippable(torch.optim.Optimizer):
             with torch.enable_grad():
                 loss = closure()
         skip: Tensor | None = getattr(self, "found_inf", None)
-        if skip is not None and may_look(skip.device):
+        if skip is not None and is_free_to_read(skip.device):
             if skip:
                 return loss
             skip = None

@@ -157,7 +157,7 @@ class EventSource(Source):
         counts.bad += facts.bad
         counts.messages += facts.messages
         counts.left_out |= {name: number for name, number in facts.dropped.items() if name != "empty"}
-        counts.remarks["sequences"] = facts.sequences
+        counts.warnings["sequences"] = facts.sequences
         border = None
         if self.data.test_period is not None and facts.last is not None:
             border = facts.last - parse_span("data.test_period", self.data.test_period)

@@ -18,7 +18,7 @@ from quorem.data.documents import RowCounts
 from quorem.data.once import log_once
 from quorem.data.readers.compression import open_data
 from quorem.data.readers.midi_file import damaged, parse_midi
-from quorem.data.readers.midi_time import DENOMINATORS, MOST_BEATS, TooLong, settle_times
+from quorem.data.readers.midi_time import DENOMINATORS, MOST_BEATS, TooLong, normalize_times
 from quorem.data.readers.table import ColumnNames, Table
 from quorem.data.readers.whole import whole_table
 from quorem.errors import UserError, check_choice
@@ -82,13 +82,13 @@ def midi_text(
 ) -> str:
     """The words of a MIDI file with single spaces between them; blank if it has no notes.
 
-    Silence that is cut, and a header that counts too few tracks, are told of the first such files, and counted.
+    Silence that is cut and a header that counts too few tracks are warned of for the first files, and counted.
 
     Args:
         path: the file.
         midi: how it is spelled, one of SPELLINGS; see `check_midi`, which must have been asked.
         max_silence: most whole bars in a row in which no note starts.
-        counts: the tally of what is told.
+        counts: the tally of warnings.
 
     Raises:
         BadRow: if the file is empty, damaged, not MIDI, or MIDI that cannot be one document.
@@ -125,7 +125,7 @@ def read_score(path: Path, *, max_silence: int, counts: RowCounts) -> "Score":
         )
     try:
         score = Score.from_midi(file.content)
-        bars = settle_times(score, ticks_per_second=file.ticks_per_second, max_silence=max_silence)
+        bars = normalize_times(score, ticks_per_second=file.ticks_per_second, max_silence=max_silence)
     except TooLong as error:
         raise BadRow(f"{path}: lasts {error}, more than can be read: split it, or set data.bad_rows=skip.") from error
     except MemoryError:
@@ -181,7 +181,7 @@ def chord_words(score: "Score") -> list[str]:
 
 def _warn(path: Path, message: str, kind: str, counts: RowCounts) -> None:
     """Warn of the first files of a kind, and count all."""
-    if counts.remark(kind) <= LOGGED:
+    if counts.count_warning(kind) <= LOGGED:
         log_once(logger, logging.WARNING, f"{path}: {message}")
 
 

@@ -22,7 +22,7 @@ def path_of(table: Path, text: str) -> Path:
     return table.parent / text.strip()
 
 
-def followed(table: Path, row: int, text: str, **options: Any) -> str:
+def text_of_path(table: Path, row: int, text: str, **options: Any) -> str:
     """The words of the MIDI file that a text of a table names; blank if it has no notes.
 
     Args:
@@ -60,7 +60,7 @@ def follow_paths(
     """
     check_choice("data.bad_rows", bad_rows, BAD_ROWS)
     check_midi(**options)
-    return _followed(table, rows, RowCounts() if counts is None else counts, bad_rows, options)
+    return _with_texts(table, rows, RowCounts() if counts is None else counts, bad_rows, options)
 
 
 def warn_of_paths(table: Path, rows: Iterator[Document], is_midi: Callable[[str], bool]) -> Iterator[Document]:
@@ -73,21 +73,21 @@ def warn_of_paths(table: Path, rows: Iterator[Document], is_midi: Callable[[str]
         yield from chain([first], rows)
 
 
-def _followed(
+def _with_texts(
     table: Path, rows: Iterator[Document], counts: RowCounts, bad_rows: str, options: dict[str, Any]
 ) -> Iterator[Document]:
     used, first_bad = 0, ""
     for row in rows:
         try:
-            text = followed(table, row.row, row.text, counts=counts, **options)
+            text = text_of_path(table, row.row, row.text, counts=counts, **options)
         except BadRow as error:
             if bad_rows == "error":
                 raise
-            counts.spoil(str(error))
+            counts.recount_as_bad(str(error))
             first_bad = first_bad or str(error)
             continue
         if not text:
-            counts.leave_out(1)
+            counts.recount_as_skipped(1)
             continue
         used += 1
         yield replace(row, text=text)

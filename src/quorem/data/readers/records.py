@@ -71,7 +71,7 @@ def read_records(
 ) -> tuple[list[str], Iterator[Record | BadRow]]:
     """The names of the columns, and the records below the header, each as wide as it is, or what is wrong with them.
 
-    A record that repeats the header, as where files were joined, is a header too: told, and no row.
+    A record that repeats the header, as where files were joined, is a header too: it is left out with a warning.
 
     Raises:
         UserError: at the call for an empty file or a broken header.
