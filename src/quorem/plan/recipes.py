@@ -12,8 +12,9 @@ from quorem.plan.layout import with_kind, with_table_defaults
 from quorem.plan.presets import network_configs, preset
 from quorem.tokenization.train import check_tokenizer
 from quorem.training.device import PRECISIONS, check_compiler
-from quorem.training.optim import OPTIMIZERS, SCHEDULES
+from quorem.training.optim import OPTIMIZERS
 from quorem.training.row_adam import UPDATES
+from quorem.training.schedule import SCHEDULES
 from quorem.training.tracking import check_tracker
 
 T = TypeVar("T")

@@ -38,9 +38,10 @@ from quorem.tokenization import fingerprint, save_tokenizer
 from quorem.training import processes, sharding
 from quorem.training.device import hardware
 from quorem.training.longer import finished_result, lengthen
-from quorem.training.loop import fit, warmup_steps
+from quorem.training.loop import fit
 from quorem.training.optimizer_state import load_optimizer_of_run
 from quorem.training.run_folder import Run, has_trained, read_settings
+from quorem.training.schedule import warmup_steps
 
 logger = logging.getLogger(__name__)
 

@@ -27,9 +27,9 @@ from quorem.data.prefetch import prefetch
 from quorem.training import gradients, processes, sharding
 from quorem.training.device import autocast_dtype, on_device
 from quorem.training.interrupt import Interrupts, Stopped
-from quorem.training.optim import learning_rate_scale
 from quorem.training.optimizer_state import load_moments, parameter_names
 from quorem.training.run_folder import Run
+from quorem.training.schedule import learning_rate_scale, warmup_steps
 from quorem.training.timing import StepTimer
 from quorem.training.tracking import tracked
 from quorem.training.window import Window
@@ -92,7 +92,7 @@ def fit(
             doing anything if it is 1.0, as torch's fused optimizers have it.
         settings: of the loop; `warmup` below 1 is a share of total_steps.
         total_steps: steps in all.
-        schedule: of the learning rate, see `quorem.training.optim.learning_rate_scale`.
+        schedule: of the learning rate, see `quorem.training.schedule.learning_rate_scale`.
         run: where metrics and checkpoints go.
         after_step: called with the number of steps done, after each; for evaluation. If it says True, in every
             process, training ends.
@@ -232,11 +232,6 @@ class _Loop:
         }
         keep = 1 if done == self.total_steps else KEPT
         self.run.save_state(done, saved, keep=keep, best=extra.get("best_step"))
-
-
-def warmup_steps(settings: TrainSettings, total_steps: int) -> int:
-    """Steps of warm-up: a share of all below 1, else a number."""
-    return round(settings.warmup * total_steps if settings.warmup < 1 else settings.warmup)
 
 
 def _set_up_layers(module: nn.Module, settings: TrainSettings) -> None:
