@@ -10,7 +10,7 @@ from quorem.config.settings import EmbeddingSettings, ModelSettings
 from quorem.embeddings import EMBEDDINGS, Assignment
 from quorem.errors import UserError
 from quorem.heads import HEADS
-from quorem.plan.layout import filled, lay_out, parse_bytes, parse_ratio, size_of, with_kind
+from quorem.plan.layout import lay_out, parse_bytes, parse_ratio, size_of, with_kind, with_table_defaults
 
 WIDTH = 16
 SCALED = [kind for kind in EMBEDDINGS if kind not in ("dense", "attributes")]  # the others' rows are given
@@ -222,9 +222,9 @@ def test_without_attributes_there_is_a_plan_that_says_who_needs_them():
 )
 def test_what_is_left_open_is_filled_with_what_measured_best(table, head, vocab_size, expected):
     model = from_mapping(ModelSettings, {"vocab_size": vocab_size, "embedding": table, "head": {"kind": head}})
-    found = filled(model)
+    found = with_table_defaults(model)
     assert (found.embedding.operation, found.embedding.assignment) == expected
-    assert filled(found) == found
+    assert with_table_defaults(found) == found
 
 
 @pytest.mark.parametrize(
