@@ -6,7 +6,7 @@ import logging
 import re
 
 import pytest
-from reader_functions import read_csv, read_folder, read_jsonl, read_text
+from reader_cases import read_csv, read_folder, read_jsonl, read_text
 
 from quorem.data.bad_rows import report_bad_rows
 from quorem.data.documents import MOST_MESSAGES, Document, RowCounts

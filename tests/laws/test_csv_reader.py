@@ -5,7 +5,7 @@ import io
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from reader_functions import read_csv
+from reader_cases import read_csv
 
 from quorem.data.documents import Document, RowCounts
 from quorem.data.readers.csv import read_rows

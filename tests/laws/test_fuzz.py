@@ -7,7 +7,7 @@ import pytest
 from any_files import anything, bad_rows, delimiters, encodings, fuzzed, json_lines, quotings, tables
 from hypothesis import given
 from hypothesis import strategies as st
-from reader_functions import read_csv, read_jsonl, read_text
+from reader_cases import read_csv, read_jsonl, read_text
 
 from quorem.data.documents import RowCounts
 from quorem.data.readers.csv import read_rows

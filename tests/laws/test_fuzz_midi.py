@@ -6,7 +6,7 @@ import time
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from reader_functions import read_midi
+from reader_cases import read_midi
 
 from quorem.data.documents import RowCounts
 from quorem.data.readers.midi import SPELLINGS

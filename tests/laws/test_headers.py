@@ -1,7 +1,7 @@
 """What stands at the top of a CSV file: a header, none, one more further down, a spreadsheet's line, or JSON."""
 
 import pytest
-from reader_functions import read_csv, read_jsonl
+from reader_cases import read_csv, read_jsonl
 
 from quorem.data.documents import Document, RowCounts
 from quorem.data.readers.csv import read_rows

@@ -5,7 +5,7 @@ import gzip
 from pathlib import Path
 
 import pytest
-from reader_functions import read_midi
+from reader_cases import read_midi
 
 from quorem.config.finetuning import LabelledDataSettings
 from quorem.config.settings import DataSettings

@@ -5,7 +5,7 @@ import logging
 
 import numpy as np
 import pytest
-from reader_functions import read_midi
+from reader_cases import read_midi
 
 from quorem.data.documents import Document, RowCounts
 from quorem.data.readers.midi import SPELLINGS

@@ -5,7 +5,7 @@ import math
 from decimal import Decimal
 
 import pytest
-from reader_functions import read_jsonl, read_parquet
+from reader_cases import read_jsonl, read_parquet
 
 from quorem.data.dataset import DatasetSource
 from quorem.data.documents import RowCounts

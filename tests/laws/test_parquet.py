@@ -1,7 +1,7 @@
 """Parquet, folders of text files, and rows from Python."""
 
 import pytest
-from reader_functions import read_parquet
+from reader_cases import read_parquet
 
 from quorem.config.finetuning import LabelledDataSettings
 from quorem.config.settings import DataSettings

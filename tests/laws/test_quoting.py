@@ -7,7 +7,7 @@ import logging
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from reader_functions import read_csv
+from reader_cases import read_csv
 
 from quorem.data.documents import RowCounts
 from quorem.data.readers.csv import read_rows

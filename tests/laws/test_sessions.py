@@ -5,7 +5,7 @@ from itertools import islice
 
 import numpy as np
 import pytest
-from reader_functions import read_text
+from reader_cases import read_text
 
 from quorem.errors import UserError
 from quorem.samples.sessions import (

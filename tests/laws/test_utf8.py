@@ -4,7 +4,7 @@ import gzip
 import logging
 
 import pytest
-from reader_functions import read_csv, read_text
+from reader_cases import read_csv, read_text
 
 from quorem.data.readers.encoding import is_utf8_beside
 from quorem.errors import UserError
