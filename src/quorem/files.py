@@ -1,4 +1,4 @@
-"""Files and folders that are there whole or not at all, whatever ends the program or the power.
+"""Atomic files and folders: they appear complete or not at all, even after a crash or a power cut.
 
 What is written appears under a temporary name, which has the number of the process, and is renamed when it is complete
 and on the disc. Whoever writes holds the lock of the output (quorem.lock): other temporary files are left by kills.

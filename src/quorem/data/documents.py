@@ -1,4 +1,4 @@
-"""What every reader yields, and the tally of what it read."""
+"""The document, which every reader yields, and the tally of rows read."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field

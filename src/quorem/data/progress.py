@@ -1,4 +1,4 @@
-"""How far a preparation is: a bar on a terminal, a line now and then in a log."""
+"""The progress of a preparation: a bar on a terminal, or a log line every SECONDS_TO_LOG."""
 
 import logging
 import time

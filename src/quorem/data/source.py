@@ -1,4 +1,4 @@
-"""What a run reads: the files that data.path stands for, in order, as one stream of documents."""
+"""The input of a run: the files that data.path names, in order, as one stream of documents."""
 
 import glob
 import hashlib
@@ -62,7 +62,7 @@ class Source:
         split_column: str | None = None,
         more_columns: tuple[str, ...] = (),
     ) -> "Source":
-        """What settings stand for.
+        """The source that settings describe.
 
         Args:
             data: path (a file, a folder, a pattern such as data/*.csv, or a list of these), format and options.

@@ -16,7 +16,7 @@ FREE_TO_READ = {"cpu"}  # kinds of device whose numbers the host can read withou
 
 
 def is_free_to_read(device: torch.device) -> bool:
-    """Whether shapes and errors may depend on values there: the host has them anyway."""
+    """Whether the host can read values on this device without waiting, so that shapes and errors may depend on them."""
     return device.type in FREE_TO_READ
 
 
@@ -47,7 +47,7 @@ class Assignment(nn.Module):
         self.register_buffer("rank", torch.arange(vocab_size, dtype=torch.int32) if permuted else None)
         self._ids: Tensor | None = None  # inverse of rank, made when first asked for
         self.checks_ids = True
-        """Whether `checked` looks; formats without errors of their own, such as ONNX, have no room for that."""
+        """Whether `checked` checks; formats that cannot raise errors, such as ONNX, switch it off."""
 
     def checked(self, ids: Tensor) -> Tensor:
         """The ids as they are.

@@ -1,4 +1,4 @@
-"""A step that `found_inf` keeps from acting: what the project's own optimizers share."""
+"""The base of our optimizers: a step that changes nothing if `found_inf` is set."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +12,8 @@ from quorem.embeddings.assignment import is_free_to_read
 class Skippable(torch.optim.Optimizer):
     """An optimizer whose step changes nothing if the attribute `found_inf`, float32 () on its device, is 1.0.
 
-    So torch's fused optimizers have it. Nobody waits for a GPU to know: there `update_group` gets the number.
+    torch's fused optimizers do the same. On a GPU the host does not read the number:
+    `update_group` gets it as a tensor.
     """
 
     @torch.no_grad()

@@ -1,4 +1,4 @@
-"""Which characters the bytes of a data file stand for, and what is said where they stand for none."""
+"""The encoding of a data file, and the error for bytes that it cannot decode."""
 
 import codecs
 import logging
