@@ -8,10 +8,10 @@ from quorem.data.bad_rows import BadRow
 from quorem.data.documents import RowCounts
 from quorem.data.readers import READERS
 from quorem.data.readers.midi import check_midi
-from quorem.data.readers.paths import text_of_path
+from quorem.data.readers.paths import follow_paths
 from quorem.data.readers.table import Column, Table, TableRow
 from quorem.data.readers.value import wider
-from quorem.data.source import OF_PATHS, Source
+from quorem.data.source import Source
 from quorem.errors import UserError
 
 
@@ -39,10 +39,8 @@ class JoinedFiles:
         """
         self._source, self._options_of = source, options_of
         self._text_columns, self._counts = text_columns, RowCounts()  # the latter counts warnings
-        self._of_paths: dict[str, Any] | None = None
-        if source.options.get("paths"):
-            self._of_paths = {name: value for name, value in source.options.items() if name in OF_PATHS}
-            check_midi(**self._of_paths)
+        if source.options_of_paths is not None:
+            check_midi(**source.options_of_paths)
         first = self._open(source.files[0])
         self.text_column, self.named, self.metadata = first.text_column, first.named, first.metadata
         self._columns = first.columns
@@ -81,16 +79,10 @@ class JoinedFiles:
             UserError: while streaming, for a file that cannot be read.
         """
         for file in self._source.files:
-            for row in self._open(file).rows:
-                yield file, self._with_text(file, row) if self._of_paths is not None else row
-
-    def _with_text(self, file: Path, row: TableRow | BadRow) -> TableRow | BadRow:
-        if isinstance(row, TableRow) and (row.text or "").strip():
-            try:
-                row.text = text_of_path(file, row.number, row.text or "", counts=self._counts, **self._of_paths or {})
-            except BadRow as error:
-                return error
-        return row
+            rows, paths = self._open(file).rows, self._source.options_of_paths
+            if paths is not None:
+                rows = follow_paths(file, rows, counts=self._counts, **paths)
+            yield from ((file, row) for row in rows)
 
     def _open(self, file: Path) -> Table:
         reader = READERS[self._source.format]

@@ -16,7 +16,7 @@ from quorem.data.documents import Document, RowCounts
 from quorem.data.once import log_once
 from quorem.data.own_files import exclude_own_files, fixed_folder
 from quorem.data.readers import READERS, choose_format, known_format
-from quorem.data.readers.paths import follow_paths, path_of, warn_of_paths
+from quorem.data.readers.paths import path_of
 from quorem.errors import UserError
 from quorem.files import fingerprint_files
 
@@ -111,6 +111,13 @@ class Source:
         begun = self._read(first, counts)  # here, so that a missing file or column is found at the call
         return chain(begun, (document for file in others for document in self._read(file, counts)))
 
+    @property
+    def options_of_paths(self) -> dict[str, Any] | None:
+        """How MIDI files that texts name are spelled; None where texts are no paths."""
+        if not self.options.get("paths"):
+            return None
+        return {name: value for name, value in self.options.items() if name in OF_PATHS}
+
     def share_read(self, counts: RowCounts) -> float | None:
         """How much of the data is read, 0 to 1, by bytes of the files; None where that cannot be known.
 
@@ -147,18 +154,14 @@ class Source:
     def _read(self, file: Path, counts: RowCounts | None) -> Iterator[Document]:
         if counts is not None:
             counts.begin_file()
-        rows = self._read_rows(
+        return self._read_rows(
             file,
             counts=counts,
             label_column=self.label_column,
             split_column=self.split_column,
             more_columns=self.more_columns,
+            paths=self.options_of_paths,
         )
-        if self.options.get("paths"):
-            options = {name: value for name, value in self.options.items() if name in (*OF_PATHS, "bad_rows")}
-            return follow_paths(file, rows, counts=counts, **options)
-        has_columns = READERS[self.format].has_columns
-        return warn_of_paths(file, rows, lambda text: known_format(text) == "midi") if has_columns else rows
 
     def _read_rows(self, file: Path, **more: Any) -> Iterator[Document]:
         """What the reader makes of a file."""

@@ -1,6 +1,6 @@
 """Readers turn a data file into a stream of documents, or into a table: one file per format, one line in `READERS`."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -12,10 +12,11 @@ from quorem.data.readers.compression import COMPRESSIONS
 from quorem.data.readers.conll import open_conll
 from quorem.data.readers.csv import open_csv
 from quorem.data.readers.jsonl import open_jsonl
-from quorem.data.readers.midi import open_midi
+from quorem.data.readers.midi import check_midi, open_midi
 from quorem.data.readers.parquet import open_parquet
-from quorem.data.readers.session import warn_of_lists
-from quorem.data.readers.table import ColumnNames, Table
+from quorem.data.readers.paths import follow_paths, warn_of_path
+from quorem.data.readers.session import warn_of_list
+from quorem.data.readers.table import ColumnNames, Table, TableRow
 from quorem.data.readers.tally import to_documents
 from quorem.data.readers.text import open_text
 from quorem.data.readers.whole import open_folder
@@ -60,6 +61,7 @@ class Reader:
         more_columns: Sequence[str] = (),
         counts: RowCounts | None = None,
         bad_rows: str = "error",
+        paths: Mapping[str, Any] | None = None,
         **options: Any,
     ) -> Iterator[Document]:
         """The documents of a file, in file order; deterministic. One is in memory at a time.
@@ -76,6 +78,7 @@ class Reader:
             counts: a tally to keep up to date while streaming.
             bad_rows: error, or skip: a row that cannot be read is left out and counted. A broken quote of a CSV
                 swallows what follows up to the next quote or the end; each row swallowed is a bad one.
+            paths: how MIDI files are spelled (`midi_text`), if the texts are paths of such files; otherwise None.
             options: those of the format.
 
         Raises:
@@ -88,18 +91,18 @@ class Reader:
         self._check_columns(path, text_column, None if self.by_folder else label_column)
         text = () if text_column is None else (text_column,)
         table = self.open(path, ColumnNames(text, label_column, split_column, more_columns), counts=counts, **options)
+        labelled = label_column is not None
+        unusable = self.unusable.format(what="text or label" if labelled else "text")
+        if paths is not None:
+            check_midi(**paths)
+            table = replace(table, rows=follow_paths(path, table.rows, counts=counts, labelled=labelled, **paths))
+            unusable = "rows have no text, or name a file without notes: check the paths."
         table, bad = _begun(table)
         if bad is not None and bad_rows == "error":
             raise bad
-        warned = "lists" in self.options and not options.get("lists")
+        rows = self._warned(path, table.rows, lists=bool(options.get("lists")), paths=paths is not None)
         return to_documents(
-            path,
-            warn_of_lists(path, table.rows) if warned else table.rows,
-            labelled=label_column is not None,
-            counts=counts,
-            bad_rows=bad_rows,
-            unusable=self.unusable.format(what="text" if label_column is None else "text or label"),
-            empty=self.empty,
+            path, rows, labelled=labelled, counts=counts, bad_rows=bad_rows, unusable=unusable, empty=self.empty
         )
 
     def table(
@@ -119,6 +122,20 @@ class Reader:
         self._check_columns(path, *text_columns)
         table = self.open(path, ColumnNames(text_columns, whole=True), counts=counts, **options)
         return table if self.by_folder else _begun(table)[0]
+
+    def _warned(
+        self, path: Path, rows: Iterator[TableRow | BadRow], *, lists: bool, paths: bool
+    ) -> Iterator[TableRow | BadRow]:
+        """The rows, and a warning if the first text is a list or a path that is not read as one."""
+        for row in rows:
+            if isinstance(row, TableRow) and row.text and row.text.strip():
+                if "lists" in self.options and not lists:
+                    warn_of_list(path, row)
+                if self.has_columns and not paths and known_format(row.text.strip()) == "midi":
+                    warn_of_path(path, row)
+                yield from chain([row], rows)
+                return
+            yield row
 
     def _check_columns(self, path: Path, *columns: str | None) -> None:
         if not self.has_columns and (given := [repr(name) for name in columns if name is not None]):

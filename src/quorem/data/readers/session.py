@@ -5,7 +5,7 @@ import json
 import logging
 import re
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -48,16 +48,12 @@ def parse_items(place: str, text: str) -> str:
     return join_items(place, items)
 
 
-def warn_of_lists(path: Path, rows: Iterator[TableRow | BadRow]) -> Iterator[TableRow | BadRow]:
-    """The rows, and a warning if the first text is a list of several items that is not read as one."""
-    looked = False
-    for row in rows:
-        if not looked and isinstance(row, TableRow) and row.text and row.text.strip():
-            looked = True
-            if row.text.lstrip().startswith("[") and len(_items(row.text) or ()) > 1:
-                what = f"the text is a list ({row.text:.40}...): data.lists=true reads its items"
-                log_once(logger, logging.WARNING, f"{path}, row {row.number}: {what}")
-        yield row
+def warn_of_list(path: Path, row: TableRow) -> None:
+    """Warn of a text that is a list of several items and is not read as one."""
+    text = row.text or ""
+    if text.lstrip().startswith("[") and len(_items(text) or ()) > 1:
+        what = f"the text is a list ({text:.40}...): data.lists=true reads its items"
+        log_once(logger, logging.WARNING, f"{path}, row {row.number}: {what}")
 
 
 def _items(text: str) -> list[str] | None:
