@@ -77,7 +77,7 @@ class Source:
         files, chosen = find_format(data.path, data.format)
         reader = READERS[chosen]
         _check_options(data, chosen)
-        if split_column is not None and not reader.has_splits:
+        if split_column is not None and not reader.has_columns:
             raise UserError(f"data.split_column={split_column} has no meaning for data.format={chosen}: leave it out")
         if more_columns and not reader.has_more:
             raise UserError(f"data.format={chosen} has no column {more_columns[0]!r}: leave it out, or give a table")

@@ -31,8 +31,7 @@ class Reader:
         open: from a file and `ColumnNames` to its `Table`; called as open(path, names, counts=..., **options).
         endings: of the names of its files, lower case; COMPRESSIONS may stand after them.
         options: keywords of `open` beside counts: settings of section data.
-        has_columns: whether the text is one of several named columns or keys.
-        has_splits: whether a column may say train or test.
+        has_columns: whether the text is one of several named columns or keys, of which another may say train or test.
         has_more: whether further columns may be read.
         by_folder: whether a file is a document, labelled by the folder that it is in.
         no_columns: the end of the error for a column that is given although the format has none.
@@ -44,7 +43,6 @@ class Reader:
     endings: tuple[str, ...]
     options: tuple[str, ...] = ()
     has_columns: bool = False
-    has_splits: bool = False
     has_more: bool = False
     by_folder: bool = False
     no_columns: str = ""
@@ -155,7 +153,6 @@ READERS: dict[str, Reader] = {
         (".csv", ".tsv"),
         ("encoding", "delimiter", "lists", "quoting", "header"),
         has_columns=True,
-        has_splits=True,
         has_more=True,
         unusable="data rows have an empty {what}: check the file and the column names.",
         empty="has a header but no data rows: add rows below line 1.",
@@ -165,7 +162,6 @@ READERS: dict[str, Reader] = {
         (".jsonl", ".ndjson"),
         ("encoding",),
         has_columns=True,
-        has_splits=True,
         has_more=True,
         unusable="lines are blank or have a blank {what}: check the file.",
     ),
@@ -190,7 +186,6 @@ READERS: dict[str, Reader] = {
         open_parquet,
         (".parquet",),
         has_columns=True,
-        has_splits=True,
         has_more=True,
         unusable="rows have an empty {what}: check the file and the column names.",
         empty="has no rows: write some.",
