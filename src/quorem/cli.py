@@ -23,6 +23,7 @@ from quorem.errors import UserError
 from quorem.export.arguments import add_card, add_export, add_push
 from quorem.guard import guarded
 from quorem.recommending.arguments import add_recommend, add_similar
+from quorem.serving.arguments import add_serve
 from quorem.tasks import TASKS
 from quorem.tasks.arguments import add_task
 
@@ -141,7 +142,7 @@ def _add_texts(command: argparse.ArgumentParser) -> None:
 
 
 def _add_finetuning(commands: Any) -> None:
-    """Finetune, predict, recommend and similar."""
+    """Finetune, predict, recommend, similar, serve and embed."""
     command = _add(commands, "finetune", "fine-tune a pre-trained run for a task", FinetuneConfig())
     add_task(command, _short)
     command.add_argument("run_folder", metavar="RUN", help="a run of quorem pretrain")
@@ -177,6 +178,7 @@ def _add_finetuning(commands: Any) -> None:
 
     add_recommend(_add(commands, "recommend", "write the likeliest next items beside rows of items"))
     add_similar(_add(commands, "similar", "find the items whose vectors are most alike"))
+    add_serve(_add(commands, "serve", "answer over HTTP what a run has learned, with a page to try it"))
 
     command = _add(commands, "embed", "write a vector for each row of data files, or for each token")
     command.add_argument("run_folder", metavar="RUN", help="any run, or a model folder")

@@ -70,7 +70,7 @@ class Encoder:
         return found
 
     def __repr__(self) -> str:
-        return f"Encoder({str(self.folder)!r}: {_described(self.model)})"
+        return f"Encoder({str(self.folder)!r}: {described(self.model)})"
 
 
 class Finetuned:
@@ -102,12 +102,12 @@ class Finetuned:
         documents = [self.predictor.task.document(row) for row in _texts(rows)]
         names = [column.name for column in self.predictor.columns]
         return [
-            {name: _plain(value) for name, value in zip(names, found, strict=True)}
+            {name: plain(value) for name, value in zip(names, found, strict=True)}
             for found in self.predictor(documents)
         ]
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({str(self.folder)!r}: {self.predictor.task.name}; {_described(self.model)})"
+        return f"{type(self).__name__}({str(self.folder)!r}: {self.predictor.task.name}; {described(self.model)})"
 
 
 class Classifier(Finetuned):
@@ -142,7 +142,7 @@ class Classifier(Finetuned):
         return [self.model.config.id2label[number] for number in range(self.model.config.num_labels)]
 
     def __repr__(self) -> str:
-        return f"Classifier({str(self.folder)!r}: {', '.join(self.labels[:5])}; {_described(self.model)})"
+        return f"Classifier({str(self.folder)!r}: {', '.join(self.labels[:5])}; {described(self.model)})"
 
 
 class NextItem:
@@ -186,7 +186,7 @@ class NextItem:
         return [[{"item": item, "score": share} for item, share in zip(*each, strict=True)] for each in found]
 
     def __repr__(self) -> str:
-        return f"NextItem({str(self.folder)!r}: {_described(self.model)})"
+        return f"NextItem({str(self.folder)!r}: {described(self.model)})"
 
 
 def load(folder: str | Path) -> Any:
@@ -212,12 +212,17 @@ def _texts(texts: Sequence[Any]) -> Sequence[Any]:
     return texts
 
 
-def _described(model: PreTrainedModel) -> str:
+def described(model: PreTrainedModel) -> str:
+    """The table and the layers of a model, in words."""
     config = model.config
     table = f"{config.embedding['kind']} table of {config.vocab_size:,} x {config.embedding_size}"
     return f"{table}, {config.num_hidden_layers} layers of {config.hidden_size}"
 
 
-def _plain(value: Any) -> Any:
-    """A value of a file's cell as Python has it."""
+def plain(value: Any) -> Any:
+    """A value of a file's cell as Python has it, inside lists and objects too."""
+    if isinstance(value, list | tuple):
+        return [plain(each) for each in value]
+    if isinstance(value, dict):
+        return {name: plain(each) for name, each in value.items()}
     return float(value) if isinstance(value, Number) else value

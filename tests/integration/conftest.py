@@ -9,7 +9,7 @@ import pytest
 from task_cases import WORDS
 
 from quorem.cli import main
-from quorem.samples import write_reviews
+from quorem.samples import write_reviews, write_sessions
 
 SMALL_NETWORKS = (
     "model.size=tiny",
@@ -97,6 +97,18 @@ def base(tmp_path_factory, pretrain_settings):
     words = ["pretrain", texts, "--out", folder / "run", *pretrain_settings, "model.embedding.kind=dense"]
     assert main([str(word) for word in words]) == 0
     return folder / "run"
+
+
+@pytest.fixture(scope="session")
+def small_recommender(tmp_path_factory, pretrain_settings):
+    """The folder of a next-item run of three steps, on 120 sessions."""
+    folder = tmp_path_factory.mktemp("small-shop")
+    write_sessions(folder / "items.txt", rows=120, vocab_size=150, seed=0)
+    words = ["pretrain", folder / "items.txt", "--tokenizer", "items", "--out", folder / "run", *pretrain_settings]
+    assert main([str(word) for word in [*words, "model.embedding.kind=dense", "data.rows=isolated"]]) == 0
+    words = ["finetune", folder / "run", folder / "items.txt", "--task", "next_item", "--out", folder / "next"]
+    assert main([str(word) for word in [*words, "train.max_steps=3", "data.max_items=12"]]) == 0
+    return folder / "next"
 
 
 @pytest.fixture

@@ -144,7 +144,19 @@ def test_every_public_name_is_there():
         _ = package.nothing
 
 
-COMMANDS = ("pretrain", "prepare", "merge", "finetune", "predict", "describe", "report", "sample", "config", "export")
+COMMANDS = (
+    "pretrain",
+    "prepare",
+    "merge",
+    "finetune",
+    "predict",
+    "serve",
+    "describe",
+    "report",
+    "sample",
+    "config",
+    "export",
+)
 ASKED = (
     ["--version"],
     ["--help"],

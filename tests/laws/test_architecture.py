@@ -32,7 +32,7 @@ ORDER = (
     ),
     ("samples", "origin", "auto"),
     ("loaded",),
-    ("api",),
+    ("api", "serving"),
     ("guard", "cli", "commands"),
     ("", "__main__"),
 )
