@@ -13,6 +13,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from quorem import QuoremConfig, QuoremForMaskedLM, QuoremForPreTraining, QuoremForSequenceClassification
 from quorem.models.next_item import QuoremForNextItem
+from quorem.models.question_answering import QuoremForQuestionAnswering
 from quorem.tokenization.files import fingerprint, save_tokenizer
 from quorem.tokenization.special import SPECIAL_TOKENS
 from quorem.tokenization.wrap import wrap
@@ -28,6 +29,7 @@ NETWORKS = {
     "generator": QuoremForMaskedLM,
     "classifier": QuoremForSequenceClassification,
     "next_item": QuoremForNextItem,
+    "question_answering": QuoremForQuestionAnswering,
 }
 LABELS = {0: "bad", 1: "good", 2: "so so"}
 TEXTS = ["w7 w9 w200 unheard w5", "w11"]

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from quorem.models.modeling import QuoremForMaskedLM, QuoremForPreTraining, QuoremModel
     from quorem.models.multiple_choice import QuoremForMultipleChoice
     from quorem.models.next_item import QuoremForNextItem
+    from quorem.models.question_answering import QuoremForQuestionAnswering
     from quorem.models.token_classifier import QuoremForTokenClassification
 
 # Idle OpenMP threads must sleep, not spin: with another process on a core, spinning makes a step up to 16 times slower.
@@ -35,6 +36,7 @@ PLACES = {
     "QuoremConfig": "quorem.models.configuration",
     "QuoremForMultipleChoice": "quorem.models.multiple_choice",
     "QuoremForNextItem": "quorem.models.next_item",
+    "QuoremForQuestionAnswering": "quorem.models.question_answering",
     "QuoremForSequenceClassification": "quorem.models.classifier",
     "QuoremForTokenClassification": "quorem.models.token_classifier",
     **dict.fromkeys(("QuoremForMaskedLM", "QuoremForPreTraining", "QuoremModel"), "quorem.models.modeling"),
@@ -51,6 +53,7 @@ __all__ = [
     "QuoremForMultipleChoice",
     "QuoremForNextItem",
     "QuoremForPreTraining",
+    "QuoremForQuestionAnswering",
     "QuoremForSequenceClassification",
     "QuoremForTokenClassification",
     "QuoremModel",
@@ -89,6 +92,7 @@ IMPORT_EACH_OTHER = (
     "quorem.models.classifier",
     "quorem.models.multiple_choice",
     "quorem.models.next_item",
+    "quorem.models.question_answering",
     "quorem.models.token_classifier",
     "quorem.auto",
 )

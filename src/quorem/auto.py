@@ -6,6 +6,7 @@ from transformers.models.auto.modeling_auto import (
     AutoModelForMaskedLM,
     AutoModelForMultipleChoice,
     AutoModelForPreTraining,
+    AutoModelForQuestionAnswering,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
 )
@@ -15,6 +16,7 @@ from quorem.models.configuration import QuoremConfig
 from quorem.models.modeling import QuoremForMaskedLM, QuoremForPreTraining, QuoremModel
 from quorem.models.multiple_choice import QuoremForMultipleChoice
 from quorem.models.next_item import QuoremForNextItem
+from quorem.models.question_answering import QuoremForQuestionAnswering
 from quorem.models.token_classifier import QuoremForTokenClassification
 
 
@@ -25,5 +27,6 @@ def register() -> None:
     AutoModelForMaskedLM.register(QuoremConfig, QuoremForMaskedLM, exist_ok=True)
     AutoModelForMultipleChoice.register(QuoremConfig, QuoremForMultipleChoice, exist_ok=True)
     AutoModelForPreTraining.register(QuoremConfig, QuoremForPreTraining, exist_ok=True)
+    AutoModelForQuestionAnswering.register(QuoremConfig, QuoremForQuestionAnswering, exist_ok=True)
     AutoModelForSequenceClassification.register(QuoremConfig, QuoremForSequenceClassification, exist_ok=True)
     AutoModelForTokenClassification.register(QuoremConfig, QuoremForTokenClassification, exist_ok=True)

@@ -4,6 +4,7 @@ import json
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 WORDS = [f"w{number}" for number in range(36)]
@@ -86,6 +87,24 @@ def chosen(number, chance):
     return rows
 
 
+def asked(number, chance, *, lacking=False):
+    """The answer is what stands of one kind of words in texts of another kind, one to three of them."""
+    rows = []
+    for place in range(number):
+        before, answer, after = (
+            some(chance, 1, chance.randrange(12)),
+            some(chance, 3, chance.randint(1, 3)),
+            some(chance, 2),
+        )
+        none = lacking and place % 3 == 0
+        words = [*before, *([] if none else answer), *after]
+        start = sum(len(word) + 1 for word in before)
+        answers = {"text": [], "answer_start": []} if none else {"text": [" ".join(answer)], "answer_start": [start]}
+        question = " ".join(some(chance, 0, 3))
+        rows.append({"id": f"q{place}", "question": question, "context": " ".join(words), "answers": answers})
+    return rows
+
+
 CASES = {
     "classification": Case(classified, "accuracy", 0.6),
     "classification, pairs": Case(
@@ -101,6 +120,19 @@ CASES = {
     "tagging": Case(
         tagged, "f1", 0.7, ("tokens",), ("data.stride=4", "train.epochs=25", "data.max_length=9"),
         lambda row: row["tokens"],
+    ),
+    "question_answering": Case(
+        asked, "exact_match", 0.7, ("id", "question", "context"), ("data.max_length=16", "data.doc_stride=4"),
+        lambda row: {"question": row["question"], "context": row["context"]},
+    ),
+    "question_answering, hf": Case(
+        asked, "exact_match", 0.7, ("id", "question", "context"),
+        ("data.max_length=16", "data.doc_stride=4", "classifier.head=hf", "train.epochs=25"),
+        lambda row: {"question": row["question"], "context": row["context"]},
+    ),
+    "question_answering, some without an answer": Case(
+        partial(asked, lacking=True), "exact_match", 0.7, ("id", "question", "context"), (),
+        lambda row: {"question": row["question"], "context": row["context"]},
     ),
 }  # fmt: skip
 

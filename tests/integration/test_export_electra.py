@@ -52,6 +52,16 @@ def test_a_classifier_becomes_a_plain_one(tmp_path, quorem):
     same_tokens(*tokens)
 
 
+@torch.no_grad()
+def test_what_answers_questions_becomes_plain_too(tmp_path, quorem):
+    model = save_network("question_answering", tmp_path / "model", embedding=QR, classifier_head="hf")
+    assert quorem("export", tmp_path / "model", "--format", "electra", "--out", tmp_path / "out").code == 0
+    output, *_, kind, _ = loaded_outside(tmp_path / "out", "AutoModelForQuestionAnswering", tmp_path)
+    assert kind == "ElectraForQuestionAnswering"
+    ids, mask = make_batch()
+    close(output[mask.bool()], model(ids, mask).start_logits[mask.bool()])
+
+
 TABLES = {
     "dense": {"kind": "dense", "own_rows": 211, "divisor": 1},
     "qr": {**QR, "operation": "add", "own_rank": 3},
@@ -92,6 +102,7 @@ def test_every_kind_of_table_becomes_a_dense_one(kind, tmp_path, quorem):
         ("classifier", {}, r"classifier\.head=paper.*classifier\.head=hf.*onnx or remote-code"),
         ("classifier", {"classifier_head": "hf", "classifier_pooling": "mean"}, r"classifier\.pooling=cls"),
         ("classifier", {"classifier_head": "hf", "classifier_layers": "all"}, r"classifier\.layers=last"),
+        ("question_answering", {}, r"classifier\.head=paper.*classifier\.head=hf.*--format remote-code"),
         ("classifier", {"classifier_length": 20}, r"data\.truncation=head.*--format remote-code"),
         ("classifier", {"classifier_ngrams": 2, "classifier_ngram_rows": 50}, r"classifier\.ngrams=0.*remote-code"),
     ],

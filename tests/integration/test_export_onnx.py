@@ -121,6 +121,7 @@ def test_every_other_kind_of_table_gives_the_same(kind, tmp_path, quorem):
 @pytest.mark.parametrize(
     ("kind", "changes", "said"),
     [
+        ("question_answering", {}, r"no ONNX graph of its kind, question_answering.*electra or remote-code"),
         ("discriminator", {"embedding": TABLES["path"]}, r"kind=path.*--format electra or remote-code"),
         ("classifier", {"classifier_length": 20}, r"data\.truncation=windows.*data\.truncation=head.*remote-code"),
         ("classifier", {"classifier_ngrams": 2, "classifier_ngram_rows": 50}, r"ngrams=2.*ngrams=0.*remote-code"),

@@ -54,6 +54,16 @@ def test_a_recommender_loads_without_quorem(tmp_path, quorem):
     assert torch.equal(output, model(*make_batch()).logits)
 
 
+@torch.no_grad()
+def test_what_answers_questions_loads_without_quorem(tmp_path, quorem):
+    model = save_network("question_answering", tmp_path / "model", embedding=QR)
+    exported(quorem, tmp_path / "model", tmp_path / "out")
+    auto = "AutoModelForQuestionAnswering"
+    output, *_, kind, _ = loaded_outside(tmp_path / "out", auto, tmp_path, trusted=True)
+    assert kind == "QuoremForQuestionAnswering"
+    assert torch.equal(output, model(*make_batch()).start_logits)
+
+
 @pytest.mark.parametrize("kind", OWN)
 def test_no_file_imports_quorem_and_every_import_is_there(kind):
     files = code_files(("AutoModel", *OWN[kind]))

@@ -19,7 +19,9 @@ parquet = pytest.importorskip("pyarrow.parquet")
 
 SAID = re.compile(r".*: (\d+) rows, (\d+) predicted, (\d+) left blank \(empty text\)(?:, (\d+) bad and left out)?\n")
 ADDED = ["prediction", "probability"]
-endings = st.sampled_from([ending for writer in WRITERS.values() if not writer.of_words for ending in writer.endings])
+endings = st.sampled_from(
+    [ending for writer in WRITERS.values() if writer.writes(words=False, answers=False) for ending in writer.endings]
+)
 characters = st.characters(exclude_categories=["Cs"], exclude_characters="\0\ufeff")
 strings = st.text(characters, max_size=6) | st.sampled_from(
     ["a film", '"', "\\", ",", "\t", "\n", "x\r\ny", " ", "", "映画"]

@@ -123,6 +123,7 @@ def test_a_line_with_other_columns_is_bad(tmp_path):
     ]
 
 
-def test_conll_is_written_of_tags_only(refused, classifier, sample_csv, tmp_path):
-    words = ["predict", classifier, sample_csv, "--text-column", "review", "--out", tmp_path / "out.conll"]
-    assert "nothing is written as .conll: choose a name that ends in .csv" in refused(*words)
+@pytest.mark.parametrize("ending", [".conll", ".json"])
+def test_conll_is_written_of_tags_only_and_json_of_answers(refused, classifier, sample_csv, tmp_path, ending):
+    words = ["predict", classifier, sample_csv, "--text-column", "review", "--out", tmp_path / f"out{ending}"]
+    assert f"nothing is written as {ending}: choose a name that ends in .csv" in refused(*words)

@@ -42,9 +42,15 @@ def parquet_of(texts: list[str]) -> bytes:
     return file.getvalue()
 
 
+def squad_of(texts: list[str]) -> bytes:
+    questions = [{"id": str(number), "question": text, "answers": []} for number, text in enumerate(texts)]
+    return json.dumps({"data": [{"title": "t", "paragraphs": [{"context": "c", "qas": questions}]}]}).encode()
+
+
 CASES = {
     "csv": Case(csv_of, "text"),
     "jsonl": Case(lambda texts: "\n".join(json.dumps({"text": text}) for text in texts).encode(), "text"),
+    "squad": Case(squad_of, "question"),
     "text": Case(lambda texts: "\n".join(texts).encode()),
     "parquet": Case(parquet_of, "text"),
     "conll": Case(

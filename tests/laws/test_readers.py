@@ -12,7 +12,7 @@ from reader_cases import CASES, read_jsonl, read_text
 
 from quorem.config.settings import ReadingSettings
 from quorem.data.documents import Document, RowCounts
-from quorem.data.readers import READERS, choose_format, compression, known_format
+from quorem.data.readers import READERS, choose_format, compression
 from quorem.errors import UserError
 
 # format -> name of a file, what stands above the texts, the columns to read it with; one text a line in all of them
@@ -193,7 +193,7 @@ def test_documents_and_the_table_of_a_file_are_the_same_rows(tmp_path, kind):
     reader, case, texts = READERS[kind], CASES[kind], ["a b", "fünf 東京", "c"]
     path, counts = tmp_path / f"a{reader.endings[0]}", RowCounts()
     path.write_bytes(case.write(texts))
-    assert known_format(path) == kind
+    assert choose_format(path) == kind
     documents = list(reader.read(path, counts=counts, text_column=case.text_column))
     assert [document.text for document in documents] == [case.shown(text) for text in texts]
     assert counts == RowCounts(read=3, used=3)
@@ -251,7 +251,8 @@ def test_the_format_goes_by_the_name_unless_it_is_set(name, expected):
     assert choose_format(name) == expected
     assert [choose_format(name, kind) for kind in READERS] == list(READERS)
     with pytest.raises(
-        UserError, match=r"data.format=txt: unknown.*Allowed: auto, conll, csv, folder, jsonl, midi, parquet, text"
+        UserError,
+        match=r"data.format=txt: unknown.*Allowed: auto, conll, csv, folder, jsonl, midi, parquet, squad, text",
     ):
         choose_format(name, "txt")
 

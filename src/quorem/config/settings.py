@@ -170,7 +170,7 @@ class ReadingSettings:
         "auto",
         "csv, parquet, jsonl (an object in each line), text (a document in each line), folder (a document in each "
         ".txt file), midi (a document in each file), conll (a word and its tag in each line), "
-        "or auto: by the file's ending, and folder for a folder of .txt files",
+        "squad (JSON of questions about texts), or auto: by the file's ending, and folder for a folder of .txt files",
     )
     midi: str = option("remi", "midi: words: remi or tsd (events as in miditok), or chords (one word each)")
     max_silence: int = option(64, "midi: most bars in a row without a note start; longer silence is cut, and logged")

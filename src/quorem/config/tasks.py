@@ -12,7 +12,7 @@ from quorem.config.finetuning import (
     loop,
     named,
 )
-from quorem.config.settings import option, section
+from quorem.config.settings import LONGEST, option, section
 
 
 @dataclass(frozen=True)
@@ -79,4 +79,49 @@ class MultipleChoiceConfig(TaskConfig):
     task: str = named("multiple_choice")
     data: ChoiceDataSettings = section(ChoiceDataSettings)
     classifier: EncoderSettings = section(EncoderSettings)
+    train: FinetuneTrainSettings = loop()
+
+
+@dataclass(frozen=True)
+class QuestionDataSettings(HeldOutSettings):
+    """What question answering reads: SQuAD's JSON, or rows with a question, a text, and answers that stand in it."""
+
+    text_column: str = option("context", "the column or key of the text that a question is answered from")
+    question_column: str = option("question", "that of the question")
+    label_column: str = option(
+        "answers",
+        "that of the answers: lists text and answer_start as in squad of Hugging Face, or one answer as it is written; "
+        "empty where the text has none",
+    )
+    start_column: str | None = option(
+        None, "that of the character at which one answer begins, from 0 on; if not given, where it first stands"
+    )
+    max_length: int = option(
+        384, "tokens of a window: the question, a part of the text and special tokens", largest=LONGEST
+    )
+    doc_stride: int = option(128, "tokens that windows over a longer text share, at most half of a window")
+    max_question_length: int = option(64, "tokens of a question that are read, at most half of a window")
+    max_answer_length: int = option(30, "most tokens of an answer")
+    answer_units: str = option(
+        "auto", "what F1 counts: words, characters, or auto: characters where texts are written without spaces"
+    )
+
+
+@dataclass(frozen=True)
+class AnswerHeadSettings(EncoderSettings):
+    """How the encoder learns to answer."""
+
+    head: str = option(
+        "paper", "paper (ends given a start, and whether there is an answer) or hf (transformers' two scores a token)"
+    )
+
+
+@dataclass(frozen=True)
+class QuestionAnsweringConfig:
+    """All settings of `quorem finetune --task question_answering`."""
+
+    task: str = option("question_answering", "what is learned; --task chooses it")
+    pretrained: str = option("", "the pre-training run, or a model folder")
+    data: QuestionDataSettings = section(QuestionDataSettings)
+    classifier: AnswerHeadSettings = section(AnswerHeadSettings)
     train: FinetuneTrainSettings = loop()

@@ -75,6 +75,12 @@ class RowCounts:
         if len(self.messages) < MOST_MESSAGES:
             self.messages.append(message)
 
+    def recount_as_bad(self, message: str) -> None:
+        """Count a row as bad that was counted as used."""
+        self.read -= 1
+        self.used -= 1
+        self.skip_bad(message)
+
     def count_warning(self, what: str) -> int:
         """Count a warning; the number of its kind so far."""
         self.warnings[what] = self.warnings.get(what, 0) + 1

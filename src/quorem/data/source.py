@@ -15,7 +15,7 @@ from quorem.config.settings import ReadingSettings
 from quorem.data.documents import Document, RowCounts
 from quorem.data.once import log_once
 from quorem.data.own_files import exclude_own_files, fixed_folder
-from quorem.data.readers import READERS, choose_format, known_format
+from quorem.data.readers import READERS, choose_format, known_format, may_be_squad
 from quorem.data.readers.paths import path_of
 from quorem.errors import UserError
 from quorem.files import fingerprint_files
@@ -210,7 +210,9 @@ def find_files(path: str | list[str], chosen: str = "auto") -> tuple[Path, ...]:
             files = [file for file in there if known_format(file)]
             if not files and any(map(known_format, every)):
                 raise UserError(f"{place}: holds no data but files of runs or models: name the files, or a pattern")
-            if chosen != "auto":
+            if chosen == "squad" or (chosen == "auto" and not files):  # beside other data JSON is rather about it
+                files = [file for file in there if may_be_squad(file)]
+            elif chosen != "auto":
                 files = [file for file in files if known_format(file) == {"folder": "text"}.get(chosen, chosen)]
             if not files and chosen != "auto":
                 raise UserError(f"{place}: no {chosen} file in this folder: name the files, or a pattern")

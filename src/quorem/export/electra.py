@@ -29,6 +29,7 @@ ARCHITECTURES = {
     "generator": "ElectraForMaskedLM",
     "classifier": "ElectraForSequenceClassification",
     "next_item": "ElectraForMaskedLM",
+    "question_answering": "ElectraForQuestionAnswering",
 }
 SAME = (
     "vocab_size", "embedding_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size",
@@ -92,6 +93,12 @@ def check_plain(network: Network) -> None:
         )
     if network.kind == "classifier":
         _check_classifier(network)
+    elif network.kind == "question_answering":
+        if config.classifier_head != "hf":
+            raise UserError(
+                f"{place}: classifier.head={config.classifier_head}, and transformers' ElectraForQuestionAnswering has "
+                f"hf only: fine-tune with classifier.head=hf, {REMOTE_CODE}"
+            )
     elif network.kind != "discriminator" and not isinstance(network.model.generator_lm_head, FullHead):
         key = "next_item.head" if network.kind == "next_item" else "model.head.kind"
         raise UserError(

@@ -155,4 +155,9 @@ def build_graph(network: Network) -> Graph:
             f"{network.folder}: model.embedding.kind=path sorts tokens by their function, which no ONNX graph can: "
             "pre-train with another kind, or export with --format electra or remote-code"
         )
+    if network.kind not in GRAPHS:
+        raise UserError(
+            f"{network.folder}: there is no ONNX graph of its kind, {network.kind}: export with --format electra or "
+            "remote-code"
+        )
     return GRAPHS[network.kind](network)

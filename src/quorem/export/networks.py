@@ -13,6 +13,7 @@ from quorem.models.classifier import QuoremForSequenceClassification
 from quorem.models.configuration import QuoremConfig
 from quorem.models.modeling import QuoremForMaskedLM, QuoremForPreTraining, QuoremPreTrainedModel
 from quorem.models.next_item import QuoremForNextItem
+from quorem.models.question_answering import QuoremForQuestionAnswering
 from quorem.tokenization import load_tokenizer
 
 KINDS: dict[str, tuple[str, type[QuoremPreTrainedModel]]] = {
@@ -20,6 +21,7 @@ KINDS: dict[str, tuple[str, type[QuoremPreTrainedModel]]] = {
     "QuoremForMaskedLM": ("generator", QuoremForMaskedLM),
     "QuoremForSequenceClassification": ("classifier", QuoremForSequenceClassification),
     "QuoremForNextItem": ("next_item", QuoremForNextItem),
+    "QuoremForQuestionAnswering": ("question_answering", QuoremForQuestionAnswering),
 }
 """By the architecture that a config.json names: what it is, as `read_weights` has it, and its class."""
 
@@ -30,7 +32,7 @@ class Network:
 
     Attributes:
         folder: where it is from.
-        kind: discriminator, generator, classifier or next_item.
+        kind: discriminator, generator, classifier, next_item or question_answering.
         model: in evaluation mode, float32, on the CPU.
         tokenizer: its.
     """

@@ -23,6 +23,7 @@ CLASSES = {
     "AutoModelForMaskedLM": ("quorem.models.modeling", "QuoremForMaskedLM"),
     "AutoModelForSequenceClassification": ("quorem.models.classifier", "QuoremForSequenceClassification"),
     "AutoModelForCausalLM": ("quorem.models.next_item", "QuoremForNextItem"),
+    "AutoModelForQuestionAnswering": ("quorem.models.question_answering", "QuoremForQuestionAnswering"),
 }
 OF_ALL = ("AutoModel", "AutoModelForSequenceClassification")  # the latter with a new head where there is none
 OWN = {
@@ -30,6 +31,7 @@ OWN = {
     "generator": ("AutoModelForMaskedLM",),
     "classifier": (),
     "next_item": ("AutoModelForCausalLM",),
+    "question_answering": ("AutoModelForQuestionAnswering",),
 }
 """Auto classes that load a folder, by what it holds."""
 IMPORT = re.compile(r"^(\s*)from (quorem(?:\.\w+)+) import ", re.MULTILINE)

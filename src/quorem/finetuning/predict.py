@@ -64,7 +64,7 @@ class Predictor:
         """Encoded rows, and what the models say of them, on average."""
         examples = self.task.encode(documents, self.tokenizer, self.data, self.models[0], self.unknown)
         how = {"pad_id": int(self.tokenizer.pad_token_id), "batch_size": EVALUATION_ROWS, "dtype": self.dtype}
-        return examples, mean([self.task.outputs(model, examples, **how) for model in self.models])
+        return examples, self.task.average([self.task.outputs(model, examples, **how) for model in self.models])
 
     def __call__(self, documents: Sequence[Document]) -> list[tuple[Any, ...]]:
         """Values of `columns` for each document; None for each where a text is blank."""
@@ -74,15 +74,6 @@ class Predictor:
         examples, outputs = self.outputs(documents)
         found = self.task.decode(outputs, examples, documents, self.config)
         return [nothing if is_blank(each) else said for said, each in zip(found, documents, strict=True)]
-
-
-def mean(outputs: Sequence[Any]) -> Any:
-    """The mean of tensors, or of each of several lists of tensors."""
-    if len(outputs) == 1:
-        return outputs[0]
-    if isinstance(outputs[0], torch.Tensor):
-        return torch.stack(list(outputs)).mean(0)
-    return [mean(each) for each in zip(*outputs, strict=True)]
 
 
 def predict_with(
@@ -106,10 +97,11 @@ def predict_with(
     """
     out = Path(out)
     check_new(out)
-    choose_writer(out, words=True)
+    choose_writer(out, words=True, answers=True)
     check_choice("data.bad_rows", bad_rows, BAD_ROWS)
     found = load_found()
-    data, writer = found.data, choose_writer(out, words=found.task.tags_words)
+    data, task = found.data, found.task
+    writer = choose_writer(out, words=task.tags_words, answers=task.answers_questions)
     options = {"encoding": encoding, "delimiter": delimiter, "quoting": quoting, "header": header}
     given = {name: value for name, value in options.items() if value is not None}
     source = find_source(path, format, text_column, data, given)
@@ -120,7 +112,7 @@ def predict_with(
     found.dtype = autocast_dtype(precision, found.models[0].device)
     added = found.columns
     counts, head = RowCounts(), head_of(source, files, out, writer, added)
-    more = found.task.more_columns(data) if files.text_column is not None else ()
+    more = task.more_columns(data) if files.text_column is not None else ()
     with writer.open(out, head) as write:
         rows = good_rows(files, counts, bad_rows, added)
         while some := list(islice(rows, ROWS_AT_ONCE)):

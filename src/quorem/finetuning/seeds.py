@@ -11,7 +11,6 @@ from quorem.data.source import Source
 from quorem.errors import UserError
 from quorem.finetuning.checkpoint import SEED, load_model
 from quorem.finetuning.finetune import finetune_task
-from quorem.finetuning.predict import mean
 from quorem.finetuning.task import Task
 from quorem.finetuning.text_task import EVALUATION_ROWS, TextTask
 from quorem.lock import locked
@@ -93,4 +92,4 @@ def _judge_average(task: TextTask, config: Any, folders: list[Path], source: Sou
         dtype = autocast_dtype(config.train.precision, model.device)
         how = {"pad_id": begun.tokenizer.pad_token_id, "batch_size": EVALUATION_ROWS, "dtype": dtype}
         outputs.append(task.outputs(model, begun.held_out, **how))
-    return task.scores(mean(outputs), begun.held_out, begun.model.config)
+    return task.scores(task.average(outputs), begun.held_out, begun.model.config)

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from transformers.tokenization_utils_base import VERY_LARGE_INTEGER
@@ -44,6 +45,7 @@ class TextTask(Task):
         problem_type: as transformers has it in config.json; None where the class says it all.
         new: how names of weights begin that a pre-trained model lacks.
         tags_words: whether a prediction is a list of tags, one for each word.
+        answers_questions: whether a prediction is an answer, the first of the columns.
         text_columns: settings of section data that name columns of text beside data.text_column.
     """
 
@@ -52,6 +54,7 @@ class TextTask(Task):
     problem_type: ClassVar[str | None] = None
     new: ClassVar[tuple[str, ...]]
     tags_words: ClassVar[bool] = False
+    answers_questions: ClassVar[bool] = False
     text_columns: ClassVar[tuple[str, ...]] = ()
     otherwise = "fine-tune {out} itself, which starts from its encoder, with another --out"
 
@@ -184,7 +187,7 @@ class TextTask(Task):
         tokenizer = load_tokenizer(encoder)
         source, counts = source or self.source(config.data), RowCounts()
         examples, facts = self.read(config, tokenizer, source, counts)
-        training, held_out, judged_on = choose_rows(config.data, examples.splits, str(source))
+        training, held_out, judged_on = self.choose(config.data, examples, str(source))
         parts = examples.take(training), examples.take(held_out)
         facts = facts | {"held_out": {"splits": judged_on, "rows": len(held_out)}}
         facts |= self.more_facts(config, facts, *parts)
@@ -197,6 +200,14 @@ class TextTask(Task):
         weights = fingerprint_files(*weight_files(encoder), *tokenizer_files(encoder))
         inputs = {"data": source.fingerprint(), "pretrained": weights}
         return Begun(config, source, inputs, counts, tokenizer, *parts, model, facts, encoder)
+
+    def choose(self, data: Any, examples: Examples, name: str) -> tuple[np.ndarray, np.ndarray, list[str]]:
+        """Which rows are trained on and which are held out: `quorem.finetuning.rows.choose_rows`."""
+        return choose_rows(data, examples.splits, name)
+
+    def average(self, outputs: Sequence[Any]) -> Any:
+        """What several models say, as one: the mean of their tensors, or of each of the tensors in their lists."""
+        return mean(outputs)
 
     def more_facts(self, config: Any, facts: dict[str, Any], training: Examples, held_out: Examples) -> dict[str, Any]:
         """What result.json also says, by the rows of both sides; warns of what is odd about them."""
@@ -249,7 +260,7 @@ class TextTask(Task):
     def describe(self, begun: Begun, program: Any) -> str:
         """As in `Task`, with the number of tokens."""
         training, train, parameters = begun.training, begun.config.train, list(begun.model.parameters())
-        lengths = [row_length(row) for row in training.rows]
+        lengths = [row_length(row) for row in program.examples.rows]
         numbers = {
             "rows": len(training), "tokens": sum(lengths), "held": len(begun.held_out),
             "parameters": sum(each.numel() for each in parameters),
@@ -273,6 +284,15 @@ class TextTask(Task):
         begun.tokenizer.model_max_length = VERY_LARGE_INTEGER if whole else begun.config.data.max_length
         begun.model.save_pretrained(folder)
         save_tokenizer(begun.tokenizer, folder)
+
+
+def mean(outputs: Sequence[Any]) -> Any:
+    """The mean of tensors, or of each of several lists of tensors."""
+    if len(outputs) == 1:
+        return outputs[0]
+    if isinstance(outputs[0], torch.Tensor):
+        return torch.stack(list(outputs)).mean(0)
+    return [mean(each) for each in zip(*outputs, strict=True)]
 
 
 def groups_of(model: PreTrainedModel, config: Any) -> list[dict[str, Any]]:

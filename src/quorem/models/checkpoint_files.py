@@ -28,6 +28,7 @@ HEADS = {
     "classifier": ("classifier.", "ngrams."),
     "token_classifier": ("classifier.",),
     "multiple_choice": ("sequence_summary.", "classifier."),
+    "question_answering": ("qa_outputs.", "qa_joint."),
     "next_item": ("generator_predictions.", "generator_lm_head."),  # which has the generator's
 }
 BARE = ("embeddings.", "embeddings_project.", "encoder.layer.")  # an encoder's that was saved alone

@@ -18,6 +18,7 @@ POOLINGS = ("cls", "mean", "max")
 POOLED_LAYERS = ("last", "all")
 WINDOWS = "windows"
 TRUNCATIONS = ("head", "tail", "both", WINDOWS)
+ANSWER_UNITS = ("words", "characters")
 
 MOST_OF_A_LAYER = 2**29  # weights: 2 GiB, forty times those of size large
 LARGEST = {
@@ -33,6 +34,8 @@ LARGEST = {
     "classifier_length": WIDEST,
     "window_length": WIDEST,
     "window_stride": WIDEST,
+    "question_length": WIDEST,
+    "answer_length": WIDEST,
     "classifier_ngrams": 100,
     "classifier_ngram_rows": 2**28,
 }
@@ -100,7 +103,8 @@ class QuoremConfig(PreTrainedConfig):
         never_targets (`list`): ids the generator never predicts.
         tokenizer_fingerprint (`str`, *optional*): of the tokenizer the ids come from (quorem.tokenization.fingerprint);
             another one beside the weights is refused.
-        classifier_head (`str`): paper (dropout and one linear layer) or hf (transformers' two layers).
+        classifier_head (`str`): paper (dropout and one linear layer) or hf (transformers' two layers); of answers paper
+            (ends given a start, and whether there is an answer) or hf (two scores for each token).
         classifier_pooling (`str`): cls, mean or max over the hidden states of real tokens.
         classifier_layers (`str`): last, or all: pooled vectors of the embeddings and of every layer, side by side.
         classifier_dropout (`float`, *optional*): dropout of the classifier; hidden_dropout_prob if not given.
@@ -109,8 +113,14 @@ class QuoremConfig(PreTrainedConfig):
         classifier_truncation (`str`): which: head, tail, both, or windows, which are pooled.
         classifier_ngrams (`int`): longest n-grams of the branch beside the encoder; 0 for no branch.
         classifier_ngram_rows (`int`): rows of its table.
-        window_length (`int`): tokens of a window over a text whose words are tagged, special ones included.
+        window_length (`int`): tokens of a window over a text whose words are tagged, or that questions are answered
+            from, special ones and the question included.
         window_stride (`int`): tokens that two windows share.
+        question_length (`int`): tokens of a question that are read.
+        answer_length (`int`): most tokens of an answer.
+        answer_units (`str`): what F1 of answers counts: words or characters.
+        may_lack_answer (`bool`): whether there are texts without an answer.
+        no_answer_threshold (`float`): the score of no answer above which there is none.
         target_mean (`float`): of a regression's numbers: a logit of 0 stands for it.
         target_std (`float`): of the same: a logit is so many of it away from the mean.
     """
@@ -149,6 +159,11 @@ class QuoremConfig(PreTrainedConfig):
     classifier_ngram_rows: int = 0
     window_length: int = 0
     window_stride: int = 0
+    question_length: int = 64
+    answer_length: int = 30
+    answer_units: str = "words"
+    may_lack_answer: bool = False
+    no_answer_threshold: float | int = 0.0
     target_mean: float | int = 0.0
     target_std: float | int = 1.0
     tie_word_embeddings: bool = False  # rows are shared by quorem's own head, not by transformers' mechanism
@@ -171,6 +186,7 @@ class QuoremConfig(PreTrainedConfig):
             ("classifier_pooling", POOLINGS),
             ("classifier_layers", POOLED_LAYERS),
             ("classifier_truncation", TRUNCATIONS),
+            ("answer_units", ANSWER_UNITS),
         ):
             if getattr(self, key) not in allowed:
                 raise ValueError(f"{key}={getattr(self, key)!r}: one of {', '.join(allowed)} needed")

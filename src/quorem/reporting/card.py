@@ -23,17 +23,21 @@ KINDS = {
     "QuoremForMaskedLM": "generator", "ElectraForMaskedLM": "generator",
     "QuoremForSequenceClassification": "classifier", "ElectraForSequenceClassification": "classifier",
     "QuoremForNextItem": "next_item",
+    "QuoremForQuestionAnswering": "question_answering", "ElectraForQuestionAnswering": "question_answering",
 }  # fmt: skip
 TITLES = {
     "discriminator": "an ELECTRA discriminator: of each token it says whether it was replaced",
     "generator": "the generator of an ELECTRA pre-training: it fills in masked tokens",
     "classifier": "a text classifier on an ELECTRA encoder",
     "next_item": "a recommender: of a row of items it says which comes next",
+    "question_answering": "a model that finds the answer to a question in a text, on an ELECTRA encoder",
 }
-PIPELINES = {"generator": "fill-mask", "classifier": "text-classification"}
+PIPELINES = {
+    "generator": "fill-mask", "classifier": "text-classification", "question_answering": "question-answering",
+}  # fmt: skip
 AGAINST = {
     "mlm_loss": "unigram_entropy", "rtd_loss": "base_rate_entropy", "rtd_auc": None, "mlm_accuracy": None,
-    "share_replaced": None, "accuracy": None, "macro_f1": None, "f1": None, "loss": None,
+    "share_replaced": None, "accuracy": None, "macro_f1": None, "f1": None, "exact_match": None, "loss": None,
 }  # fmt: skip
 """Metrics of result.json, and those beside them that mean nothing was learned."""
 RANKING = ("hr@1", "hr@10", "hr@20", "ndcg@20", "mrr@20", "coverage@20")
@@ -57,6 +61,7 @@ LIMITS = {
     "generator": "It is small on purpose, and of use in pre-training; the discriminator is the better encoder.",
     "classifier": "It was judged on held-out rows of the data it learned from; other data can be harder.",
     "next_item": "It knows the items of its vocabulary only, and ranks them by rows like those it has learned from.",
+    "question_answering": "An answer is a span of the text as it is written; it is not made sure that it is right.",
 }
 USE = {
     "quorem": 'import quorem  # pip install quorem\n\nmodel = quorem.load("{folder}")',
@@ -75,6 +80,7 @@ USE = {
 AUTO = {
     "discriminator": "AutoModelForPreTraining", "generator": "AutoModelForMaskedLM",
     "classifier": "AutoModelForSequenceClassification", "next_item": "AutoModelForCausalLM",
+    "question_answering": "AutoModelForQuestionAnswering",
 }  # fmt: skip
 
 
@@ -181,7 +187,7 @@ def _judged(made: Made) -> tuple[Mapping[str, Any], str]:
         return result["test"], "test rows"
     if "mlm_loss" in held_out:
         return held_out, "held-out rows"
-    return result, "held-out rows" if "accuracy" in result else "rows of the last training step"
+    return result, "held-out rows" if held_out or "accuracy" in result else "rows of the last training step"
 
 
 def _results_said(kind: str, made: Made) -> str:
@@ -233,8 +239,8 @@ def _commands_said(kind: str, made: Made) -> str:
         return "No config.yaml was beside the model."
     path = _shown("path", (made.settings.get("data") or {}).get("path"))
     command = f"quorem pretrain {path} --config config.yaml --out {made.name}"
-    if kind in ("classifier", "next_item"):
-        task = " --task next_item" if kind == "next_item" else ""
+    if kind in ("classifier", "next_item", "question_answering"):
+        task = "" if kind == "classifier" else f" --task {kind}"
         command = f"quorem finetune {Path(str(made.settings.get('pretrained'))).name} {path}{task}"
         command += f" --config config.yaml --out {made.name}"
     versions = made.environment.get("versions") or {}

@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from quorem.config.finetuning import FinetuneConfig
 from quorem.config.next_item import NextItemConfig
-from quorem.config.tasks import MultiLabelConfig, MultipleChoiceConfig, RegressionConfig, TaggingConfig
+from quorem.config.tasks import (
+    MultiLabelConfig,
+    MultipleChoiceConfig,
+    QuestionAnsweringConfig,
+    RegressionConfig,
+    TaggingConfig,
+)
 from quorem.errors import UserError, check_choice
 
 if TYPE_CHECKING:
@@ -62,6 +68,12 @@ TASKS: dict[str, Line] = {
     ),
     "multiple_choice": Line(
         MultipleChoiceConfig, "QuoremForMultipleChoice", ("multiple_choice", "MultipleChoice"), "one of several choices"
+    ),
+    "question_answering": Line(
+        QuestionAnsweringConfig,
+        "QuoremForQuestionAnswering",
+        ("question_answering", "QuestionAnswering"),
+        "answers to questions, found in a text",
     ),
     "next_item": Line(
         NextItemConfig, "QuoremForNextItem", ("next_item", "NextItem"), "the next item of a session: a recommender"

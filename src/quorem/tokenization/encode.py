@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from unicodedata import combining
 
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
@@ -43,6 +44,36 @@ def places_of(token: int, tokenizer: PreTrainedTokenizerFast, texts: list[str]) 
     with _as_text(tokenizer) as backend:
         found = backend.encode_batch(texts, add_special_tokens=False)
     return [[place for i, place in zip(each.ids, each.offsets, strict=True) if i == token] for each in found]
+
+
+def encode_places(
+    tokenizer: PreTrainedTokenizerFast, texts: list[str]
+) -> list[tuple[list[int], list[tuple[int, int]]]]:
+    """The ids of each text as `encode` gives them, and where each token begins and ends in it, in characters.
+
+    A mark that a character is composed with (e and an acute accent, written as two) belongs to that character's token.
+
+    Args:
+        tokenizer: any fast tokenizer.
+        texts: that `encode` takes.
+
+    Raises:
+        UserError: as `encode`.
+    """
+    for row, text in enumerate(texts):
+        check_text(row, text)
+    with _as_text(tokenizer) as backend:
+        found = backend.encode_batch(texts, add_special_tokens=False)
+    return [
+        (each.ids, [(start, _behind_marks(text, end)) for start, end in each.offsets])
+        for text, each in zip(texts, found, strict=True)
+    ]
+
+
+def _behind_marks(text: str, end: int) -> int:
+    while 0 < end < len(text) and combining(text[end]):
+        end += 1
+    return end
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from quorem.data.readers.midi import check_midi, open_midi
 from quorem.data.readers.parquet import open_parquet
 from quorem.data.readers.paths import follow_paths, warn_of_path
 from quorem.data.readers.session import warn_of_list
+from quorem.data.readers.squad import open_squad
 from quorem.data.readers.table import ColumnNames, Table, TableRow
 from quorem.data.readers.tally import to_documents
 from quorem.data.readers.text import open_text
@@ -207,21 +208,43 @@ READERS: dict[str, Reader] = {
         no_columns="is read as MIDI, a document a file: it has no column {columns}: leave the column out; where a CSV "
         "has the paths of MIDI files in a column, read the CSV with data.paths=true.",
     ),
+    "squad": Reader(
+        open_squad,
+        (".json",),
+        ("encoding",),
+        has_columns=True,
+        has_more=True,
+        unusable="questions have a blank {what}: check the file.",
+        empty="has no question.",
+    ),
 }
-FORMATS = {ending: name for name, reader in READERS.items() if name != "folder" for ending in reader.endings}
+UNSURE = ("folder", "squad")
+"""Formats whose endings say little: a .txt file is rather text, and .json may be anything that is no data too."""
+FORMATS = {ending: name for name, reader in READERS.items() if name not in UNSURE for ending in reader.endings}
 FORMATS[".inter"] = "csv"  # RecBole's logs of events (quorem.data.events)
 
 
 def known_format(path: str | Path) -> str | None:
     """The key of READERS that the name of a file stands for, None if it stands for none; case does not count."""
+    return FORMATS.get(_ending(path))
+
+
+def may_be_squad(path: str | Path) -> bool:
+    """Whether the name of a file is one of SQuAD's JSON, if nothing else says what it is."""
+    return _ending(path) in READERS["squad"].endings
+
+
+def _ending(path: str | Path) -> str:
     name = Path(path).name.lower()
     for compression in COMPRESSIONS:
         name = name.removesuffix(compression)
-    return FORMATS.get(Path(name).suffix)
+    return Path(name).suffix
 
 
 def choose_format(path: str | Path, chosen: str = "auto") -> str:
-    """The key of READERS for a file: the one chosen, or by its name where that is "auto"; names unknown are CSV.
+    """The key of READERS for a file: the one chosen, or by its name where that is "auto".
+
+    A .json is SQuAD's, and whatever has another name unknown is CSV.
 
     Args:
         path: the file, which need not exist.
@@ -231,7 +254,9 @@ def choose_format(path: str | Path, chosen: str = "auto") -> str:
         UserError: for any other choice.
     """
     check_choice("data.format", chosen, ("auto", *READERS))
-    return (known_format(path) or "csv") if chosen == "auto" else chosen
+    if chosen != "auto":
+        return chosen
+    return known_format(path) or ("squad" if may_be_squad(path) else "csv")
 
 
-__all__ = ["COMPRESSIONS", "READERS", "Reader", "choose_format", "known_format"]
+__all__ = ["COMPRESSIONS", "READERS", "Reader", "choose_format", "known_format", "may_be_squad"]
