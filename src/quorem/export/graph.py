@@ -109,8 +109,8 @@ class Classifier(Graph):
 class NextItem(Graph):
     """hidden (batch, D): what the softmax is asked with after each row's last real token; padding is on the right.
 
-    With a dense table and the full softmax also log_probs (batch, V), exact. Other softmaxes choose level by level, and
-    a compositional table has no V rows in the file: their `topk` stays in quorem.
+    With a dense table and a full softmax (full, cosine) also log_probs (batch, V), exact. Other softmaxes choose level
+    by level, and a compositional table has no V rows in the file: their `topk` stays in quorem.
     """
 
     bias: Tensor  # (V, 1)
@@ -132,8 +132,9 @@ class NextItem(Graph):
         hidden = self.model.generator_predictions(states[rows, attention_mask.sum(1) - 1])
         if not self.whole:
             return (hidden,)
-        table = self.model.electra.embeddings.word_embeddings.weight  # not turned: it stands in the file once
-        return hidden, F.log_softmax(table @ hidden.T + self.bias, dim=0).T
+        head = self.model.generator_lm_head
+        table = head.keys(self.model.electra.embeddings.word_embeddings.weight)  # not turned: it is in the file once
+        return hidden, F.log_softmax(table @ head.query(hidden).T + self.bias, dim=0).T
 
 
 GRAPHS: dict[str, type[Graph]] = {

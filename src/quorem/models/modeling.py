@@ -21,7 +21,7 @@ from transformers.modeling_outputs import BaseModelOutput, MaskedLMOutput, Token
 
 from quorem.embeddings import EMBEDDINGS, TokenEmbedding, build_table
 from quorem.errors import UserError, did_you_mean
-from quorem.heads import HEADS, FullHead, GeneratorHead
+from quorem.heads import HEADS, CosineHead, FullHead, GeneratorHead
 from quorem.models.configuration import QuoremConfig
 from quorem.models.positions import attention_bias, rotate, rotation_angles
 
@@ -185,7 +185,10 @@ class QuoremPreTrainedModel(PreTrainedModel):
         config = self.config
         by_width = config.initializer == "width"
         table_std = config.embedding_size**-0.5 if by_width else config.initializer_range
-        if isinstance(module, nn.Linear):
+        if isinstance(module, LinearPredictions) and module.in_features == module.out_features:
+            nn.init.eye_(module.weight)
+            nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.Linear):
             nn.init.normal_(
                 module.weight, std=(3 * module.in_features) ** -0.5 if by_width else config.initializer_range
             )
@@ -280,14 +283,22 @@ class GeneratorPredictions(nn.Module):
         return self.LayerNorm(F.gelu(self.dense(hidden)))
 
 
+class LinearPredictions(nn.Linear):
+    """The same for a softmax over cosines, which takes lengths off itself: at first the hidden vectors as they are."""
+
+    def __init__(self, config: QuoremConfig) -> None:
+        super().__init__(config.hidden_size, config.embedding_size)
+
+
 class QuoremForMaskedLM(QuoremPreTrainedModel):
     """The generator."""
 
     def __init__(self, config: QuoremConfig) -> None:
         super().__init__(config)
         self.electra = QuoremModel(config)
-        self.generator_predictions = GeneratorPredictions(config)
         self.generator_lm_head: GeneratorHead = build_head(config, self.electra.embeddings.word_embeddings)
+        cosine = isinstance(self.generator_lm_head, CosineHead)
+        self.generator_predictions = (LinearPredictions if cosine else GeneratorPredictions)(config)
         self.post_init()
 
     def hidden_at(self, input_ids: Tensor, attention_mask: Tensor | None, positions: Tensor) -> Tensor:
@@ -311,7 +322,7 @@ class QuoremForMaskedLM(QuoremPreTrainedModel):
         head: GeneratorHead = self.generator_lm_head
         flat = hidden.reshape(-1, hidden.shape[-1])
         if isinstance(head, FullHead):
-            logits = head.embedding.logits(flat) + head.bias
+            logits = head.logits(flat)
         else:
             pieces = list(head.full_log_prob(flat))
             ids = torch.cat([ids for ids, _ in pieces])
