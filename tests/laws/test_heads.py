@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 import quorem.heads.full
 import quorem.heads.levels
-from quorem.heads import FullHead, TreeHead
+from quorem.heads import CosineHead, FullHead, TreeHead
 from quorem.heads.levels import LevelsHead
 
 every_head = pytest.mark.parametrize("head", VARIANTS, ids=name_of, indirect=True)
@@ -39,8 +39,11 @@ def gradients(head, loss):
 
 
 def plain_full(head, hidden):
-    """Unnormalised scores (n, V) of the full head, with nothing in pieces."""
-    scores = hidden @ head.embedding(torch.arange(head.embedding.assignment.vocab_size)).T + head.bias
+    """Unnormalised scores (n, V) of the full head or that of cosines, with nothing in pieces."""
+    rows = head.embedding(torch.arange(head.embedding.assignment.vocab_size))
+    if isinstance(head, CosineHead):
+        hidden, rows = hidden / hidden.norm(dim=-1, keepdim=True) * head.scale, rows / rows.norm(dim=-1, keepdim=True)
+    scores = hidden @ rows.T + head.bias
     return scores.index_fill(-1, torch.tensor(head.never_ids), -torch.inf)
 
 

@@ -5,11 +5,13 @@ import pytest
 import torch
 from transformers import AutoModel, AutoModelForCausalLM
 
+import quorem.recommending.start
 from quorem import QuoremConfig, QuoremForMaskedLM, QuoremForNextItem, QuoremForPreTraining, QuoremModel, UserError
 from quorem.config.settings import TrainSettings
 from quorem.data.sessions import SessionCorpus, Sessions
 from quorem.models.next_item import load_next_item
 from quorem.plan.memory import check_finetuning_memory
+from quorem.recommending.parts import start_anew
 from quorem.recommending.program import NextItemProgram, beginnings, pieces
 from quorem.recommending.start import build_next_item
 from quorem.training.optim import build_optimizer, parameter_groups
@@ -19,6 +21,7 @@ V = 60
 TREE = {"embedding": {"kind": "dense", "own_rows": 15, "divisor": 7, "permuted": True}, "head": {"kind": "tree"}}
 TABLES = {
     "full": {},
+    "cosine": {"head": {"kind": "cosine", "scale": 9.0}},
     "tree": TREE,
     "two_level": {
         "embedding": {"kind": "qr", "own_rows": 15, "divisor": 7, "permuted": True, "operation": "add"},
@@ -195,8 +198,8 @@ def run(tmp_path):
     return tmp_path
 
 
-def build(run, start, head="auto", attention="causal"):
-    return build_next_item(run, start=start, attention=attention, head=head, dropout=0.1, seed=1)
+def build(run, start, head="tree", attention="causal"):
+    return build_next_item(run, start=start, attention=attention, head=head, scale=9.0, dropout=0.1, seed=1)
 
 
 def test_a_model_starts_from_the_discriminator_and_the_generators_softmax(run):
@@ -223,6 +226,33 @@ def test_another_softmax_is_new(run, start):
     model, new = build(run, start, head="full")
     assert "generator_lm_head.bias" in new
     assert model.config.head == {"kind": "full"}
+
+
+def test_cosines_ask_with_the_encoders_own_vectors_at_first(run):
+    model, new = build(run, "discriminator", head="cosine")
+    assert model.config.head == {"kind": "cosine", "scale": 9.0}
+    assert {f"generator_predictions.{name}" for name in ("weight", "bias")} <= new
+    square = QuoremForNextItem(config(head=model.config.head, hidden_size=16))
+    assert torch.equal(square.generator_predictions.weight, torch.eye(16))
+    with torch.no_grad():
+        square.generator_predictions.weight.fill_(0.5)
+    square.save_pretrained(run / "square")
+    assert (QuoremForMaskedLM.from_pretrained(run / "square").generator_predictions.weight == 0.5).all()
+
+
+def test_the_softmax_is_over_cosines_unless_there_are_too_many_items(run, monkeypatch):
+    assert build(run, "discriminator", head="auto")[0].config.head["kind"] == "cosine"
+    monkeypatch.setattr(quorem.recommending.start, "COSINE_UP_TO", V - 1)
+    assert build(run, "discriminator", head="auto")[0].config.head["kind"] == "tree"
+
+
+def test_cosines_have_no_biases_that_training_could_move(run):
+    model, new = build(run, "random", head="cosine")
+    rows = Sessions(np.array([7, 8, 9, 8], np.int32), np.array([2, 4], np.int64))
+    start_anew(model, new, rows, start="random", seed=0)
+    bias = model.generator_lm_head.bias
+    assert not bias.requires_grad
+    assert not bias.any()
 
 
 @pytest.mark.parametrize("start", ["random", "cooccurrence"])
