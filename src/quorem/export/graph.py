@@ -12,7 +12,7 @@ from quorem.embeddings import Assignment, DenseEmbedding
 from quorem.errors import UserError
 from quorem.export.networks import Network
 from quorem.heads import FullHead
-from quorem.models.modeling import SelfAttention
+from quorem.models.layers import SelfAttention
 from quorem.models.positions import rotate
 
 
@@ -51,7 +51,9 @@ class JointAttention(nn.Module):
         self.joint.weight.data = torch.cat([part.weight.data for part in parts])
         self.joint.bias.data = torch.cat([part.bias.data for part in parts])
 
-    def forward(self, hidden: Tensor, bias: Tensor | None, rotation: Tensor | None) -> Tensor:
+    def forward(
+        self, hidden: Tensor, bias: Tensor | None, rotation: Tensor | None, shares: list[Tensor] | None = None
+    ) -> Tensor:
         batch, time, _ = hidden.shape
         joint = self.joint(hidden).view(batch, time, 3, self.num_heads, self.head_size)
         query, key, value = joint.permute(2, 0, 3, 1, 4)  # (batch, heads, time, head_size) each

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from quorem.embeddings import TokenEmbedding
-from quorem.embeddings.assignment import may_look
+from quorem.embeddings.assignment import is_free_to_read
 from quorem.embeddings.mixed_radix import digit_sizes
 from quorem.heads.base import GeneratorHead, draw, without_autocast
 
@@ -164,7 +164,7 @@ class LevelsHead(GeneratorHead):
 
     def _rows_to_follow(self, followed: Tensor) -> Tensor:
         """Which positions go through further levels, int64: those of bool (n,), or all where to look makes one wait."""
-        if may_look(followed.device):
+        if is_free_to_read(followed.device):
             return followed.nonzero().squeeze(-1)
         return torch.arange(len(followed), device=followed.device)
 
@@ -178,7 +178,7 @@ class LevelsHead(GeneratorHead):
 
     def _scores_of_one(self, state: Tensor, level: int, prefix: int) -> Tensor:
         """The same where all rows have one prefix."""
-        return self._scores(state, level, torch.full((len(state),), prefix, dtype=torch.int64, device=state.device))
+        return self._scores(state, level, torch.full(state.shape[:1], prefix, dtype=torch.int64, device=state.device))
 
     def _existing(self, level: int, prefix: Tensor) -> Tensor:
         """Which digits of a level any id has after prefixes int64 (n,): bool (n, size)."""
@@ -297,7 +297,7 @@ class LevelsHead(GeneratorHead):
         for digit in range(mass.shape[-1]):
             if (prefix + digit) * self.spans[level] >= self.embedding.assignment.tail:
                 break
-            chosen = torch.full((len(state),), digit, dtype=torch.int64, device=state.device)
+            chosen = torch.full(state.shape[:1], digit, dtype=torch.int64, device=state.device)
             after = self._after(state, level + 1, chosen)
             scores = self._scores_of_one(after, level + 1, prefix + digit)
             inside = torch.log_softmax(scores, dim=-1) + mass[:, digit].unsqueeze(-1)

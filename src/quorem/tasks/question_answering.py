@@ -156,7 +156,7 @@ class QuestionAnswering(TextTask):
         """The answers of a row; None where it is left out, which is counted."""
         question, answers, *more = document.more
         if answers is None or not (question or "").strip():
-            counts.leave_out(1)
+            counts.recount_as_skipped(1)
             return None
         place = f"{source}, row {document.row}"
         try:
@@ -176,10 +176,10 @@ class QuestionAnswering(TextTask):
         except UserError as error:
             if data.bad_rows == "error":
                 raise
-            counts.spoil(str(error))
+            counts.recount_as_bad(str(error))
             return None
         if start is not None and at != start:
-            counts.remark("with an answer that begins elsewhere than they say")
+            counts.count_warning("with an answer that begins elsewhere than they say")
         return Gold(tuple(each for each, _ in found), (at, at + len(text)))
 
     def choose(self, data: Any, examples: Examples, name: str) -> tuple[np.ndarray, np.ndarray, list[str]]:
