@@ -72,6 +72,64 @@ def test_a_pretraining_run_has_curves_sizes_and_examples(tmp_path, quorem, pretr
     assert sum("replaced" in each for each in page.tokens) == sum(token.replaced for token in tokens) > 5
 
 
+def test_the_numbers_of_the_table_are_those_of_the_verdict(tmp_path, quorem, pretrained):
+    assert quorem("report", pretrained, "--out", tmp_path / "page.html").code == 0
+    text = Page(tmp_path / "page.html").text
+    said = dict(
+        re.findall(
+            r"(mlm loss|unigram entropy|rtd loss) ([\d.]+)",
+            json.loads((pretrained / "result.json").read_text())["verdict"],
+        )
+    )
+    assert len(said) == 3
+    for name, number in said.items():
+        assert text.count(f"{name} {number}") >= 2, name
+    assert "means of the last 6 steps, as in the verdict" in text
+
+
+def test_examples_come_first_and_runs_do_not_differ_in_what_one_of_them_lacks(tmp_path, quorem, pretrained, classifier):
+    assert quorem("report", pretrained, classifier, "--out", tmp_path / "page.html").code == 0
+    text = (tmp_path / "page.html").read_text()
+    titles = re.findall(r"<h2>(.*?)</h2>", text)
+    assert titles[0].startswith("What both networks make of it")
+    assert titles.index("Scores") < titles.index("Curves")
+    marked = re.findall(r'<tr class="differs"><th scope="row">(.*?)</th>', text)
+    assert "data.max_length" in marked  # 32 and 24
+    assert not {"model.vocab_size", "classifier.pooling", "tokens a second", "mlm loss", "train.precision"} & set(
+        marked
+    )
+
+
+def test_scores_stand_beside_what_they_must_beat(tmp_path, quorem, classifier):
+    other = tmp_path / "other"
+    shutil.copytree(classifier, other)
+    result = json.loads((other / "result.json").read_text())
+    (other / "result.json").write_text(json.dumps(result | {"accuracy": 0.123456}))
+    assert quorem("report", classifier, other, "--out", tmp_path / "page.html").code == 0
+    page = (tmp_path / "page.html").read_text()
+    table = page[page.index("<h2>Scores</h2>") : page.index("<h2>Where")]
+    rows = [re.sub(r"<.*?>", " ", row).split() for row in re.findall(r"<tr.*?</tr>", table)]
+    assert rows[0][:4] == ["30", "held-out", "rows", "accuracy"]
+    assert rows[1][:2] == ["classifier", f"{result['accuracy']:.4f}"]
+    assert rows[2][:2] == ["other", "0.1235"]
+    baseline = next(iter(result["baselines"].values()))
+    assert f"{baseline['accuracy']:.4f}" in rows[3]
+    assert len(rows) == 4  # the baseline is the same for both
+    assert "accuracy, TF-IDF" in page[page.index("<h2>Curves</h2>") :]
+
+
+def test_a_folder_of_seeds_stands_for_its_runs(tmp_path, quorem, classifier):
+    folder = tmp_path / "three"
+    folder.mkdir()
+    shutil.copy(classifier / "config.yaml", folder)
+    for seed in (0, 1):
+        shutil.copytree(classifier, folder / f"seed-{seed}")
+    assert quorem("report", folder).code == 0
+    text = Page(folder / "report.html").text
+    assert "seed-0, seed-1" in text
+    assert "seed-1: accuracy" in text
+
+
 def test_the_page_needs_nothing_from_elsewhere(tmp_path, quorem, pretrained):
     assert quorem("report", pretrained, "--out", tmp_path / "page.html").code == 0
     page = Page(tmp_path / "page.html")
@@ -120,8 +178,8 @@ def test_several_runs_share_charts_and_what_differs_is_marked(tmp_path, quorem, 
     assert "pretrained: mlm" in page.text
     assert "other: mlm" in page.text
     assert "Confusion, classifier" in page.text
-    assert "held-out accuracy" in page.text
-    assert page.tags.count("svg") == 8
+    assert "30 held-out rows accuracy" in page.text
+    assert page.tags.count("svg") == 9
 
 
 def test_names_that_matplotlib_would_read_otherwise_are_shown(tmp_path, quorem, pretrained):
@@ -190,7 +248,7 @@ def test_a_browser_shows_it(tmp_path, quorem, pretrained, classifier, width):
     document = browse("--dump-dom", f"file://{tmp_path}/measured.html")
     wide, inner, charts, tokens = map(int, re.search(r"<title>([\d ]+)</title>", document)[1].split())
     assert wide <= inner, "it has to be scrolled sideways"
-    assert charts == 8
+    assert charts == 9
     assert tokens == len(Page(page).tokens)
     browse(f"--screenshot={tmp_path}/page.png", f"file://{page}")
     ink = (matplotlib.image.imread(tmp_path / "page.png")[..., :3].min(-1) < 0.9).mean()

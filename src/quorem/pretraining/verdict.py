@@ -14,12 +14,13 @@ RISEN = {"mlm_loss": 1.0, "rtd_loss": 0.5}  # nats above the lowest mean so far 
 MET = ("mlm_loss", "unigram_entropy", "rtd_loss", "base_rate_entropy", "share_replaced")
 
 
-def recent(records: Sequence[dict[str, Any]]) -> tuple[dict[str, float], int]:
+def recent(records: Sequence[dict[str, Any]], keys: Sequence[str] = MET) -> tuple[dict[str, float], int]:
     """Means over the last VERDICT_STEPS steps or a few more, and their number. Empty if no step was used.
 
     Args:
         records: the lines of metrics.jsonl, each with means since the one before, or without where its steps were
             skipped.
+        keys: of what; those that some of these records lack are left out.
     """
     ends = [0, *(record["step"] for record in records)]
     steps, last = list[int](), list[dict[str, Any]]()
@@ -29,7 +30,7 @@ def recent(records: Sequence[dict[str, Any]]) -> tuple[dict[str, float], int]:
             last.append(record)
     means = {
         key: sum(n * record[key] for n, record in zip(steps, last, strict=True)) / sum(steps)
-        for key in MET
+        for key in keys
         if last and all(record.get(key) is not None for record in last)
     }
     return means, sum(steps)

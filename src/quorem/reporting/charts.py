@@ -10,6 +10,7 @@ from quorem.errors import UserError
 
 POINTS = 400
 """Most points of a line: of a longer one, those that follow each other are averaged."""
+LONGEST_LABEL = 56  # characters that a legend has room for
 
 
 @dataclass(frozen=True)
@@ -20,15 +21,22 @@ class Line:
         label: for the legend.
         steps: where; rising.
         values: what; as many.
-        color: of matplotlib's cycle: lines of one run have the same.
+        color: of matplotlib's cycle, lines of one run have the same; None for grey.
         dashed: for what a line is to be compared with.
+        dotted: for a second matter of the same run.
     """
 
     label: str
     steps: Sequence[float]
     values: Sequence[float]
-    color: int = 0
+    color: int | None = 0
     dashed: bool = False
+    dotted: bool = False
+
+    @property
+    def style(self) -> str:
+        """As matplotlib has it."""
+        return "--" if self.dashed else ":" if self.dotted else "-"
 
 
 def chart(title: str, lines: Sequence[Line], *, unit: str = "") -> str:
@@ -50,23 +58,28 @@ def chart(title: str, lines: Sequence[Line], *, unit: str = "") -> str:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise UserError("a report needs matplotlib and jinja2: pip install 'quorem[report]'") from error
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": title, "font.size": 9}):
-        figure = Figure(figsize=(5.4, 3.0), layout="constrained")
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": title, "font.size": 10}):
+        figure = Figure(figsize=(4.6, 2.6 + 0.19 * len(lines)), layout="constrained")
         axes = figure.subplots()
         for line in lines:
             steps, values = _thinned(line.steps), _thinned(line.values)
-            style, marker = ("--" if line.dashed else "-"), ("." if len(steps) < 12 else "")
-            label = f" {line.label}".replace(
-                "$", r"\$"
-            )  # matplotlib hides labels that begin with _, and $ is for formulas
-            axes.plot(steps, values, style, marker=marker, label=label, color=f"C{line.color}", linewidth=1.3)
+            marker = "." if len(steps) < 12 and not line.dashed else ""
+            # matplotlib hides labels that begin with _, and $ is for formulas
+            label = f" {_short(line.label)}".replace("$", r"\$")
+            color = "0.45" if line.color is None else f"C{line.color}"
+            axes.plot(steps, values, line.style, marker=marker, label=label, color=color, linewidth=1.3)
         axes.set(title=title, xlabel="step", ylabel=unit)
         axes.grid(alpha=0.25)
-        axes.legend(fontsize=8)
+        figure.legend(loc="outside lower left", fontsize=9.5, frameon=False, borderaxespad=0.2, labelspacing=0.3)
         text = io.StringIO()
         figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
     found = text.getvalue()
     return found[found.index("<svg") :].replace("<svg", f'<svg role="img" aria-label="{title}"', 1)
+
+
+def _short(label: str) -> str:
+    """A label that fits below its chart."""
+    return label if len(label) <= LONGEST_LABEL else label[: LONGEST_LABEL - 1] + "\u2026"
 
 
 def _thinned(values: Sequence[float]) -> np.ndarray:
