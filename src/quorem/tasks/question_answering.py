@@ -327,13 +327,9 @@ class QuestionAnswering(TextTask):
         return Document(context, more=(question,))
 
     def said(self, result: dict[str, Any]) -> str:
-        """The scores, beside those of a guess without a model."""
-
-        def figures(found: dict[str, Any]) -> str:
-            return f"F1 {found['f1']:.4f}, exact match {found['exact_match']:.4f}"
-
-        found = f"held out, {result['held_out']['rows']:,} questions: {figures(result)}"
-        found += f" (best by F1 of {result['answer_units']}"
+        """The scores, beside those of guesses without a model."""
+        found = ", ".join(f"{name} {result[name]:.4f}" for name in self.shown)
+        line = f"held out, {result['held_out']['rows']:,} questions: {found} (best by f1 of {result['answer_units']}"
         if "no_answer_threshold" in result:
-            found += f", no answer above {result['no_answer_threshold']:.4g}"
-        return f"{found}); the span nearest to the question's words: {figures(result['baselines']['nearest words'])}"
+            line += f"; no answer above {result['no_answer_threshold']:.4g}"
+        return "\n".join([f"{line})", *self.said_of_baselines(result)])
