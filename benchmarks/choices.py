@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-import quorem.models.modeling
-from quorem.models.modeling import Layer, SelfAttention
+import quorem.models.layers
+from quorem.models.layers import Layer, SelfAttention
 from quorem.models.positions import rotate
 
 CHOICES = (
@@ -42,7 +42,7 @@ def choose_otherwise(choice: str, module: nn.Module, optimizer: torch.optim.Opti
     """Change the networks as `choice` says, one of CHOICES or none; the optimizer to use."""
     layers: list[Any] = [layer for layer in module.modules() if isinstance(layer, Layer)]
     if choice == "fused attention kernel":
-        quorem.models.modeling.WRITTEN_OUT_UP_TO = 0
+        quorem.models.layers.WRITTEN_OUT_UP_TO = 0
     elif choice == "three products for q, k, v":
         for layer in layers:
             layer.attention.self.forward = MethodType(_three_products, layer.attention.self)
@@ -58,7 +58,9 @@ def choose_otherwise(choice: str, module: nn.Module, optimizer: torch.optim.Opti
     return optimizer
 
 
-def _three_products(self: SelfAttention, hidden: Tensor, bias: Tensor | None, rotation: Tensor | None) -> Tensor:
+def _three_products(
+    self: SelfAttention, hidden: Tensor, bias: Tensor | None, rotation: Tensor | None, shares: None = None
+) -> Tensor:
     """Attention with a product each for queries, keys and values."""
     found = torch.stack([part(hidden) for part in (self.query, self.key, self.value)])
     query, key, value = found.unflatten(-1, (self.num_heads, self.head_size)).transpose(2, 3)

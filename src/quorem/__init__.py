@@ -88,6 +88,7 @@ IMPORT_EACH_OTHER = (
     AUTO,
     "transformers.modeling_layers",
     "transformers.modeling_utils",
+    "quorem.models.layers",
     "quorem.models.modeling",
     "quorem.models.classifier",
     "quorem.models.multiple_choice",

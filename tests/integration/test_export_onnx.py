@@ -69,9 +69,11 @@ def test_a_classifier_gives_the_same_and_names_its_labels(tmp_path, quorem):
     assert {int(number): name for number, name in labels.items()} == LABELS
 
 
+@pytest.mark.parametrize("head", ["full", "cosine"])
 @torch.no_grad()
-def test_a_recommender_gives_vectors_and_with_a_dense_table_exact_probabilities(tmp_path, quorem):
-    model = save_network("next_item", tmp_path / "run" / "model", causal=True, never_targets=[0, 2, 3, 4])
+def test_a_recommender_gives_vectors_and_with_a_dense_table_exact_probabilities(tmp_path, quorem, head):
+    more = {"causal": True, "never_targets": [0, 2, 3, 4], "head": {"kind": head}}
+    model = save_network("next_item", tmp_path / "run" / "model", **more)
     exported(quorem, tmp_path / "run", tmp_path / "out")
     histories = [[7, 9, 200], [5], [11, 12, 13, 14, 15, 16]]
     ids, _, _ = model.inputs(histories, max_items=20)

@@ -36,6 +36,16 @@ def shop(tmp_path_factory, sessions, pretrain_settings):
 
 
 @pytest.fixture(scope="module")
+def grid_shop(tmp_path_factory, sessions, pretrain_settings):
+    """The same with a tree over the table."""
+    out = tmp_path_factory.mktemp("runs") / "grid-shop"
+    words = ["pretrain", str(sessions), "--tokenizer", "items", "--out", str(out), *pretrain_settings]
+    words += ["model.embedding.kind=dense", "model.embedding.tier=20", "model.head.kind=tree"]
+    assert main([*words, "data.rows=isolated"]) == 0
+    return out
+
+
+@pytest.fixture(scope="module")
 def recommender(tmp_path_factory, sessions, shop):
     out = tmp_path_factory.mktemp("runs") / "next"
     assert main(["finetune", str(shop), str(sessions), "--task", "next_item", "--out", str(out), *SETTINGS]) == 0
@@ -141,10 +151,17 @@ def test_neighbours_by_exact_search(quorem, recommender, tmp_path):
     assert rows[vocabulary[10]] == [vocabulary[i] for i in best.indices.tolist()]
 
 
-@pytest.mark.parametrize("attention", ["causal", "masked"])
-def test_a_killed_run_goes_on_to_the_same_weights(sessions, shop, tmp_path, monkeypatch, attention):
-    words = ["finetune", str(shop), str(sessions), "--task", "next_item", *SETTINGS]
-    words += [f"next_item.attention={attention}", "train.max_steps=7", "train.checkpoint_every=3"]
+@pytest.mark.parametrize(
+    ("base", "more"),
+    [
+        ("shop", ["next_item.attention=causal"]),
+        ("shop", ["next_item.attention=masked"]),
+        ("grid_shop", ["train.table_updates=rows"]),
+    ],
+)
+def test_a_killed_run_goes_on_to_the_same_weights(request, sessions, tmp_path, monkeypatch, base, more):
+    words = ["finetune", str(request.getfixturevalue(base)), str(sessions), "--task", "next_item", *SETTINGS]
+    words += [*more, "train.max_steps=7", "train.checkpoint_every=3"]
     assert main([*words, "--out", str(tmp_path / "whole")]) == 0
     save = Run.save_state
 
@@ -217,6 +234,7 @@ def test_a_dry_run_keeps_nothing(quorem, sessions, shop, tmp_path):
         (["data.test=nowhere.txt"], "nowhere.txt"),
         (["data.split_column=part"], "data.split_column=part has no meaning for data.format=text"),
         (["train.shard_layers=true"], "train.shard_layers=true: is for pre-training"),
+        (["train.table_updates=rows"], "train.table_updates=rows: the full softmax reads every row in each step"),
         (["--label-column", "label"], "--label-column label: --task next_item has no use for it"),
         (["classifier.head=hf"], "unknown setting classifier.head"),
     ],

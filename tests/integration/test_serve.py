@@ -3,6 +3,7 @@
 import asyncio
 import os
 import random
+import shutil
 import signal
 import socket
 import subprocess
@@ -12,6 +13,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 pytest.importorskip("fastapi", reason="needs quorem[serve]")
 pytest.importorskip("uvicorn", reason="needs quorem[serve]")
@@ -112,7 +115,8 @@ def test_every_task_predicts_as_python_does(name, base, tmp_path):
     with running(tmp_path / "run", max_batch=4) as client:
         operation = client.server.served.operations[0]
         assert operation.kind.name != "other", "serving.rows.kind_of has no line for this task"
-        sent = [{"text": row[0], "choices": row[1]} for row in rows] if operation.kind.name == "choices" else rows
+        names = {"choices": ("text", "choices"), "question": ("question", "context")}.get(operation.kind.name)
+        sent = [dict(zip(names, row, strict=True)) if names and isinstance(row, tuple) else row for row in rows]
         found = client.post("/predict", **{operation.kind.field: sent})
         assert client("GET", "/").status == 200
         wrong = client("POST", "/predict", {operation.kind.field: [17]})
@@ -335,6 +339,13 @@ def test_a_signal_stops_it_after_what_has_begun(pretrained, number):
 
 
 def test_what_cannot_be_served_is_one_line(refused, pretrained, tmp_path):
+    damaged = shutil.copytree(pretrained, tmp_path / "damaged") / "discriminator" / "model.safetensors"
+    weights = load_file(damaged)
+    save_file(
+        {name: value * torch.nan if value.is_floating_point() else value for name, value in weights.items()}, damaged
+    )
+    said = refused("serve", tmp_path / "damaged", "--port", 0, after_log=True)
+    assert "not finite" in said or "NaN" in said
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         assert f"--port {port}: another program listens there" in refused("serve", pretrained, "--port", port)

@@ -11,6 +11,7 @@ from quorem.heads.condition import CONDITIONS
 VOCAB, DIM, DIVISOR, NEVER = 61, 8, 9, (0, 2, 3, 4)
 HEAD_OPTIONS = {
     "full": [{}],
+    "cosine": [{"scale": 3.0}],
     "two_level": [{"condition": condition} for condition in CONDITIONS],
     "tree": [{}, {"moduli": [3, 5]}],
     "digits": [{"condition": "mlp", "moduli": [4, 4]}, {"condition": "multiply", "moduli": [3, 2, 5]}],

@@ -16,7 +16,9 @@ from head_cases import (
 from torch.nn import functional as F
 
 import quorem.heads.full
-from quorem.heads import FullHead, TreeHead
+import quorem.heads.levels
+from quorem.heads import CosineHead, FullHead, TreeHead
+from quorem.heads.levels import LevelsHead
 
 every_head = pytest.mark.parametrize("head", VARIANTS, ids=name_of, indirect=True)
 
@@ -37,8 +39,11 @@ def gradients(head, loss):
 
 
 def plain_full(head, hidden):
-    """Unnormalised scores (n, V) of the full head, with nothing in pieces."""
-    scores = hidden @ head.embedding(torch.arange(head.embedding.assignment.vocab_size)).T + head.bias
+    """Unnormalised scores (n, V) of the full head or that of cosines, with nothing in pieces."""
+    rows = head.embedding(torch.arange(head.embedding.assignment.vocab_size))
+    if isinstance(head, CosineHead):
+        hidden, rows = hidden / hidden.norm(dim=-1, keepdim=True) * head.scale, rows / rows.norm(dim=-1, keepdim=True)
+    scores = hidden @ rows.T + head.bias
     return scores.index_fill(-1, torch.tensor(head.never_ids), -torch.inf)
 
 
@@ -268,6 +273,23 @@ def test_topk_equals_brute_force(head, k):
     torch.testing.assert_close(log_probs.gather(-1, ids), values, atol=1e-5, rtol=1e-5)
     assert all(len(set(row)) == possible for row in ids.tolist())
     assert torch.equal(ids[:, :1], expected_ids[:, :1])
+
+
+@every_head
+@pytest.mark.parametrize("shared_by", [0, 3])
+def test_topk_of_many_rows_reads_each_node_once_for_all_and_stays_exact(head, shared_by, monkeypatch):
+    if not isinstance(head, LevelsHead):
+        pytest.skip("has no nodes")
+    monkeypatch.setattr(quorem.heads.levels, "SHARED_BY", shared_by)
+    read, asked = [], head._scores_of_one
+    monkeypatch.setattr(head, "_scores_of_one", lambda *some: read.append(some[1:]) or asked(*some))
+    hidden = hidden_vectors(60)
+    values, ids = head.topk(hidden, 9)
+    log_probs = all_log_probs(head, hidden)
+    assert read
+    torch.testing.assert_close(values, log_probs.topk(9, dim=-1).values, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(log_probs.gather(-1, ids), values, atol=1e-5, rtol=1e-5)
+    assert all(len(set(row)) == 9 for row in ids.tolist())
 
 
 @every_head

@@ -5,17 +5,23 @@ import pytest
 import torch
 from transformers import AutoModel, AutoModelForCausalLM
 
+import quorem.recommending.start
 from quorem import QuoremConfig, QuoremForMaskedLM, QuoremForNextItem, QuoremForPreTraining, QuoremModel, UserError
 from quorem.config.settings import TrainSettings
 from quorem.data.sessions import SessionCorpus, Sessions
 from quorem.models.next_item import load_next_item
+from quorem.plan.memory import check_finetuning_memory
+from quorem.recommending.parts import start_anew
 from quorem.recommending.program import NextItemProgram, beginnings, pieces
 from quorem.recommending.start import build_next_item
+from quorem.training.optim import build_optimizer, parameter_groups
+from quorem.training.row_adam import row_tables
 
 V = 60
 TREE = {"embedding": {"kind": "dense", "own_rows": 15, "divisor": 7, "permuted": True}, "head": {"kind": "tree"}}
 TABLES = {
     "full": {},
+    "cosine": {"head": {"kind": "cosine", "scale": 9.0}},
     "tree": TREE,
     "two_level": {
         "embedding": {"kind": "qr", "own_rows": 15, "divisor": 7, "permuted": True, "operation": "add"},
@@ -143,6 +149,41 @@ def test_micro_batches_and_processes_change_nothing():
     assert loss(3, 2) == pytest.approx(loss(None, 1), rel=1e-5)
 
 
+@pytest.mark.parametrize("head", ["tree", "two_level"])
+def test_a_step_by_rows_moves_the_rows_it_reads_and_no_others(head):
+    """Those of the histories and of the tier; of the tree also those of the targets' nodes."""
+    torch.manual_seed(0)
+    model = QuoremForNextItem(config(causal=True, embedding=TREE["embedding"], head={"kind": head}))
+    table = model.get_input_embeddings()
+    needed = check_finetuning_memory(model)
+    tables = row_tables(model, "rows")
+    assert needed - check_finetuning_memory(model) == V * 16 * 12 - V * 2 * 4  # gradient and moments; state
+    assert [id(each) for each in tables] == [id(table.weight)]
+    groups = parameter_groups(
+        model.named_parameters(), lr=1e-2, weight_decay=0.01, decay_embeddings=False, row_tables=tables
+    )
+    optimizer = build_optimizer(groups, kind="adamw", betas=(0.9, 0.98), eps=1e-6)
+    grid = table.assignment
+    tail = grid.ids(torch.arange(grid.own_rows, V)).tolist()
+    history, target = tail[:2], tail[8]  # of the second node of seven
+    program = NextItemProgram(model, Sessions.of([[*history, target]]), TrainSettings(batch_size=1), max_items=9)
+    before = table.weight.detach().clone()
+    (part,) = program.micro_batches(0, rank=0, num_processes=1)
+    program.loss(model, part).backward()
+    assert table.weight.grad.is_sparse
+    optimizer.step()
+    moved = set((table.weight.detach() != before).any(1).nonzero().squeeze(1).tolist())
+    read = {*history, 1, *grid.ids(torch.arange(grid.own_rows)).tolist()}
+    nodes = {*tail[:7], *tail[7:14]} if head == "tree" else set()  # of the item after the first, and of the target
+    assert moved - {*range(5)} == (read | nodes) - {*range(5)}
+    assert len(moved) < V - 20
+    assert optimizer.state[table.weight]["square"].shape == (V, 1)
+
+
+def test_the_full_softmax_keeps_tables_whole():
+    assert row_tables(QuoremForNextItem(config(causal=True)), "rows") == []
+
+
 @pytest.fixture
 def run(tmp_path):
     """A folder with both networks of a pre-training run."""
@@ -157,8 +198,8 @@ def run(tmp_path):
     return tmp_path
 
 
-def build(run, start, head="auto", attention="causal"):
-    return build_next_item(run, start=start, attention=attention, head=head, dropout=0.1, seed=1)
+def build(run, start, head="tree", attention="causal"):
+    return build_next_item(run, start=start, attention=attention, head=head, scale=9.0, dropout=0.1, seed=1)
 
 
 def test_a_model_starts_from_the_discriminator_and_the_generators_softmax(run):
@@ -185,6 +226,33 @@ def test_another_softmax_is_new(run, start):
     model, new = build(run, start, head="full")
     assert "generator_lm_head.bias" in new
     assert model.config.head == {"kind": "full"}
+
+
+def test_cosines_ask_with_the_encoders_own_vectors_at_first(run):
+    model, new = build(run, "discriminator", head="cosine")
+    assert model.config.head == {"kind": "cosine", "scale": 9.0}
+    assert {f"generator_predictions.{name}" for name in ("weight", "bias")} <= new
+    square = QuoremForNextItem(config(head=model.config.head, hidden_size=16))
+    assert torch.equal(square.generator_predictions.weight, torch.eye(16))
+    with torch.no_grad():
+        square.generator_predictions.weight.fill_(0.5)
+    square.save_pretrained(run / "square")
+    assert (QuoremForMaskedLM.from_pretrained(run / "square").generator_predictions.weight == 0.5).all()
+
+
+def test_the_softmax_is_over_cosines_unless_there_are_too_many_items(run, monkeypatch):
+    assert build(run, "discriminator", head="auto")[0].config.head["kind"] == "cosine"
+    monkeypatch.setattr(quorem.recommending.start, "COSINE_UP_TO", V - 1)
+    assert build(run, "discriminator", head="auto")[0].config.head["kind"] == "tree"
+
+
+def test_cosines_have_no_biases_that_training_could_move(run):
+    model, new = build(run, "random", head="cosine")
+    rows = Sessions(np.array([7, 8, 9, 8], np.int32), np.array([2, 4], np.int64))
+    start_anew(model, new, rows, start="random", seed=0)
+    bias = model.generator_lm_head.bias
+    assert not bias.requires_grad
+    assert not bias.any()
 
 
 @pytest.mark.parametrize("start", ["random", "cooccurrence"])

@@ -11,7 +11,7 @@ from transformers import (
     ElectraForMultipleChoice,
 )
 
-import quorem.models.modeling
+import quorem.models.layers
 from quorem import (
     QuoremConfig,
     QuoremForMaskedLM,
@@ -51,7 +51,7 @@ every_model = pytest.mark.parametrize("name", list(MODELS))
 @pytest.fixture(params=["written out", "fused"])
 def attention(request, monkeypatch):
     if request.param == "fused":
-        monkeypatch.setattr(quorem.models.modeling, "WRITTEN_OUT_UP_TO", 0)
+        monkeypatch.setattr(quorem.models.layers, "WRITTEN_OUT_UP_TO", 0)
 
 
 def make_config(size="tiny", **changes):

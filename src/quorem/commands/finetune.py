@@ -15,7 +15,8 @@ def run(options: argparse.Namespace) -> None:
     if options.dry_run:
         print(dry_run(config))
     elif options.seeds is not None:
-        print(spread_table(finetune(config, options.out, seeds=options.seeds)))
+        found = finetune(config, options.out, seeds=options.seeds)
+        print("\n".join([spread_table(found), *task.said_of_baselines(found)]))
     else:
         print(task.said(finetune(config, options.out)))
 

@@ -65,6 +65,10 @@ class PooledSettings(EncoderSettings):
     head: str = option("paper", "paper (one linear layer) or hf (transformers' two layers)")
     pooling: str | None = option(None, "cls, mean or max over tokens; default from the recipe")
     layers: str = option("last", "layers to pool: last, or all (every layer and the embeddings, side by side)")
+    baseline: bool = option(
+        True,
+        "fit a linear model on TF-IDF of at most 50,000 of the training rows, and score it on the same held-out rows",
+    )
 
 
 @dataclass(frozen=True)

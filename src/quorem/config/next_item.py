@@ -41,7 +41,11 @@ class NextItemSettings:
         "initial weights: discriminator or generator of the run, or new weights: cooccurrence (token vectors by "
         "decomposed counts of the training rows) or random (--from-scratch)",
     )
-    head: str = option("auto", "softmax: full, tree, two_level, digits, or auto (the generator's)")
+    head: str = option(
+        "auto",
+        "softmax: full, cosine, tree, two_level, digits, or auto: cosine up to 100,000 items, the generator's above",
+    )
+    scale: float = option(16.0, "head cosine: what cosines are multiplied by before the softmax")
     dropout: float = option(0.1, "dropout of all layers, attention included")
     exclude_seen: bool = option(False, "rank without the items of the history")
     baselines: bool = option(True, "score popularity, sequential rules, item-kNN and V-SKNN on the same rows")

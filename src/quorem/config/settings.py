@@ -75,11 +75,12 @@ class HeadSettings:
 
     kind: str = option(
         "auto",
-        "softmax: full, tree (scores by the tokens' own vectors), two_level, digits, or auto: full for dense tables "
-        "up to 20,000 tokens, tree for larger ones and for low_rank, hash_embedding, memcom and own_rank, otherwise "
-        "two_level",
+        "softmax: full, cosine (full, whatever the vectors' lengths), tree (scores by the tokens' own vectors), "
+        "two_level, digits, or auto: full for dense tables up to 20,000 tokens, tree for larger ones and for low_rank, "
+        "hash_embedding, memcom and own_rank, otherwise two_level",
     )
     condition: str = option("mlp", "two_level, digits: how the choice so far enters the next: mlp or multiply")
+    scale: float = option(16.0, "cosine: what cosines are multiplied by before the softmax")
     digits: int | None = option(
         None,
         "digits and tree: levels of the softmax; default for digits the digits of a mixed_radix table, otherwise 3; "
@@ -290,9 +291,9 @@ class TrainSettings:
     )
     table_updates: str = option(
         "auto",
-        "pre-training of tables with a row for each token: rows (update only rows the step read, with one running "
-        "square a row), whole (update all rows by the recipe's optimizer), or auto: rows from 65,536 rows of 128 on; "
-        "a full softmax reads all rows and always uses whole",
+        "pre-training and next_item, of tables with a row for each token: rows (update only rows the step read, with "
+        "one running square a row), whole (update all rows by the recipe's optimizer), or auto: rows from 65,536 rows "
+        "of 128 on; a full softmax reads all rows and always uses whole",
     )
     weight_decay: float = option(0.01, "decoupled weight decay")
     clip_norm: float = option(1.0, "largest global gradient norm")

@@ -99,7 +99,7 @@ def check_plain(network: Network) -> None:
                 f"{place}: classifier.head={config.classifier_head}, and transformers' ElectraForQuestionAnswering has "
                 f"hf only: fine-tune with classifier.head=hf, {REMOTE_CODE}"
             )
-    elif network.kind != "discriminator" and not isinstance(network.model.generator_lm_head, FullHead):
+    elif network.kind != "discriminator" and type(network.model.generator_lm_head) is not FullHead:
         key = "next_item.head" if network.kind == "next_item" else "model.head.kind"
         raise UserError(
             f"{place}: its softmax is of kind {(config.head or {})['kind']}, and transformers' ElectraForMaskedLM has "

@@ -12,7 +12,7 @@ from quorem.embeddings import Assignment, DenseEmbedding
 from quorem.errors import UserError
 from quorem.export.networks import Network
 from quorem.heads import FullHead
-from quorem.models.modeling import SelfAttention
+from quorem.models.layers import SelfAttention
 from quorem.models.positions import rotate
 
 
@@ -51,7 +51,9 @@ class JointAttention(nn.Module):
         self.joint.weight.data = torch.cat([part.weight.data for part in parts])
         self.joint.bias.data = torch.cat([part.bias.data for part in parts])
 
-    def forward(self, hidden: Tensor, bias: Tensor | None, rotation: Tensor | None) -> Tensor:
+    def forward(
+        self, hidden: Tensor, bias: Tensor | None, rotation: Tensor | None, shares: list[Tensor] | None = None
+    ) -> Tensor:
         batch, time, _ = hidden.shape
         joint = self.joint(hidden).view(batch, time, 3, self.num_heads, self.head_size)
         query, key, value = joint.permute(2, 0, 3, 1, 4)  # (batch, heads, time, head_size) each
@@ -109,8 +111,8 @@ class Classifier(Graph):
 class NextItem(Graph):
     """hidden (batch, D): what the softmax is asked with after each row's last real token; padding is on the right.
 
-    With a dense table and the full softmax also log_probs (batch, V), exact. Other softmaxes choose level by level, and
-    a compositional table has no V rows in the file: their `topk` stays in quorem.
+    With a dense table and a full softmax (full, cosine) also log_probs (batch, V), exact. Other softmaxes choose level
+    by level, and a compositional table has no V rows in the file: their `topk` stays in quorem.
     """
 
     bias: Tensor  # (V, 1)
@@ -132,8 +134,9 @@ class NextItem(Graph):
         hidden = self.model.generator_predictions(states[rows, attention_mask.sum(1) - 1])
         if not self.whole:
             return (hidden,)
-        table = self.model.electra.embeddings.word_embeddings.weight  # not turned: it stands in the file once
-        return hidden, F.log_softmax(table @ hidden.T + self.bias, dim=0).T
+        head = self.model.generator_lm_head
+        table = head.keys(self.model.electra.embeddings.word_embeddings.weight)  # not turned: it is in the file once
+        return hidden, F.log_softmax(table @ head.query(hidden).T + self.bias, dim=0).T
 
 
 GRAPHS: dict[str, type[Graph]] = {

@@ -31,6 +31,7 @@ class Examples:
         boundaries: where the second text of a pair begins, whose tokens are of type 1; empty where rows are single.
         ngram_scores: float32 (n, classes), those of an n-gram branch in training.
         origins: what a row was made of, such as a window's place in its text; empty where rows are texts.
+        texts: whole, those of a pair joined by a space; empty where no baseline reads them.
     """
 
     rows: list[Any]
@@ -39,6 +40,7 @@ class Examples:
     boundaries: list[Any] = field(default_factory=list)
     ngram_scores: Tensor | None = None
     origins: list[Any] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -154,6 +156,11 @@ def cut(ids: list[int], room: int, truncation: str) -> list[int]:
     """At most `room` ids: the head, the tail, or both."""
     head = {"head": room, "tail": 0}.get(truncation, room - room // 2)
     return ids if len(ids) <= room else ids[:head] + ids[len(ids) - (room - head) :]
+
+
+def whole_texts(documents: Sequence[Document]) -> list[str]:
+    """The text of each row, or those of its pair with a space between."""
+    return [" ".join([document.text, *(text or "" for text in document.more)]) for document in documents]
 
 
 def is_blank(document: Document) -> bool:

@@ -85,6 +85,10 @@ class Task(ABC):
     def from_scratch(self, config: Any) -> Any:
         """The settings of the control, which starts from new weights (--from-scratch)."""
 
+    def without_baseline(self, config: Any) -> Any:
+        """The settings of a run whose rows another one has judged the baseline on."""
+        return config
+
     @abstractmethod
     def begin(self, config: Any, source: Source | None) -> Begun:
         """Read all that is needed before the folder is made: what cannot be used leaves nothing behind.
@@ -121,6 +125,13 @@ class Task(ABC):
     def said(self, result: dict[str, Any]) -> str:
         """What the command prints of a result."""
 
+    def said_of_baselines(self, result: dict[str, Any]) -> list[str]:
+        """A line for each baseline of a result, for `said`."""
+        return [
+            f"{name}, on the same rows: " + ", ".join(f"{each} {found[each]:.4f}" for each in self.shown)
+            for name, found in result.get("baselines", {}).items()
+        ]
+
     def describe(self, begun: Begun, program: Any) -> str:
         """A line on what is trained, for the log."""
         parameters = [parameter for parameter in begun.model.parameters()]
@@ -132,8 +143,12 @@ class Task(ABC):
         )
 
 
-def check_train_of_finetuning(train: FinetuneTrainSettings) -> None:
+def check_train_of_finetuning(train: FinetuneTrainSettings, *, updates_rows: bool = False) -> None:
     """Refuse settings of the loop that only pre-training has.
+
+    Args:
+        train: the settings.
+        updates_rows: whether the task's optimizer knows train.table_updates.
 
     Raises:
         UserError: naming one.
@@ -148,6 +163,8 @@ def check_train_of_finetuning(train: FinetuneTrainSettings) -> None:
                 f"train.{key}={str(getattr(train, key)).lower()}: is for pre-training; in fine-tuning {why}: "
                 "leave it out"
             )
-    if train.table_updates == "rows":
-        raise UserError("train.table_updates=rows: is for pre-training; fine-tuning updates whole tables: leave it out")
+    if train.table_updates == "rows" and not updates_rows:
+        raise UserError(
+            "train.table_updates=rows: is for pre-training and next_item; other tasks update whole tables: leave it out"
+        )
     check_number("train.patience", train.patience, at_least=1)

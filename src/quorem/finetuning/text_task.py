@@ -1,5 +1,7 @@
 """What tasks on texts share: an encoder to start from, rows that are split, layer-wise rates, predictions."""
 
+import logging
+import time
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,6 +19,7 @@ from quorem.data.readers.table import Column
 from quorem.data.source import Source
 from quorem.errors import UserError, check_choice, check_number
 from quorem.files import fingerprint_files
+from quorem.finetuning.baseline import Baseline
 from quorem.finetuning.checkpoint import load_model, model_folder, size_of
 from quorem.finetuning.program import LENGTH_MULTIPLE, Objective, TextProgram, reads_whole, row_length
 from quorem.finetuning.rows import Examples, choose_rows
@@ -28,8 +31,12 @@ from quorem.models.modeling import QuoremPreTrainedModel
 from quorem.plan.presets import preset
 from quorem.plan.recipes import check_train
 from quorem.tokenization import Unknown, load_tokenizer, save_tokenizer, tokenizer_files
+from quorem.training import processes
 from quorem.training.device import autocast_dtype
 from quorem.training.optim import build_optimizer, layerwise_lr, parameter_groups
+from quorem.training.run_folder import Run
+
+logger = logging.getLogger(__name__)
 
 EVALUATION_ROWS = 64
 FROZEN_RATE, THAWED_RATE = 1e-3, 1e-4  # the original's two phases
@@ -46,6 +53,7 @@ class TextTask(Task):
         tags_words: whether a prediction is a list of tags, one for each word.
         answers_questions: whether a prediction is an answer, the first of the columns.
         text_columns: settings of section data that name columns of text beside data.text_column.
+        linear: the linear model that is the baseline; empty where there is none.
     """
 
     model_class: ClassVar[type[QuoremPreTrainedModel]]
@@ -55,6 +63,7 @@ class TextTask(Task):
     tags_words: ClassVar[bool] = False
     answers_questions: ClassVar[bool] = False
     text_columns: ClassVar[tuple[str, ...]] = ()
+    linear: ClassVar[str] = ""
     otherwise = "fine-tune {out} itself, which starts from its encoder, with another --out"
 
     @abstractmethod
@@ -111,6 +120,10 @@ class TextTask(Task):
     def decode(self, outputs: Any, examples: Examples, documents: Sequence[Document], config: Any) -> list[Any]:
         """What is predicted for each document, as values of `columns`."""
 
+    def linear_outputs(self, baseline: Baseline, begun: Begun) -> Any:
+        """What the linear model says of the held-out rows, as `outputs` has it."""
+        raise NotImplementedError
+
     def document(self, value: Any) -> Document:
         """A row to predict from what Python gives for it; a text alone, if a task says nothing else.
 
@@ -140,6 +153,10 @@ class TextTask(Task):
     def from_scratch(self, config: Any) -> Any:
         """As in `Task`."""
         return replace(config, classifier=replace(config.classifier, from_scratch=True))
+
+    def without_baseline(self, config: Any) -> Any:
+        """As in `Task`."""
+        return replace(config, classifier=replace(config.classifier, baseline=False)) if self.linear else config
 
     def resolve(self, config: Any) -> Any:
         """The settings with everything left open filled in by the recipe and the pre-trained model's size, checked.
@@ -260,6 +277,30 @@ class TextTask(Task):
         pad_id = begun.tokenizer.pad_token_id
         found = self.outputs(begun.model, begun.held_out, pad_id=pad_id, batch_size=EVALUATION_ROWS, dtype=dtype)
         return self.scores(found, begun.held_out, begun.model.config)
+
+    def finish(self, begun: Begun, run: Run, best: dict[str, Any], last: dict[str, Any]) -> dict[str, Any]:
+        """As in `Task`, with `baselines`."""
+        return super().finish(begun, run, best, last) | self.baselines(begun)
+
+    def baselines(self, begun: Begun) -> dict[str, Any]:
+        """Scores of a linear model on the same rows, for result.json: `baselines`, by its name; nothing if unwanted."""
+        training, held_out, began = begun.training, begun.held_out, time.perf_counter()
+        if not (training.texts and processes.rank() == 0):
+            return {}
+        columns, seed = len(begun.facts.get("labels", [0])), begun.config.data.split_seed
+        found = Baseline.of(training.texts, training.labels, held_out.texts, columns=columns, seed=seed)
+        if found is None:
+            logger.info("no baseline: the texts have no words to count")
+            return {}
+        scores = self.scores(self.linear_outputs(found, begun), held_out, begun.model.config)
+        numbers = {name: value for name, value in scores.items() if isinstance(value, int | float)}
+        name = f"{found.name}, {self.linear}"
+        logger.info(
+            "baseline (%s; %s training rows, %.0f s): %s",
+            name, f"{len(found.labels):,}", time.perf_counter() - began,
+            ", ".join(f"{each} {numbers[each]:.4f}" for each in self.shown),
+        )  # fmt: skip
+        return {"baselines": {name: {**numbers, "training_rows": len(found.labels)}}}
 
     def describe(self, begun: Begun, program: Any) -> str:
         """As in `Task`, with the number of tokens."""

@@ -4,6 +4,7 @@ A variant is one file and one line in HEADS; tests and documentation iterate ove
 """
 
 from quorem.heads.base import GeneratorHead
+from quorem.heads.cosine import CosineHead
 from quorem.heads.digits import DigitsHead
 from quorem.heads.full import FullHead
 from quorem.heads.tree import TreeHead
@@ -11,9 +12,10 @@ from quorem.heads.two_level import TwoLevelHead
 
 HEADS: dict[str, type[GeneratorHead]] = {
     "full": FullHead,
+    "cosine": CosineHead,
     "two_level": TwoLevelHead,
     "digits": DigitsHead,
     "tree": TreeHead,
 }
 
-__all__ = ["HEADS", "DigitsHead", "FullHead", "GeneratorHead", "TreeHead", "TwoLevelHead"]
+__all__ = ["HEADS", "CosineHead", "DigitsHead", "FullHead", "GeneratorHead", "TreeHead", "TwoLevelHead"]

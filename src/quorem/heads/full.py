@@ -31,10 +31,12 @@ class FullHead(GeneratorHead):
     """log softmax(hidden E^T + bias), E the embedding's rows (transformers' generator_lm_head, tied)."""
 
     reads_all: ClassVar[bool] = True
+    products: ClassVar[bool] = True
+    """Whether scores are plain products, which of a sum of parts are the sum of the parts' scores."""
 
     def __init__(self, embedding: TokenEmbedding, *, never: Iterable[int] = ()) -> None:
         super().__init__(embedding, never=never)
-        if getattr(embedding, "operation", None) in ("add", "concat"):
+        if self.products and getattr(embedding, "operation", None) in ("add", "concat"):
             raise ValueError(FACTORISES)
         self.bias = nn.Parameter(torch.zeros(embedding.assignment.vocab_size))
 
@@ -117,6 +119,19 @@ class FullHead(GeneratorHead):
             found = self._exact_scores(hidden, *piece) - total
             yield torch.arange(index * size, index * size + found.shape[-1], device=hidden.device), found
 
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Scores float32 (n, V) of every id for hidden (n, D), all at once: for small V."""
+        (table,) = self.embedding.chunks(self.embedding.num_embeddings)
+        return self._scores(hidden, table, self.bias)
+
+    def query(self, hidden: Tensor) -> Tensor:
+        """What of hidden (n, D) enters the products."""
+        return hidden
+
+    def keys(self, vectors: Tensor) -> Tensor:
+        """What of tokens' vectors (..., D) enters them."""
+        return vectors
+
     def _chunk_terms(self, hidden: Tensor, table: Tensor, bias: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """A chunk's log-sum of exponentials (n,), and the targets' scores (n,), 0 where the target lies elsewhere."""
         scores = self._scores(hidden, table, bias)
@@ -125,8 +140,8 @@ class FullHead(GeneratorHead):
         return torch.logsumexp(scores, dim=-1), chosen.masked_fill(~inside, 0.0)
 
     def _scores(self, hidden: Tensor, table: Tensor, bias: Tensor) -> Tensor:
-        rows = self.embedding.chunk_rows(table)
-        return F.linear(hidden, rows.to(hidden.dtype)).float() + bias
+        rows = self.keys(self.embedding.chunk_rows(table))
+        return F.linear(self.query(hidden), rows.to(hidden.dtype)).float() + bias
 
     def _exact_scores(self, hidden: Tensor, table: Tensor, bias: Tensor) -> Tensor:
         """Scores in the parameters' precision, whatever the surrounding autocast."""
@@ -136,8 +151,8 @@ class FullHead(GeneratorHead):
     def _scores_of(self, hidden: Tensor, ids: Tensor) -> Tensor:
         """Scores float32 (n, c), without biases, of ids int64 (n, c) that differ from row to row, as precise."""
         with without_autocast(hidden):
-            vectors = self.embedding(ids)
-            return (vectors @ hidden.to(vectors.dtype).unsqueeze(-1)).squeeze(-1).float()
+            vectors = self.keys(self.embedding(ids))
+            return (vectors @ self.query(hidden.to(vectors.dtype)).unsqueeze(-1)).squeeze(-1).float()
 
     def _masked_bias(self) -> Tensor:
         if not self.never_ids:

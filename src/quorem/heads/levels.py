@@ -25,6 +25,7 @@ from quorem.embeddings.assignment import may_look
 from quorem.embeddings.mixed_radix import digit_sizes
 from quorem.heads.base import GeneratorHead, draw, without_autocast
 
+SHARED_BY = 16  # rows that ask for a node, on average, from which on it is read once for all of them
 ROWS_AT_ONCE = 2**16  # vectors in memory at once, while means are taken
 
 
@@ -177,7 +178,7 @@ class LevelsHead(GeneratorHead):
 
     def _scores_of_one(self, state: Tensor, level: int, prefix: int) -> Tensor:
         """The same where all rows have one prefix."""
-        return self._scores(state, level, torch.full((len(state),), prefix, dtype=torch.int64, device=state.device))
+        return self._scores(state, level, torch.full(state.shape[:1], prefix, dtype=torch.int64, device=state.device))
 
     def _existing(self, level: int, prefix: Tensor) -> Tensor:
         """Which digits of a level any id has after prefixes int64 (n,): bool (n, size)."""
@@ -242,12 +243,49 @@ class LevelsHead(GeneratorHead):
             return
         mass, order = mass.sort(dim=-1, descending=True)
         for step in range(size):
-            open_ = (mass[:, step] > values[rows, -1]).nonzero().squeeze(-1)
-            if len(open_) == 0:
+            place, ahead = (mass[:, step:] > values[rows, -1:]).nonzero(as_tuple=True)
+            if len(place) == 0:
                 break
+            digits = order[place, step + ahead]
+            if step and len(place) >= SHARED_BY * len((prefix[place] + digits).unique()):
+                self._sweep(values, ranks, rows, state, prefix, place, digits, mass[place, step + ahead], level=level)
+                break
+            open_ = place[ahead == 0]
             digit = order[open_, step]
             below, after = prefix[open_] + digit, self._after(state[open_], level + 1, digit)
             inside = torch.log_softmax(self._scores(after, level + 1, below), dim=-1) + mass[open_, step].unsqueeze(-1)
+            self._search(values, ranks, rows[open_], after, below, inside, level=level + 1)
+
+    def _sweep(
+        self, values: Tensor, ranks: Tensor, rows: Tensor, state: Tensor, prefix: Tensor, place: Tensor, digits: Tensor,
+        mass: Tensor, *, level: int,
+    ) -> None:  # fmt: skip
+        """The rest of `_search` a node at a time, the likeliest first: what is below is read once for all of its rows.
+
+        Args:
+            values: as there.
+            ranks: as there.
+            rows: as there.
+            state: as there.
+            prefix: as there.
+            level: as there.
+            place: int64 (pairs,), which of the rows.
+            digits: int64 (pairs,), what follows their prefixes.
+            mass: float32 (pairs,), log p of it.
+        """
+        nodes, of, number = (prefix[place] + digits).unique(return_inverse=True, return_counts=True)
+        total = torch.zeros(len(nodes), dtype=mass.dtype, device=mass.device).index_add_(0, of, mass.exp())
+        pairs = of.argsort(stable=True).split(number.tolist())
+        for each in total.argsort(descending=True).tolist():
+            some = pairs[each]
+            some = some[mass[some] > values[rows[place[some]], -1]]
+            if len(some) == 0:
+                continue
+            open_, node = place[some], int(nodes[each])
+            after = self._after(state[open_], level + 1, digits[some])
+            scores = self._scores_of_one(after, level + 1, node)
+            inside = torch.log_softmax(scores, dim=-1) + mass[some].unsqueeze(-1)
+            below = torch.full_like(open_, node)
             self._search(values, ranks, rows[open_], after, below, inside, level=level + 1)
 
     def _leaves(self, state: Tensor, prefix: int, mass: Tensor, *, level: int) -> Iterator[tuple[int, Tensor]]:
@@ -259,7 +297,7 @@ class LevelsHead(GeneratorHead):
         for digit in range(mass.shape[-1]):
             if (prefix + digit) * self.spans[level] >= self.embedding.assignment.tail:
                 break
-            chosen = torch.full((len(state),), digit, dtype=torch.int64, device=state.device)
+            chosen = torch.full(state.shape[:1], digit, dtype=torch.int64, device=state.device)
             after = self._after(state, level + 1, chosen)
             scores = self._scores_of_one(after, level + 1, prefix + digit)
             inside = torch.log_softmax(scores, dim=-1) + mass[:, digit].unsqueeze(-1)

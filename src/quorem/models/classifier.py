@@ -5,12 +5,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers.modeling_outputs import SequenceClassifierOutput
+from transformers.modeling_outputs import BaseModelOutput, SequenceClassifierOutput
+from transformers.utils.generic import can_return_tuple
 
 from quorem.errors import UserError, did_you_mean
 from quorem.models.configuration import QuoremConfig
 from quorem.models.excerpts import Excerpts, excerpts
-from quorem.models.modeling import QuoremModel, QuoremPreTrainedModel
+from quorem.models.modeling import QuoremModel, QuoremPreTrainedModel, is_wanted
 from quorem.models.ngrams import NgramBranch
 
 PIECES_AT_ONCE = 64  # that the encoder reads without gradients, however many a document has
@@ -56,7 +57,7 @@ def pool(hidden: Tensor, attention_mask: Tensor | None, how: str) -> Tensor:
     """
     if how == "cls":
         first = 0 if attention_mask is None else attention_mask.long().argmax(1)  # not 0 where padding is on the left
-        return hidden[torch.arange(len(hidden), device=hidden.device), first]
+        return hidden[torch.arange(hidden.shape[0], device=hidden.device), first]  # torch.export fixes len()
     real = torch.ones_like(hidden[..., :1]) if attention_mask is None else attention_mask.unsqueeze(-1).to(hidden.dtype)
     if how == "mean":
         return (hidden * real).sum(1) / real.sum(1).clamp(min=1)
@@ -123,9 +124,10 @@ class QuoremForSequenceClassification(QuoremPreTrainedModel):
             pad_id=config.pad_token_id or 0, multiple=multiple,
         )  # fmt: skip
 
+    @can_return_tuple
     def forward(
         self,
-        input_ids: Tensor,
+        input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
         token_type_ids: Tensor | None = None,
         labels: Tensor | None = None,
@@ -139,40 +141,61 @@ class QuoremForSequenceClassification(QuoremPreTrainedModel):
             input_ids: int64 (batch, time).
             attention_mask: (batch, time), 1 for real tokens; None if all are.
             token_type_ids: int64 (batch, time); zeros if None. A document that is cut is all of type 0.
-            labels: int64 (batch,); adds the mean cross-entropy. By config.problem_type also float (batch, num_labels)
-                of 0 and 1, for binary cross-entropy, or float (batch,), standardised, for the squared error.
+            labels: int64 (batch,); adds the mean cross-entropy. By config.problem_type, or by their kind without one,
+                also float (batch, num_labels) of 0 and 1, for binary cross-entropy, or float (batch,), standardised,
+                for the squared error of one logit.
             pieces: what the encoder reads, if it has been cut already.
             ngram_scores: (batch, num_labels), to add in place of those of the n-gram branch.
-            kwargs: passed to the encoder.
+            kwargs: passed to the encoder. Of a document that is cut neither hidden states nor attention are returned:
+                its pieces have their own.
+
+        Raises:
+            UserError: for inputs_embeds where the model reads ids: it cuts documents, or has the n-gram branch.
         """
-        states, wanted = None, kwargs.pop("output_hidden_states", False)
+        states = attentions = None
+        if input_ids is None and (self.reads_whole or self.ngrams is not None):
+            raise UserError(
+                "inputs_embeds: this classifier cuts whole documents or counts their n-grams, which needs input_ids "
+                "(its classifier_length and classifier_ngrams are not 0): give input_ids"
+            )
         if self.reads_whole:
+            assert input_ids is not None
             pieces = pieces or self.cut(input_ids, attention_mask)
             pooled = self._pooled_documents(pieces, len(input_ids), **kwargs)
         else:
-            pooled, states = self._pooled(input_ids, attention_mask, token_type_ids, **kwargs)
-            states = states if wanted else None
+            asked = kwargs.pop("output_hidden_states", None)
+            pooled, found = self._pooled(input_ids, attention_mask, token_type_ids, **kwargs)
+            states = found.hidden_states if is_wanted(asked, self.config.output_hidden_states) else None
+            attentions = found.attentions
         logits = self.classifier(pooled)
         if self.ngrams is not None:
             logits = logits + (self.ngrams(input_ids) if ngram_scores is None else ngram_scores)
         loss = None if labels is None else self._loss(logits.float(), labels)
-        return SequenceClassifierOutput(loss=loss, logits=logits, hidden_states=states)
+        return SequenceClassifierOutput(loss=loss, logits=logits, hidden_states=states, attentions=attentions)
 
     def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        if self.config.problem_type == "multi_label_classification":
+        """By config.problem_type, or without one as transformers guess it: one logit is a number, float labels many."""
+        guess = "regression" if self.num_labels == 1 else "multi_label_classification"
+        problem = self.config.problem_type or (guess if labels.is_floating_point() or self.num_labels == 1 else None)
+        if problem == "multi_label_classification":
             return F.binary_cross_entropy_with_logits(logits, labels.float())
-        if self.config.problem_type == "regression":
+        if problem == "regression":
             return F.mse_loss(logits.squeeze(-1), labels.float())
         return F.cross_entropy(logits, labels)
 
     def _pooled(
-        self, input_ids: Tensor, attention_mask: Tensor | None, token_type_ids: Tensor | None = None, **kwargs: Any
-    ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Pooled vectors (rows, states x width) of one or all layers, and all hidden states if those were needed."""
-        found = self.electra(input_ids, attention_mask, token_type_ids, output_hidden_states=True, **kwargs)
+        self,
+        input_ids: Tensor | None,
+        attention_mask: Tensor | None,
+        token_type_ids: Tensor | None = None,
+        **kwargs: Any,
+    ) -> tuple[Tensor, BaseModelOutput]:
+        """Pooled vectors (rows, states x width) of one or all layers, and what the encoder gave."""
+        how = {"output_hidden_states": True, "return_dict": True}
+        found = self.electra(input_ids, attention_mask, token_type_ids, **{**kwargs, **how})
         states = found.hidden_states if self.config.classifier_layers == "all" else (found.last_hidden_state,)
         pooled = [pool(state, attention_mask, self.config.classifier_pooling) for state in states]
-        return torch.cat(pooled, dim=-1), found.hidden_states
+        return torch.cat(pooled, dim=-1), found
 
     def _pooled_documents(self, pieces: Excerpts, documents: int, **kwargs: Any) -> Tensor:
         """Pooled vectors float32 (documents, states x width) over all pieces of each document."""

@@ -16,16 +16,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 from transformers.activations import ACT2FN
-from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import BaseModelOutput, MaskedLMOutput, TokenClassifierOutput
+from transformers.utils.generic import can_return_tuple
 
 from quorem.embeddings import EMBEDDINGS, TokenEmbedding, build_table
 from quorem.errors import UserError, did_you_mean
-from quorem.heads import HEADS, FullHead, GeneratorHead
+from quorem.heads import HEADS, CosineHead, FullHead, GeneratorHead
 from quorem.models.configuration import QuoremConfig
-from quorem.models.positions import attention_bias, rotate, rotation_angles
+from quorem.models.layers import Layer
+from quorem.models.positions import attention_bias, rotation_angles
 
-WRITTEN_OUT_UP_TO = 512  # tokens; above it the (time, time) scores outweigh what the fused kernel costs on the CPU
+IGNORED = -100  # a label that counts for nothing, as torch and transformers have it
 
 
 def build_embedding(config: QuoremConfig) -> TokenEmbedding:
@@ -59,14 +60,20 @@ class Embeddings(nn.Module):
         self.token_type_embeddings = nn.Embedding(config.type_vocab_size, config.embedding_size)
         self.LayerNorm = nn.LayerNorm(config.embedding_size, eps=config.layer_norm_eps)
 
-    def forward(self, input_ids: Tensor, token_type_ids: Tensor | None, position_ids: Tensor | None) -> Tensor:
-        vectors = self.word_embeddings(input_ids)
+    def forward(
+        self,
+        input_ids: Tensor | None,
+        token_type_ids: Tensor | None,
+        position_ids: Tensor | None,
+        inputs_embeds: Tensor | None = None,
+    ) -> Tensor:
+        vectors = self.word_embeddings(input_ids) if inputs_embeds is None else inputs_embeds
         if token_type_ids is None:
             vectors = vectors + self.token_type_embeddings.weight[0]
         else:
             vectors = vectors + self.token_type_embeddings(token_type_ids)
         if self.position_embeddings is not None:
-            time = input_ids.shape[1]
+            time = vectors.shape[1]
             limit = self.position_embeddings.num_embeddings
             if time > limit:
                 raise UserError(f"a sequence of {time} tokens, but absolute positions end at {limit}: lower max_length")
@@ -76,88 +83,6 @@ class Embeddings(nn.Module):
                 else self.position_embeddings(position_ids)
             )
         return self.LayerNorm(vectors)
-
-
-class SelfAttention(nn.Module):
-    """Multi-head attention with one product for queries, keys and values."""
-
-    def __init__(self, config: QuoremConfig) -> None:
-        super().__init__()
-        self.num_heads, self.head_size = config.num_attention_heads, config.attention_head_size
-        width = self.num_heads * self.head_size
-        self.query = nn.Linear(config.hidden_size, width)
-        self.key = nn.Linear(config.hidden_size, width)
-        self.value = nn.Linear(config.hidden_size, width)
-        self.dropout = nn.Dropout(config.attention_probs_dropout_prob)
-
-    def forward(self, hidden: Tensor, bias: Tensor | None, rotation: Tensor | None) -> Tensor:
-        batch, time, _ = hidden.shape
-        weight = torch.cat([self.query.weight, self.key.weight, self.value.weight])
-        offset = torch.cat([self.query.bias, self.key.bias, self.value.bias])
-        joint = F.linear(hidden, weight, offset).view(batch, time, 3, self.num_heads, self.head_size)
-        query, key, value = joint.permute(2, 0, 3, 1, 4)  # (batch, heads, time, head_size) each
-        if rotation is not None:
-            query, key = rotate(query, rotation), rotate(key, rotation)
-        bias = None if bias is None else bias.to(query.dtype)
-        dropout = self.dropout.p if self.training else 0.0
-        if hidden.device.type == "cpu" and time <= WRITTEN_OUT_UP_TO:
-            scores = (query * self.head_size**-0.5) @ key.transpose(-1, -2)  # (batch, heads, time, time)
-            scores = scores if bias is None else scores + bias
-            context = F.dropout(torch.softmax(scores, dim=-1), dropout, self.training) @ value
-        else:
-            context = F.scaled_dot_product_attention(query, key, value, attn_mask=bias, dropout_p=dropout)
-        return context.transpose(1, 2).reshape(batch, time, -1)
-
-
-class Residual(nn.Module):
-    """dense -> dropout -> LayerNorm(x + input): the end of both halves of a layer (post-norm)."""
-
-    def __init__(self, config: QuoremConfig, width: int) -> None:
-        super().__init__()
-        self.dense = nn.Linear(width, config.hidden_size)
-        self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
-
-    def forward(self, hidden: Tensor, residual: Tensor) -> Tensor:
-        return self.LayerNorm(self.dropout(self.dense(hidden)) + residual)
-
-
-class Attention(nn.Module):
-    """Self-attention and its output."""
-
-    def __init__(self, config: QuoremConfig) -> None:
-        super().__init__()
-        self.self = SelfAttention(config)
-        self.output = Residual(config, config.num_attention_heads * config.attention_head_size)
-
-    def forward(self, hidden: Tensor, bias: Tensor | None, rotation: Tensor | None) -> Tensor:
-        return self.output(self.self(hidden, bias, rotation), hidden)
-
-
-class Intermediate(nn.Module):
-    """The widening half of the feed-forward layer."""
-
-    def __init__(self, config: QuoremConfig) -> None:
-        super().__init__()
-        self.dense = nn.Linear(config.hidden_size, config.intermediate_size)
-        self.activation = ACT2FN[config.hidden_act]
-
-    def forward(self, hidden: Tensor) -> Tensor:
-        return self.activation(self.dense(hidden))
-
-
-class Layer(GradientCheckpointingLayer):
-    """One transformer layer."""
-
-    def __init__(self, config: QuoremConfig) -> None:
-        super().__init__()
-        self.attention = Attention(config)
-        self.intermediate = Intermediate(config)
-        self.output = Residual(config, config.intermediate_size)
-
-    def forward(self, hidden: Tensor, bias: Tensor | None, rotation: Tensor | None) -> Tensor:
-        hidden = self.attention(hidden, bias, rotation)
-        return self.output(self.intermediate(hidden), hidden)
 
 
 class Encoder(nn.Module):
@@ -175,6 +100,7 @@ class QuoremPreTrainedModel(PreTrainedModel):
     base_model_prefix = "electra"
     _supports_sdpa = True
     supports_gradient_checkpointing = True
+    accepts_loss_kwargs = False  # so that transformers' Trainer divides losses by the number of micro-batches
     # A folder holds one network with its head; the encoder alone, or with another head, leaves that head's weights out.
     _keys_to_ignore_on_load_unexpected: ClassVar = [
         r"^(discriminator|generator)_predictions\.",
@@ -185,7 +111,10 @@ class QuoremPreTrainedModel(PreTrainedModel):
         config = self.config
         by_width = config.initializer == "width"
         table_std = config.embedding_size**-0.5 if by_width else config.initializer_range
-        if isinstance(module, nn.Linear):
+        if isinstance(module, LinearPredictions) and module.in_features == module.out_features:
+            nn.init.eye_(module.weight)
+            nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.Linear):
             nn.init.normal_(
                 module.weight, std=(3 * module.in_features) ** -0.5 if by_width else config.initializer_range
             )
@@ -227,13 +156,16 @@ class QuoremModel(QuoremPreTrainedModel):
         """Replace the token embedding."""
         self.embeddings.word_embeddings = value
 
+    @can_return_tuple
     def forward(
         self,
-        input_ids: Tensor,
+        input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
         token_type_ids: Tensor | None = None,
         position_ids: Tensor | None = None,
-        output_hidden_states: bool = False,
+        inputs_embeds: Tensor | None = None,
+        output_hidden_states: bool | None = None,
+        output_attentions: bool | None = None,
         **_: Any,
     ) -> BaseModelOutput:
         """Encode.
@@ -244,28 +176,47 @@ class QuoremModel(QuoremPreTrainedModel):
                 (packed documents); None if all are real and see each other.
             token_type_ids: int64 (batch, time); zeros if None.
             position_ids: int64 (batch, time), for absolute positions; if None, 0, 1, ... over a document's real tokens.
-            output_hidden_states: also return the (layers + 1) states (batch, time, hidden_size).
+            inputs_embeds: (batch, time, D) in place of input_ids: vectors as `get_input_embeddings()` gives them.
+            output_hidden_states: also return the (layers + 1) states (batch, time, hidden_size); None for what the
+                config says.
+            output_attentions: also return each layer's attention (batch, heads, time, time), whose rows add up to 1;
+                None for what the config says. Attention is written out then, whatever the device.
+
+        Raises:
+            UserError: for both input_ids and inputs_embeds, or neither.
         """
-        config, time = self.config, input_ids.shape[1]
+        if (input_ids is None) == (inputs_embeds is None):
+            raise UserError("a model reads either input_ids or inputs_embeds: give one of them")
+        config = self.config
         if position_ids is None and attention_mask is not None and config.positions == "absolute":
             before = attention_mask.cumsum(-1) if attention_mask.ndim == 2 else attention_mask.tril().sum(-1)
             position_ids = (before.long() - 1).clamp(min=0)  # neither padding nor another document counts places
-        hidden = self.embeddings(input_ids, token_type_ids, position_ids)
+        hidden = self.embeddings(input_ids, token_type_ids, position_ids, inputs_embeds)
         hidden = F.dropout(hidden, config.hidden_dropout_prob, self.training)  # embeddings may be shared, dropout not
         if hasattr(self, "embeddings_project"):
             hidden = self.embeddings_project(hidden)
-        device_type = hidden.device.type
-        if torch.is_autocast_enabled(device_type):  # a residual stream that is cast once, not before every product
-            hidden = hidden.to(torch.get_autocast_dtype(device_type))
-        bias = attention_bias(config, attention_mask, time, input_ids.device)
+        time, device = hidden.shape[1], hidden.device
+        if torch.is_autocast_enabled(device.type):  # a residual stream that is cast once, not before every product
+            hidden = hidden.to(torch.get_autocast_dtype(device.type))
+        bias = attention_bias(config, attention_mask, time, device)
         rotation = None
         if config.positions == "rotary":
-            rotation = rotation_angles(time, config.attention_head_size, input_ids.device)
+            rotation = rotation_angles(time, config.attention_head_size, device)
         states = [hidden]
+        shares: list[Tensor] | None = [] if is_wanted(output_attentions, config.output_attentions) else None
         for layer in self.encoder.layer:
-            hidden = layer(hidden, bias, rotation)
+            hidden = layer(hidden, bias, rotation) if shares is None else layer(hidden, bias, rotation, shares)
             states.append(hidden)
-        return BaseModelOutput(last_hidden_state=hidden, hidden_states=tuple(states) if output_hidden_states else None)
+        return BaseModelOutput(
+            last_hidden_state=hidden,
+            hidden_states=tuple(states) if is_wanted(output_hidden_states, config.output_hidden_states) else None,
+            attentions=None if shares is None else tuple(shares[: len(self.encoder.layer)]),
+        )
+
+
+def is_wanted(asked: bool | None, config: bool | None) -> bool:
+    """Whether an output is: as a call asks for it, or as the config says."""
+    return bool(config if asked is None else asked)
 
 
 class GeneratorPredictions(nn.Module):
@@ -280,43 +231,86 @@ class GeneratorPredictions(nn.Module):
         return self.LayerNorm(F.gelu(self.dense(hidden)))
 
 
+class LinearPredictions(nn.Linear):
+    """The same for a softmax over cosines, which takes lengths off itself: at first the hidden vectors as they are."""
+
+    def __init__(self, config: QuoremConfig) -> None:
+        super().__init__(config.hidden_size, config.embedding_size)
+
+
 class QuoremForMaskedLM(QuoremPreTrainedModel):
     """The generator."""
 
     def __init__(self, config: QuoremConfig) -> None:
         super().__init__(config)
         self.electra = QuoremModel(config)
-        self.generator_predictions = GeneratorPredictions(config)
         self.generator_lm_head: GeneratorHead = build_head(config, self.electra.embeddings.word_embeddings)
+        cosine = isinstance(self.generator_lm_head, CosineHead)
+        self.generator_predictions = (LinearPredictions if cosine else GeneratorPredictions)(config)
         self.post_init()
 
     def hidden_at(self, input_ids: Tensor, attention_mask: Tensor | None, positions: Tensor) -> Tensor:
         """Vectors (n, D), ready for the head, at flat positions int64 (n,) of input_ids (batch, time)."""
-        hidden = self.electra(input_ids, attention_mask).last_hidden_state
+        hidden = self.electra(input_ids, attention_mask, return_dict=True).last_hidden_state
         return self.generator_predictions(hidden.reshape(-1, hidden.shape[-1])[positions])
 
+    @can_return_tuple
     def forward(
         self,
-        input_ids: Tensor,
+        input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
         token_type_ids: Tensor | None = None,
+        labels: Tensor | None = None,
+        output_logits: bool | None = None,
         **kwargs: Any,
     ) -> MaskedLMOutput:
-        """Log-probabilities (batch, time, V) at every position: for inspection with small vocabularies.
+        """Scores of every id at every place, or, with labels, the exact loss without making them.
 
-        The tied full head of a dense table gives its unnormalised scores, as transformers' ElectraForMaskedLM does.
+        Args:
+            input_ids: int64 (batch, time).
+            attention_mask: (batch, time), 1 for real tokens; None if all are.
+            token_type_ids: int64 (batch, time); zeros if None.
+            labels: int64 (batch, time), IGNORED where there is nothing to predict; adds the mean of the exact -log p
+                (nats) over the others.
+            output_logits: whether to return logits (batch, time, V), whose memory grows with V; None for those without
+                labels. They are log-probabilities without a gradient, but of the full softmax of a dense table its
+                unnormalised scores, as transformers' ElectraForMaskedLM gives them.
+            kwargs: passed to the encoder.
+
+        Raises:
+            UserError: for a label that the softmax never predicts.
         """
-        found = self.electra(input_ids, attention_mask, token_type_ids, **kwargs)
+        found = self.electra(input_ids, attention_mask, token_type_ids, return_dict=True, **kwargs)
         hidden = self.generator_predictions(found.last_hidden_state)
+        return MaskedLMOutput(
+            loss=None if labels is None else self._loss(hidden, labels),
+            logits=self._logits(hidden) if is_wanted(output_logits, labels is None) else None,
+            hidden_states=found.hidden_states,
+            attentions=found.attentions,
+        )
+
+    def _loss(self, hidden: Tensor, labels: Tensor) -> Tensor:
+        """Mean of the exact -log p where there are labels; 0 without any."""
+        targets, head = labels.flatten(), self.generator_lm_head
+        places = (targets != IGNORED).nonzero().squeeze(-1)
+        targets = targets[places]
+        if (never := torch.isin(targets, head.never(targets.device))).any():
+            raise UserError(
+                f"labels: id {int(targets[never][0])} is one of those that the softmax never predicts (special "
+                f"tokens): give {IGNORED} there"
+            )
+        return head.nll(hidden.flatten(0, 1)[places], targets).sum() / max(1, len(places))
+
+    def _logits(self, hidden: Tensor) -> Tensor:
         head: GeneratorHead = self.generator_lm_head
-        flat = hidden.reshape(-1, hidden.shape[-1])
+        flat = hidden.flatten(0, 1)
         if isinstance(head, FullHead):
-            logits = head.embedding.logits(flat) + head.bias
+            logits = head.logits(flat)
         else:
             pieces = list(head.full_log_prob(flat))
             ids = torch.cat([ids for ids, _ in pieces])
             logits = torch.cat([log_prob for _, log_prob in pieces], dim=-1)[:, torch.argsort(ids)]
-        return MaskedLMOutput(logits=logits.view(*hidden.shape[:-1], -1), hidden_states=found.hidden_states)
+        return logits.unflatten(0, hidden.shape[:-1])
 
 
 class DiscriminatorPredictions(nn.Module):
@@ -341,9 +335,10 @@ class QuoremForPreTraining(QuoremPreTrainedModel):
         self.discriminator_predictions = DiscriminatorPredictions(config)
         self.post_init()
 
+    @can_return_tuple
     def forward(
         self,
-        input_ids: Tensor,
+        input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
         token_type_ids: Tensor | None = None,
         labels: Tensor | None = None,
@@ -355,14 +350,17 @@ class QuoremForPreTraining(QuoremPreTrainedModel):
             input_ids: int64 (batch, time).
             attention_mask: (batch, time), 1 for real tokens; None if all are.
             token_type_ids: int64 (batch, time); zeros if None.
-            labels: (batch, time), 1 for replaced tokens; adds the mean binary cross-entropy over real tokens.
+            labels: (batch, time), 1 for replaced tokens, 0 for others, IGNORED for those that do not count; adds the
+                mean binary cross-entropy over real tokens.
             kwargs: passed to the encoder.
         """
-        found = self.electra(input_ids, attention_mask, token_type_ids, **kwargs)
+        found = self.electra(input_ids, attention_mask, token_type_ids, return_dict=True, **kwargs)
         logits = self.discriminator_predictions(found.last_hidden_state)
         loss = None
         if labels is not None:
-            weight = torch.ones_like(logits) if attention_mask is None else attention_mask.to(logits.dtype)
+            counts = labels != IGNORED if attention_mask is None else (labels != IGNORED) & (attention_mask != 0)
             each = F.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype), reduction="none")
-            loss = (each * weight).sum() / weight.sum().clamp(min=1)
-        return TokenClassifierOutput(loss=loss, logits=logits, hidden_states=found.hidden_states)
+            loss = each.masked_fill(~counts, 0.0).sum() / counts.sum().clamp(min=1)
+        return TokenClassifierOutput(
+            loss=loss, logits=logits, hidden_states=found.hidden_states, attentions=found.attentions
+        )

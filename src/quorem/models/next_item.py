@@ -8,15 +8,18 @@ al. 2019, BERT4Rec, arXiv:1904.06690). A history is [CLS] and its items, as pre-
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
+from transformers.modeling_outputs import MaskedLMOutput
 
 from quorem.data.batches import collate
 from quorem.errors import UserError
 from quorem.models.checkpoint_files import read_weights
 from quorem.models.configuration import QuoremConfig
-from quorem.models.modeling import QuoremForMaskedLM
+from quorem.models.modeling import IGNORED, QuoremForMaskedLM
 from quorem.tokenization.special import SPECIAL_TOKENS
 
 logger = logging.getLogger(__name__)
@@ -31,6 +34,28 @@ class QuoremForNextItem(QuoremForMaskedLM):
 
     Parameter names are the generator's, so that weights of one load into the other where their shapes agree.
     """
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        labels: Tensor | None = None,
+        **kwargs: Any,
+    ) -> MaskedLMOutput:
+        """As `QuoremForMaskedLM.forward`, but labels of a causal model are moved, as transformers' causal models do.
+
+        Args:
+            input_ids: int64 (batch, time).
+            attention_mask: (batch, time), 1 for real tokens; None if all are.
+            token_type_ids: int64 (batch, time); zeros if None.
+            labels: int64 (batch, time), IGNORED where there is nothing to predict. If config.causal, place t is asked
+                for label t + 1, so that input_ids are the labels of their own; else for its own label, as at a [MASK].
+            kwargs: as there.
+        """
+        if labels is not None and self.config.causal:
+            labels = F.pad(labels[:, 1:], (0, 1), value=IGNORED)
+        return super().forward(input_ids, attention_mask, token_type_ids, labels, **kwargs)
 
     def inputs(self, histories: Sequence[Sequence[int]], *, max_items: int) -> tuple[Tensor, Tensor | None, Tensor]:
         """Rows that ask for the item after each history, of which the last `max_items` are read.

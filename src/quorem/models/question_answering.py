@@ -7,9 +7,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers.utils import ModelOutput
+from transformers.utils.generic import can_return_tuple
 
 from quorem.errors import UserError, did_you_mean
 from quorem.models.configuration import QuoremConfig
+from quorem.models.layers import is_plain
 from quorem.models.modeling import QuoremModel, QuoremPreTrainedModel
 
 HEAD_WIDTH = 512  # google-research/electra, finetune/qa: of both hidden layers
@@ -30,6 +32,7 @@ class AnswerOutput(ModelOutput):
         end_top_logits: (batch, beam, time), for each of them; None with head `hf`.
         impossible_logits: (batch,), positive where the text has no answer; None with head `hf`.
         hidden_states: those of the encoder, if asked for.
+        attentions: (batch, heads, time, time) of each layer, if asked for.
     """
 
     loss: Tensor | None = None
@@ -39,6 +42,7 @@ class AnswerOutput(ModelOutput):
     end_top_logits: Tensor | None = None
     impossible_logits: Tensor | None = None
     hidden_states: tuple[Tensor, ...] | None = None
+    attentions: tuple[Tensor, ...] | None = None
 
 
 class JointHead(nn.Module):
@@ -86,10 +90,14 @@ class JointHead(nn.Module):
         a time is in memory, for HEAD_WIDTH numbers a pair are many.
         """
         width = hidden.shape[-1]
-        of_start, of_end = self.hidden.weight.split(width, dim=1)
-        chosen = F.linear(hidden.gather(1, starts.unsqueeze(-1).expand(-1, -1, width)), of_start)
-        ends = F.linear(hidden, of_end, self.hidden.bias)
-        scores = [self.end(F.gelu(each.unsqueeze(1) + ends)).squeeze(-1) for each in chosen.unbind(1)]
+        chosen = hidden.gather(1, starts.unsqueeze(-1).expand(-1, -1, width)).unbind(1)
+        if is_plain(self.hidden):
+            of_start, of_end = self.hidden.weight.split(width, dim=1)
+            ends = F.linear(hidden, of_end, self.hidden.bias)
+            pairs = (F.linear(each, of_start).unsqueeze(1) + ends for each in chosen)
+        else:  # an adapter or an eight-bit weight: the layer as it is
+            pairs = (self.hidden(torch.cat([each.unsqueeze(1).expand_as(hidden), hidden], -1)) for each in chosen)
+        scores = [self.end(F.gelu(each)).squeeze(-1) for each in pairs]
         return self._masked(torch.stack(scores, 1), allowed.unsqueeze(1))
 
     @staticmethod
@@ -116,9 +124,10 @@ class QuoremForQuestionAnswering(QuoremPreTrainedModel):
             self.qa_joint = JointHead(config.hidden_size)
         self.post_init()
 
+    @can_return_tuple
     def forward(
         self,
-        input_ids: Tensor,
+        input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
         token_type_ids: Tensor | None = None,
         start_positions: Tensor | None = None,
@@ -137,18 +146,20 @@ class QuoremForQuestionAnswering(QuoremPreTrainedModel):
             is_impossible: (batch,), 1 where there is no answer; head `paper` learns it too.
             kwargs: passed to the encoder.
         """
-        found = self.electra(input_ids, attention_mask, token_type_ids, **kwargs)
+        found = self.electra(input_ids, attention_mask, token_type_ids, return_dict=True, **kwargs)
         if self.config.classifier_head == "hf":
             start, end = self.qa_outputs(found.last_hidden_state).unbind(-1)
             outputs = AnswerOutput(start_logits=start, end_logits=end)
         else:
-            allowed = torch.ones_like(input_ids, dtype=torch.bool) if token_type_ids is None else token_type_ids.bool()
-            allowed = allowed if attention_mask is None else allowed & attention_mask.bool()
-            allowed = allowed | (torch.arange(input_ids.shape[1], device=input_ids.device) == 0)
-            outputs = self.qa_joint(found.last_hidden_state, allowed, start_positions)
+            hidden = found.last_hidden_state
+            allowed = torch.ones_like(hidden[..., 0], dtype=torch.bool)
+            for mask in (token_type_ids, attention_mask):
+                allowed = allowed if mask is None else allowed & mask.bool()
+            allowed = allowed | (torch.arange(hidden.shape[1], device=hidden.device) == 0)
+            outputs = self.qa_joint(hidden, allowed, start_positions)
         if start_positions is not None and end_positions is not None:
             outputs.loss = _loss(outputs, start_positions, end_positions, is_impossible)
-        outputs.hidden_states = found.hidden_states
+        outputs.hidden_states, outputs.attentions = found.hidden_states, found.attentions
         return outputs
 
 

@@ -5,11 +5,10 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers.modeling_outputs import TokenClassifierOutput
+from transformers.utils.generic import can_return_tuple
 
 from quorem.models.configuration import QuoremConfig
-from quorem.models.modeling import QuoremModel, QuoremPreTrainedModel
-
-IGNORED = -100  # a label that counts for nothing, as torch and transformers have it
+from quorem.models.modeling import IGNORED, QuoremModel, QuoremPreTrainedModel
 
 
 class QuoremForTokenClassification(QuoremPreTrainedModel):
@@ -24,9 +23,10 @@ class QuoremForTokenClassification(QuoremPreTrainedModel):
         self.classifier = nn.Linear(config.hidden_size, config.num_labels)
         self.post_init()
 
+    @can_return_tuple
     def forward(
         self,
-        input_ids: Tensor,
+        input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
         token_type_ids: Tensor | None = None,
         labels: Tensor | None = None,
@@ -41,9 +41,11 @@ class QuoremForTokenClassification(QuoremPreTrainedModel):
             labels: int64 (batch, time), IGNORED where a token has none; adds the mean cross-entropy over the others.
             kwargs: passed to the encoder.
         """
-        found = self.electra(input_ids, attention_mask, token_type_ids, **kwargs)
+        found = self.electra(input_ids, attention_mask, token_type_ids, return_dict=True, **kwargs)
         logits = self.classifier(self.dropout(found.last_hidden_state))
         loss = None
         if labels is not None:
             loss = F.cross_entropy(logits.float().flatten(0, 1), labels.flatten(), ignore_index=IGNORED)
-        return TokenClassifierOutput(loss=loss, logits=logits, hidden_states=found.hidden_states)
+        return TokenClassifierOutput(
+            loss=loss, logits=logits, hidden_states=found.hidden_states, attentions=found.attentions
+        )

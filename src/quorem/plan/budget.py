@@ -10,7 +10,9 @@ from tempfile import TemporaryDirectory
 import torch
 
 from quorem.config.settings import PretrainConfig, TrainSettings
+from quorem.data.documents import RowCounts
 from quorem.data.readers import COMPRESSIONS
+from quorem.data.readers.compression import open_data
 from quorem.plan.dry_run import measure_steps
 from quorem.plan.presets import PRESETS, Preset
 from quorem.training.device import autocast_dtype
@@ -28,6 +30,7 @@ EFFICIENCY = 0.15  # share of the speed of a matrix product that a whole step re
 PASSES = 3  # forward, and twice that backward
 BYTES_A_TOKEN = 5  # of text, about
 UNPACKED = 3  # times as large as a compressed file, about
+LOOKED_AT = 2**20  # unpacked bytes of a log in which lines are counted
 PRODUCT, PRODUCTS = 512, 20
 
 
@@ -83,6 +86,34 @@ def tokens_of_files(files: Iterable[Path]) -> float:
         file.stat().st_size * (UNPACKED if file.name.endswith(tuple(COMPRESSIONS)) else 1) / BYTES_A_TOKEN
         for file in files
     )
+
+
+def events_of_files(files: Iterable[Path], format: str) -> float:
+    """About how many events, each a token, there are in logs: rows of Parquet files, lines of others by their first.
+
+    Args:
+        files: with a row for each event.
+        format: their reader, a key of READERS.
+
+    Raises:
+        UserError: for a file that cannot be read.
+    """
+    return sum(_rows_of_parquet(file) if format == "parquet" else _lines_of(file) for file in files)
+
+
+def _rows_of_parquet(file: Path) -> int:
+    from pyarrow import parquet  # there, for a reader of such files has looked into them
+
+    return int(parquet.read_metadata(file).num_rows)
+
+
+def _lines_of(file: Path) -> float:
+    """Lines among the first bytes of a file, over the share of it that these are."""
+    counts = RowCounts()
+    with open_data(file, counts) as stream:
+        lines = stream.read(LOOKED_AT).count(b"\n")
+        share = 1.0 if not stream.read(1) else counts.share()
+    return lines / max(share, 1e-9)
 
 
 def tokens_seen(config: PretrainConfig, tokens: float) -> float:

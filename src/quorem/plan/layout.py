@@ -19,7 +19,7 @@ from quorem.embeddings import EMBEDDINGS, build_table
 from quorem.embeddings.assignment import square_divisor
 from quorem.embeddings.mixed_radix import even_moduli
 from quorem.embeddings.partition import OPERATIONS
-from quorem.errors import UserError, check_choice
+from quorem.errors import UserError, check_choice, check_number
 from quorem.heads import HEADS
 from quorem.heads.condition import CONDITIONS
 from quorem.heads.full import FACTORISES
@@ -148,6 +148,7 @@ def _check(model: ModelSettings, vocab_size: int) -> None:
             )
     check_choice("model.head.kind", head.kind, ("auto", *HEADS))
     check_choice("model.head.condition", head.condition, CONDITIONS)
+    check_number("model.head.scale", head.scale, above=0)
     if head.digits is not None and head.kind not in ("digits", "tree"):
         raise UserError(
             f"model.head.digits={head.digits}: kind {head.kind} does not use it, only digits and tree do: leave it out"
@@ -213,7 +214,11 @@ def filled(model: ModelSettings) -> ModelSettings:
         operation = "multiply" if model.head.kind == "full" or table.rank not in (None, 1) else "add"
     if assignment is None:
         head = head_kind(model.head.kind, table.kind, model.vocab_size, own_rank=table.own_rank)
-        alike = EMBEDDINGS[table.kind].neighbours_share or head == "tree" or (table.kind == DENSE and head != "full")
+        alike = (
+            EMBEDDINGS[table.kind].neighbours_share
+            or head == "tree"
+            or (table.kind == DENSE and not HEADS[head].reads_all)
+        )
         assignment = "cluster" if alike and model.vocab_size <= CLUSTERED_UP_TO else "frequency"
     start = table.start or ("random" if model.init_from is not None else "cooccurrence")
     return replace(model, embedding=replace(table, operation=operation, assignment=assignment, start=start))
@@ -330,16 +335,16 @@ def head_kind(asked: str, table: str, vocab_size: int, *, own_rank: int) -> str:
 def _with_head(model: ModelSettings, entry: dict[str, Any], vocab_size: int) -> tuple[dict[str, Any], dict[str, Any]]:
     """The entry and its head; a table without a grid gets the grid that a head of several levels needs."""
     kind = head_kind(model.head.kind, entry["kind"], vocab_size, own_rank=entry.get("own_rank", 0))
-    if kind == "full":
-        if entry.get("operation") in ("add", "concat"):
+    if HEADS[kind].reads_all:
+        if kind == "full" and entry.get("operation") in ("add", "concat"):
             raise UserError(f"model.head.kind=full, model.embedding.operation={entry['operation']}: {FACTORISES}")
         table = model.embedding
-        if model.head.kind == "full" and table.kind == DENSE and table.assignment not in ("frequency", "identity"):
+        if model.head.kind == kind and table.kind == DENSE and table.assignment not in ("frequency", "identity"):
             raise UserError(
-                f"model.embedding.assignment={table.assignment}: a dense table with a full softmax does not use it: "
+                f"model.embedding.assignment={table.assignment}: a dense table with a {kind} softmax does not use it: "
                 "leave it out"
             )
-        return entry, {"kind": "full"}
+        return entry, {"kind": kind} | ({"scale": model.head.scale} if kind == "cosine" else {})
     if entry["kind"] == DENSE:
         tier = round(8 * vocab_size**0.5) if model.embedding.tier is None else model.embedding.tier
         own_rows = min(vocab_size, SPECIAL_IDS + tier)

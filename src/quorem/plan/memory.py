@@ -8,9 +8,10 @@ import psutil  # type: ignore[import-untyped]
 import torch
 from torch import nn
 
+from quorem.embeddings import TokenEmbedding
 from quorem.errors import UserError
 from quorem.plan.plan import Plan
-from quorem.plan.sizes import BYTES, TRAINED_BYTES, describe
+from quorem.plan.sizes import BYTES, TRAINED_BYTES, describe, spared_bytes
 from quorem.training import processes, sharding
 
 CONTROL_GROUP, OWN_GROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
@@ -50,11 +51,15 @@ def check_memory(plan: Plan) -> int:
 def check_finetuning_memory(model: nn.Module) -> int:
     """Refuse a fine-tuning run in the same way. The weights exist already; trained ones require a gradient.
 
+    Of tables updated by rows (`row_tables` has marked them) the gradient is not counted.
+
     Raises:
         UserError: with both sizes and what to change.
     """
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     needed = sum(p.numel() for p in model.parameters()) * BYTES + trained * (TRAINED_BYTES - BYTES)
+    sparse = [each for each in model.modules() if isinstance(each, TokenEmbedding) and each.sparse]
+    needed -= sum(spared_bytes(table) for each in sparse for table in each.row_parameters())
     _check(needed, "", "a smaller model")
     return needed
 

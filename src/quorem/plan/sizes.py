@@ -62,8 +62,7 @@ def describe(plan: Plan) -> dict[str, Any]:
     whole = model.shared_embeddings and not model.disentangled_embeddings
     parts = list(_parts(module, shared=whole))
     parameters = sum(part.parameters for part in parts if part.trained)
-    tables = row_tables(module, config.train.table_updates)  # with a small gradient, and two numbers of state a row
-    spared = sum(table.numel() * (TRAINED_BYTES - BYTES) - 2 * len(table) * BYTES for table in tables)
+    spared = sum(map(spared_bytes, row_tables(module, config.train.table_updates)))
     index_bytes = sum(part.parameters * BYTES for part in parts if not part.trained)
     table = module.discriminator.get_input_embeddings()
     table = table.base if isinstance(table, DisentangledEmbedding) else table
@@ -78,6 +77,11 @@ def describe(plan: Plan) -> dict[str, Any]:
         "generator": generator,
         "discriminator": discriminator,
     }
+
+
+def spared_bytes(table: nn.Parameter) -> int:
+    """What a table updated by rows needs less than others: its gradient is small, its state two numbers a row."""
+    return table.numel() * (TRAINED_BYTES - BYTES) - 2 * len(table) * BYTES
 
 
 def table_facts(table: TokenEmbedding) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from quorem.arrangement.attribute_file import read_attributes
 from quorem.arrangement.token_order import check_order
 from quorem.config.loading import leaves, to_mapping
 from quorem.config.settings import PretrainConfig
-from quorem.data.events.source import check_items, refuse_events_as_text, source_of
+from quorem.data.events.source import EventSource, check_items, refuse_events_as_text, source_of
 from quorem.data.prepare import check_unknown, facts_of, is_prepared, load_prepared, prepare_data
 from quorem.data.shards import Shards
 from quorem.data.source import Source
@@ -22,7 +22,7 @@ from quorem.files import fingerprint_files
 from quorem.lock import held
 from quorem.models.checkpoint_files import weight_files
 from quorem.models.electra import Electra
-from quorem.plan.budget import choose_size, steps_within, tokens_of_files, tokens_seen
+from quorem.plan.budget import choose_size, events_of_files, steps_within, tokens_of_files, tokens_seen
 from quorem.plan.dry_run import DryRun, measure_steps
 from quorem.plan.memory import MEMORY, check_memory
 from quorem.plan.plan import Plan
@@ -147,6 +147,8 @@ def _sized(config: PretrainConfig, source: Source | None) -> PretrainConfig:
     """Settings with the model size that suits the data, for model.size=auto."""
     if source is None:
         tokens = float(Shards(Path(str(config.data.path)) / "shards").meta.num_tokens)
+    elif isinstance(source, EventSource):
+        tokens = events_of_files(source.files, source.format)
     else:
         tokens = tokens_of_files(source.files) if source.files else UNKNOWN
     seen = tokens_seen(config, tokens)

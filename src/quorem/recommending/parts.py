@@ -29,6 +29,7 @@ from quorem.data.sessions import (
 from quorem.data.source import Source
 from quorem.errors import UserError
 from quorem.finetuning.rows import tell_unknown
+from quorem.heads import CosineHead
 from quorem.models.next_item import HEAD, QuoremForNextItem
 from quorem.tokenization import Unknown
 from quorem.tokenization.special import SPECIAL_IDS
@@ -150,6 +151,9 @@ def start_anew(model: QuoremForNextItem, new: frozenset[str], training: Sessions
         logger.info(
             "token vectors start from co-occurrence: the table holds %.0f %% of their variance", 100 * explained
         )
+    if isinstance(model.generator_lm_head, CosineHead):
+        model.generator_lm_head.bias.requires_grad_(False)  # none: it would lift what is popular (NISER, section 3)
+        return
     model.generator_lm_head.start_at_unigram(counts)
     if start != "random":
         model.generator_lm_head.start_at_vectors(counts)

@@ -39,7 +39,7 @@ class Ranked:
     """Sums of measures over rows; bounded memory whatever their number.
 
     Args:
-        counts: int64 (V,), how often each item occurs in training: popularity, and what coverage is a share of.
+        counts: int64 (V,), how often each item stands in rows that may be counted.
     """
 
     def __init__(self, counts: np.ndarray) -> None:
@@ -73,8 +73,8 @@ class Ranked:
     def compute(self) -> dict[str, float]:
         """The means, by name.
 
-        coverage@20 is the share of training's items that are ever among the first 20, popularity@20 how often the items
-        there occur in training, on average.
+        coverage@20 is the share of the items with a count that are ever among the first 20, popularity@20 the mean
+        count of the items there.
         """
         found = {name: value / max(1, self.rows) for name, value in self.sums.items()}
         known = max(1, int((self.counts[SPECIAL_IDS:] > 0).sum()))

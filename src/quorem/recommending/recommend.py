@@ -33,7 +33,8 @@ from quorem.training.device import autocast_dtype
 logger = logging.getLogger(__name__)
 
 ADDED = (Column("items"), Column("probabilities"))
-ROWS_AT_ONCE = 256
+ROWS_AT_ONCE = 1_024  # whose best are looked for together: nodes of the softmax are read once for all of them
+ROWS_ENCODED = 256
 SCORES_AT_ONCE = 2**24  # numbers of (rows, V) in memory at once, where all are needed
 
 Found = list[tuple[list[str], list[float]]]
@@ -208,7 +209,8 @@ class Recommender:
             ids = torch.tensor(self.among)[where]
         else:  # as many more as may be left out
             most = max(len(set(history)) for history in histories) if self.exclude_seen else 0
-            hidden = self.model.vectors(histories, max_items=self.max_items, dtype=self.dtype)
+            parts = [histories[start : start + ROWS_ENCODED] for start in range(0, len(histories), ROWS_ENCODED)]
+            hidden = torch.cat([self.model.vectors(p, max_items=self.max_items, dtype=self.dtype) for p in parts])
             values, ids = (each.cpu() for each in self.model.generator_lm_head.topk(hidden, self.top + most))
         found = []
         for history, row, shares in zip(histories, ids.tolist(), values.double().exp().tolist(), strict=True):

@@ -24,10 +24,11 @@ ATTENTIONS = ("causal", "masked")
 STARTS = ("discriminator", "generator", "cooccurrence", "random")
 PRE_TRAINED = STARTS[:2]
 PREDICTIONS = "generator_predictions."
+COSINE_UP_TO = 100_000  # items; the time of a full softmax grows with them (docs/results.md)
 
 
 def build_next_item(
-    folder: Path, *, start: str, attention: str, head: str, dropout: float, seed: int
+    folder: Path, *, start: str, attention: str, head: str, scale: float, dropout: float, seed: int
 ) -> tuple[QuoremForNextItem, frozenset[str]]:
     """A next-item model on the networks of a pre-training run.
 
@@ -39,7 +40,8 @@ def build_next_item(
         folder: of the run, or of one network of the kind that the start names.
         start: one of STARTS.
         attention: one of ATTENTIONS.
-        head: the softmax, a kind of HEADS; auto for the generator's.
+        head: the softmax, a kind of HEADS; auto for cosine up to COSINE_UP_TO items, and the generator's above.
+        scale: of head cosine.
         dropout: everywhere.
         seed: of new weights.
 
@@ -58,7 +60,7 @@ def build_next_item(
     config = read_config(source)
     changes: dict[str, Any] = {
         "causal": attention == "causal",
-        "head": _head(head, config, generator),
+        "head": _head(head, config, generator, scale),
         "never_targets": list(range(SPECIAL_IDS)),
         "hidden_dropout_prob": dropout,
         "attention_probs_dropout_prob": dropout,
@@ -105,9 +107,13 @@ def _weights(folder: Path, network: str, prefixes: tuple[str, ...]) -> dict[str,
     return {name: value for name, value in read_weights(folder, network).items() if name.startswith(prefixes)}
 
 
-def _head(kind: str, config: QuoremConfig, generator: QuoremConfig | None) -> dict[str, Any]:
+def _head(kind: str, config: QuoremConfig, generator: QuoremConfig | None, scale: float) -> dict[str, Any]:
     """The head entry: the generator's, if it is of the kind asked for and over the same table, else laid out anew."""
     table = config.embedding or {}
+    if kind == "auto" and config.vocab_size <= COSINE_UP_TO:
+        kind = "cosine"
+    if kind == "cosine":
+        return {"kind": kind, "scale": scale}
     if generator is not None and generator.embedding == table and kind in ("auto", (generator.head or {}).get("kind")):
         return dict(generator.head or {})
     if kind == "auto" and table["kind"] == "dense" and table["own_rows"] == config.vocab_size:

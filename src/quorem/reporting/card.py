@@ -37,7 +37,8 @@ PIPELINES = {
 }  # fmt: skip
 AGAINST = {
     "mlm_loss": "unigram_entropy", "rtd_loss": "base_rate_entropy", "rtd_auc": None, "mlm_accuracy": None,
-    "share_replaced": None, "accuracy": None, "macro_f1": None, "f1": None, "exact_match": None, "loss": None,
+    "share_replaced": None, "accuracy": None, "macro_f1": None, "f1": None, "micro_f1": None, "exact_match": None,
+    "pearson": None, "spearman": None, "mae": None, "rmse": None, "loss": None,
 }  # fmt: skip
 """Metrics of result.json, and those beside them that mean nothing was learned."""
 RANKING = ("hr@1", "hr@10", "hr@20", "ndcg@20", "mrr@20", "coverage@20")
@@ -200,11 +201,14 @@ def _results_said(kind: str, made: Made) -> str:
         lines += [f"| {name} | " + " | ".join(_number(found.get(key)) for key in RANKING) + " |"
                   for name, found in ranked.items()]  # fmt: skip
         return "\n".join(lines)
-    lines = [f"| {rows} | this model | held against |", "|---|---|---|"]
+    baselines = made.result.get("baselines", {})
+    titles = [rows, "this model", "held against", *baselines]
+    lines = [f"| {' | '.join(titles)} |", "|---" * len(titles) + "|"]
     for name, other in AGAINST.items():
         if isinstance(result.get(name), int | float):
             beside = f"{other} {_number(result[other])}" if other and other in result else _majority(name, result)
-            lines.append(f"| {name} | {_number(result[name])} | {beside} |")
+            counted = [_number(found.get(name)) for found in baselines.values()]
+            lines.append(f"| {' | '.join([name, _number(result[name]), beside, *counted])} |")
     return "\n".join([*lines, *(["", str(made.result["verdict"])] if "verdict" in made.result else [])])
 
 

@@ -18,8 +18,13 @@ from quorem.tasks import TASKS
 from quorem.training.run_folder import flat, read_records, read_settings
 
 TEMPLATE = Path(__file__).with_name("templates") / "report.html"
+SCORES = {
+    "accuracy": "held-out accuracy", "macro_f1": "macro f1", "micro_f1": "micro f1", "exact_match": "exact match",
+    "pearson": "Pearson's correlation", "spearman": "Spearman's correlation", "rmse": "root mean squared error",
+}  # fmt: skip
 RESULT = {
-    "verdict": str, "accuracy": NUMBER, "macro_f1": NUMBER, "vocab_size": NUMBER, "parameters": {...: NUMBER},
+    **dict.fromkeys(SCORES, NUMBER),
+    "verdict": str, "vocab_size": NUMBER, "parameters": {...: NUMBER},
     "labels": [str], "confusion": [[NUMBER]], "confusions": [[int]], "test": {...: NUMBER},
     "baselines": {...: {...: NUMBER}},
 }  # fmt: skip
@@ -125,10 +130,10 @@ class ReportedRun:
         ]  # fmt: skip
         found |= {label: show(value) for key, label, show in table if (value := self.last(key)) is not None}
         result = self.result or {}
-        if "accuracy" in result:
-            found |= {"held-out accuracy": f"{result['accuracy']:.4f}", "macro f1": f"{result['macro_f1']:.4f}"}
+        found |= {label: f"{result[name]:.4f}" for name, label in SCORES.items() if name in result}
         for of, scores in {"the model": result.get("test", {}), **result.get("baselines", {})}.items():
             found |= {f"{measure}, {of}": f"{scores[measure]:.4f}" for measure in RANKING if measure in scores}
+            found |= {f"{label}, {of}": f"{scores[name]:.4f}" for name, label in SCORES.items() if name in scores}
         for name, size in result.get("parameters", {}).items():
             found[f"parameters, {name}"] = f"{size:,}"
         if "vocab_size" in result:

@@ -19,10 +19,19 @@ from quorem.data.readers.table import Column
 from quorem.data.readers.value import Number
 from quorem.data.source import Source
 from quorem.errors import UserError, check_choice, check_number
+from quorem.finetuning.baseline import Baseline
 from quorem.finetuning.labels import label_names, not_nan, tell_classes
 from quorem.finetuning.ngram_fit import install_ngrams
 from quorem.finetuning.program import sequence_logits
-from quorem.finetuning.rows import Examples, check_pairs, encode_documents, pair_document, tell_unknown, usable
+from quorem.finetuning.rows import (
+    Examples,
+    check_pairs,
+    encode_documents,
+    pair_document,
+    tell_unknown,
+    usable,
+    whole_texts,
+)
 from quorem.finetuning.task import Again, Begun
 from quorem.finetuning.text_task import FROZEN_RATE, TextTask
 from quorem.models.classifier import QuoremForSequenceClassification
@@ -74,7 +83,7 @@ class Classification(TextTask):
     name, settings = "classification", FinetuneConfig
     model_class, network, new = QuoremForSequenceClassification, "classifier", ("classifier.", "ngrams.")
     chosen_by, shown = "accuracy", ("accuracy", "macro_f1")
-    text_columns = ("text_pair_column",)
+    text_columns, linear = ("text_pair_column",), "logistic regression"
 
     def is_paper(self, config: FinetuneConfig) -> bool:
         """Whether rates are those of the paper; the origin recipe has 1e-4 without decay, and max pooling."""
@@ -112,7 +121,9 @@ class Classification(TextTask):
         examples = encode_documents(tokenizer, documents, config.data, unknown=unknown, whole=whole)
         tell_unknown(str(source), unknown)
         splits = [document.split for document in documents]
-        return replace(examples, labels=[number[label] for label in labels], splits=splits), {"labels": names}
+        texts = whole_texts(documents) if config.classifier.baseline else []
+        labelled = replace(examples, labels=[number[label] for label in labels], splits=splits, texts=texts)
+        return labelled, {"labels": names}
 
     def more_facts(
         self, config: FinetuneConfig, facts: dict[str, Any], training: Examples, held_out: Examples
@@ -150,7 +161,7 @@ class Classification(TextTask):
         if config.classifier.recipe == "origin" and not config.classifier.freeze_encoder:
             first = replace(
                 config,
-                classifier=replace(config.classifier, freeze_encoder=True),
+                classifier=replace(config.classifier, freeze_encoder=True, baseline=False),
                 train=replace(config.train, learning_rate=FROZEN_RATE),
             )
             logger.info("first phase: the encoder frozen")
@@ -189,6 +200,12 @@ class Classification(TextTask):
         found = judge(examples.labels, outputs.argmax(-1).numpy(), outputs.shape[-1])
         return found | {"loss": float(-chosen.log().mean())}
 
+    def linear_outputs(self, baseline: Baseline, begun: Begun) -> Tensor:
+        """As in `TextTask`."""
+        weights = begun.config.classifier.class_weights
+        found = baseline.classes(len(begun.facts["labels"]), class_weight=None if weights == "none" else weights)
+        return torch.from_numpy(found)
+
     def columns(self, config: Any) -> tuple[Column, ...]:
         """The most probable class, and its probability."""
         return Column("prediction"), Column("probability", "number")
@@ -215,6 +232,7 @@ class Classification(TextTask):
             f"held-out accuracy {result['accuracy']:.4f}, macro f1 {result['macro_f1']:.4f} "
             f"(best of the epochs; last: {result['last']['accuracy']:.4f})"
         ]
+        lines += self.said_of_baselines(result)
         if "frozen_accuracy" in result:
             lines.append(f"with the encoder frozen: {result['frozen_accuracy']:.4f}")
         return "\n".join([*lines, table(result)])

@@ -20,8 +20,17 @@ from quorem.data.readers.table import Column
 from quorem.data.readers.value import Number
 from quorem.data.source import Source
 from quorem.errors import UserError
+from quorem.finetuning.baseline import Baseline
 from quorem.finetuning.program import sequence_logits
-from quorem.finetuning.rows import Examples, check_pairs, encode_documents, is_blank, pair_document, tell_unknown
+from quorem.finetuning.rows import (
+    Examples,
+    check_pairs,
+    encode_documents,
+    is_blank,
+    pair_document,
+    tell_unknown,
+    whole_texts,
+)
 from quorem.finetuning.task import Begun
 from quorem.finetuning.text_task import TextTask
 from quorem.models.classifier import QuoremForSequenceClassification
@@ -66,7 +75,7 @@ class MultiLabel(TextTask):
     name, settings, problem_type = "multi_label", MultiLabelConfig, "multi_label_classification"
     model_class, network, new = QuoremForSequenceClassification, "classifier", ("classifier.",)
     chosen_by, shown = "micro_f1", ("micro_f1", "macro_f1", "exact_match")
-    text_columns = ("text_pair_column",)
+    text_columns, linear = ("text_pair_column",), "a logistic regression for each label"
 
     def resolve(self, config: MultiLabelConfig) -> MultiLabelConfig:
         """As in `TextTask`."""
@@ -114,7 +123,8 @@ class MultiLabel(TextTask):
         tell_unknown(str(source), unknown)
         labels = [sorted(number[label] for label in some) for some in given]
         splits = [document.split for document in documents]
-        return replace(examples, labels=labels, splits=splits), {"labels": names}
+        texts = whole_texts(documents) if config.classifier.baseline else []
+        return replace(examples, labels=labels, splits=splits, texts=texts), {"labels": names}
 
     def changes(self, config: MultiLabelConfig, facts: dict[str, Any]) -> dict[str, Any]:
         """The labels, and how texts are pooled."""
@@ -156,6 +166,10 @@ class MultiLabel(TextTask):
             "loss": float(loss),
         }
 
+    def linear_outputs(self, baseline: Baseline, begun: Begun) -> Tensor:
+        """As in `TextTask`."""
+        return torch.from_numpy(baseline.several(len(begun.facts["labels"]))).float()
+
     def columns(self, config: Any) -> tuple[Column, ...]:
         """The labels, a list, and the probability of each, an object."""
         return Column("prediction"), Column("probabilities")
@@ -178,7 +192,8 @@ class MultiLabel(TextTask):
     def said(self, result: dict[str, Any]) -> str:
         """The scores."""
         found = ", ".join(f"{name} {result[name]:.4f}" for name in ("micro_f1", "macro_f1", "exact_match"))
-        return f"held out, {len(result['labels'])} labels: {found} (best of the epochs by micro_f1)"
+        line = f"held out, {len(result['labels'])} labels: {found} (best of the epochs by micro_f1)"
+        return "\n".join([line, *self.said_of_baselines(result)])
 
 
 def indicators(labels: Sequence[Sequence[int]], num_labels: int) -> Tensor:

@@ -27,6 +27,7 @@ from quorem.recommending.start import ATTENTIONS, STARTS, build_next_item, netwo
 from quorem.tokenization import load_tokenizer, save_tokenizer, tokenizer_files
 from quorem.training.device import autocast_dtype
 from quorem.training.optim import build_optimizer, parameter_groups
+from quorem.training.row_adam import row_tables
 from quorem.training.run_folder import Run
 
 logger = logging.getLogger(__name__)
@@ -65,6 +66,7 @@ class NextItem(Task):
         check_choice("next_item.attention", chosen.attention, ATTENTIONS)
         check_choice("next_item.start", chosen.start, STARTS)
         check_number("next_item.dropout", chosen.dropout, at_least=0, below=1)
+        check_number("next_item.scale", chosen.scale, above=0)
         check_number("data.max_items", data.max_items, at_least=1)
         check_number("data.validation_share", data.validation_share, above=0, below=1)
         check_number("data.validation_rows", data.validation_rows, at_least=1)
@@ -73,7 +75,7 @@ class NextItem(Task):
         if len(given := [key for key in HOLD_OUT if getattr(data, key) is not None]) > 1:
             told = "both say which rows are held out: leave one of them out"
             raise UserError(f"data.{given[0]} and data.{given[1]} {told}")
-        check_train_of_finetuning(train)
+        check_train_of_finetuning(train, updates_rows=True)
         rate = train.learning_rate or preset(size_of(config.pretrained)).finetune_learning_rate
         train = replace(
             train, learning_rate=rate, schedule=train.schedule or "linear", optimizer=train.optimizer or "adamw"
@@ -99,9 +101,15 @@ class NextItem(Task):
         files = [file for each in sorted(folders) for file in (*weight_files(each), *tokenizer_files(each))]
         inputs["pretrained"] = fingerprint_files(*files)
         model, new = build_next_item(
-            folder, start=chosen.start, attention=chosen.attention, head=chosen.head, dropout=chosen.dropout,
-            seed=config.train.seed,
+            folder, start=chosen.start, attention=chosen.attention, head=chosen.head, scale=chosen.scale,
+            dropout=chosen.dropout, seed=config.train.seed,
         )  # fmt: skip
+        if config.train.table_updates == "rows" and model.generator_lm_head.reads_all:
+            raise UserError(
+                "train.table_updates=rows: the full softmax reads every row in each step: choose another "
+                "next_item.head, if the run's table has a grid for it (model.head.kind=tree in pre-training), or leave "
+                "it out"
+            )
         limit, longest = model.config.max_position_embeddings, data.max_items + 2  # [CLS] and [MASK] too
         if model.config.positions == "absolute" and longest > limit:
             raise UserError(
@@ -118,12 +126,13 @@ class NextItem(Task):
         return NextItemProgram(begun.model, begun.training, config.train, max_items=config.data.max_items)
 
     def optimizer(self, begun: Begun) -> torch.optim.Optimizer:
-        """As in `Task`: one rate for all layers."""
+        """As in `Task`: one rate for all layers; tables whose rows are updated by themselves have `RowAdam`."""
         train = begun.config.train
         dtype = autocast_dtype(train.precision, begun.model.device) or torch.float32
         groups = parameter_groups(
             begun.model.named_parameters(), lr=float(train.learning_rate or 0), weight_decay=train.weight_decay,
             decay_embeddings=False, matrix_lr=train.matrix_learning_rate if train.optimizer == "muon" else None,
+            row_tables=row_tables(begun.model, train.table_updates),
         )  # fmt: skip
         return build_optimizer(groups, kind=str(train.optimizer), betas=(0.9, 0.98), eps=1e-6, matrix_dtype=dtype)
 
@@ -185,5 +194,6 @@ def _scorer(begun: Begun) -> Scorer:
 
 
 def _judge(begun: Begun, scorer: Scorer, cases: Sessions, *, floor: float = -torch.inf) -> dict[str, float]:
-    counts = begun.training.counts(begun.model.config.vocab_size)
+    assert isinstance(begun, BegunSessions)
+    counts = begun.parts.counted.counts(begun.model.config.vocab_size)  # what the baselines may recommend
     return judge(scorer, cases, counts, exclude_seen=begun.config.next_item.exclude_seen, floor=floor)

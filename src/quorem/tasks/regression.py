@@ -20,8 +20,17 @@ from quorem.data.readers.table import Column
 from quorem.data.readers.value import Number
 from quorem.data.source import Source
 from quorem.errors import UserError
+from quorem.finetuning.baseline import Baseline
 from quorem.finetuning.program import sequence_logits
-from quorem.finetuning.rows import Examples, check_pairs, encode_documents, pair_document, tell_unknown, usable
+from quorem.finetuning.rows import (
+    Examples,
+    check_pairs,
+    encode_documents,
+    pair_document,
+    tell_unknown,
+    usable,
+    whole_texts,
+)
 from quorem.finetuning.task import Begun
 from quorem.finetuning.text_task import TextTask
 from quorem.models.classifier import QuoremForSequenceClassification
@@ -64,7 +73,7 @@ class Regression(TextTask):
     name, settings, problem_type = "regression", RegressionConfig, "regression"
     model_class, network, new = QuoremForSequenceClassification, "classifier", ("classifier.",)
     chosen_by, shown = "pearson", ("pearson", "spearman", "rmse")
-    text_columns = ("text_pair_column",)
+    text_columns, linear = ("text_pair_column",), "ridge regression"
 
     def resolve(self, config: RegressionConfig) -> RegressionConfig:
         """As in `TextTask`."""
@@ -91,7 +100,8 @@ class Regression(TextTask):
         unknown = Unknown()
         examples = encode_documents(tokenizer, documents, config.data, unknown=unknown)
         tell_unknown(str(source), unknown)
-        return replace(examples, labels=labels, splits=[document.split for document in documents]), {}
+        splits, texts = [document.split for document in documents], whole_texts(documents)
+        return replace(examples, labels=labels, splits=splits, texts=texts if config.classifier.baseline else []), {}
 
     def more_facts(
         self, config: RegressionConfig, facts: dict[str, Any], training: Examples, held_out: Examples
@@ -142,6 +152,10 @@ class Regression(TextTask):
             "rmse": float(root_mean_squared_error(truth, found)),
         }
 
+    def linear_outputs(self, baseline: Baseline, begun: Begun) -> Tensor:
+        """As in `TextTask`."""
+        return torch.from_numpy(baseline.numbers())
+
     def columns(self, config: Any) -> tuple[Column, ...]:
         """The number."""
         return (Column("prediction", "number"),)
@@ -157,7 +171,8 @@ class Regression(TextTask):
     def said(self, result: dict[str, Any]) -> str:
         """The scores."""
         found = ", ".join(f"{name} {result[name]:.4f}" for name in ("pearson", "spearman", "mae", "rmse"))
-        return f"held out, {result['held_out']['rows']:,} rows: {found} (best of the epochs by pearson)"
+        line = f"held out, {result['held_out']['rows']:,} rows: {found} (best of the epochs by pearson)"
+        return "\n".join([line, *self.said_of_baselines(result)])
 
 
 def _number(source: str, document: Document, column: str) -> float:

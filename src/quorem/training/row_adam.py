@@ -100,14 +100,14 @@ def row_tables(module: nn.Module, updates: str) -> list[nn.Parameter]:
     """The tables of which a step is to update only the rows it has read; from now on their gradients are sparse.
 
     Args:
-        module: both networks; `generator_lm_head` of its `generator` is the softmax.
+        module: both networks, whose `generator` has the softmax as its `generator_lm_head`, or one that has it itself.
         updates: "whole" (none), "rows" (all that embeddings call `row_parameters`) or "auto" (the large ones of these).
 
     Returns:
         None of them, where the softmax reads every row.
     """
     check_choice("train.table_updates", updates, UPDATES)
-    head = getattr(module.generator, "generator_lm_head", None)
+    head = getattr(getattr(module, "generator", module), "generator_lm_head", None)
     if updates == "whole" or getattr(head, "reads_all", False):
         return []
     found = []

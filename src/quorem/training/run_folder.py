@@ -43,7 +43,7 @@ logger = logging.getLogger(__name__)
 
 NOT_PART_OF_A_RUN = (
     "train.log_every", "train.checkpoint_every", "train.keep_state", "train.tracker",
-    "train.shard_layers",
+    "train.shard_layers", "classifier.baseline",
 )  # fmt: skip
 """Settings that may differ when a run is continued."""
 

@@ -1,0 +1,30 @@
+"""torch.export: a graph of every head that takes any batch and length and gives what the model gives."""
+
+import pytest
+import torch
+from export_cases import QR
+from interop_cases import HEADS, inputs, make
+
+
+@pytest.mark.parametrize("name", list(HEADS))
+@torch.no_grad()
+def test_the_graph_of_every_head_takes_other_sizes(name):
+    few = QR | {"own_rows": 190, "divisor": 11}  # each bucket of a softmax is a part of the graph
+    model, given = make(name, embedding=few, num_hidden_layers=1), inputs(name)
+    model(**given)  # the order of a softmax's tokens is made at the first call, and then part of the graph
+    batch, time = torch.export.Dim("batch"), torch.export.Dim("time", max=40)
+    sizes = {0: batch, 2: time} if name == "multiple choice" else {0: batch, 1: time}
+    if name == "question answering":  # its beam of starts is no longer than a row: lengths stay what they are
+        sizes = {0: batch}
+    program = torch.export.export(model, (), given, dynamic_shapes=dict.fromkeys(given, sizes))
+    for shape in ((3, 17), (2, 17 if name == "question answering" else 9)):
+        other = inputs(name, *shape)
+        torch.testing.assert_close(program.module()(**other)[0], model(**other)[0], atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_an_id_beyond_the_table_is_an_error_in_the_graph_too():
+    model, given = make("classifier"), inputs("classifier")
+    program = torch.export.export(model, (), given).module()
+    with pytest.raises(RuntimeError, match="an id is not in the vocabulary of 211 tokens"):
+        program(**(given | {"input_ids": given["input_ids"] + 211}))
