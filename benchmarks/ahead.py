@@ -34,11 +34,11 @@ from quorem.training.loop import fit
 from quorem.training.run_folder import Run
 
 WARM_UP, TIMED = 5, 30  # steps
-AHEAD = quorem.training.loop.ahead
+AHEAD = quorem.training.loop.prefetch
 
 
 def when_due(make: Any, steps: Any) -> Any:
-    """What `ahead` gives, made when it is asked for."""
+    """What `prefetch` gives, made when it is asked for."""
     return ((step, make(step)) for step in steps)
 
 
@@ -83,7 +83,7 @@ def main() -> None:
         for _ in range(options.rounds):
             found = {}
             for name, way in (("ahead", AHEAD), ("when due", when_due)):
-                quorem.training.loop.ahead = way
+                quorem.training.loop.prefetch = way
                 found[name] = take()
             rounds.append(found)
         ratios = [found["ahead"] / found["when due"] for found in rounds]

@@ -39,6 +39,7 @@ from quorem.recommending.program import NextItemProgram
 from quorem.samples.sessions import entropies, sessions
 from quorem.tokenization.special import SPECIAL_IDS
 from quorem.training import gradients
+from quorem.training.device import autocast_dtype
 from quorem.training.optim import build_optimizer, parameter_groups
 from quorem.training.row_adam import row_tables
 
@@ -48,10 +49,9 @@ ARMS: dict[str, tuple[int, dict[str, Any], str, str]] = {
     "100,000, dense, tree, rows": (100_000, {"kind": "dense"}, "tree", "rows"),
     "1,000,000, dense, tree, whole": (1_000_000, {"kind": "dense"}, "tree", "whole"),
     "1,000,000, dense, tree, rows": (1_000_000, {"kind": "dense"}, "tree", "rows"),
-    "1,000,000, qr 50MB, two_level": (1_000_000, {"kind": "qr", "budget": "50MB"}, "two_level", "whole"),
-    "10,000,000, qr 100MB, two_level": (10_000_000, {"kind": "qr", "budget": "100MB"}, "two_level", "whole"),
+    "1,000,000, qr, two_level": (1_000_000, {"kind": "qr"}, "two_level", "whole"),
+    "10,000,000, qr, two_level": (10_000_000, {"kind": "qr"}, "two_level", "whole"),
 }
-FIRST = next(iter(ARMS))
 TRAINING, RANKED, TOP, BATCH, WARM_UP, MAX_ITEMS = 20_000, 1_000, 20, 64, 3, 50
 CHECKED = 4e7  # scores that are computed to check the ranking
 
@@ -110,13 +110,16 @@ class Arm:
             self.model.named_parameters(), lr=2e-3, weight_decay=0.01, decay_embeddings=False, row_tables=tables
         )
         self.optimizer = build_optimizer(groups, kind="adamw", betas=(0.9, 0.98), eps=1e-6)
+        self.dtype = autocast_dtype("auto", torch.device("cpu"))
         self.done = 0
 
     def step(self) -> dict[str, float]:
         """One step: seconds of the process and positions."""
         (part,) = self.program.micro_batches(self.done, rank=0, num_processes=1)
         began = time.process_time()
-        self.program.loss(self.model, part).backward()
+        with torch.autocast("cpu", dtype=self.dtype, enabled=self.dtype is not None):
+            loss = self.program.loss(self.model, part)
+        loss.backward()
         gradients.clip(self.model.parameters(), 1.0)
         self.optimizer.step()
         self.optimizer.zero_grad()
@@ -156,6 +159,7 @@ class Arm:
             "checked_rows": some, "all_scores_seconds": whole,
             "largest_difference": float((best - values[:some]).abs().max()),
             "same_ids": float((there == ids[:some]).float().mean()),
+            "bf16": self.dtype is not None,
             "nll": judged.record()["nll"], "best_nll": known.item_given_cluster, "unigram_nll": known.item,
             "steps": self.done, **self.sizes(),
         }  # fmt: skip

@@ -25,7 +25,7 @@ import quorem  # noqa: F401
 from quorem.config.loading import override, to_mapping
 from quorem.config.settings import PretrainConfig
 from quorem.data.prepare import prepare_data
-from quorem.data.readers.csv import read_csv
+from quorem.data.readers import READERS
 from quorem.data.rows import PackedRows
 from quorem.data.shards import Shards, write_shards
 from quorem.data.source import Source
@@ -127,7 +127,7 @@ def main() -> None:
         tokenizer = load_tokenizer(data / "data" / "tokenizer")
         write_shards(
             data / f"held_out_{os.getpid()}",
-            read_csv(options.held_out, text_column=options.column),
+            READERS["csv"].read(options.held_out, text_column=options.column),
             tokenizer,
             made_from={},
         )

@@ -4,7 +4,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from quorem.embeddings.assignment import FREE_TO_LOOK
+from quorem.embeddings.assignment import FREE_TO_READ
 
 READS = {  # a number of the device's, or a shape that depends on one
     "_local_scalar_dense", "nonzero", "masked_select", "equal", "is_nonzero", "bincount", "unique_dim", "_unique",
@@ -17,11 +17,11 @@ class NoWaiting(TorchDispatchMode):
     """Refuses operations for which the host would wait, if tensors were on a GPU."""
 
     def __enter__(self):
-        FREE_TO_LOOK.remove("cpu")
+        FREE_TO_READ.remove("cpu")
         return super().__enter__()
 
     def __exit__(self, *error):
-        FREE_TO_LOOK.add("cpu")
+        FREE_TO_READ.add("cpu")
         return super().__exit__(*error)
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):

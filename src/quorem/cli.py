@@ -106,6 +106,28 @@ def build_parser() -> argparse.ArgumentParser:
 def _add_pretraining(commands: Any) -> None:
     """Pretrain, prepare and merge."""
     command = _add(commands, "pretrain", "pre-train on a CSV's column, JSON Lines or lines of text", PretrainConfig())
+    _add_texts(command)
+    command.add_argument("--out", required=True, type=Path, help="the run folder to write")
+    command.add_argument(
+        "--init-from", metavar="RUN", help="start from its networks, with its sizes and tokenizer (model.init_from)"
+    )
+    command.add_argument("--minutes", type=float, metavar="N", help="train for about so long here (train.minutes)")
+    command.add_argument("--dry-run", action="store_true", help=DRY_RUN)
+
+    command = _add(commands, "prepare", "make a tokenizer and token shards, to pre-train on", PrepareConfig())
+    _add_texts(command)
+    command.add_argument("--out", required=True, type=Path, help="the folder to write; pretrain takes it as its data")
+    command.add_argument(
+        "--processes", type=int, default=1, metavar="N", help="that write shards, each of some of the files (default 1)"
+    )
+
+    command = _add(commands, "merge", "join folders that quorem prepare made with one tokenizer")
+    command.add_argument("parts", nargs="+", type=Path, metavar="PART", help="a folder of quorem prepare")
+    command.add_argument("--out", required=True, type=Path, help="the folder to write")
+
+
+def _add_texts(command: argparse.ArgumentParser) -> None:
+    """The texts to learn from, and how they become tokens."""
     command.add_argument(
         "data",
         nargs="*",
@@ -117,29 +139,6 @@ def _add_pretraining(commands: Any) -> None:
         metavar="KIND",
         help="words, wordpiece, bpe, unigram, characters, items or item_bpe (tokenizer.kind)",
     )
-    command.add_argument("--out", required=True, type=Path, help="the run folder to write")
-    command.add_argument(
-        "--init-from", metavar="RUN", help="start from its networks, with its sizes and tokenizer (model.init_from)"
-    )
-    command.add_argument("--minutes", type=float, metavar="N", help="train for about so long here (train.minutes)")
-    command.add_argument("--dry-run", action="store_true", help=DRY_RUN)
-
-    command = _add(commands, "prepare", "make a tokenizer and token shards, to pre-train on", PrepareConfig())
-    command.add_argument("data", nargs="*", help="as for pretrain")
-    command.add_argument("--text-column", help="the CSV's column, or the key, of text (data.text_column)")
-    command.add_argument(
-        "--tokenizer",
-        metavar="KIND",
-        help="words, wordpiece, bpe, unigram, characters, items or item_bpe (tokenizer.kind)",
-    )
-    command.add_argument("--out", required=True, type=Path, help="the folder to write; pretrain takes it as its data")
-    command.add_argument(
-        "--processes", type=int, default=1, metavar="N", help="that write shards, each of some of the files (default 1)"
-    )
-
-    command = _add(commands, "merge", "join folders that quorem prepare made with one tokenizer")
-    command.add_argument("parts", nargs="+", type=Path, metavar="PART", help="a folder of quorem prepare")
-    command.add_argument("--out", required=True, type=Path, help="the folder to write")
 
 
 def _add_finetuning(commands: Any) -> None:

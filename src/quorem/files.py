@@ -1,4 +1,4 @@
-"""Files and folders that are there whole or not at all, whatever ends the program or the power.
+"""Atomic files and folders: they appear complete or not at all, even after a crash or a power cut.
 
 What is written appears under a temporary name, which has the number of the process, and is renamed when it is complete
 and on the disc. Whoever writes holds the lock of the output (quorem.lock): other temporary files are left by kills.
@@ -16,7 +16,7 @@ from typing import BinaryIO, TextIO
 
 from quorem.errors import UserError
 from quorem.folders import make_folder, sync
-from quorem.lock import held
+from quorem.lock import locked
 
 TEMPORARY = r"(\.\d+)?\.partial"  # after the name of a file or folder; the number is the process's
 
@@ -67,19 +67,11 @@ def new_bytes(path: Path) -> Iterator[BinaryIO]:
         UserError: if the file exists, or another process is writing it.
         OSError: if it cannot be written.
     """
-    make_folder(path.parent)
-    with held(path):
+    with locked(path):
         if path.exists():  # asked only now: another process may have finished it
             raise UserError(f"{path} already exists: delete it or choose another name; it will not be overwritten.")
-        partial = _temporary(path)
-        try:
-            with partial.open("xb") as stream:
-                yield stream
-            sync(partial)
-            os.replace(partial, path)
-            sync(path.parent)
-        finally:
-            partial.unlink(missing_ok=True)
+        with whole_file(path) as stream:
+            yield stream
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Folders whose names are on the disc, and waiting until contents and names are."""
+"""Make folders durably, and wait until contents and names are on the disc."""
 
 import errno
 import os

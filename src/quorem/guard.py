@@ -19,7 +19,7 @@ from quorem.training.interrupt import Stopped, terminations_as_interrupts
 DISC_IS_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 FULL = re.compile(rf"No space left|os error ({'|'.join(map(str, DISC_IS_FULL))})\b|requested and \d+ written")
 
-LESS = (
+LESS_MEMORY = (
     "a smaller train.micro_batch_size, which changes nothing but memory, train.gradient_checkpointing=true or a "
     "smaller data.max_length"
 )
@@ -73,7 +73,7 @@ def guarded(command: Callable[[], None], *, again: Sequence[str]) -> int:
             unusable = UserError(f"{error.filename}: {error.strerror}: check the path and its permissions")
             print(f"{speaker}: {unusable}", file=sys.stderr)
         elif memory.has_run_out(error):
-            print(f"{speaker}: out of memory: use {LESS}", file=sys.stderr)
+            print(f"{speaker}: out of memory: use {LESS_MEMORY}", file=sys.stderr)
         elif processes.is_loss_of_another(error):
             print(f"{speaker}: another process of the run has ended: see its message for the cause", file=sys.stderr)
         else:

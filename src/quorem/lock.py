@@ -1,7 +1,7 @@
-"""One command at a time for each output; another one is told who writes there.
+"""One command at a time for each output; a second one gets an error that names the process that holds the lock.
 
-The lock is the system's (flock, or what Windows has), on a file .NAME.lock beside the output: it ends with the process
-that holds it, however that ends. The file says which process of which host that is.
+The lock is the system's (flock, or its counterpart on Windows), on a file .NAME.lock beside the output. It ends with
+the process that holds it. The file names that process and its host.
 """
 
 import os
@@ -22,7 +22,7 @@ def lock_name(out: Path) -> str:
 
 
 @contextmanager
-def held(out: Path, *, mine: bool = True) -> Iterator[None]:
+def locked(out: Path, *, mine: bool = True) -> Iterator[None]:
     """Keep other commands from writing `out`, a file or a folder, which need not exist.
 
     Args:

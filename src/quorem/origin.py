@@ -45,7 +45,7 @@ PRETRAIN_DEFAULTS: dict[str, Any] = {
 }
 FINETUNE_DEFAULTS: dict[str, Any] = {"MAX_LEN": 256, "FINETUNE_EPOCHS": 5, "FINETUNE_BATCH_SIZE": 8}
 
-OURS: dict[str, tuple[str, ...]] = {
+SETTINGS_OF: dict[str, tuple[str, ...]] = {
     "MAX_LEN": ("data.max_length",),
     "VOCAB_SIZE": ("model.vocab_size",),
     "PRETRAIN_BATCH_SIZE": ("train.batch_size",),
@@ -132,11 +132,13 @@ def settings(hparams: Mapping[str, Any], defaults: Mapping[str, Any], config: An
         if values["EMBED_TYPE"] == "compositional":
             found += ["model.embedding.operation=multiply", "model.embedding.assignment=frequency"]
         values["EMBED_TYPE"] = EMBED_TYPES[values["EMBED_TYPE"]]
-        buckets = _whole("COMPOSITION_BUCKET_SIZE", values["COMPOSITION_BUCKET_SIZE"])
+        buckets = _positive("COMPOSITION_BUCKET_SIZE", values["COMPOSITION_BUCKET_SIZE"])
         # The original divides ids by VOCAB_SIZE // COMPOSITION_BUCKET_SIZE: so many buckets, each with a row.
-        values["COMPOSITION_BUCKET_SIZE"] = max(1, _whole("VOCAB_SIZE", values["VOCAB_SIZE"]) // buckets)
+        values["COMPOSITION_BUCKET_SIZE"] = max(1, _positive("VOCAB_SIZE", values["VOCAB_SIZE"]) // buckets)
     values |= {name: value for name, value in hparams.items() if name in dotted}
-    return found + [_assignment(ours, value) for name, value in values.items() for ours in OURS.get(name, (name,))]
+    return found + [
+        _assignment(ours, value) for name, value in values.items() for ours in SETTINGS_OF.get(name, (name,))
+    ]
 
 
 def pretrain_original(
@@ -190,7 +192,7 @@ def _assignment(name: str, value: Any) -> str:
     return f"{name}={json.dumps(value, ensure_ascii=False, default=str)}"
 
 
-def _whole(name: str, value: Any) -> int:
+def _positive(name: str, value: Any) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise UserError(f"--hparams: {name}={value!r}: a whole number above 0 is needed")
     return value

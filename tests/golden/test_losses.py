@@ -47,7 +47,7 @@ class Memory:
     def load_state(self):
         return None
 
-    def forget_after(self, step):
+    def drop_records_after(self, step):
         pass
 
 

@@ -20,6 +20,8 @@ RESULTS = {
     "next_item": {
         "test": {"hr@20": 0.4755, "mrr@20": 0.1615, "rows": 4000}, "baselines": {"V-SKNN": {"hr@20": 0.5105}},
     },
+    "question_answering": {"f1": 0.512345, "exact_match": 0.25, "held_out": {"rows": 9, "splits": []},
+                           "baselines": {"nearest words": {"f1": 0.125, "exact_match": 0.0}}},
 }  # fmt: skip
 
 
@@ -58,6 +60,7 @@ def test_a_card_has_the_numbers_of_the_run(kind, tmp_path, quorem):
         "discriminator": "unigram_entropy 6.5000",
         "classifier": "the largest class always: 0.8000 | 0.8765 |",
         "next_item": "| V-SKNN |  |  | 0.5105 |",
+        "question_answering": "| f1 | 0.5123 |  | 0.1250 |",
     }
     assert beside[kind] in card.text
 

@@ -10,13 +10,13 @@ import pytest
 
 from quorem.data.source import find_files
 from quorem.errors import UserError
-from quorem.lock import held
+from quorem.lock import locked
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from quorem.lock import held
-with held(Path(sys.argv[1])):
+from quorem.lock import locked
+with locked(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(600)
 """
@@ -51,21 +51,21 @@ def test_a_lock_ends_with_its_process_and_leaves_nothing(tmp_path, hold, monkeyp
     (tmp_path / "link").symlink_to(tmp_path / "there")
     told = f"process {process.pid} on {socket.gethostname()} is writing there: wait until it has ended"
     for same in (out, tmp_path / "there" / ".." / "there" / "out", tmp_path / "link" / "out"):
-        with pytest.raises(UserError, match=told), held(same):
+        with pytest.raises(UserError, match=told), locked(same):
             pytest.fail("two hold it")
-    with held(tmp_path / "there" / "other"), held(out, mine=False):
+    with locked(tmp_path / "there" / "other"), locked(out, mine=False):
         pass
     process.send_signal(signal.SIGKILL)
     process.wait()
-    with held(out), pytest.raises(UserError, match=f"process {os.getpid()} on"), held(out):
+    with locked(out), pytest.raises(UserError, match=f"process {os.getpid()} on"), locked(out):
         pytest.fail("two hold it")
     assert list((tmp_path / "there").iterdir()) == []
 
 
 def test_an_error_frees_the_lock(tmp_path):
-    with pytest.raises(KeyError), held(tmp_path / "out"):
+    with pytest.raises(KeyError), locked(tmp_path / "out"):
         raise KeyError
-    with held(tmp_path / "out"):
+    with locked(tmp_path / "out"):
         pass
 
 
@@ -75,7 +75,7 @@ def test_of_a_folder_that_is_lent_alone_the_lock_is_inside(tmp_path):
     out.mkdir()
     tmp_path.chmod(0o500)
     try:
-        with held(out):
+        with locked(out):
             assert [path.name for path in out.iterdir()] == [".out.lock"]
         assert list(out.iterdir()) == []
     finally:

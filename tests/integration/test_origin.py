@@ -18,7 +18,7 @@ from quorem.config.loading import leaves, load, override
 from quorem.config.settings import PretrainConfig
 from quorem.embeddings.disentangled import DisentangledEmbedding
 from quorem.errors import UserError
-from quorem.origin import FINETUNE_DEFAULTS, OURS, PRETRAIN_DEFAULTS, parse_hparams, settings
+from quorem.origin import FINETUNE_DEFAULTS, PRETRAIN_DEFAULTS, SETTINGS_OF, parse_hparams, settings
 from quorem.plan.plan import Plan
 from quorem.plan.recipes import resolve
 from quorem.pretraining.program import build_electra, build_pretraining_optimizer
@@ -172,8 +172,8 @@ def test_the_table_in_the_documentation_is_this_one():
     text = (ROOT / "docs" / "original.md").read_text(encoding="utf-8")
     rows = [line.split("|")[1:-1] for line in text.splitlines() if re.match(r"\| [A-Z_]{4,}", line)]
     documented = {name: row[2] for row in rows for name in re.findall(r"[A-Z_]{4,}", row[0])}
-    assert documented.keys() == OURS.keys()
-    for name, ours in OURS.items():
+    assert documented.keys() == SETTINGS_OF.keys()
+    for name, ours in SETTINGS_OF.items():
         assert [setting for setting in ours if setting not in documented[name]] == []
 
 
@@ -186,16 +186,16 @@ def test_every_hyperparameter_of_pretraining_sets_what_the_table_says(name):
         "EMBED_TYPE": {"model.embedding.operation", "model.embedding.assignment"},
     }.get(name, set())
     changed = {leaf for leaf, value, _ in leaves(config) if value != value_of(usual, leaf)}
-    assert changed == set(OURS[name]) | also
-    assert [value_of(config, ours) for ours in OURS[name]] == [expected] * len(OURS[name])
+    assert changed == set(SETTINGS_OF[name]) | also
+    assert [value_of(config, ours) for ours in SETTINGS_OF[name]] == [expected] * len(SETTINGS_OF[name])
     resolved = resolve(config)
-    assert [value_of(resolved, ours) for ours in OURS[name]] == [expected] * len(OURS[name])
+    assert [value_of(resolved, ours) for ours in SETTINGS_OF[name]] == [expected] * len(SETTINGS_OF[name])
 
 
 @pytest.mark.parametrize("name", FINETUNE_DEFAULTS)
 def test_every_hyperparameter_of_fine_tuning_sets_what_the_table_says(name):
     config = override(FinetuneConfig(), settings({name: UNUSUAL[name]}, FINETUNE_DEFAULTS, FinetuneConfig()))
-    assert [value_of(config, ours) for ours in OURS[name]] == [UNUSUAL[name]]
+    assert [value_of(config, ours) for ours in SETTINGS_OF[name]] == [UNUSUAL[name]]
 
 
 def test_sizes_reach_both_networks():

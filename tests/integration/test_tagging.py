@@ -7,7 +7,7 @@ import pytest
 from task_cases import tagged, write
 
 from quorem.cli import main
-from quorem.data.readers.conll import read_conll
+from quorem.data.readers import READERS
 from quorem.errors import UserError
 from quorem.tasks.tagging import parse_words, score_tags
 
@@ -115,8 +115,12 @@ def test_a_line_with_other_columns_is_bad(tmp_path):
     path = tmp_path / "x.conll"
     path.write_text("a O\nb O\n\nc NN O\nd O\n\ne O\n")
     with pytest.raises(UserError, match="line 4: 3 columns, where 2 are needed, as above"):
-        list(read_conll(path))
-    assert [(each.row, each.text) for each in read_conll(path, bad_rows="skip")] == [(1, '["a", "b"]'), (7, '["e"]')]
+        list(READERS["conll"].read(path))
+    sentences = READERS["conll"].read(path, bad_rows="skip")
+    assert [(each.row, each.text) for each in sentences] == [
+        (1, '["a", "b"]'),
+        (7, '["e"]'),
+    ]
 
 
 @pytest.mark.parametrize("ending", [".conll", ".json"])

@@ -118,11 +118,24 @@ def test_only_the_command_line_prints():
 
 
 def test_no_pickle_and_no_file_above_400_lines():
+    for path in (*FILES, *(SOURCE.parents[1] / "tests").rglob("*.py")):
+        assert len(path.read_text(encoding="utf-8").splitlines()) <= 400, path
     for path in FILES:
         text = path.read_text(encoding="utf-8")
-        assert len(text.splitlines()) <= 400, path
         assert "pickle" not in imported(path), path
         assert "torch.load(" not in text or "weights_only=True" in text, path
+
+
+def test_no_function_has_more_than_60_lines_of_code():
+    for path in FILES:
+        lines = path.read_text(encoding="utf-8").splitlines()
+        for node in ast.walk(ast.parse("\n".join(lines))):
+            if isinstance(node, ast.FunctionDef):
+                first = node.body[ast.get_docstring(node) is not None :] or node.body
+                body = lines[first[0].lineno - 1 : node.end_lineno]
+                signature = node.body[0].lineno - node.lineno
+                code = [line for line in body if line.strip() and not line.lstrip().startswith("#")]
+                assert len(code) + signature <= 60, (path, node.name)
 
 
 def test_no_module_is_named_after_nothing():

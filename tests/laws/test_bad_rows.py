@@ -6,13 +6,11 @@ import logging
 import re
 
 import pytest
+from reader_cases import read_csv, read_folder, read_jsonl, read_text
 
 from quorem.data.bad_rows import report_bad_rows
 from quorem.data.documents import MOST_MESSAGES, Document, RowCounts
-from quorem.data.readers.csv import find_delimiter, read_csv, read_rows
-from quorem.data.readers.folder import read_folder
-from quorem.data.readers.jsonl import read_jsonl
-from quorem.data.readers.text import read_text
+from quorem.data.readers.csv import find_delimiter, read_rows
 from quorem.errors import UserError
 from quorem.tokenization import encode, train_tokenizer
 

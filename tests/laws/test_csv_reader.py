@@ -5,9 +5,10 @@ import io
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from reader_cases import read_csv
 
 from quorem.data.documents import Document, RowCounts
-from quorem.data.readers.csv import read_csv, read_rows
+from quorem.data.readers.csv import read_rows
 from quorem.errors import UserError
 
 FIELDS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20)

@@ -7,12 +7,11 @@ import pytest
 from any_files import anything, bad_rows, delimiters, encodings, fuzzed, json_lines, quotings, tables
 from hypothesis import given
 from hypothesis import strategies as st
+from reader_cases import read_csv, read_jsonl, read_text
 
 from quorem.data.documents import RowCounts
-from quorem.data.readers.csv import read_csv, read_rows
+from quorem.data.readers.csv import read_rows
 from quorem.data.readers.dialect import find_dialect
-from quorem.data.readers.jsonl import read_jsonl
-from quorem.data.readers.text import read_text
 from quorem.errors import UserError
 
 

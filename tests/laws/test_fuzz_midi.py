@@ -6,9 +6,10 @@ import time
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from reader_cases import read_midi
 
 from quorem.data.documents import RowCounts
-from quorem.data.readers.midi import SPELLINGS, read_midi
+from quorem.data.readers.midi import SPELLINGS
 from quorem.errors import UserError
 
 pytest.importorskip("symusic", reason="needs quorem[midi]")

@@ -1,10 +1,10 @@
 """What stands at the top of a CSV file: a header, none, one more further down, a spreadsheet's line, or JSON."""
 
 import pytest
+from reader_cases import read_csv, read_jsonl
 
 from quorem.data.documents import Document, RowCounts
-from quorem.data.readers.csv import read_csv, read_rows
-from quorem.data.readers.jsonl import read_jsonl
+from quorem.data.readers.csv import read_rows
 from quorem.errors import UserError, did_you_mean
 
 MARK = "\ufeff"

@@ -10,7 +10,7 @@ from quorem.config.settings import EmbeddingSettings, ModelSettings
 from quorem.embeddings import EMBEDDINGS, Assignment
 from quorem.errors import UserError
 from quorem.heads import HEADS
-from quorem.plan.layout import filled, lay_out, parse_bytes, parse_ratio, size_of, with_kind
+from quorem.plan.layout import lay_out, parse_bytes, parse_ratio, size_of, with_kind, with_table_defaults
 
 WIDTH = 16
 SCALED = [kind for kind in EMBEDDINGS if kind not in ("dense", "attributes")]  # the others' rows are given
@@ -38,7 +38,7 @@ def test_every_kind_builds_at_every_size_and_never_takes_more_than_the_dense_tab
     entry, head = entries(vocab_size, kind=kind)
     embedding = build(entry, vocab_size)
     held = sum(t.numel() * t.element_size() for t in [*embedding.parameters(), *embedding.buffers()])
-    assert held == size_of(entry, vocab_size, WIDTH) or (head["kind"] == "two_level" and entry["kind"] == "dense")
+    assert held == size_of(entry, vocab_size, WIDTH)
     assert held <= vocab_size * WIDTH * 4
     assert embedding(torch.arange(vocab_size)).shape == (vocab_size, WIDTH)
     head_options = dict(head)
@@ -103,7 +103,7 @@ def test_a_budget_without_a_tier_gives_the_frequent_tokens_rows_of_their_own():
         ({"kind": "chinese_remainder", "moduli": "6,9"}, "6 and 9 share the factor 3"),
         ({"kind": "mixed_radix", "moduli": "a,b"}, "numbers separated by commas"),
         ({"kind": "mixed_radix", "digits": 3, "moduli": "97,101"}, "give one of them"),
-        ({"kind": "mixed_radix", "digits": 1}, "digits=1: 2 or more"),
+        ({"kind": "mixed_radix", "digits": 1}, "digits=1: a number at least 2"),
         ({"kind": "path", "hidden": -1}, "hidden=-1"),
         ({"kind": "low_rank", "rank": 99}, "rank=99: 1 to the width, 16"),
     ],
@@ -222,9 +222,9 @@ def test_without_attributes_there_is_a_plan_that_says_who_needs_them():
 )
 def test_what_is_left_open_is_filled_with_what_measured_best(table, head, vocab_size, expected):
     model = from_mapping(ModelSettings, {"vocab_size": vocab_size, "embedding": table, "head": {"kind": head}})
-    found = filled(model)
+    found = with_table_defaults(model)
     assert (found.embedding.operation, found.embedding.assignment) == expected
-    assert filled(found) == found
+    assert with_table_defaults(found) == found
 
 
 @pytest.mark.parametrize(

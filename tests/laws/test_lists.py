@@ -92,7 +92,7 @@ def test_lists_of_python_and_numpy(text, items):
 
 
 @pytest.mark.parametrize("kind", ["csv", "text"])
-def test_a_list_that_is_not_read_as_one_is_wondered_at_once(tmp_path, caplog, kind):
+def test_a_list_that_is_not_read_as_one_is_warned_of_once(tmp_path, caplog, kind):
     path = write_lists(tmp_path, kind)
     for _ in range(2):
         list(Source.of(DataSettings(path=str(path)), text_column=None).documents())

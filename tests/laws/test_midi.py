@@ -5,12 +5,13 @@ import gzip
 from pathlib import Path
 
 import pytest
+from reader_cases import read_midi
 
 from quorem.config.finetuning import LabelledDataSettings
 from quorem.config.settings import DataSettings
 from quorem.data.documents import Document, RowCounts
 from quorem.data.readers import choose_format, compression, midi
-from quorem.data.readers.midi import SPELLINGS, read_midi
+from quorem.data.readers.midi import SPELLINGS
 from quorem.data.source import Source
 from quorem.errors import UserError
 from quorem.tasks.classification import Classification

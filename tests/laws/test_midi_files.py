@@ -5,9 +5,10 @@ import logging
 
 import numpy as np
 import pytest
+from reader_cases import read_midi
 
 from quorem.data.documents import Document, RowCounts
-from quorem.data.readers.midi import SPELLINGS, read_midi
+from quorem.data.readers.midi import SPELLINGS
 from quorem.data.readers.midi_file import LAST_TICK, parse_midi
 from quorem.data.readers.midi_time import in_quarters
 from quorem.errors import UserError
@@ -111,7 +112,7 @@ def test_of_many_files_the_first_are_told_and_all_are_counted(tmp_path, caplog):
     for number in range(9):
         text_of(tmp_path / f"{number}.mid", midi(note(60), note(40), counted=1), counts=counts)
     assert len(caplog.records) == 3
-    assert counts.remarks == {"with more tracks": 9}
+    assert counts.warnings == {"with more tracks": 9}
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,11 @@ import time
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from reader_cases import read_midi
 
 from quorem.data.documents import RowCounts
-from quorem.data.readers.midi import MAX_SILENCE, SPELLINGS, read_midi
-from quorem.data.readers.midi_time import settle_times
+from quorem.data.readers.midi import MAX_SILENCE, SPELLINGS
+from quorem.data.readers.midi_time import normalize_times
 from quorem.errors import UserError
 
 symusic = pytest.importorskip("symusic", reason="needs quorem[midi]")
@@ -38,8 +39,8 @@ def text_of(folder, score, spelling="remi", counts=None, **options):
     return document.text
 
 
-def with_consequences(score, max_silence):
-    bars = settle_times(score, ticks_per_second=None, max_silence=max_silence)
+def with_implied_settings(score, max_silence):
+    bars = normalize_times(score, ticks_per_second=None, max_silence=max_silence)
     notes = sorted((note.time, note.duration, note.pitch) for track in score.tracks for note in track.notes)
     return bars, notes, [(one.time, one.numerator, one.denominator) for one in score.time_signatures]
 
@@ -55,7 +56,7 @@ def test_longer_silence_is_as_long_as_the_longest_kept(tmp_path, caplog, spellin
         notes = [(0, 240, 60), (place + bars * bar, 240, 62), (place + (bars + 2) * bar, 240, 64)]
         counts = RowCounts()
         texts.append(text_of(tmp_path, score_of(notes, [(0, beats, beat)]), spelling, counts, max_silence=5))
-        assert counts.remarks == ({"with silence cut": 1} if bars > 5 else {})
+        assert counts.warnings == ({"with silence cut": 1} if bars > 5 else {})
         assert not caplog.records if bars == 5 else f"{bars - 5:,} {CUT}" in caplog.records[-1].getMessage()
     assert len(set(texts)) == 1
 
@@ -78,7 +79,7 @@ def test_music_of_several_tracks_has_no_silence_where_one_plays(tmp_path, caplog
 
 def test_signatures_move_with_the_notes_after_them():
     notes = [(0, 100, 60), (1920 * 50 + 10, 100, 61), (1920 * 50 + 1440 * 30 + 20, 100, 62)]
-    bars, kept, signatures = with_consequences(score_of(notes, [(0, 4, 4), (1920 * 50, 3, 4)]), 4)
+    bars, kept, signatures = with_implied_settings(score_of(notes, [(0, 4, 4), (1920 * 50, 3, 4)]), 4)
     assert bars == 46 + 26
     assert signatures == [(0, 4, 4), (1920 * 4, 3, 4)]
     assert kept == [(0, 100, 60), (1920 * 4 + 10, 100, 61), (1920 * 4 + 1440 * 4 + 20, 100, 62)]
@@ -86,13 +87,13 @@ def test_signatures_move_with_the_notes_after_them():
 
 def test_signatures_without_notes_make_no_music_longer():
     changes = [(1920 * 100 * number, 4, 4 + 4 * (number % 2)) for number in range(100)]
-    bars, kept, _ = with_consequences(score_of([(0, 100, 60), (1920 * 100 * 100, 100, 61)], changes), 8)
+    bars, kept, _ = with_implied_settings(score_of([(0, 100, 60), (1920 * 100 * 100, 100, 61)], changes), 8)
     assert bars > 100 * 100
     assert kept[1][0] <= 1920 * 9
 
 
 def test_bars_that_are_no_whole_ticks_are_cut_where_they_are():
-    bars, kept, _ = with_consequences(score_of([(0, 1, 60), (1_000_001, 1, 61)], [(0, 1, 32)], quarter=1), 2)
+    bars, kept, _ = with_implied_settings(score_of([(0, 1, 60), (1_000_001, 1, 61)], [(0, 1, 32)], quarter=1), 2)
     assert kept[1][0] in (1, 2)  # 8 bars a tick
     assert bars % 8 == 0
 
@@ -100,12 +101,12 @@ def test_bars_that_are_no_whole_ticks_are_cut_where_they_are():
 def test_a_file_without_long_silence_stays_as_it_is():
     notes = [(0, 100, 60), (1920 * 7, 0, 61), (1920 * 7, 3000, 50)]
     signatures = [(0, 3, 4), (960, 4, 4)]
-    assert with_consequences(score_of(notes, signatures), 8) == (0, sorted(notes), signatures)
+    assert with_implied_settings(score_of(notes, signatures), 8) == (0, sorted(notes), signatures)
 
 
 def test_signatures_that_there_are_none_of_are_left_out():
     score = score_of([(0, 100, 60)], [(0, 0, 4), (0, 33, 4), (0, 4, 64), (10, 3, 4)])
-    assert with_consequences(score, 8)[2] == [(10, 3, 4)]
+    assert with_implied_settings(score, 8)[2] == [(10, 3, 4)]
 
 
 @given(
@@ -117,7 +118,7 @@ def test_signatures_that_there_are_none_of_are_left_out():
 @settings(max_examples=200, deadline=None)
 def test_no_silence_is_longer_than_it_may_be_and_order_stays(notes, signatures, quarter, most):
     score = score_of(notes, sorted(signatures), quarter)
-    _, kept, kept_signatures = with_consequences(score, most)
+    _, kept, kept_signatures = with_implied_settings(score, most)
     assert len(kept) == len(notes)
     assert len(kept_signatures) == len(signatures)
     before = sorted({start for start, _, _ in notes} | {0})

@@ -5,11 +5,10 @@ import math
 from decimal import Decimal
 
 import pytest
+from reader_cases import read_jsonl, read_parquet
 
 from quorem.data.dataset import DatasetSource
 from quorem.data.documents import RowCounts
-from quorem.data.readers.jsonl import read_jsonl
-from quorem.data.readers.parquet import read_parquet
 from quorem.data.readers.value import to_text
 from quorem.errors import UserError
 from quorem.finetuning.labels import label_names, not_nan

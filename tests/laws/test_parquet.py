@@ -1,12 +1,12 @@
 """Parquet, folders of text files, and rows from Python."""
 
 import pytest
+from reader_cases import read_parquet
 
 from quorem.config.finetuning import LabelledDataSettings
 from quorem.config.settings import DataSettings
 from quorem.data.dataset import DatasetSource
 from quorem.data.documents import Document, RowCounts
-from quorem.data.readers.parquet import read_parquet
 from quorem.data.source import Source
 from quorem.errors import UserError
 from quorem.finetuning.rows import choose_rows

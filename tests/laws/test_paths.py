@@ -89,9 +89,10 @@ def test_a_bad_path_is_named_with_its_row_or_skipped_and_listed(folder, name, wo
 
 def test_a_table_of_which_no_file_can_be_used_is_an_error(folder):
     path = table(folder, [("tunes/c.mid", "jig"), ("tunes/bad.mid", "jig")])
-    assert failure_of(folder, bad_rows="skip").startswith(f"{path}: no row can be used. The first bad one: {path}, row")
+    message = failure_of(folder, bad_rows="skip")
+    assert message.startswith(f"{path}: none of its 2 rows can be used, and 2 are bad. The first: {path}, row 1: ")
     table(folder, [("tunes/empty.mid", "jig")])
-    assert failure_of(folder) == f"{path}: no file that it names has notes."
+    assert failure_of(folder) == f"{path}: all 1 rows have no text, or name a file without notes: check the paths."
 
 
 def test_the_fingerprint_is_of_the_files_too(folder):
@@ -111,7 +112,7 @@ def test_what_has_no_meaning_is_refused(folder):
         source_of(folder, "txt", midi="remi")
 
 
-def test_paths_that_are_read_as_texts_are_wondered_at(folder, caplog):
+def test_paths_that_are_read_as_texts_are_warned_of(folder, caplog):
     with caplog.at_level(logging.INFO):
         for _ in range(2):
             found = [document.text for document in source_of(folder, paths=False, midi="remi").documents()]

@@ -7,9 +7,10 @@ import logging
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from reader_cases import read_csv
 
 from quorem.data.documents import RowCounts
-from quorem.data.readers.csv import read_csv, read_rows
+from quorem.data.readers.csv import read_rows
 from quorem.data.readers.dialect import find_dialect
 from quorem.errors import UserError
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from quorem.data.sessions import Sessions, by_split, judged, leave_one_out, set_aside
+from quorem.data.sessions import Sessions, by_split, leave_one_out, sample_evaluated, split_validation
 from quorem.errors import UserError
 from quorem.recommending.baselines import ItemNeighbours, Popularity, SequentialRules, SessionNeighbours
 from quorem.recommending.ranking import Ranked, judge, places
@@ -114,12 +114,12 @@ def test_rows_are_parted_by_their_splits():
 
 def test_a_share_is_set_aside_and_a_sample_is_judged():
     rows = sessions(*([A, B] for _ in range(40)), [A])
-    training, aside = set_aside(rows, share=0.1, seed=3)
+    training, aside = split_validation(rows, share=0.1, seed=3)
     assert (len(training), len(aside)) == (37, 4)
-    assert len(judged(rows, most=None, seed=0)) == 40, "a row of one item has nothing before it"
-    assert len(judged(rows, most=7, seed=0)) == 7
+    assert len(sample_evaluated(rows, most=None, seed=0)) == 40, "a row of one item has nothing before it"
+    assert len(sample_evaluated(rows, most=7, seed=0)) == 7
     with pytest.raises(UserError, match="validation_share"):
-        set_aside(sessions([A, B]), share=0.5, seed=0)
+        split_validation(sessions([A, B]), share=0.5, seed=0)
 
 
 def load(path):
@@ -138,7 +138,7 @@ def load(path):
 def test_baselines_reach_what_others_counted_on_diginetica(shared_data, kind, hit_rate, reciprocal):
     training, test = (load(shared_data / "diginetica" / f"{name}.txt.gz") for name in ("train", "test"))
     vocab_size = 1 + int(max(training.tokens.max(), test.tokens.max()))
-    cases = judged(test, most=4_000, seed=0)
+    cases = sample_evaluated(test, most=4_000, seed=0)
     found = judge(kind(training, vocab_size), cases, training.counts(vocab_size), exclude_seen=False, floor=0.0)
     assert found["hr@20"] == pytest.approx(hit_rate, abs=0.02), "within two standard errors and what is not tuned"
     assert found["mrr@20"] == pytest.approx(reciprocal, abs=0.01)

@@ -8,12 +8,11 @@ import time
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from reader_cases import CASES, read_jsonl, read_text
 
 from quorem.config.settings import ReadingSettings
 from quorem.data.documents import Document, RowCounts
 from quorem.data.readers import READERS, choose_format, compression
-from quorem.data.readers.jsonl import read_jsonl
-from quorem.data.readers.text import read_text
 from quorem.errors import UserError
 
 # format -> name of a file, what stands above the texts, the columns to read it with; one text a line in all of them
@@ -177,12 +176,58 @@ def test_a_carriage_return_inside_is_named(tmp_path, kind):
 
 @pytest.mark.parametrize("kind", READERS)
 def test_what_a_reader_does_without_options_is_what_the_settings_say(kind):
-    parameters = inspect.signature(READERS[kind].read).parameters
+    parameters = inspect.signature(READERS[kind].open).parameters
     for name in READERS[kind].options:
         assert parameters[name].default == getattr(ReadingSettings(), name), name
-    columns = {"text_column", "label_column", "counts"} | ({"split_column"} if READERS[kind].has_splits else set())
-    columns |= {"more_columns"} if READERS[kind].has_more else set()
-    assert set(parameters) - {"path"} == columns | set(READERS[kind].options)
+    assert set(parameters) - {"path", "names", "counts"} == set(READERS[kind].options)
+
+
+def test_every_format_with_rows_has_a_case():
+    assert CASES.keys() == {name for name, reader in READERS.items() if not reader.by_folder}
+
+
+@pytest.mark.parametrize("kind", CASES)
+def test_documents_and_the_table_of_a_file_are_the_same_rows(tmp_path, kind):
+    if kind == "parquet":
+        pytest.importorskip("pyarrow")
+    reader, case, texts = READERS[kind], CASES[kind], ["a b", "fünf 東京", "c"]
+    path, counts = tmp_path / f"a{reader.endings[0]}", RowCounts()
+    path.write_bytes(case.write(texts))
+    assert choose_format(path) == kind
+    documents = list(reader.read(path, counts=counts, text_column=case.text_column))
+    assert [document.text for document in documents] == [case.shown(text) for text in texts]
+    assert counts == RowCounts(read=3, used=3)
+    table = reader.table(path, text_columns=list(filter(None, [case.text_column])))
+    rows = list(table.rows)
+    assert [(row.number, row.text) for row in rows] == [(document.row, document.text) for document in documents]
+    if table.columns is not None:
+        assert all(len(row.values([])) == len(table.columns) for row in rows)
+
+
+@pytest.mark.parametrize("kind", CASES)
+def test_a_file_that_is_dropped_unread_is_closed_and_a_missing_one_named_at_the_call(tmp_path, kind):
+    if kind == "parquet":
+        pytest.importorskip("pyarrow")
+    reader, case = READERS[kind], CASES[kind]
+    path = tmp_path / f"a{reader.endings[0]}"
+    path.write_bytes(case.write(["a b", "c"]))
+    reader.read(path, text_column=case.text_column)  # a file left open is a ResourceWarning, which fails the test
+    reader.table(path, text_columns=list(filter(None, [case.text_column])))
+    next(reader.read(path, text_column=case.text_column))
+    with pytest.raises(UserError, match="does not exist"):
+        reader.read(tmp_path / f"absent{reader.endings[0]}", text_column=case.text_column)
+
+
+@pytest.mark.parametrize("kind", [name for name, reader in READERS.items() if not reader.has_columns])
+def test_a_column_is_refused_where_there_are_none(tmp_path, kind):
+    path = tmp_path / f"a{READERS[kind].endings[0]}"
+    path.write_bytes(b"a X\n")
+    for call in (
+        lambda: READERS[kind].read(path, text_column="no"),
+        lambda: READERS[kind].table(path, text_columns=["no"]),
+    ):
+        with pytest.raises(UserError, match="'no'"):
+            call()
 
 
 # ---- the choice

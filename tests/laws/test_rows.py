@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from quorem.config.loading import override
 from quorem.config.settings import PretrainConfig
-from quorem.data.batches import VariedOrder
+from quorem.data.batches import TokenBudgetOrder
 from quorem.data.rows import ROWS, DocumentRows, IsolatedRows, best_fit, windows
 from quorem.models.electra import mask_tokens, real_tokens
 from quorem.plan.plan import Plan
@@ -75,7 +75,7 @@ def test_batches_are_a_function_of_seed_and_step_and_differ_by_epoch(kind):
 )
 def test_batches_of_a_budget_keep_to_it_and_visit_each_item_once(lengths, budget, epoch):
     lengths = np.array(lengths)
-    order = VariedOrder(lengths, budget=budget, multiple=4, seed=0)
+    order = TokenBudgetOrder(lengths, budget=budget, multiple=4, seed=0)
     batches = [order.indices(epoch * order.steps_per_epoch + step) for step in range(order.steps_per_epoch)]
     assert sorted(np.concatenate(batches).tolist()) == list(range(len(lengths)))
     for batch in batches:

@@ -40,7 +40,7 @@ def go_on(folder, *, every=2, keep=2, stop=None, saves=None, may_resume_from=Non
     saved = run.load_state() or {"step": 0, **state_of(0)}
     assert torch.equal(saved["weights"], state_of(saved["step"])["weights"])
     assert may_resume_from is None or saved["step"] in may_resume_from
-    run.forget_after(saved["step"])
+    run.drop_records_after(saved["step"])
     for step in range(saved["step"] + 1, STEPS + 1):
         if step >= LOGGED_FROM:
             run.log({"step": step, "loss": 1 / step})
@@ -286,7 +286,7 @@ BAD = (b'{"step": 2, "note": "\xff"}\n', b'{"step": 2, "lo\n', b"[2]\n", b'{"ste
 def test_a_damaged_line_of_the_curve_is_an_error_that_names_it(tmp_path, bad, after):
     run = written(tmp_path, b'{"step": 1}\n', bad, *after)
     before = contents(tmp_path)
-    for read in (run.records, lambda: read_records(tmp_path), lambda: run.forget_after(3)):
+    for read in (run.records, lambda: read_records(tmp_path), lambda: run.drop_records_after(3)):
         with pytest.raises(UserError, match=r"metrics\.jsonl, line 2: .*: restore or delete that line"):
             read()
     assert contents(tmp_path) == before
@@ -296,11 +296,11 @@ def test_a_damaged_line_of_the_curve_is_an_error_that_names_it(tmp_path, bad, af
 def test_a_last_line_that_a_crash_cut_short_is_forgotten(tmp_path, cut):
     run = written(tmp_path, b'{"step": 1}\n', b"\n", b'{"step": 2}\n', cut)
     assert run.records() == [{"step": 1}, {"step": 2}]
-    run.forget_after(2)
+    run.drop_records_after(2)
     assert (tmp_path / "metrics.jsonl").read_bytes() == b'{"step": 1}\n{"step": 2}\n'
 
 
 def test_what_a_power_cut_made_of_lines_beyond_the_checkpoint_is_forgotten(tmp_path):
     run = written(tmp_path, b'{"step": 1}\n', b'{"step": 2}\n', *BAD, b'{"step": 4}\n')
-    run.forget_after(1)
+    run.drop_records_after(1)
     assert (tmp_path / "metrics.jsonl").read_bytes() == b'{"step": 1}\n'

@@ -5,8 +5,8 @@ from itertools import islice
 from statistics import mean
 
 import pytest
+from reader_cases import read_csv
 
-from quorem.data.readers.csv import read_csv
 from quorem.errors import UserError
 from quorem.samples.reviews import LABELS, NEGATORS, _build_language, reviews, write_reviews
 

@@ -5,8 +5,8 @@ from itertools import islice
 
 import numpy as np
 import pytest
+from reader_cases import read_text
 
-from quorem.data.readers.text import read_text
 from quorem.errors import UserError
 from quorem.samples.sessions import (
     LENGTHS,
@@ -80,8 +80,10 @@ def test_sessions_have_the_length_and_the_items_they_should(vocab_size):
     lengths = np.bincount(session, minlength=ROWS)
     assert (lengths.min(), lengths.max() + 1) == LENGTHS
     assert abs(lengths.mean() - 20) < 0.15  # 4 standard errors
-    assert items.min() >= 0
     assert items.max() < vocab_size
+    of_session = cluster_of_items(vocab_size)[items]
+    most = [np.bincount(of_session[session == number]).max() for number in range(200)]
+    assert 0.75 < sum(most) / lengths[:200].sum() < 0.9  # 0.8 are of the session's cluster, some others by chance
 
 
 @pytest.mark.parametrize("vocab_size", SIZES)

@@ -6,14 +6,16 @@ import json
 import pytest
 
 from quorem.data.documents import RowCounts
-from quorem.data.readers import choose_format, known_format
-from quorem.data.readers.squad import COLUMNS, read_squad, read_squad_table
+from quorem.data.readers import READERS, choose_format, known_format
+from quorem.data.readers.squad import COLUMNS
 from quorem.data.readers.table import Column, TableRow
 from quorem.data.source import find_format
 from quorem.data.writers import Head, Line, choose_writer
 from quorem.data.writers.squad import write_squad
 from quorem.errors import UserError
 from quorem.finetuning.questions import find_answer, parse_answers
+
+read_squad, read_squad_table = READERS["squad"].read, READERS["squad"].table
 
 
 def question(number, answers=None, **more):
@@ -155,7 +157,7 @@ def test_answers_are_written_by_id(tmp_path):
     path, head = tmp_path / "out.json", Head([], [Column("id"), Column("question")], [Column("prediction")])
     rows = [("é", 'a "b"'), (7, None), ("8", "")]
     lines = [
-        Line({}, TableRow(number, "", [name, "?"]), {"prediction": said}) for number, (name, said) in enumerate(rows)
+        Line({}, TableRow(number, cells=[name, "?"]), {"prediction": said}) for number, (name, said) in enumerate(rows)
     ]
     with write_squad(path, head) as save:
         save(lines[:2])
@@ -169,7 +171,7 @@ def test_answers_are_written_by_id(tmp_path):
 @pytest.mark.parametrize(("second", "said"), [("a", "the id 'a', which another row has"), (None, "no id")])
 def test_rows_without_an_id_of_their_own_are_refused(tmp_path, second, said):
     head = Head([], [Column("id")], [Column("prediction")])
-    lines = [Line({}, TableRow(number, "", [name]), {"prediction": "x"}) for number, name in ((1, "a"), (2, second))]
+    lines = [Line({}, TableRow(number, cells=[name]), {"prediction": "x"}) for number, name in ((1, "a"), (2, second))]
     with pytest.raises(UserError, match=said), write_squad(tmp_path / "out.json", head) as save:
         save(lines)
     assert not (tmp_path / "out.json").exists()

@@ -4,10 +4,9 @@ import gzip
 import logging
 
 import pytest
+from reader_cases import read_csv, read_text
 
-from quorem.data.readers.csv import read_csv
 from quorem.data.readers.encoding import is_utf8_beside
-from quorem.data.readers.text import read_text
 from quorem.errors import UserError
 
 TEXT = "text\nsüßer Käse\n映画\n"

@@ -8,7 +8,9 @@ import torch
 from torch import nn
 
 from quorem.errors import UserError
-from quorem.training.optim import GoogleAdam, build_optimizer, layerwise_lr, learning_rate_scale, parameter_groups
+from quorem.training.google_adam import GoogleAdam
+from quorem.training.optim import build_optimizer, layerwise_lr, parameter_groups
+from quorem.training.schedule import learning_rate_scale
 
 SHAPES = {"embeddings.table.weight": (7, 4), "dense.weight": (4, 3), "dense.bias": (3,), "LayerNorm.weight": (3,)}
 PEAK_LR, TOTAL_STEPS, WARMUP_STEPS = 0.05, 8, 3

@@ -23,7 +23,7 @@ NAMED = 3  # tokens that an error names
 
 @dataclass(frozen=True)
 class Attributes:
-    """What the file says.
+    """The contents of the file.
 
     Args:
         path: the file.

@@ -4,7 +4,7 @@ import argparse
 
 from quorem.plan.plan import Plan
 from quorem.plan.recipes import resolve
-from quorem.plan.sizes import describe, described
+from quorem.plan.sizes import describe, head_text
 
 
 def run(options: argparse.Namespace) -> None:
@@ -26,7 +26,7 @@ def run(options: argparse.Namespace) -> None:
         whole = f"{steps:,} steps of {config.train.batch_size} x {length} tokens (train.max_steps)"
         print(f"{whole:<80}{steps * config.train.batch_size * (length or 0):>16,}")
     table = found["table"]
-    print(f"softmax of the generator: {described(plan.generator.head or {})}")
+    print(f"softmax of the generator: {head_text(plan.generator.head or {})}")
     print(f"rows of their own: {table['own_rows']:,} tokens; others to a row: about {table['ids_per_row']:,}")
     print(f"room for {table['room']:,} more tokens without another row")
     print(f"no two tokens share all they read: {table['uniqueness'] or 'NOT SO, hashed ids can meet'}")

@@ -5,9 +5,10 @@ import os
 import platform
 import shutil
 import sys
-from importlib.metadata import PackageNotFoundError, requires, version
+from importlib.metadata import PackageNotFoundError, metadata, requires, version
 
 import torch
+from packaging.requirements import Requirement
 
 import quorem
 from quorem.plan.budget import speed
@@ -53,14 +54,13 @@ def _version(name: str) -> str:
 
 def _extras() -> dict[str, list[str]]:
     """The packages of each extra, by the metadata of the installed quorem."""
-    found: dict[str, list[str]] = {}
-    for line in requires("quorem") or []:
-        package, _, condition = line.partition(";")
-        if "extra ==" in condition:
-            extra = condition.partition("extra ==")[2].strip(" \"'")
-            name = package.strip().split("[")[0].split(" ")[0]
-            for mark in "<>=!~":
-                name = name.split(mark)[0]
-            if name != "quorem":
-                found.setdefault(extra, []).append(name)
-    return found
+    needed = [Requirement(line) for line in requires("quorem") or []]
+    return {
+        extra: [each.name for each in needed if each.name != "quorem" and _is_of(each, extra) and not _is_of(each, "")]
+        for extra in metadata("quorem").get_all("Provides-Extra", [])
+    }
+
+
+def _is_of(requirement: Requirement, extra: str) -> bool:
+    """Whether an extra, or "" for none, brings a package on this machine."""
+    return requirement.marker is None or requirement.marker.evaluate({"extra": extra})

@@ -15,8 +15,8 @@ ATOMIC = ".inter"
 """How names of RecBole's logs end."""
 
 
-def _option(default: Any, description: str) -> Any:
-    return field(default=default, metadata={"help": description})
+def _option(default: Any, description: str, **bounds: float) -> Any:
+    return field(default=default, metadata={"help": description, "bounds": bounds})
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,10 @@ class EventSettings:
         None,
         "events: the pause that ends a session, as 30min, 2h, 1d or 90s; without it a user's history is a document",
     )
-    min_item_events: int = _option(1, "events: items with fewer of them are left out")
-    min_events: int = _option(1, "events: sequences with fewer of them, rare items not counted, are left out")
+    min_item_events: int = _option(1, "events: items with fewer of them are left out", at_least=1)
+    min_events: int = _option(
+        1, "events: sequences with fewer of them, rare items not counted, are left out", at_least=1
+    )
     test_period: str | None = _option(
         None,
         "events: sequences that begin in so long a time before the last event, as 1d or 2w, are the test's: next_item "

@@ -15,12 +15,12 @@ class HeldOutSettings(ReadingSettings):
         "csv, parquet and jsonl: column or key that says train, or test, valid, validation or dev (held out); with "
         "folder and midi the folders say it",
     )
-    max_length: int = option(256, "tokens of a text, special tokens included", largest=LONGEST)
+    max_length: int = option(256, "tokens of a text, special tokens included", largest=LONGEST, at_least=4)
     validation_share: float = option(
-        0.1, "without splits: share of rows held out to choose the best epoch and to report on"
+        0.1, "without splits: share of rows held out to choose the best epoch and to report on", above=0, below=1
     )
     split_seed: int = option(
-        0, "without splits: seed of the held-out rows (random_state of train_test_split)", largest=2**32 - 1
+        0, "without splits: seed of the held-out rows (random_state of train_test_split)", largest=2**32 - 1, at_least=0
     )
 
 
@@ -44,7 +44,9 @@ class LabelledDataSettings(HeldOutSettings):
 class FinetuneTrainSettings(TrainSettings):
     """The training loop of fine-tuning, where every epoch is judged."""
 
-    patience: int | None = option(None, "stop after so many epochs in a row without a better score; never if not given")
+    patience: int | None = option(
+        None, "stop after so many epochs in a row without a better score; never if not given", at_least=1
+    )
 
 
 @dataclass(frozen=True)
@@ -53,9 +55,13 @@ class EncoderSettings:
 
     from_scratch: bool = option(False, "start from new weights: a control that shows what pre-training gains")
     freeze_encoder: bool = option(False, "train the head only")
-    layer_decay: float | None = option(None, "learning rate of a layer over that of the next; default from the recipe")
-    dropout: float = option(0.1, "dropout of the head and the encoder, except its attention")
-    attention_dropout: float | None = option(None, "dropout of attention; default dropout, or 0 for tiny and origin")
+    layer_decay: float | None = option(
+        None, "learning rate of a layer over that of the next; default from the recipe", above=0, at_most=1
+    )
+    dropout: float = option(0.1, "dropout of the head and the encoder, except its attention", at_least=0, below=1)
+    attention_dropout: float | None = option(
+        None, "dropout of attention; default dropout, or 0 for tiny and origin", at_least=0, below=1
+    )
 
 
 @dataclass(frozen=True)
@@ -85,14 +91,23 @@ class ClassifierSettings(PooledSettings):
         0,
         "longest n-grams of the linear branch beside the encoder, which reads whole texts and is fitted first; 0 "
         "uses no branch",
-        largest=100,
+        at_least=0,
+        at_most=8,
     )
-    ngram_rows: int = option(2**21, "rows of the branch's table, into which n-grams are hashed", largest=2**28)
+    ngram_rows: int = option(
+        2**21, "rows of the branch's table, into which n-grams are hashed", at_least=1, at_most=2**28
+    )
     ngram_penalty: float | None = option(
         None,
         "penalty of the branch's squared weights, over twice the sum of the rows' losses; by default chosen on "
         "training rows",
+        above=0,
     )
+
+
+def named(task: str) -> Any:
+    """The name of a task, a key of `quorem.tasks.TASKS`."""
+    return option(task, "what is learned; --task chooses it")
 
 
 def loop() -> Any:
@@ -101,11 +116,18 @@ def loop() -> Any:
 
 
 @dataclass(frozen=True)
-class FinetuneConfig:
+class TaskConfig:
+    """The settings that every task has, its sections data and train aside."""
+
+    task: str = named("")
+    pretrained: str = option("", "the pre-training run, or a model folder")
+
+
+@dataclass(frozen=True)
+class FinetuneConfig(TaskConfig):
     """All settings of `quorem finetune`."""
 
-    task: str = option("classification", "what is learned; --task chooses it")
-    pretrained: str = option("", "the pre-training run, or a model folder")
+    task: str = named("classification")
     data: LabelledDataSettings = section(LabelledDataSettings)
     classifier: ClassifierSettings = section(ClassifierSettings)
     train: FinetuneTrainSettings = loop()

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import yaml
 
 from quorem.config.parsing import parse_json, parse_yaml
-from quorem.errors import UserError, did_you_mean, shown
+from quorem.errors import UserError, check_number, did_you_mean, shown
 
 Settings = TypeVar("Settings")
 LARGEST = 2**31 - 1  # whole numbers, if a setting does not say otherwise
@@ -90,6 +90,24 @@ def load(kind: type[Settings], path: str | Path, *, base: Settings | None = None
     except ValueError as error:
         raise UserError(f"{path}: not valid {kind_of_text} ({error})") from error
     return from_mapping(kind, values or {}, base=base, source=str(path))
+
+
+def check_bounds(settings: Any, prefix: str = "") -> None:
+    """Check that the numbers of settings are inside their bounds.
+
+    Args:
+        settings: those of a command, or of one section.
+        prefix: of their names, for messages: "data." for section data.
+
+    Raises:
+        UserError: naming the setting.
+    """
+    for item in dataclasses.fields(settings):
+        value = getattr(settings, item.name)
+        if dataclasses.is_dataclass(value):
+            check_bounds(value, f"{prefix}{item.name}.")
+        elif bounds := item.metadata["bounds"]:
+            check_number(prefix + item.name, value, **bounds)
 
 
 def dump(settings: Any) -> str:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from quorem.config.events import EventSettings
-from quorem.config.finetuning import FinetuneTrainSettings
+from quorem.config.finetuning import FinetuneTrainSettings, TaskConfig, named
 from quorem.config.limits import LONGEST
 from quorem.config.settings import ReadingSettings, option
 
@@ -22,11 +22,13 @@ class SessionDataSettings(EventSettings, ReadingSettings):
         None, "file of other rows, of which the last item is predicted; without it and without splits, the last item "
         "of each row is held out, and the item before it judges epochs (leave one out)",
     )  # fmt: skip
-    max_items: int = option(50, "number of items read of a history, counted from its end", largest=LONGEST)
-    validation_share: float = option(0.02, "with a test file or splits: share of training rows that judge epochs")
-    validation_rows: int = option(4_000, "most rows that judge epochs, drawn at random", largest=2**31 - 1)
-    test_rows: int | None = option(None, "rows scored at the end, drawn at random; default all")
-    split_seed: int = option(0, "seed of the drawn rows", largest=2**32 - 1)
+    max_items: int = option(50, "number of items read of a history, counted from its end", largest=LONGEST, at_least=1)
+    validation_share: float = option(
+        0.02, "with a test file or splits: share of training rows that judge epochs", above=0, below=1
+    )
+    validation_rows: int = option(4_000, "most rows that judge epochs, drawn at random", largest=2**31 - 1, at_least=1)
+    test_rows: int | None = option(None, "rows scored at the end, drawn at random; default all", at_least=1)
+    split_seed: int = option(0, "seed of the drawn rows", largest=2**32 - 1, at_least=0)
 
 
 @dataclass(frozen=True)
@@ -45,18 +47,17 @@ class NextItemSettings:
         "auto",
         "softmax: full, cosine, tree, two_level, digits, or auto: cosine up to 100,000 items, the generator's above",
     )
-    scale: float = option(16.0, "head cosine: what cosines are multiplied by before the softmax")
-    dropout: float = option(0.1, "dropout of all layers, attention included")
+    scale: float = option(16.0, "head cosine: what cosines are multiplied by before the softmax", above=0)
+    dropout: float = option(0.1, "dropout of all layers, attention included", at_least=0, below=1)
     exclude_seen: bool = option(False, "rank without the items of the history")
     baselines: bool = option(True, "score popularity, sequential rules, item-kNN and V-SKNN on the same rows")
 
 
 @dataclass(frozen=True)
-class NextItemConfig:
+class NextItemConfig(TaskConfig):
     """All settings of `quorem finetune --task next_item`."""
 
-    task: str = option("next_item", "what is learned; --task chooses it")
-    pretrained: str = option("", "the pre-training run")
+    task: str = named("next_item")
     data: SessionDataSettings = field(default_factory=SessionDataSettings)
     next_item: NextItemSettings = field(default_factory=NextItemSettings)
     train: FinetuneTrainSettings = field(

@@ -8,8 +8,8 @@ from typing import Any
 import yaml
 
 PLAIN = ("null", "bool", "int", "float", "str", "seq", "map")
-DISAGREES = (yaml.YAMLError, ValueError, TypeError, ArithmeticError, LookupError, AttributeError)
-"""What the library raises where a tag and its value do not fit."""
+YAML_ERRORS = (yaml.YAMLError, ValueError, TypeError, ArithmeticError, LookupError, AttributeError)
+"""Errors of the library for a tag that does not fit its value."""
 MOST_VALUES = 100_000  # after all aliases are followed
 
 
@@ -32,7 +32,7 @@ def parse_yaml(text: str) -> Any:
         raise ValueError(f"{error.problem or error.context}{place}") from error
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
-    except DISAGREES as error:
+    except YAML_ERRORS as error:
         raise ValueError(" ".join(str(error).split())) from error
 
 

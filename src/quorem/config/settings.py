@@ -8,9 +8,17 @@ from quorem.config.events import EventSettings
 from quorem.config.limits import LONGEST, WIDEST
 
 
-def option(default: Any, description: str, *, largest: int | None = None) -> Any:
-    """A setting with its default, the line that --help shows and, of a whole number, a bound of its own."""
-    return field(default=default, metadata={"help": description} | ({"largest": largest} if largest else {}))
+def option(default: Any, description: str, *, largest: int | None = None, **bounds: float) -> Any:
+    """A setting.
+
+    Args:
+        default: its value if it is not given.
+        description: the line that --help shows.
+        largest: of a whole number that must not be larger, because what is made of it would overflow.
+        bounds: of a number, those of `check_number`: above, at_least, below, at_most.
+    """
+    facts = {"help": description, "bounds": bounds} | ({"largest": largest} if largest else {})
+    return field(default=default, metadata=facts)
 
 
 def section(kind: type) -> Any:
@@ -33,25 +41,32 @@ class EmbeddingSettings:
     )
     compression: str | None = option(None, "budget as a ratio to the dense table, for example 20x")
     tier: int | None = option(
-        None, "number of most frequent tokens with their own row; default 8 sqrt(vocab_size), or what the budget allows"
+        None,
+        "number of most frequent tokens with their own row; default 8 sqrt(vocab_size), or what the budget allows",
+        at_least=0,
     )
     operation: str | None = option(
         None,
         "partitions: how rows are combined: add, multiply or concat; default add, or multiply with a rank above 1 or "
         "a full softmax, which need it",
     )
-    rank: int | None = option(None, "multiply: products summed, default 1; low_rank: width of the rows", largest=WIDEST)
+    rank: int | None = option(
+        None, "multiply: products summed, default 1; low_rank: width of the rows", largest=WIDEST, at_least=1
+    )
     own_rank: int = option(
         0,
         "partitions: numbers that each token has of its own; one matrix widens them and adds them to the rows",
         largest=WIDEST,
+        at_least=0,
     )
-    divisor: int | None = option(None, "qr and path: ids per quotient; the default gives the fewest parameters")
-    digits: int = option(2, "mixed_radix and chinese_remainder: number of partitions", largest=64)
+    divisor: int | None = option(
+        None, "qr and path: ids per quotient; the default gives the fewest parameters", at_least=1
+    )
+    digits: int = option(2, "mixed_radix and chinese_remainder: number of partitions", largest=64, at_least=2)
     moduli: str | None = option(None, "mixed_radix, chinese_remainder: moduli such as 97,101; default the fewest rows")
-    hidden: int = option(0, "path: width of the hidden layer; 0 uses linear functions", largest=WIDEST)
-    rows: int | None = option(None, "hashing, hash_embedding, memcom: number of shared rows")
-    functions: int = option(2, "hash_embedding: number of hash functions", largest=64)
+    hidden: int = option(0, "path: width of the hidden layer; 0 uses linear functions", largest=WIDEST, at_least=0)
+    rows: int | None = option(None, "hashing, hash_embedding, memcom: number of shared rows", at_least=1)
+    functions: int = option(2, "hash_embedding: number of hash functions", largest=64, at_least=1)
     attributes_file: str | None = option(
         None, "kind=attributes: CSV file with a header; its first column is the token, the others are its attributes"
     )
@@ -86,6 +101,7 @@ class HeadSettings:
         "digits and tree: levels of the softmax; default for digits the digits of a mixed_radix table, otherwise 3; "
         "default for tree 2 up to 100,000 tokens, otherwise 3",
         largest=64,
+        at_least=2,
     )
 
 
@@ -93,11 +109,11 @@ class HeadSettings:
 class NetworkSettings:
     """Sizes of one network that differ from the preset's."""
 
-    hidden_size: int | None = option(None, "width of the encoder", largest=WIDEST)
-    num_hidden_layers: int | None = option(None, "number of layers", largest=1_000)
-    num_attention_heads: int | None = option(None, "number of attention heads", largest=WIDEST)
-    attention_head_size: int | None = option(None, "width of an attention head", largest=WIDEST)
-    intermediate_size: int | None = option(None, "width of the feed-forward layer", largest=WIDEST)
+    hidden_size: int | None = option(None, "width of the encoder", largest=WIDEST, at_least=1)
+    num_hidden_layers: int | None = option(None, "number of layers", largest=1_000, at_least=1)
+    num_attention_heads: int | None = option(None, "number of attention heads", largest=WIDEST, at_least=1)
+    attention_head_size: int | None = option(None, "width of an attention head", largest=WIDEST, at_least=1)
+    intermediate_size: int | None = option(None, "width of the feed-forward layer", largest=WIDEST, at_least=1)
 
 
 @dataclass(frozen=True)
@@ -105,7 +121,9 @@ class GeneratorSettings(NetworkSettings):
     """Sizes of the generator that differ from the preset's."""
 
     embedding_size: int | None = option(None, "width of its token vectors, if not shared", largest=WIDEST)
-    dropout: float | None = option(None, "dropout of the generator, also while it fills words; default model.dropout")
+    dropout: float | None = option(
+        None, "dropout of the generator, also while it fills words; default model.dropout", at_least=0, below=1
+    )
 
 
 @dataclass(frozen=True)
@@ -118,12 +136,14 @@ class ModelSettings:
         "finishes within train.minutes (an hour if not given) on this machine",
     )
     vocab_size: int = option(30522, "largest vocabulary, special tokens included")
-    embedding_size: int | None = option(None, "width of a token's vector; default from the preset", largest=WIDEST)
+    embedding_size: int | None = option(
+        None, "width of a token's vector; default from the preset", largest=WIDEST, above=0
+    )
     positions: str | None = option(None, "absolute, rotary or alibi; default from the preset")
     initializer: str | None = option(
         None, "initial weights: bert (standard deviation 0.02) or width (scaled by width); default from the preset"
     )
-    dropout: float | None = option(None, "dropout in pre-training; default from the preset")
+    dropout: float | None = option(None, "dropout in pre-training; default from the preset", at_least=0, below=1)
     shared_embeddings: bool = option(True, "share the embeddings between generator and discriminator")
     init_from: str | None = option(
         None,
@@ -193,7 +213,10 @@ class TextDataSettings(EventSettings, ReadingSettings):
 
     text_column: str | None = option(None, "csv, parquet and jsonl: column or key of the text; default text")
     max_unknown: float = option(
-        0.5, "largest share of characters that may become [UNK] before a command stops; 1 allows all"
+        0.5,
+        "largest share of characters that may become [UNK] before a command stops; 1 allows all",
+        above=0,
+        at_most=1,
     )
 
 
@@ -202,7 +225,7 @@ class DataSettings(TextDataSettings):
     """What pre-training reads: data files, or a folder of `quorem prepare`."""
 
     max_length: int | None = option(
-        None, "tokens in a row, special ones included; default from the preset", largest=LONGEST
+        None, "tokens in a row, special ones included; default from the preset", largest=LONGEST, at_least=8
     )
     rows: str = option(
         "packed",
@@ -212,6 +235,8 @@ class DataSettings(TextDataSettings):
     held_out: float = option(
         0.0,
         "share of rows that are not learned from; they score both networks at every checkpoint, and the best is kept",
+        at_least=0,
+        below=1,
     )
 
 
@@ -236,7 +261,9 @@ class TokenizerSettings:
     lowercase: bool = option(True, "fold case")
     strip_accents: bool = option(False, "drop accents and other combining marks")
     normalization: str = option("nfc", "Unicode normalisation: nfc, nfkc or none")
-    min_frequency: int = option(1, "rarer words and items become [UNK]; wordpiece and item_bpe: rarer pairs stay apart")
+    min_frequency: int = option(
+        1, "rarer words and items become [UNK]; wordpiece and item_bpe: rarer pairs stay apart", at_least=1
+    )
 
 
 @dataclass(frozen=True)
@@ -244,26 +271,33 @@ class ObjectiveSettings:
     """ELECTRA's objective."""
 
     recipe: str = option("modern", "how to optimise: modern, or google (its Adam, schedule and 85/15 masking)")
-    mask_rate: float | None = option(None, "share of tokens to mask; default from the preset")
+    mask_rate: float | None = option(None, "share of tokens to mask; default from the preset", above=0, at_most=1)
     mask_rate_end: float | None = option(
-        None, "share of tokens to mask at the last step, approached in a straight line; default mask_rate"
+        None,
+        "share of tokens to mask at the last step, approached in a straight line; default mask_rate",
+        above=0,
+        at_most=1,
     )
-    keep_rate: float | None = option(None, "share of chosen tokens that stay visible; default from the recipe")
-    rtd_weight: float = option(50.0, "weight of the discriminator's loss; the generator's weight is 1")
+    keep_rate: float | None = option(
+        None, "share of chosen tokens that stay visible; default from the recipe", at_least=0, below=1
+    )
+    rtd_weight: float = option(50.0, "weight of the discriminator's loss; the generator's weight is 1", at_least=0)
 
 
 @dataclass(frozen=True)
 class TrainSettings:
     """The training loop."""
 
-    max_steps: int | None = option(None, "number of steps; default from train.epochs")
-    epochs: float = option(1.0, "passes over the data")
+    max_steps: int | None = option(None, "number of steps; default from train.epochs", above=0)
+    epochs: float = option(1.0, "passes over the data", above=0)
     minutes: float | None = option(
-        None, "pre-training: take as many steps as fit into this time on this machine, unless max_steps is given"
+        None,
+        "pre-training: take as many steps as fit into this time on this machine, unless max_steps is given",
+        above=0,
     )
-    batch_size: int = option(32, "rows in a step, over all processes and micro-batches", largest=2**24)
+    batch_size: int = option(32, "rows in a step, over all processes and micro-batches", largest=2**24, above=0)
     micro_batch_size: int | None = option(
-        None, "rows in memory at once, fewer to save memory; default batch_size", largest=2**24
+        None, "rows in memory at once, fewer to save memory; default batch_size", largest=2**24, above=0
     )
     gradient_checkpointing: bool = option(
         False, "recompute each layer in the backward pass instead of keeping its activations: less memory, more time"
@@ -274,18 +308,19 @@ class TrainSettings:
     shard_layers: bool = option(
         False, "pre-training: each process keeps a part of the layers' weights and state (FSDP)"
     )
-    learning_rate: float | None = option(None, "peak learning rate; default from the preset and the recipe")
+    learning_rate: float | None = option(None, "peak learning rate; default from the preset and the recipe", above=0)
     generator_learning_rate: float | None = option(
         None,
         "peak learning rate of the generator's own weights; default learning_rate if given, otherwise from the preset",
+        above=0,
     )
     optimizer: str | None = option(
         None,
         "muon (orthogonal momentum for the layers' matrices, AdamW for all other weights), adamw or google; default "
         "from the recipe, adamw in fine-tuning",
     )
-    matrix_learning_rate: float = option(0.02, "muon: peak learning rate of the layers' matrices")
-    warmup: float = option(0.05, "warm-up: a share of all steps if below 1, otherwise a number of steps")
+    matrix_learning_rate: float = option(0.02, "muon: peak learning rate of the layers' matrices", above=0)
+    warmup: float = option(0.05, "warm-up: a share of all steps if below 1, otherwise a number of steps", at_least=0)
     schedule: str | None = option(
         None, "learning-rate schedule: linear, cosine, constant or google; default the recipe's"
     )
@@ -295,15 +330,15 @@ class TrainSettings:
         "one running square a row), whole (update all rows by the recipe's optimizer), or auto: rows from 65,536 rows "
         "of 128 on; a full softmax reads all rows and always uses whole",
     )
-    weight_decay: float = option(0.01, "decoupled weight decay")
-    clip_norm: float = option(1.0, "largest global gradient norm")
+    weight_decay: float = option(0.01, "decoupled weight decay", at_least=0)
+    clip_norm: float = option(1.0, "largest global gradient norm", above=0)
     precision: str = option("auto", "bf16, fp32, or auto: bf16 if the processor computes it natively")
-    checkpoint_every: int = option(500, "steps between checkpoints, from which a run resumes")
+    checkpoint_every: int = option(500, "steps between checkpoints, from which a run resumes", above=0)
     keep_state: bool = option(
         False, "keep the last checkpoint of a finished run, with its optimizer, so that it can continue later"
     )
-    log_every: int = option(20, "steps between lines of metrics.jsonl")
-    seed: int = option(0, "seed of everything random", largest=2**63 - 1)
+    log_every: int = option(20, "steps between lines of metrics.jsonl", above=0)
+    seed: int = option(0, "seed of everything random", largest=2**63 - 1, at_least=0)
     tracker: str | None = option(
         None, "also send metrics to tensorboard, wandb or mlflow (extra quorem[trackers]); default metrics.jsonl only"
     )

@@ -1,4 +1,4 @@
-"""Whether what a JSON file holds has the types that its readers rely on."""
+"""Check that the contents of a JSON file have the types that its readers expect."""
 
 from collections.abc import Mapping
 from typing import Any

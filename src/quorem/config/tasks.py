@@ -8,7 +8,9 @@ from quorem.config.finetuning import (
     HeldOutSettings,
     LabelledDataSettings,
     PooledSettings,
+    TaskConfig,
     loop,
+    named,
 )
 from quorem.config.settings import LONGEST, option, section
 
@@ -21,22 +23,20 @@ class MultiLabelDataSettings(LabelledDataSettings):
 
 
 @dataclass(frozen=True)
-class MultiLabelConfig:
+class MultiLabelConfig(TaskConfig):
     """All settings of `quorem finetune --task multi_label`."""
 
-    task: str = option("multi_label", "what is learned; --task chooses it")
-    pretrained: str = option("", "the pre-training run, or a model folder")
+    task: str = named("multi_label")
     data: MultiLabelDataSettings = section(MultiLabelDataSettings)
     classifier: PooledSettings = section(PooledSettings)
     train: FinetuneTrainSettings = loop()
 
 
 @dataclass(frozen=True)
-class RegressionConfig:
+class RegressionConfig(TaskConfig):
     """All settings of `quorem finetune --task regression`."""
 
-    task: str = option("regression", "what is learned; --task chooses it")
-    pretrained: str = option("", "the pre-training run, or a model folder")
+    task: str = named("regression")
     data: LabelledDataSettings = section(LabelledDataSettings)
     classifier: PooledSettings = section(PooledSettings)
     train: FinetuneTrainSettings = loop()
@@ -48,15 +48,14 @@ class TaggedDataSettings(HeldOutSettings):
 
     text_column: str = option("tokens", "the key of a row's words, a list; of CoNLL files the first column is read")
     label_column: str = option("tags", "that of their tags, a list as long; of CoNLL files the last column is read")
-    stride: int = option(32, "tokens that windows over a longer text share")
+    stride: int = option(32, "tokens that windows over a longer text share", at_least=0)
 
 
 @dataclass(frozen=True)
-class TaggingConfig:
+class TaggingConfig(TaskConfig):
     """All settings of `quorem finetune --task tagging`."""
 
-    task: str = option("tagging", "what is learned; --task chooses it")
-    pretrained: str = option("", "the pre-training run, or a model folder")
+    task: str = named("tagging")
     data: TaggedDataSettings = section(TaggedDataSettings)
     classifier: EncoderSettings = section(EncoderSettings)
     train: FinetuneTrainSettings = loop()
@@ -74,11 +73,10 @@ class ChoiceDataSettings(HeldOutSettings):
 
 
 @dataclass(frozen=True)
-class MultipleChoiceConfig:
+class MultipleChoiceConfig(TaskConfig):
     """All settings of `quorem finetune --task multiple_choice`."""
 
-    task: str = option("multiple_choice", "what is learned; --task chooses it")
-    pretrained: str = option("", "the pre-training run, or a model folder")
+    task: str = named("multiple_choice")
     data: ChoiceDataSettings = section(ChoiceDataSettings)
     classifier: EncoderSettings = section(EncoderSettings)
     train: FinetuneTrainSettings = loop()

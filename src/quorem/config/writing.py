@@ -12,6 +12,7 @@ import yaml
 
 WIDTH = 100
 JSON_TYPES = {str: "string", int: "integer", float: "number", bool: "boolean", type(None): "null"}
+JSON_BOUNDS = {"above": "exclusiveMinimum", "at_least": "minimum", "below": "exclusiveMaximum", "at_most": "maximum"}
 
 
 def commented_yaml(settings: Any) -> str:
@@ -46,7 +47,8 @@ def _schema(settings: Any) -> dict[str, Any]:
             properties[item.name] = _schema(value)
         else:
             facts = {"description": item.metadata["help"], "default": value}
-            properties[item.name] = _type(hints[item.name]) | facts
+            bounds = {JSON_BOUNDS[name]: bound for name, bound in item.metadata["bounds"].items()}
+            properties[item.name] = _type(hints[item.name]) | bounds | facts
     return {"type": "object", "additionalProperties": False, "properties": properties}
 
 

@@ -19,9 +19,9 @@ class BadRow(UserError):
 
 
 def check_some_used(counts: RowCounts, name: str) -> None:
-    """Accept data of which rows are used, or of which none was bad: those who read it say what else it lacks.
+    """Refuse data whose rows are all bad or blank, if some are bad.
 
-    A file is a row where it is one document, so that no reader sees that all of them are bad.
+    Where each file is one row, no reader sees that all of them are bad.
 
     Args:
         counts: what was read, all of it.

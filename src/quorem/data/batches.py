@@ -80,7 +80,7 @@ class LengthGroupedOrder(EpochOrder):
         return np.concatenate([batches[shuffled].reshape(-1), order[whole:]])
 
 
-class VariedOrder(EpochOrder):
+class TokenBudgetOrder(EpochOrder):
     """An epoch order whose batches hold items of like length, as many as a budget of tokens has room for.
 
     Items are sorted by length and cut into batches, once; every epoch deals items of one length anew to the places of

@@ -1,6 +1,6 @@
-"""What a run learns from: the tokens of its shards, without those of the rows it is judged on.
+"""The training tokens of a run: those of its shards, without the held-out rows.
 
-Counts, clusters and start vectors are made of it, so that nothing of a held-out row reaches them.
+Counts, clusters and start vectors are computed from them alone.
 """
 
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from quorem.data.rows import SomeRows
 from quorem.data.shards import Shards
 
 HELD_OUT, SEPARATOR = -2, -1
-"""Numbers of no document."""
+"""Numbers of tokens that belong to no document."""
 
 
 class Corpus:

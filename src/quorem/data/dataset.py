@@ -8,7 +8,8 @@ from typing import Any
 
 from quorem.data.documents import Document, RowCounts
 from quorem.data.readers.session import join_items
-from quorem.data.readers.tally import Row, asked_columns, row_of, to_documents
+from quorem.data.readers.table import LABEL, MORE, TEXT, ColumnNames, TableRow
+from quorem.data.readers.tally import to_documents
 from quorem.data.readers.value import to_text, to_whole_text
 from quorem.data.source import DEFAULT_TEXT_COLUMN, Source
 from quorem.errors import UserError, did_you_mean
@@ -60,7 +61,7 @@ class DatasetSource(Source):
             str(self),
             self._rows(),
             labelled=self.label_column is not None,
-            counts=counts,
+            counts=RowCounts() if counts is None else counts,
             unusable="rows have an empty text or label: check the names of the columns",
             empty="has no rows",
         )
@@ -73,41 +74,47 @@ class DatasetSource(Source):
         """What the datasets library keeps as such, or the sha256 of the columns that are read."""
         known = getattr(self.rows, "_fingerprint", None)
         if known:
-            return hashlib.sha256(f"{known} {list(self._columns().values())}".encode()).hexdigest()
+            return hashlib.sha256(f"{known} {self._read_columns()}".encode()).hexdigest()
         digest = hashlib.sha256()
         for number, row in enumerate(self.rows, start=1):
             self._check(row, number)
-            digest.update(json.dumps([row[name] for name in self._columns().values()], default=str).encode() + b"\n")
+            digest.update(json.dumps([row[name] for name in self._read_columns()], default=str).encode() + b"\n")
         return digest.hexdigest()
 
     def __str__(self) -> str:
         return "dataset"
 
-    def _columns(self) -> dict[str, str]:
-        """From the fields of Row to the names of their columns."""
-        return asked_columns(str(self.text_column), self.label_column, self.split_column, self.more_columns)
+    def _columns(self) -> list[str | None]:
+        """Text, label, split and further columns; None for what is not read."""
+        return ColumnNames((), self.label_column, self.split_column, self.more_columns).in_order(str(self.text_column))
+
+    def _read_columns(self) -> list[str]:
+        return [name for name in self._columns() if name is not None]
 
     def _check(self, row: Mapping[str, Any], number: int) -> None:
-        for name in self._columns().values():
+        for name in self._read_columns():
             if name not in row:
                 raise UserError(f"dataset, row {number}: no column {name!r}.{did_you_mean(name, row)}")
 
-    def _rows(self) -> Iterator[Row]:
+    def _rows(self) -> Iterator[TableRow]:
         classes = getattr((getattr(self.rows, "features", None) or {}).get(self.label_column), "names", None)
         for number, row in enumerate(self.rows, start=1):
             self._check(row, number)
-            found: dict[str, str | None] = {}
-            for field, name in self._columns().items():
+            values: list[str | None] = []
+            for field, name in enumerate(self._columns()):
+                if name is None:
+                    values.append(None)
+                    continue
                 place, value = f"dataset, row {number}: column {name!r}", row[name]
-                if field == "label" and classes and isinstance(value, int):
+                if field == LABEL and classes and isinstance(value, int):
                     value = classes[value] if value >= 0 else None  # -1 is the library's "no label"
-                if field.startswith("more "):
-                    found[field] = to_whole_text(place, value)
-                elif field == "text" and isinstance(value, list | tuple):
-                    found[field] = join_items(place, (to_text(place, item) or "" for item in value))
+                if field >= MORE:
+                    values.append(to_whole_text(place, value))
+                elif field == TEXT and isinstance(value, list | tuple):
+                    values.append(join_items(place, (to_text(place, item) or "" for item in value)))
                 elif value is None or isinstance(value, str | int | float):
-                    found[field] = to_text(place, value)
+                    values.append(to_text(place, value))
                 else:
                     kind = type(value).__name__
                     raise UserError(f"{place} is a {kind}, where text is needed: map it to text")
-            yield row_of(number, found)
+            yield TableRow.of(number, values)

@@ -1,4 +1,4 @@
-"""What every reader yields, and the tally of what it read."""
+"""The document, which every reader yields, and the tally of rows read."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -42,7 +42,7 @@ class RowCounts:
         skipped: rows left out: their text, or the label asked for, was empty, or they were bad.
         bad: of the skipped, those that could not be read, where bad rows are skipped instead of being an error.
         messages: what was wrong with each of the first bad rows, at most MOST_MESSAGES of them.
-        remarks: how often what is no error was seen in a row, by what it was.
+        warnings: how often a warning was counted, by its kind.
         left_out: of the skipped, how many were left out for a reason other than that they are empty or bad.
         files: begun so far.
         share: of the file begun last, how much is read, 0 to 1; readers that stream one set it.
@@ -53,7 +53,7 @@ class RowCounts:
     skipped: int = 0
     bad: int = 0
     messages: list[str] = field(default_factory=list, repr=False)
-    remarks: dict[str, int] = field(default_factory=dict, repr=False, compare=False)
+    warnings: dict[str, int] = field(default_factory=dict, repr=False, compare=False)
     left_out: dict[str, int] = field(default_factory=dict, repr=False, compare=False)
     files: int = field(default=0, repr=False, compare=False)
     share: Callable[[], float] = field(default=_whole, repr=False, compare=False)
@@ -75,19 +75,19 @@ class RowCounts:
         if len(self.messages) < MOST_MESSAGES:
             self.messages.append(message)
 
-    def spoil(self, message: str) -> None:
-        """Count a row as bad that was used."""
+    def recount_as_bad(self, message: str) -> None:
+        """Count a row as bad that was counted as used."""
         self.read -= 1
         self.used -= 1
         self.skip_bad(message)
 
-    def remark(self, what: str) -> int:
-        """Count a row of which something is to be said, and say how many there are of its kind."""
-        self.remarks[what] = self.remarks.get(what, 0) + 1
-        return self.remarks[what]
+    def count_warning(self, what: str) -> int:
+        """Count a warning; the number of its kind so far."""
+        self.warnings[what] = self.warnings.get(what, 0) + 1
+        return self.warnings[what]
 
-    def leave_out(self, rows: int) -> None:
-        """Count rows as skipped that were used."""
+    def recount_as_skipped(self, rows: int) -> None:
+        """Count rows as skipped that were counted as used."""
         self.used -= rows
         self.skipped += rows
 
@@ -95,5 +95,5 @@ class RowCounts:
         empty = self.skipped - self.bad - sum(self.left_out.values())
         skipped = f"{empty:,} empty" + (f", {self.bad:,} bad" if self.bad else "")
         skipped += "".join(f", {number:,} {what}" for what, number in self.left_out.items())
-        remarks = "".join(f", {number:,} {what}" for what, number in self.remarks.items())
-        return f"{self.read:,} rows read, {self.used:,} used, {self.skipped:,} skipped ({skipped}){remarks}"
+        warnings = "".join(f", {number:,} {what}" for what, number in self.warnings.items())
+        return f"{self.read:,} rows read, {self.used:,} used, {self.skipped:,} skipped ({skipped}){warnings}"

@@ -9,7 +9,7 @@ from typing import Any
 from quorem.config.settings import ReadingSettings
 from quorem.data.bad_rows import BadRow
 from quorem.data.documents import RowCounts
-from quorem.data.joined import Joined
+from quorem.data.joined import JoinedFiles
 from quorem.data.readers import known_format
 from quorem.data.readers.encoding import is_utf8_beside
 from quorem.data.readers.table import FILE_COLUMN, Column, TableRow
@@ -48,10 +48,10 @@ def format_for(path: str | list[str], chosen: str, of_run: str) -> str:
     return of_run if named == {None} or (len(named) > 1 and of_run in named) else chosen
 
 
-def join(source: Source, text_column: str | None, data: ReadingSettings, *, own_encoding: bool) -> Joined:
+def join(source: Source, text_column: str | None, data: ReadingSettings, *, own_encoding: bool) -> JoinedFiles:
     """The files as one table, each UTF-8 file read as that unless an encoding was given."""
 
-    @cache  # a file is opened several times, and told once
+    @cache  # a file is opened several times, and warned of once
     def encoding_of(file: Path) -> str | None:
         of_run = source.options.get("encoding")
         return _own_encoding(file, of_run) if own_encoding else of_run
@@ -61,10 +61,10 @@ def join(source: Source, text_column: str | None, data: ReadingSettings, *, own_
 
     of_run = getattr(data, "text_column", None) or DEFAULT_TEXT_COLUMN
     columns = [text_column] if text_column is not None else [of_run, DEFAULT_TEXT_COLUMN]
-    return Joined(source, columns, options_of=options_of)
+    return JoinedFiles(source, columns, options_of=options_of)
 
 
-def head_of(source: Source, files: Joined, out: Path, writer: Writer, added: Sequence[Column]) -> Head:
+def head_of(source: Source, files: JoinedFiles, out: Path, writer: Writer, added: Sequence[Column]) -> Head:
     """The columns of the output, as far as the writer needs to know them.
 
     Raises:
@@ -87,7 +87,7 @@ def head_of(source: Source, files: Joined, out: Path, writer: Writer, added: Seq
 
 
 def good_rows(
-    files: Joined, counts: RowCounts, bad_rows: str, added: Sequence[Column]
+    files: JoinedFiles, counts: RowCounts, bad_rows: str, added: Sequence[Column]
 ) -> Iterator[tuple[Path, TableRow]]:
     """The rows that can be read, each with its file; `counts` tells how many were read, and which were bad.
 

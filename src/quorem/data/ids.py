@@ -1,4 +1,4 @@
-"""Texts that are already tokenised: the ids of a tokenizer that was adopted."""
+"""Texts that are already tokenised: they hold the ids of an adopted tokenizer."""
 
 from pathlib import Path
 

@@ -8,14 +8,14 @@ from quorem.data.bad_rows import BadRow
 from quorem.data.documents import RowCounts
 from quorem.data.readers import READERS
 from quorem.data.readers.midi import check_midi
-from quorem.data.readers.paths import followed
-from quorem.data.readers.table import Column, Table, TableRow, file_table
+from quorem.data.readers.paths import follow_paths
+from quorem.data.readers.table import Column, Table, TableRow
 from quorem.data.readers.value import wider
-from quorem.data.source import OF_PATHS, Source
+from quorem.data.source import Source
 from quorem.errors import UserError
 
 
-class Joined:
+class JoinedFiles:
     """Files of one format, read as tables.
 
     Attributes:
@@ -38,11 +38,9 @@ class Joined:
             UserError: if the first file cannot be read, or has no such column.
         """
         self._source, self._options_of = source, options_of
-        self._text_columns, self._counts = text_columns, RowCounts()  # the latter of what is told of the first files
-        self._of_paths: dict[str, Any] | None = None
-        if source.options.get("paths"):
-            self._of_paths = {name: value for name, value in source.options.items() if name in OF_PATHS}
-            check_midi(**self._of_paths)
+        self._text_columns, self._counts = text_columns, RowCounts()  # the latter counts warnings
+        if source.options_of_paths is not None:
+            check_midi(**source.options_of_paths)
         first = self._open(source.files[0])
         self.text_column, self.named, self.metadata = first.text_column, first.named, first.metadata
         self._columns = first.columns
@@ -81,29 +79,17 @@ class Joined:
             UserError: while streaming, for a file that cannot be read.
         """
         for file in self._source.files:
-            for row in self._open(file).rows:
-                yield file, self._followed(file, row) if self._of_paths is not None else row
-
-    def _followed(self, file: Path, row: TableRow | BadRow) -> TableRow | BadRow:
-        if isinstance(row, TableRow) and (row.text or "").strip():
-            try:
-                row.text = followed(file, row.number, row.text or "", counts=self._counts, **self._of_paths or {})
-            except BadRow as error:
-                return error
-        return row
+            rows, paths = self._open(file).rows, self._source.options_of_paths
+            if paths is not None:
+                rows = follow_paths(file, rows, counts=self._counts, **paths)
+            yield from ((file, row) for row in rows)
 
     def _open(self, file: Path) -> Table:
         reader = READERS[self._source.format]
         options = {name: value for name, value in self._options_of(file).items() if name in reader.options}
-        if reader.table is None:
-            skipping = {"bad_rows": "skip"} if "bad_rows" in reader.options else {}
-            return file_table(
-                reader.read, file, self._counts, text_column=self._source.text_column, **options | skipping
-            )
-        options.pop("bad_rows", None)  # bad rows are among the rows: whoever reads them decides
-        if reader.has_columns:
-            return reader.table(file, text_columns=self._text_columns, **options)
-        return reader.table(file, text_column=self._source.text_column, **options)
+        given = [] if self._source.text_column is None else [self._source.text_column]
+        names = self._text_columns if reader.has_columns else given
+        return reader.table(file, text_columns=names, counts=self._counts, **options)
 
     def _all_names(self) -> list[Column]:
         kinds: dict[str, str | None] = {}

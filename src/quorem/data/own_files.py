@@ -1,4 +1,4 @@
-"""What quorem and others like it have written among the data: runs, prepared data, models. It is never read as data."""
+"""Folders of runs, prepared data and models among the data files: they are never read as data."""
 
 import glob
 import logging
@@ -15,12 +15,12 @@ MARKS = (
     ("config.json", "vocab.txt"),
     ("config.json", "merges.txt"),
 )
-"""Files by which such a folder is known: all of one line."""
+"""Files by which such a folder is recognised: all names of one line must be there."""
 UNFINISHED = (".partial", ".old", ".unfinished", ".parts")
 
 
-def without_own(files: Iterable[Path], place: Path, *, itself: bool) -> list[Path]:
-    """The files that lie in no such folder, and a word on which folders are passed over.
+def exclude_own_files(files: Iterable[Path], place: Path, *, itself: bool) -> list[Path]:
+    """The files outside such folders; the folders that are skipped are logged.
 
     Args:
         files: at or below `place`.
@@ -45,8 +45,8 @@ def without_own(files: Iterable[Path], place: Path, *, itself: bool) -> list[Pat
     return kept
 
 
-def beginning(pattern: str) -> Path:
-    """The folder of a pattern that has no wildcard."""
+def fixed_folder(pattern: str) -> Path:
+    """The folder with which a pattern begins, up to its first wildcard."""
     return Path(*takewhile(lambda part: not glob.has_magic(part), Path(pattern).parts[:-1]))
 
 

@@ -96,8 +96,8 @@ def write_in_parts(
         found = RowCounts(**json.loads((place / f"{name}.json").read_text(encoding="utf-8")))
         for key, value in found.totals().items():
             setattr(counts, key, getattr(counts, key) + value)
-        for what, number in found.remarks.items():
-            counts.remarks[what] = counts.remarks.get(what, 0) + number
+        for what, number in found.warnings.items():
+            counts.warnings[what] = counts.warnings.get(what, 0) + number
         counts.messages += found.messages[: MOST_MESSAGES - len(counts.messages)]
     whole = [place / name for name in parts if (place / name).exists()]  # one whose documents are empty has none
     if not whole:
@@ -170,4 +170,4 @@ def _recorded(
             raise KeyboardInterrupt
         _shared[1 + 2 * number], _shared[2 + 2 * number] = part.share_read(counts) or 0.0, counts.used
         yield document
-    write_text(record, json.dumps({**counts.totals(), "messages": counts.messages, "remarks": counts.remarks}))
+    write_text(record, json.dumps({**counts.totals(), "messages": counts.messages, "warnings": counts.warnings}))

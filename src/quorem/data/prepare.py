@@ -17,7 +17,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerFast
 
-from quorem.config.loading import to_mapping
+from quorem.config.loading import check_bounds, to_mapping
 from quorem.config.settings import PrepareConfig, TokenizerSettings
 from quorem.data.bad_rows import check_some_used, report_bad_rows
 from quorem.data.documents import Document, RowCounts
@@ -27,9 +27,9 @@ from quorem.data.parts import parts_of, write_in_parts
 from quorem.data.progress import Progress
 from quorem.data.shards import ShardMeta, Shards, merge_shards, write_shards
 from quorem.data.source import Source
-from quorem.errors import UserError, check_number
+from quorem.errors import UserError
 from quorem.files import TEMPORARY, check_new, fingerprint_files, whole_folder, write_text
-from quorem.lock import held, lock_name
+from quorem.lock import lock_name, locked
 from quorem.tokenization import (
     adopt_tokenizer,
     fingerprint,
@@ -64,13 +64,13 @@ def prepare(config: PrepareConfig, out: Path, *, source: Source | None = None, p
         UserError: for settings or data that cannot be used, a folder that holds something else, or shards of which too
             much is unknown; these stay.
     """
-    check_number("data.max_unknown", config.data.max_unknown, above=0, at_most=1)
+    check_bounds(config)
     check_tokenizer(config.tokenizer, config.model.vocab_size)
     source = source or source_of(config.data, text_column=config.data.text_column)
     refuse_events_as_text(source, config.tokenizer.kind)
     check_items(source, config.tokenizer)
     source.documents()  # missing files and columns are found before anything is made
-    with held(out):
+    with locked(out):
         names = {path.name for path in out.iterdir()} - {lock_name(out)} if out.is_dir() else set()
         foreign = (out.exists() and not out.is_dir()) or not all(map(LEFT_BY_KILLS.fullmatch, names))
         if foreign and not (out / "tokenizer").is_dir():
@@ -145,7 +145,7 @@ def is_prepared(path: str | list[str]) -> bool:
     return isinstance(path, str) and bool(path) and (Path(path) / "shards" / "meta.json").is_file()
 
 
-def facts_of(folder: str) -> tuple[Path, Path]:
+def description_files(folder: str) -> tuple[Path, Path]:
     """The small files that say what prepared data is: they have the fingerprints of all that made it."""
     return Path(folder) / "shards" / "meta.json", Path(folder) / "tokenizer" / "tokenizer.json"
 
@@ -173,7 +173,7 @@ def merge(parts: Sequence[Path], out: Path) -> ShardMeta:
         UserError: if a part cannot be used, or `out` exists.
     """
     tokenizer, *_ = [load_prepared(part)[0] for part in parts]
-    with held(out):
+    with locked(out):
         check_new(out)
         return _merged(tokenizer, parts, out)
 

@@ -1,4 +1,4 @@
-"""How far a preparation is: a bar on a terminal, a line now and then in a log."""
+"""The progress of a preparation: a bar on a terminal, or a log line every SECONDS_TO_LOG."""
 
 import logging
 import time
@@ -25,7 +25,7 @@ class Progress:
         self, name: str, share_read: Callable[[], float | None], *, tokens: int = 0, quiet: bool = False
     ) -> None:
         self.name, self.share_read, self.tokens_before, self.quiet = name, share_read, tokens, quiet
-        self.began = self.told = time.monotonic()
+        self.began = self.logged = time.monotonic()
         self.share_before = share_read()
         known = self.share_before is not None
         self.bar = bar(
@@ -50,8 +50,8 @@ class Progress:
         if not self.bar.disable:
             self.bar.set_description_str(line, refresh=False)
             self.bar.update(max(0.0, (share or 0.0) - self.bar.n))
-        elif now - self.told > SECONDS_TO_LOG and not self.quiet:
-            self.told = now
+        elif now - self.logged > SECONDS_TO_LOG and not self.quiet:
+            self.logged = now
             logger.info("%s%s", line, self._left(now, share))
 
     def close(self) -> None:

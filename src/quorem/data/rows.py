@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from quorem.config.settings import DataSettings
-from quorem.data.batches import HELD_OUT, EpochOrder, VariedOrder, collate, step_seed
+from quorem.data.batches import HELD_OUT, EpochOrder, TokenBudgetOrder, collate, step_seed
 from quorem.data.shards import Shards
 from quorem.errors import UserError
 
@@ -80,7 +80,7 @@ class DocumentRows:
     def order(self, *, batch_size: int, seed: int, among: np.ndarray | None = None) -> EpochOrder:
         """Batches of at most batch_size * max_length tokens, padding included: of all rows, or of those `among`."""
         lengths = (self.lengths if among is None else self.lengths[among]) + 1
-        return VariedOrder(lengths, budget=batch_size * self.max_length, multiple=self.multiple, seed=seed)
+        return TokenBudgetOrder(lengths, budget=batch_size * self.max_length, multiple=self.multiple, seed=seed)
 
     def batch(self, indices: np.ndarray) -> tuple[Tensor, Tensor | None]:
         """input_ids int64 (batch, time), and attention_mask bool (batch, time) or None if nothing is padding."""

@@ -92,7 +92,7 @@ class SessionCorpus:
                 return
 
 
-class Parted(NamedTuple):
+class SessionSplits(NamedTuple):
     """Rows by what they are for.
 
     Args:
@@ -150,7 +150,7 @@ def read_sessions(
     return Sessions(tokens, np.cumsum([len(row) for row in rows], dtype=np.int64)), splits
 
 
-def leave_one_out(sessions: Sessions) -> Parted:
+def leave_one_out(sessions: Sessions) -> SessionSplits:
     """The last item of each row is the test's, the one before it validation's, the rest is trained on.
 
     As SASRec's (arXiv:1808.09781) code has it, rows of fewer than three items are trained on whole.
@@ -160,7 +160,7 @@ def leave_one_out(sessions: Sessions) -> Parted:
     training, counted = (
         sessions.cut(every, np.where(lengths >= 3, lengths - held_out, lengths)) for held_out in (2, 1)
     )
-    return Parted(training, sessions.cut(long, lengths[long] - 1), sessions.take(long), counted)
+    return SessionSplits(training, sessions.cut(long, lengths[long] - 1), sessions.take(long), counted)
 
 
 def by_split(sessions: Sessions, splits: Sequence[str | None], name: str) -> tuple[Sessions, Sessions]:
@@ -178,7 +178,7 @@ def by_split(sessions: Sessions, splits: Sequence[str | None], name: str) -> tup
     return sessions.take(np.flatnonzero(trained)), sessions.take(np.flatnonzero(~trained))
 
 
-def set_aside(sessions: Sessions, *, share: float, seed: int) -> tuple[Sessions, Sessions]:
+def split_validation(sessions: Sessions, *, share: float, seed: int) -> tuple[Sessions, Sessions]:
     """Training rows and a share of them, at least one, drawn at random, that is not trained on.
 
     Raises:
@@ -194,7 +194,7 @@ def set_aside(sessions: Sessions, *, share: float, seed: int) -> tuple[Sessions,
     return sessions.take(np.sort(order[number:])), sessions.take(np.sort(order[:number]))
 
 
-def judged(sessions: Sessions, *, most: int | None, seed: int) -> Sessions:
+def sample_evaluated(sessions: Sessions, *, most: int | None, seed: int) -> Sessions:
     """Rows with something before their last item, at most so many, drawn at random, in their order."""
     rows = np.flatnonzero(sessions.lengths >= 2)
     if most is not None and len(rows) > most:

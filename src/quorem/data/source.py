@@ -1,4 +1,4 @@
-"""What a run reads: the files that data.path stands for, in order, as one stream of documents."""
+"""The input of a run: the files that data.path names, in order, as one stream of documents."""
 
 import glob
 import hashlib
@@ -6,16 +6,17 @@ import logging
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cached_property
 from itertools import accumulate, chain
 from pathlib import Path
 from typing import Any
 
 from quorem.config.settings import ReadingSettings
 from quorem.data.documents import Document, RowCounts
-from quorem.data.own_files import beginning, without_own
+from quorem.data.once import log_once
+from quorem.data.own_files import exclude_own_files, fixed_folder
 from quorem.data.readers import READERS, choose_format, known_format, may_be_squad
-from quorem.data.readers.paths import follow_paths, path_of, wonder_at_paths
+from quorem.data.readers.paths import path_of
 from quorem.errors import UserError
 from quorem.files import fingerprint_files
 
@@ -61,7 +62,7 @@ class Source:
         split_column: str | None = None,
         more_columns: tuple[str, ...] = (),
     ) -> "Source":
-        """What settings stand for.
+        """The source that settings describe.
 
         Args:
             data: path (a file, a folder, a pattern such as data/*.csv, or a list of these), format and options.
@@ -76,7 +77,7 @@ class Source:
         files, chosen = find_format(data.path, data.format)
         reader = READERS[chosen]
         _check_options(data, chosen)
-        if split_column is not None and not reader.has_splits:
+        if split_column is not None and not reader.has_columns:
             raise UserError(f"data.split_column={split_column} has no meaning for data.format={chosen}: leave it out")
         if more_columns and not reader.has_more:
             raise UserError(f"data.format={chosen} has no column {more_columns[0]!r}: leave it out, or give a table")
@@ -109,6 +110,13 @@ class Source:
         first, *others = self.files
         begun = self._read(first, counts)  # here, so that a missing file or column is found at the call
         return chain(begun, (document for file in others for document in self._read(file, counts)))
+
+    @property
+    def options_of_paths(self) -> dict[str, Any] | None:
+        """How MIDI files that texts name are spelled; None where texts are no paths."""
+        if not self.options.get("paths"):
+            return None
+        return {name: value for name, value in self.options.items() if name in OF_PATHS}
 
     def share_read(self, counts: RowCounts) -> float | None:
         """How much of the data is read, 0 to 1, by bytes of the files; None where that cannot be known.
@@ -146,22 +154,19 @@ class Source:
     def _read(self, file: Path, counts: RowCounts | None) -> Iterator[Document]:
         if counts is not None:
             counts.begin_file()
-        labels: dict[str, Any] = {"label_column": self.label_column}
-        if self.split_column is not None:
-            labels["split_column"] = self.split_column
-        if self.more_columns:
-            labels["more_columns"] = self.more_columns
-        rows = self._read_rows(file, counts=counts, **labels)
-        if self.options.get("paths"):
-            more = {name: value for name, value in self.options.items() if name in ("midi", "max_silence", "bad_rows")}
-            return follow_paths(file, rows, counts=counts, **more)
-        has_columns = READERS[self.format].has_columns
-        return wonder_at_paths(file, rows, lambda text: known_format(text) == "midi") if has_columns else rows
+        return self._read_rows(
+            file,
+            counts=counts,
+            label_column=self.label_column,
+            split_column=self.split_column,
+            more_columns=self.more_columns,
+            paths=self.options_of_paths,
+        )
 
     def _read_rows(self, file: Path, **more: Any) -> Iterator[Document]:
         """What the reader makes of a file."""
         reader = READERS[self.format]
-        options = {name: value for name, value in self.options.items() if name in reader.options}
+        options = {name: value for name, value in self.options.items() if name in (*reader.options, "bad_rows")}
         return reader.read(file, text_column=self.text_column, **more, **options)
 
 
@@ -201,7 +206,7 @@ def find_files(path: str | list[str], chosen: str = "auto") -> tuple[Path, ...]:
         place = Path(entry)
         if place.is_dir():
             every = sorted(file for file in place.rglob("*") if file.is_file() and not file.name.startswith(BESIDE))
-            there = without_own(every, place, itself=True)
+            there = exclude_own_files(every, place, itself=True)
             files = [file for file in there if known_format(file)]
             if not files and any(map(known_format, every)):
                 raise UserError(f"{place}: holds no data but files of runs or models: name the files, or a pattern")
@@ -217,7 +222,7 @@ def find_files(path: str | list[str], chosen: str = "auto") -> tuple[Path, ...]:
             _warn_of_unread(place, [file for file in there if file not in taken], chosen)
         elif glob.has_magic(entry) and not place.exists():
             files = sorted(file for file in map(Path, glob.glob(entry, recursive=True)) if file.is_file())
-            files = without_own(files, beginning(entry), itself=False)
+            files = exclude_own_files(files, fixed_folder(entry), itself=False)
             if not files:
                 raise UserError(
                     f"{entry}: no file has such a name: check the pattern (quote it, so that the shell leaves it)"
@@ -232,7 +237,7 @@ def find_files(path: str | list[str], chosen: str = "auto") -> tuple[Path, ...]:
 
 def options_for(data: ReadingSettings, chosen: str) -> dict[str, Any]:
     """The settings that have a meaning for a format, a key of READERS."""
-    reader, names = READERS[chosen], set(READERS[chosen].options)
+    reader, names = READERS[chosen], {"bad_rows", *READERS[chosen].options}
     if reader.has_columns:
         names |= {"paths", *(OF_PATHS if data.paths else ())}
     return {name: getattr(data, name) for name in data.options() if name in names}
@@ -267,13 +272,8 @@ def _several_formats(path: str | list[str], files: Iterable[Path]) -> UserError:
 def _warn_of_unread(place: Path, files: list[Path], chosen: str) -> None:
     if files:
         why = "of no known format" if chosen == "auto" else f"not {chosen} by their endings"
-        _warn(f"{place}: not read, for they are {why}: {_named(files)}")
+        log_once(logger, logging.INFO, f"{place}: not read, for they are {why}: {_named(files)}")
 
 
 def _named(files: list[Path]) -> str:
     return ", ".join(map(str, files[:NAMED])) + (f" and {len(files) - NAMED:,} more" if len(files) > NAMED else "")
-
-
-@cache
-def _warn(message: str) -> None:  # cached: settings are read several times, and this is told once
-    logger.info(message)

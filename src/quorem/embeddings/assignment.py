@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 
 IDS_AT_ONCE = 2**20
-FREE_TO_LOOK = {"cpu"}  # kinds of device whose numbers the host can read without waiting
+FREE_TO_READ = {"cpu"}  # kinds of device whose numbers the host can read without waiting
 
 
-def may_look(device: torch.device) -> bool:
-    """Whether shapes and errors may depend on values there: the host has them anyway."""
-    return device.type in FREE_TO_LOOK
+def is_free_to_read(device: torch.device) -> bool:
+    """Whether the host can read values on this device without waiting, so that shapes and errors may depend on them."""
+    return device.type in FREE_TO_READ
 
 
 class Assignment(nn.Module):
@@ -47,7 +47,7 @@ class Assignment(nn.Module):
         self.register_buffer("rank", torch.arange(vocab_size, dtype=torch.int32) if permuted else None)
         self._ids: Tensor | None = None  # inverse of rank, made when first asked for
         self.checks_ids = True
-        """Whether `checked` looks; formats without errors of their own, such as ONNX, have no room for that."""
+        """Whether `checked` checks; formats that cannot raise errors, such as ONNX, switch it off."""
 
     def checked(self, ids: Tensor) -> Tensor:
         """The ids as they are.
@@ -58,7 +58,7 @@ class Assignment(nn.Module):
         Raises:
             IndexError: if one is not in [0, V), as torch.nn.Embedding does; RuntimeError in compiled code.
         """
-        if not self.checks_ids or not ids.numel() or not may_look(ids.device):
+        if not self.checks_ids or not ids.numel() or not is_free_to_read(ids.device):
             return ids
         least, most = ids.aminmax()
         if torch.compiler.is_compiling():

@@ -7,7 +7,7 @@ checks. Unlike codes made of ids, the rows mean something: tokens of one make sh
 
 import math
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -27,8 +27,7 @@ class AttributesEmbedding(PartitionEmbedding):
         dim: D.
         sizes: values of each attribute; their product is at least the number of ids that share rows.
         operation: multiply, add or concat.
-        rank: multiply: products summed.
-        own_rank: numbers of each token's own.
+        more: rank and own_rank, as for every partition.
     """
 
     uniqueness: ClassVar[str] = "their attributes differ; reading the file checks this"
@@ -38,14 +37,7 @@ class AttributesEmbedding(PartitionEmbedding):
     attributes: Tensor
 
     def __init__(
-        self,
-        assignment: Assignment,
-        dim: int,
-        *,
-        sizes: Sequence[int],
-        operation: str = "multiply",
-        rank: int = 1,
-        own_rank: int = 0,
+        self, assignment: Assignment, dim: int, *, sizes: Sequence[int], operation: str = "multiply", **more: Any
     ) -> None:
         if not sizes or min(sizes) < min(1, assignment.tail):
             raise ValueError(f"sizes {list(sizes)}: the number of values of one or more attributes needed")
@@ -55,7 +47,7 @@ class AttributesEmbedding(PartitionEmbedding):
                 "to tell apart: more attributes, a smaller vocabulary or a larger tier needed"
             )
         names = [f"attribute_{number}" for number in range(1, len(sizes) + 1)]
-        super().__init__(assignment, dim, sizes=sizes, operation=operation, rank=rank, own_rank=own_rank, names=names)
+        super().__init__(assignment, dim, sizes=sizes, operation=operation, names=names, **more)
         self.options["sizes"] = list(sizes)
         digits, left = [], torch.arange(assignment.tail, dtype=torch.int32)
         for size in sizes:

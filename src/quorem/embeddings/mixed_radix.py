@@ -21,8 +21,7 @@ class MixedRadixEmbedding(PartitionEmbedding):
         dim: D.
         moduli: m_1 to m_(k-1); the last digit has ceil(tail / their product) values.
         operation: multiply, add or concat.
-        rank: multiply: products summed.
-        own_rank: numbers of each token's own.
+        more: rank and own_rank, as for every partition.
     """
 
     uniqueness: ClassVar[str] = "the digits give the id back"
@@ -32,30 +31,14 @@ class MixedRadixEmbedding(PartitionEmbedding):
     shares_digits = True
 
     def __init__(
-        self,
-        assignment: Assignment,
-        dim: int,
-        *,
-        moduli: Sequence[int],
-        operation: str = "multiply",
-        rank: int = 1,
-        own_rank: int = 0,
+        self, assignment: Assignment, dim: int, *, moduli: Sequence[int], operation: str = "multiply", **more: Any
     ) -> None:
         if not moduli or min(moduli) < 1:
             raise ValueError(f"moduli {list(moduli)}: one or more numbers, each at least 1, needed")
         self.moduli = tuple(moduli)
         sizes = digit_sizes(assignment.tail, moduli)
         names = [f"digit_{number}" for number in range(1, len(sizes) + 1)]
-        super().__init__(
-            assignment,
-            dim,
-            sizes=sizes,
-            operation=operation,
-            rank=rank,
-            own_rank=own_rank,
-            names=names,
-            moduli=list(self.moduli),
-        )
+        super().__init__(assignment, dim, sizes=sizes, operation=operation, names=names, moduli=list(moduli), **more)
 
     @classmethod
     def size_range(cls, wanted: TableSettings, tail: int, dim: int) -> tuple[int, int]:

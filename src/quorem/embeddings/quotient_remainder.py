@@ -23,8 +23,7 @@ class QuotientRemainderEmbedding(PartitionEmbedding):
         assignment: rank -> own row or (quotient, remainder).
         dim: D.
         operation: multiply, add or concat.
-        rank: multiply: products summed.
-        own_rank: numbers of each token's own.
+        more: rank and own_rank, as for every partition.
     """
 
     uniqueness: ClassVar[str] = "quotient * divisor + remainder gives the id back"
@@ -36,12 +35,10 @@ class QuotientRemainderEmbedding(PartitionEmbedding):
     quotient: Tensor
     remainder: Tensor
 
-    def __init__(
-        self, assignment: Assignment, dim: int, *, operation: str = "multiply", rank: int = 1, own_rank: int = 0
-    ) -> None:
+    def __init__(self, assignment: Assignment, dim: int, *, operation: str = "multiply", **more: Any) -> None:
         sizes = (assignment.num_quotients, min(assignment.divisor, assignment.tail))
         names = ("quotient", "remainder")
-        super().__init__(assignment, dim, sizes=sizes, operation=operation, rank=rank, own_rank=own_rank, names=names)
+        super().__init__(assignment, dim, sizes=sizes, operation=operation, names=names, **more)
 
     @classmethod
     def size_range(cls, wanted: TableSettings, tail: int, dim: int) -> tuple[int, int]:

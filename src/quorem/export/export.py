@@ -9,7 +9,7 @@ from quorem.export.electra import export_electra
 from quorem.export.onnx import export_onnx
 from quorem.export.remote_code import export_remote_code
 from quorem.files import check_new, whole_folder
-from quorem.lock import held
+from quorem.lock import locked
 from quorem.reporting.card import README, made_by, model_card
 
 EXPORTERS: dict[str, Callable[..., list[str]]] = {
@@ -44,7 +44,7 @@ def export(
     options: dict[str, Any] = {"int8": True} if int8 else {}
     place = Path(out)
     check_new(place)
-    with held(place):
+    with locked(place):
         check_new(place)  # another process may have finished it
         with whole_folder(place) as partial:
             lines = EXPORTERS[format](Path(run), partial, **options)

@@ -12,7 +12,7 @@ from quorem.config.loading import to_mapping
 from quorem.data.bad_rows import report_bad_rows
 from quorem.data.source import Source
 from quorem.finetuning.task import Begun, Task
-from quorem.lock import held
+from quorem.lock import locked
 from quorem.plan.dry_run import DryRun, measure_steps
 from quorem.plan.memory import MEMORY, check_finetuning_memory
 from quorem.training import processes
@@ -44,7 +44,7 @@ def finetune_task(task: Task, config: Any, out: Path, *, source: Source | None =
         UserError: for settings, data or folders that cannot be used.
     """
     begun = task.begin(task.resolve(config), source)
-    with held(out, mine=processes.rank() == 0):
+    with locked(out, mine=processes.rank() == 0):
         return _finetune(task, begun, out)
 
 

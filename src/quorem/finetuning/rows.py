@@ -172,7 +172,7 @@ def usable(documents: Iterable[Document], counts: RowCounts) -> list[Document]:
     """The documents without a blank text; the others are counted as skipped."""
     every = list(documents)
     found = [document for document in every if not is_blank(document)]
-    counts.leave_out(len(every) - len(found))
+    counts.recount_as_skipped(len(every) - len(found))
     return found
 
 

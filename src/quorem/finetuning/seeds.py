@@ -13,7 +13,7 @@ from quorem.finetuning.checkpoint import SEED, load_model
 from quorem.finetuning.finetune import finetune_task
 from quorem.finetuning.task import Begun, Task
 from quorem.finetuning.text_task import EVALUATION_ROWS, TextTask
-from quorem.lock import held
+from quorem.lock import locked
 from quorem.training import processes
 from quorem.training.device import autocast_dtype
 from quorem.training.run_folder import Run, flat
@@ -47,7 +47,7 @@ def finetune_seeds(task: Task, config: Any, out: Path, *, number: int, source: S
         raise UserError(f"--seeds {number}: 1 or more needed")
     config = task.resolve(config)
     seeds = [config.train.seed + place for place in range(number)]
-    with held(out, mine=processes.rank() == 0):
+    with locked(out, mine=processes.rank() == 0):
         with processes.main_process_first():
             run = Run(out, to_mapping(config))
         if run.earlier is not None:

@@ -16,7 +16,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from quorem.config.finetuning import FinetuneTrainSettings
 from quorem.data.documents import RowCounts
 from quorem.data.source import Source
-from quorem.errors import UserError, check_number
+from quorem.errors import UserError
 from quorem.training.run_folder import Run
 
 Again = Callable[[Any, Path], dict[str, Any]]
@@ -167,4 +167,3 @@ def check_train_of_finetuning(train: FinetuneTrainSettings, *, updates_rows: boo
         raise UserError(
             "train.table_updates=rows: is for pre-training and next_item; other tasks update whole tables: leave it out"
         )
-    check_number("train.patience", train.patience, at_least=1)

@@ -13,11 +13,12 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from transformers.tokenization_utils_base import VERY_LARGE_INTEGER
 
+from quorem.config.loading import check_bounds
 from quorem.data.batches import WEIGHTS, step_seed
 from quorem.data.documents import Document, RowCounts
 from quorem.data.readers.table import Column
 from quorem.data.source import Source
-from quorem.errors import UserError, check_choice, check_number
+from quorem.errors import UserError, check_choice
 from quorem.files import fingerprint_files
 from quorem.finetuning.baseline import Baseline
 from quorem.finetuning.checkpoint import load_model, model_folder, size_of
@@ -182,12 +183,7 @@ class TextTask(Task):
             optimizer=config.train.optimizer or "adamw",
         )  # fmt: skip
         check_train(train)
-        check_number("classifier.dropout", chosen.dropout, at_least=0, below=1)
-        check_number("classifier.attention_dropout", attention_dropout, at_least=0, below=1)
-        check_number("classifier.layer_decay", decay, above=0, at_most=1)
-        check_number("data.max_length", config.data.max_length, at_least=4)
-        check_number("data.validation_share", config.data.validation_share, above=0, below=1)
-        check_number("data.split_seed", config.data.split_seed, at_least=0)
+        check_bounds(config)
         filled = {"layer_decay": decay, "attention_dropout": attention_dropout}
         if hasattr(chosen, "pooling"):
             check_choice("classifier.head", chosen.head, CLASSIFIER_HEADS)

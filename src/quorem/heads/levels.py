@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from quorem.embeddings import TokenEmbedding
-from quorem.embeddings.assignment import may_look
+from quorem.embeddings.assignment import is_free_to_read
 from quorem.embeddings.mixed_radix import digit_sizes
 from quorem.heads.base import GeneratorHead, draw, without_autocast
 
@@ -164,7 +164,7 @@ class LevelsHead(GeneratorHead):
 
     def _rows_to_follow(self, followed: Tensor) -> Tensor:
         """Which positions go through further levels, int64: those of bool (n,), or all where to look makes one wait."""
-        if may_look(followed.device):
+        if is_free_to_read(followed.device):
             return followed.nonzero().squeeze(-1)
         return torch.arange(len(followed), device=followed.device)
 

@@ -17,8 +17,8 @@ from quorem.plan.dry_run import measure_steps
 from quorem.plan.presets import PRESETS, Preset
 from quorem.training.device import autocast_dtype
 from quorem.training.loop import Program
-from quorem.training.pace import duration
 from quorem.training.run_folder import Run
+from quorem.training.timing import duration
 
 logger = logging.getLogger(__name__)
 

@@ -11,8 +11,8 @@ from quorem.config.settings import TrainSettings
 from quorem.plan.memory import free_bytes
 from quorem.training.interrupt import Stopped
 from quorem.training.loop import Program, fit
-from quorem.training.pace import duration
 from quorem.training.run_folder import Run
+from quorem.training.timing import duration
 
 STEPS = 5
 """The first one is not timed, unless it is the only one: it makes what the others find made."""

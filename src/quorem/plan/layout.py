@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from quorem.arrangement.token_order import ORDERS
+from quorem.config.loading import check_bounds
 from quorem.config.settings import EmbeddingSettings, ModelSettings
 from quorem.embeddings import EMBEDDINGS, build_table
 from quorem.embeddings.assignment import square_divisor
@@ -35,7 +36,6 @@ FULL_UP_TO = 20_000  # tokens; above it levels are faster (docs/results.md)
 TWO_LEVELS_UP_TO = 100_000  # tokens; above it a tree has three
 UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 CLUSTERED_UP_TO = 20_000_000  # tokens; clustering a million takes 16 s and 1.2 GB, ten million 62 s and 2.3 GB
-LEAST = {"tier": 0, "divisor": 1, "rank": 1, "own_rank": 0, "digits": 2, "rows": 1, "functions": 1}
 
 
 def lay_out(
@@ -59,7 +59,7 @@ def lay_out(
     """
     model = with_kind(model, vocab_size=vocab_size, width=width)
     _check(model, vocab_size)
-    model = filled(model)
+    model = with_table_defaults(model)
     table = model.embedding
     limit = _limit(table, vocab_size, width)
     entry = _dense(vocab_size) if table.kind == DENSE else _fit(table, vocab_size, width, limit)
@@ -119,6 +119,7 @@ def parse_ratio(text: str) -> float:
 
 def _check(model: ModelSettings, vocab_size: int) -> None:
     table, head = model.embedding, model.head
+    check_bounds(model, "model.")
     check_choice("model.embedding.kind", table.kind, EMBEDDINGS)
     if table.operation is not None:
         check_choice("model.embedding.operation", table.operation, OPERATIONS)
@@ -153,8 +154,6 @@ def _check(model: ModelSettings, vocab_size: int) -> None:
         raise UserError(
             f"model.head.digits={head.digits}: kind {head.kind} does not use it, only digits and tree do: leave it out"
         )
-    if head.digits is not None and head.digits < 2:
-        raise UserError(f"model.head.digits={head.digits}: 2 or more needed")
     defaults = EmbeddingSettings()
     for name in dict.fromkeys(name for kind in EMBEDDINGS.values() for name in kind.settings):
         value, kinds = getattr(table, name), _kinds_with(name)
@@ -163,14 +162,8 @@ def _check(model: ModelSettings, vocab_size: int) -> None:
                 f"model.embedding.{name}={value}: kind {table.kind} does not use it, only {', '.join(kinds)}: leave "
                 "it out"
             )
-    for name, least in LEAST.items():
-        value = getattr(table, name)
-        if value is not None and value < least:
-            raise UserError(f"model.embedding.{name}={value}: {least} or more needed")
     if table.moduli is not None and table.digits != defaults.digits:
         raise UserError("model.embedding.digits and model.embedding.moduli both set the partitions: give one of them")
-    if table.hidden < 0:
-        raise UserError(f"model.embedding.hidden={table.hidden}: 0 (linear) or a width needed")
     if table.rank not in (None, 1) and table.kind in _kinds_with("operation") and table.operation in ("add", "concat"):
         raise UserError(f"model.embedding.rank={table.rank}: only products can be summed: set operation=multiply")
     if table.budget is not None and table.compression is not None:
@@ -205,7 +198,7 @@ def with_kind(model: ModelSettings, *, vocab_size: int, width: int) -> ModelSett
     return replace(model, embedding=chosen if given else replace(chosen, budget=AUTO_BUDGET))
 
 
-def filled(model: ModelSettings) -> ModelSettings:
+def with_table_defaults(model: ModelSettings) -> ModelSettings:
     """The settings with the table's operation, assignment and start filled in: the best of docs/results.md."""
     table = model.embedding
     check_choice("model.embedding.kind", table.kind, EMBEDDINGS)

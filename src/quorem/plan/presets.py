@@ -141,6 +141,4 @@ def _sizes(named: tuple[int, int, int, int, int], given: NetworkSettings, where:
     for key, default in zip(keys, named, strict=True):
         value = getattr(given, key)
         sizes[key] = default if value is None else value
-        if sizes[key] < 1:
-            raise UserError(f"model.{where}.{key}={value}: 1 or more needed")
     return sizes

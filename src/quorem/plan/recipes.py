@@ -3,16 +3,18 @@
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
+from quorem.config.loading import check_bounds
 from quorem.config.settings import PretrainConfig, TrainSettings
 from quorem.data.readers import READERS
 from quorem.data.rows import ROWS
-from quorem.errors import UserError, check_choice, check_number
-from quorem.plan.layout import filled, with_kind
+from quorem.errors import UserError, check_choice
+from quorem.plan.layout import with_kind, with_table_defaults
 from quorem.plan.presets import network_configs, preset
 from quorem.tokenization.train import check_tokenizer
 from quorem.training.device import PRECISIONS, check_compiler
-from quorem.training.optim import OPTIMIZERS, SCHEDULES
+from quorem.training.optim import OPTIMIZERS
 from quorem.training.row_adam import UPDATES
+from quorem.training.schedule import SCHEDULES
 from quorem.training.tracking import check_tracker
 
 T = TypeVar("T")
@@ -61,7 +63,7 @@ def resolve(config: PretrainConfig) -> PretrainConfig:
         config,
         data=replace(data, max_length=_given(data.max_length, named.max_length)),
         model=replace(
-            filled(with_kind(config.model, vocab_size=config.model.vocab_size, width=width)),
+            with_table_defaults(with_kind(config.model, vocab_size=config.model.vocab_size, width=width)),
             size=size,
             positions=_given(config.model.positions, named.positions),
             initializer=_given(config.model.initializer, named.initializer),
@@ -95,23 +97,13 @@ def check_pretraining(config: PretrainConfig) -> None:
     Raises:
         UserError: naming the key.
     """
+    check_bounds(config)
     check_tokenizer(config.tokenizer, config.model.vocab_size)
     if config.model.disentangled_embeddings and not config.model.shared_embeddings:
         raise UserError("model.disentangled_embeddings=true needs model.shared_embeddings=true: set both, or neither")
-    check_number("model.embedding_size", config.model.embedding_size, above=0)
-    check_number("model.dropout", config.model.dropout, at_least=0, below=1)
-    check_number("model.generator.dropout", config.model.generator.dropout, at_least=0, below=1)
-    check_number("data.max_length", config.data.max_length, at_least=8)
-    check_number("data.max_unknown", config.data.max_unknown, above=0, at_most=1)
-    check_number("data.held_out", config.data.held_out, at_least=0, below=1)
-    check_number("objective.mask_rate", config.objective.mask_rate, above=0, at_most=1)
     check_choice("model.init_optimizer", config.model.init_optimizer, ("fresh", "kept"))
     if config.model.init_optimizer == "kept" and config.model.init_from is None:
         raise UserError("model.init_optimizer=kept needs --init-from, with a run that had train.keep_state=true")
-    check_number("objective.mask_rate_end", config.objective.mask_rate_end, above=0, at_most=1)
-    check_number("objective.keep_rate", config.objective.keep_rate, at_least=0, below=1)
-    check_number("objective.rtd_weight", config.objective.rtd_weight, at_least=0)
-    check_number("train.generator_learning_rate", config.train.generator_learning_rate, above=0)
     network_configs(config.model, vocab_size=config.model.vocab_size, max_length=config.data.max_length or 0)
 
 
@@ -121,15 +113,7 @@ def check_train(train: TrainSettings) -> None:
     Raises:
         UserError: naming the key.
     """
-    for key in (
-        "max_steps", "epochs", "minutes", "batch_size", "micro_batch_size", "learning_rate", "matrix_learning_rate",
-        "clip_norm",
-    ):  # fmt: skip
-        check_number(f"train.{key}", getattr(train, key), above=0)
-    for key in ("checkpoint_every", "log_every"):
-        check_number(f"train.{key}", getattr(train, key), above=0)
-    for key in ("warmup", "weight_decay", "seed"):
-        check_number(f"train.{key}", getattr(train, key), at_least=0)
+    check_bounds(train, "train.")
     check_choice("train.schedule", train.schedule, SCHEDULES)
     if train.optimizer is not None:
         check_choice("train.optimizer", train.optimizer, OPTIMIZERS)

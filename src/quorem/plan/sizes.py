@@ -102,7 +102,7 @@ def table_facts(table: TokenEmbedding) -> dict[str, Any]:
     }
 
 
-def described(head: dict[str, Any]) -> str:
+def head_text(head: dict[str, Any]) -> str:
     """A config's entry of a head in words: two_level (condition mlp)."""
     options = ", ".join(f"{key} {value}" for key, value in head.items() if key != "kind")
     return f"{head['kind']} ({options})" if options else str(head["kind"])

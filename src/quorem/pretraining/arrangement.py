@@ -97,7 +97,7 @@ def arrange(plan: Plan, run: Run, tokenizer: PreTrainedTokenizerFast, shards: Sh
     return Arrangement(order if orders else None, attributes, torch.from_numpy(vectors) if starts else None)
 
 
-def is_made_otherwise(config: PretrainConfig, out: Path) -> bool:
+def is_outdated(config: PretrainConfig, out: Path) -> bool:
     """Whether a run that has not trained kept results of `arrange` for other settings."""
     if has_trained(out) or not (out / "config.yaml").exists():
         return False

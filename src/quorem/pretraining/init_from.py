@@ -84,7 +84,7 @@ def settings_of(folder: str | Path) -> PretrainConfig:
     if run.is_file():
         model = from_mapping(ModelSettings, read_settings(run).get("model"), where="model.", source=str(run))
     else:
-        model = _described({name: _config(place) for name, place in found.items()}, folder)
+        model = _model_settings({name: _config(place) for name, place in found.items()}, folder)
     table = replace(model.embedding, start=None)
     model = replace(model, init_from=str(folder), init_optimizer="fresh", embedding=table)
     return PretrainConfig(model=model, tokenizer=TokenizerSettings(path=str(found["discriminator"])))
@@ -106,7 +106,7 @@ def with_another_table(config: PretrainConfig, start: PretrainConfig) -> Pretrai
     return replace(config, model=replace(config.model, embedding=replace(table, **kept), head=head))
 
 
-def with_consequences(config: PretrainConfig) -> PretrainConfig:
+def with_implied_settings(config: PretrainConfig) -> PretrainConfig:
     """Adapt two settings to others: no tokenizer for prepared data; a full softmax only if it can be kept."""
     if config.model.init_from is None:
         return config
@@ -138,11 +138,11 @@ def load_networks(folder: str | Path, tokenizer: PreTrainedTokenizerFast) -> dic
     for name, place in network_folders(folder).items():
         try:
             if _config(place)["model_type"] == "quorem":
-                network = _fresh(name, QuoremConfig.from_pretrained(place, local_files_only=True))
+                network = _new_network(name, QuoremConfig.from_pretrained(place, local_files_only=True))
                 start = Start(network, fill(network, place, name))
                 same = network.config.tokenizer_fingerprint == fingerprint(tokenizer)
             else:
-                start = _adopted(name, place, tokenizer)
+                start = _convert(name, place, tokenizer)
                 same = fingerprint(adopt_tokenizer(place)) == fingerprint(tokenizer)
         except UserError:
             raise
@@ -157,7 +157,7 @@ def load_networks(folder: str | Path, tokenizer: PreTrainedTokenizerFast) -> dic
     return found
 
 
-def _described(configs: Mapping[str, dict[str, Any]], folder: str | Path) -> ModelSettings:
+def _model_settings(configs: Mapping[str, dict[str, Any]], folder: str | Path) -> ModelSettings:
     """Model settings that give networks of these configs; their tables are dense."""
     first = configs["discriminator"]
     kinds = {name: (config.get("embedding") or {}).get("kind", "dense") for name, config in configs.items()}
@@ -190,13 +190,13 @@ def _described(configs: Mapping[str, dict[str, Any]], folder: str | Path) -> Mod
     )
 
 
-def _fresh(name: str, config: QuoremConfig) -> Any:
+def _new_network(name: str, config: QuoremConfig) -> Any:
     """A fresh network of this config; the run's random numbers do not change."""
     with torch.random.fork_rng(devices=[]):
         return NETWORKS[name](config)
 
 
-def _adopted(name: str, place: Path, tokenizer: PreTrainedTokenizerFast) -> Start:
+def _convert(name: str, place: Path, tokenizer: PreTrainedTokenizerFast) -> Start:
     """Convert a transformers network to quorem's, with rows in the order of the tokenizer's ids."""
     there = _config(place)
     for key in FIXED:
@@ -207,7 +207,7 @@ def _adopted(name: str, place: Path, tokenizer: PreTrainedTokenizerFast) -> Star
             )
     names = ("vocab_size", "embedding_size", *SIZES, "hidden_act", "max_position_embeddings", "type_vocab_size",
              "layer_norm_eps")  # fmt: skip
-    converted = _fresh(name, QuoremConfig(**{key: there[key] for key in names}))
+    converted = _new_network(name, QuoremConfig(**{key: there[key] for key in names}))
     new = fill(converted, place, name)
     whole = read_weights(place, name)
     if TIED in whole and not torch.equal(whole[TIED], whole[f"{TABLE}weight"]):
@@ -215,10 +215,10 @@ def _adopted(name: str, place: Path, tokenizer: PreTrainedTokenizerFast) -> Star
     old = read_tokenizer(place).get_vocab()
     wanted = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
     rows = torch.tensor([old.get(token, -1) for token in wanted])
-    resized = _fresh(
+    resized = _new_network(
         name, QuoremConfig(**(converted.config.to_dict() | {"vocab_size": len(wanted), "embedding": None}))
     )
-    state = {key: _picked(value, rows, there["vocab_size"]) if _by_token(key) else value
+    state = {key: _rows_of_tokens(value, rows, there["vocab_size"]) if _by_token(key) else value
              for key, value in converted.state_dict().items()}  # fmt: skip
     resized.load_state_dict(state)
     return Start(resized, new)
@@ -228,7 +228,7 @@ def _by_token(key: str) -> bool:
     return key.startswith((TABLE, HEAD))
 
 
-def _picked(value: Tensor, rows: Tensor, vocab_size: int) -> Tensor:
+def _rows_of_tokens(value: Tensor, rows: Tensor, vocab_size: int) -> Tensor:
     """Rows of a table, or entries of a bias; tokens without one get the mean of all."""
     if rows.max() >= vocab_size:
         raise UserError(f"the tokenizer has {int(rows.max()) + 1:,} tokens and the model {vocab_size:,} rows")

@@ -14,12 +14,12 @@ from quorem.arrangement.token_order import check_order
 from quorem.config.loading import leaves, to_mapping
 from quorem.config.settings import PretrainConfig
 from quorem.data.events.source import EventSource, check_items, refuse_events_as_text, source_of
-from quorem.data.prepare import check_unknown, facts_of, is_prepared, load_prepared, prepare_data
+from quorem.data.prepare import check_unknown, description_files, is_prepared, load_prepared, prepare_data
 from quorem.data.shards import Shards
 from quorem.data.source import Source
 from quorem.errors import UserError
 from quorem.files import fingerprint_files
-from quorem.lock import held
+from quorem.lock import locked
 from quorem.models.checkpoint_files import weight_files
 from quorem.models.electra import Electra
 from quorem.plan.budget import choose_size, events_of_files, steps_within, tokens_of_files, tokens_seen
@@ -28,34 +28,35 @@ from quorem.plan.memory import MEMORY, check_memory
 from quorem.plan.plan import Plan
 from quorem.plan.presets import PRESETS
 from quorem.plan.recipes import AUTO, resolve
-from quorem.plan.sizes import described
-from quorem.pretraining.arrangement import ATTRIBUTES, ORDER, START, arrange, is_made_otherwise
+from quorem.plan.sizes import head_text
+from quorem.pretraining.arrangement import ATTRIBUTES, ORDER, START, arrange, is_outdated
 from quorem.pretraining.held_out import HeldOut
-from quorem.pretraining.init_from import network_folders, with_consequences
+from quorem.pretraining.init_from import network_folders, with_implied_settings
 from quorem.pretraining.program import PretrainProgram, build_pretraining_optimizer
 from quorem.pretraining.verdict import Watch, verdict
 from quorem.tokenization import fingerprint, save_tokenizer
 from quorem.training import processes, sharding
 from quorem.training.device import hardware
 from quorem.training.longer import finished_result, lengthen
-from quorem.training.loop import fit, warmup_steps
-from quorem.training.optimizer_state import take_over_optimizer
+from quorem.training.loop import fit
+from quorem.training.optimizer_state import load_optimizer_of_run
 from quorem.training.run_folder import Run, has_trained, read_settings
+from quorem.training.schedule import warmup_steps
 
 logger = logging.getLogger(__name__)
 
-UNKNOWN = 1e7  # tokens of rows that are no files
-OF_ROWS = ("data.max_length", "data.rows", "data.held_out", "data.max_unknown")  # of shards, not shards themselves
+TOKENS_OF_ROWS = 1e7  # assumed of rows from Python, which have no bytes to judge by
+ROW_SETTINGS = ("data.max_length", "data.rows", "data.held_out", "data.max_unknown")  # of shards, not shards themselves
 FIXED = (
     *(
         name
         for name, *_ in leaves(PretrainConfig())
-        if name.startswith(("data.", "tokenizer.")) and name not in OF_ROWS
+        if name.startswith(("data.", "tokenizer.")) and name not in ROW_SETTINGS
     ),
     "model.vocab_size",
 )
 """Settings that shards are made with; others may be mended until a run has trained."""
-OF_THE_LOOP = (
+LOOP_METRICS = (
     "step",
     "loss",
     "gradient_norm",
@@ -83,14 +84,14 @@ def pretrain(config: PretrainConfig, out: Path, *, source: Source | None = None)
     Raises:
         UserError: for settings, data or a folder that cannot be used, or a model that does not fit in memory.
     """
-    config, source = _opened(config, source, out)
-    with held(out, mine=processes.rank() == 0):
+    config, source = _resolve_inputs(config, source, out)
+    with locked(out, mine=processes.rank() == 0):
         with processes.main_process_first():
-            stale = is_made_otherwise(config, out)
+            stale = is_outdated(config, out)
             run = Run(out, to_mapping(config), fixed=FIXED)
-            for made in (ORDER, ATTRIBUTES, START) if stale else ():
-                (out / made).unlink(missing_ok=True)
-        return _pretrain(config, run, source)
+            for name in (ORDER, ATTRIBUTES, START) if stale else ():
+                (out / name).unlink(missing_ok=True)
+        return _train(config, run, source)
 
 
 def dry_run(config: PretrainConfig, *, source: Source | None = None) -> DryRun:
@@ -100,27 +101,27 @@ def dry_run(config: PretrainConfig, *, source: Source | None = None) -> DryRun:
         UserError: what `pretrain` would raise.
     """
     with TemporaryDirectory() as folder:
-        config, source = _opened(config, source, Path(folder))
+        config, source = _resolve_inputs(config, source, Path(folder))
         run = Run(Path(folder) / "run", to_mapping(config))
-        program, optimizer, _, _ = _built(config, run, source, _noted(config, run, source))
+        program, optimizer, _, _ = _build(config, run, source, _record_inputs(config, run, source))
         return measure_steps(program, optimizer, config.train, total_steps=program.total_steps, run=run)
 
 
-def _opened(config: PretrainConfig, source: Source | None, out: Path) -> tuple[PretrainConfig, Source | None]:
+def _resolve_inputs(config: PretrainConfig, source: Source | None, out: Path) -> tuple[PretrainConfig, Source | None]:
     """Settings and data of a run, checked; no source for data that is prepared."""
-    config = with_consequences(config)
+    config = with_implied_settings(config)
     if source is None and is_prepared(config.data.path):
-        check_nothing_is_left_to_prepare(config)
+        check_prepared_settings(config)
     elif source is None:
         source = source_of(config.data, text_column=config.data.text_column)
-    asked = _as_begun(config, out)
+    asked = _with_size_of_run(config, out)
     config = resolve(asked)  # wrong settings are found before data is read
     if source:
         refuse_events_as_text(source, config.tokenizer.kind)
         check_items(source, config.tokenizer)
         source.documents()  # missing files and columns are found before anything is made
     if asked.model.size == AUTO:
-        config = resolve(_sized(asked, source))
+        config = resolve(_with_size_for_data(asked, source))
     if source:
         config = replace(config, data=replace(config.data, format=source.format, text_column=source.text_column))
     table = config.model.embedding
@@ -130,7 +131,7 @@ def _opened(config: PretrainConfig, source: Source | None, out: Path) -> tuple[P
     return config, source
 
 
-def _as_begun(config: PretrainConfig, out: Path) -> PretrainConfig:
+def _with_size_of_run(config: PretrainConfig, out: Path) -> PretrainConfig:
     """Settings with the size and number of steps of the existing run, if it was started with the same time limit."""
     if not has_trained(out) or not (out / "config.yaml").exists():
         return config
@@ -143,36 +144,38 @@ def _as_begun(config: PretrainConfig, out: Path) -> PretrainConfig:
     return config
 
 
-def _sized(config: PretrainConfig, source: Source | None) -> PretrainConfig:
+def _with_size_for_data(config: PretrainConfig, source: Source | None) -> PretrainConfig:
     """Settings with the model size that suits the data, for model.size=auto."""
     if source is None:
         tokens = float(Shards(Path(str(config.data.path)) / "shards").meta.num_tokens)
     elif isinstance(source, EventSource):
         tokens = events_of_files(source.files, source.format)
     else:
-        tokens = tokens_of_files(source.files) if source.files else UNKNOWN
+        tokens = tokens_of_files(source.files) if source.files else TOKENS_OF_ROWS
     seen = tokens_seen(config, tokens)
     size = choose_size(seen, config.train.minutes, config.train.precision)
     return replace(config, model=replace(config.model, size=size))
 
 
-def _with_steps(config: PretrainConfig, run: Run, source: Source | None, inputs: dict[str, str]) -> PretrainConfig:
+def _with_steps_in_time(
+    config: PretrainConfig, run: Run, source: Source | None, inputs: dict[str, str]
+) -> PretrainConfig:
     """Settings with the number of steps that fit into train.minutes, if set and not known yet."""
     minutes, train = config.train.minutes, config.train
     if minutes is None or train.max_steps is not None:
         return config
-    program, optimizer, _, _ = _built(config, run, source, inputs)
+    program, optimizer, _, _ = _build(config, run, source, inputs)
     steps = steps_within(minutes, program, optimizer, train, total_steps=program.total_steps)
     return replace(config, train=replace(train, max_steps=processes.all_reduce_max(steps)))
 
 
-def _noted(config: PretrainConfig, run: Run, source: Source | None) -> dict[str, str]:
+def _record_inputs(config: PretrainConfig, run: Run, source: Source | None) -> dict[str, str]:
     """Note the fingerprints of the run's input in its folder; refuse input that differs from the note."""
     table = config.model.embedding
     files = {"assignment_file": table.assignment_file, "attributes_file": table.attributes_file}
     networks = network_folders(config.model.init_from) if config.model.init_from is not None else {}
     made = {"assignment_file": ORDER, "attributes_file": ATTRIBUTES}
-    inputs = {"data": source.fingerprint() if source else fingerprint_files(*facts_of(str(config.data.path)))}
+    inputs = {"data": source.fingerprint() if source else fingerprint_files(*description_files(str(config.data.path)))}
     inputs |= {name: fingerprint_files(Path(file)) for name, file in files.items() if file}
     inputs |= {f"init_from {name}": fingerprint_files(*weight_files(place)) for name, place in networks.items()}
 
@@ -185,7 +188,7 @@ def _noted(config: PretrainConfig, run: Run, source: Source | None) -> dict[str,
     return inputs
 
 
-def _built(
+def _build(
     config: PretrainConfig, run: Run, source: Source | None, inputs: dict[str, str]
 ) -> tuple[PretrainProgram, torch.optim.Optimizer, PreTrainedTokenizerFast, dict[str, int]]:
     """Build what trains: program, optimizer, tokenizer and parameters by network."""
@@ -207,7 +210,7 @@ def _built(
         sharding.shard(program.module)
     optimizer = build_pretraining_optimizer(program.module, config)
     if config.model.init_optimizer == "kept":
-        take_over_optimizer(optimizer, program.module, str(config.model.init_from))
+        load_optimizer_of_run(optimizer, program.module, str(config.model.init_from))
     kind = program.module.discriminator.config.embedding["kind"]
     if kind != config.model.embedding.kind:
         logger.info("the token table stays %s: with %s tokens, shared rows would not save memory", kind, len(tokenizer))
@@ -219,21 +222,21 @@ def _built(
         f"{shards.meta.num_tokens:,}", shards.unknown, f"{len(program.rows):,}",
         f"{len(tokenizer):,}{f' of at most {vocab_size:,}' if trained else ''}", *(f"{n:,}" for n in sizes.values()),
         program.total_steps, config.train.batch_size, config.data.max_length, kind,
-        described(program.module.generator.config.head),
+        head_text(program.module.generator.config.head),
     )  # fmt: skip
     logger.info(MEMORY, f"{needed / 1e6:,.0f}")
     return program, optimizer, tokenizer, sizes
 
 
-def _pretrain(config: PretrainConfig, run: Run, source: Source | None) -> dict[str, Any]:
-    inputs = _noted(config, run, source)
+def _train(config: PretrainConfig, run: Run, source: Source | None) -> dict[str, Any]:
+    inputs = _record_inputs(config, run, source)
     otherwise = f"start a new run from it, with --init-from {run.folder} and another --out"
-    if (done := finished_result(run, otherwise=otherwise)) is not None:
-        return done
-    timed = _with_steps(config, run, source, inputs)
-    if timed != config:
-        config, run = timed, Run(run.folder, to_mapping(timed), fixed=FIXED)
-    program, optimizer, tokenizer, sizes = _built(config, run, source, inputs)
+    if (finished := finished_result(run, otherwise=otherwise)) is not None:
+        return finished
+    with_steps = _with_steps_in_time(config, run, source, inputs)
+    if with_steps != config:
+        config, run = with_steps, Run(run.folder, to_mapping(with_steps), fixed=FIXED)
+    program, optimizer, tokenizer, sizes = _build(config, run, source, inputs)
     falls = config.objective.mask_rate_end is not None
     lengthen(run, config.train, program.order, others_follow_steps=falls)
     judge = HeldOut(program, config, run) if program.held_out else None
@@ -261,7 +264,7 @@ def _pretrain(config: PretrainConfig, run: Run, source: Source | None) -> dict[s
             "%s: step %s was best on held-out rows: best/ holds its networks", run.folder, f"{judge.best_step:,}"
         )
     used = next(record for record in reversed(records) if "mlm_loss" in record)
-    last = program.last or {key: value for key, value in used.items() if key not in OF_THE_LOOP}
+    last = program.last or {key: value for key, value in used.items() if key not in LOOP_METRICS}
     result = {**last, "parameters": sizes, "vocab_size": len(tokenizer), "verdict": verdict(records)}
     if judge:
         result |= {"held_out": judge.last, "best_step": judge.best_step}
@@ -287,13 +290,13 @@ def _save_networks(module: Electra, run: Run, tokenizer: PreTrainedTokenizerFast
             run.save_model(place + name, save)
 
 
-def check_nothing_is_left_to_prepare(config: PretrainConfig) -> None:
+def check_prepared_settings(config: PretrainConfig) -> None:
     """Refuse settings that have no effect on prepared data, instead of ignoring them silently.
 
     Raises:
         UserError: naming the first.
     """
-    used = ("data.path", *OF_ROWS)
+    used = ("data.path", *ROW_SETTINGS)
     default = {name: value for name, value, _ in leaves(PretrainConfig())}
     for name, value, _ in leaves(config):
         if name.startswith(("data.", "tokenizer.")) and name not in used and value != default[name]:

@@ -58,9 +58,9 @@ def _start_tables(module: Electra, networks: Mapping[str, Any]) -> bool:
     other = networks["generator"].get_input_embeddings() if "generator" in networks else source
     if isinstance(table, DisentangledEmbedding):
         return _start_disentangled(table, source, other)
-    copied = _take_over(table, source, "the discriminator's")
+    copied = _copy_or_fit(table, source, "the discriminator's")
     if not _shares_whole(module):
-        return _take_over(module.generator.get_input_embeddings(), other, "the generator's")
+        return _copy_or_fit(module.generator.get_input_embeddings(), other, "the generator's")
     if other is not source and not torch.allclose(other.to_dense(), source.to_dense(), atol=1e-5):
         logger.warning(
             "the two networks have different token vectors: both now use the discriminator's, which may set the "
@@ -71,16 +71,16 @@ def _start_tables(module: Electra, networks: Mapping[str, Any]) -> bool:
 
 def _start_disentangled(table: DisentangledEmbedding, source: TokenEmbedding, other: TokenEmbedding) -> bool:
     """Shared vectors come from the generator; the differences are what the discriminator's vectors add."""
-    copied = _take_over(table.base, other, "the generator's")
+    copied = _copy_or_fit(table.base, other, "the generator's")
     own = copy.deepcopy(table.base)
     if other is not source:
-        _take_over(own, source, "the discriminator's", order_counts=True)
+        _copy_or_fit(own, source, "the discriminator's", order_counts=True)
     for difference, mine, base in zip(table.differences, own.parameters(), table.base.parameters(), strict=True):
         difference.copy_(mine - base)
     return copied
 
 
-def _take_over(table: TokenEmbedding, source: TokenEmbedding, whose: str, *, order_counts: bool = False) -> bool:
+def _copy_or_fit(table: TokenEmbedding, source: TokenEmbedding, whose: str, *, order_counts: bool = False) -> bool:
     """Copy token vectors with their order, or fit them. Returns whether they were copied.
 
     Args:

@@ -17,14 +17,14 @@ from quorem.data.documents import RowCounts
 from quorem.data.events.source import check_spaces, refuse_events_as_text, source_of
 from quorem.data.readers import known_format
 from quorem.data.sessions import (
-    Parted,
     SessionCorpus,
     Sessions,
+    SessionSplits,
     by_split,
-    judged,
     leave_one_out,
     read_sessions,
-    set_aside,
+    sample_evaluated,
+    split_validation,
 )
 from quorem.data.source import Source
 from quorem.errors import UserError
@@ -82,7 +82,7 @@ def read_parts(
     test: Source | None,
     tokenizer: PreTrainedTokenizerFast,
     counts: RowCounts,
-) -> Parted:
+) -> SessionSplits:
     """Rows to learn from, to judge epochs on, and to judge the result on.
 
     Raises:
@@ -108,11 +108,13 @@ def read_parts(
         parts = leave_one_out(sessions)
     else:
         sessions = _known(sessions)
-        parts = Parted(*set_aside(sessions, share=data.validation_share, seed=data.split_seed), held_out, sessions)
-    parts = Parted(
+        parts = SessionSplits(
+            *split_validation(sessions, share=data.validation_share, seed=data.split_seed), held_out, sessions
+        )
+    parts = SessionSplits(
         _known(parts.training),
-        judged(parts.validation, most=data.validation_rows, seed=data.split_seed),
-        judged(parts.test, most=data.test_rows, seed=data.split_seed),
+        sample_evaluated(parts.validation, most=data.validation_rows, seed=data.split_seed),
+        sample_evaluated(parts.test, most=data.test_rows, seed=data.split_seed),
         _known(parts.counted),
     )
     for name, part in parts._asdict().items():

@@ -52,7 +52,7 @@ def rows_of_users(source: EventSource, counts: RowCounts) -> Iterator[tuple[Path
     """A row for each user, with what they had last, in the order in which that began; `counts` tells how many."""
     for number, (user, _, items) in enumerate(source.sequences(), start=1):
         counts.read += 1
-        yield source.files[0], TableRow(number, items, (user,))
+        yield source.files[0], TableRow(number, items, cells=(user,))
 
 
 def note_bad(source: EventSource, counts: RowCounts) -> None:

@@ -11,7 +11,7 @@ from quorem.config.settings import PretrainConfig
 from quorem.config.shape import NUMBER, check_shape, is_number
 from quorem.errors import UserError
 from quorem.files import write_text
-from quorem.lock import held
+from quorem.lock import locked
 from quorem.reporting.charts import Line, chart
 from quorem.reporting.examples import Token, examples
 from quorem.tasks import TASKS
@@ -193,7 +193,7 @@ def report(folders: Sequence[Path], out: Path | None = None) -> Path:
                     if run.result and ("confusion" in run.result or run.result.get("confusions"))],
         examples=[(name, *run.examples()) for name, run in zip(names, runs, strict=True) if run.kind == "pre-training"],
     )  # fmt: skip
-    with held(out):
+    with locked(out):
         write_text(out, page)
     return out
 

@@ -18,7 +18,7 @@ from quorem.data.documents import Document, RowCounts
 from quorem.data.readers.table import Column
 from quorem.data.readers.value import Number
 from quorem.data.source import Source
-from quorem.errors import UserError, check_choice, check_number
+from quorem.errors import UserError, check_choice
 from quorem.finetuning.baseline import Baseline
 from quorem.finetuning.labels import label_names, not_nan, tell_classes
 from quorem.finetuning.ngram_fit import install_ngrams
@@ -45,7 +45,6 @@ logger = logging.getLogger(__name__)
 
 RECIPES = ("paper", "origin")
 CLASS_WEIGHTS = ("none", "balanced")
-LONGEST_NGRAMS = 8
 
 
 class CrossEntropy:
@@ -97,9 +96,6 @@ class Classification(TextTask):
             raise UserError("classifier.ngrams: counts n-grams of single texts: leave it or data.text_pair_column out")
         check_choice("classifier.class_weights", chosen.class_weights, CLASS_WEIGHTS)
         check_choice("classifier.recipe", chosen.recipe, RECIPES)
-        check_number("classifier.ngrams", chosen.ngrams, at_least=0, at_most=LONGEST_NGRAMS)
-        check_number("classifier.ngram_rows", chosen.ngram_rows, at_least=1, at_most=2**31 - 1)
-        check_number("classifier.ngram_penalty", chosen.ngram_penalty, above=0)
         found: FinetuneConfig = super().resolve(config)
         return found
 
@@ -113,7 +109,7 @@ class Classification(TextTask):
         kept = not_nan(labels)
         if len(kept) < len(labels):
             documents, labels = [documents[i] for i in kept], [labels[i] for i in kept]
-            counts.leave_out(counts.used - len(kept))
+            counts.recount_as_skipped(counts.used - len(kept))
         logger.info("%s: %s", source, counts)
         names = label_names(labels)
         number, unknown = {name: i for i, name in enumerate(names)}, Unknown()

@@ -105,7 +105,7 @@ class MultiLabel(TextTask):
             *more, text = document.more
             document = replace(document, more=tuple(more))
             if text is None or not text.strip() or is_blank(document):
-                counts.leave_out(1)
+                counts.recount_as_skipped(1)
                 continue
             documents.append(document)
             given.append(split_labels(text, config.data.label_separator, f"{source}, row {document.row}"))

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from quorem.config.loading import check_bounds
 from quorem.config.next_item import NextItemConfig
 from quorem.data.documents import RowCounts
-from quorem.data.sessions import Parted, Sessions
+from quorem.data.sessions import Sessions, SessionSplits
 from quorem.data.source import Source
-from quorem.errors import UserError, check_choice, check_number
+from quorem.errors import UserError, check_choice
 from quorem.files import fingerprint_files
 from quorem.finetuning.checkpoint import size_of
 from quorem.finetuning.task import Begun, Task, check_train_of_finetuning
@@ -41,7 +42,7 @@ NOTHING = Sessions(np.empty(0, np.int32), np.empty(0, np.int64))
 class BegunSessions(Begun):
     """The same with all rows, by what they are for, and the names of weights that are new."""
 
-    parts: Parted = field(default_factory=lambda: Parted(NOTHING, NOTHING, NOTHING, NOTHING))
+    parts: SessionSplits = field(default_factory=lambda: SessionSplits(NOTHING, NOTHING, NOTHING, NOTHING))
     new: frozenset[str] = frozenset()
 
 
@@ -65,13 +66,7 @@ class NextItem(Task):
         chosen, data, train = config.next_item, config.data, config.train
         check_choice("next_item.attention", chosen.attention, ATTENTIONS)
         check_choice("next_item.start", chosen.start, STARTS)
-        check_number("next_item.dropout", chosen.dropout, at_least=0, below=1)
-        check_number("next_item.scale", chosen.scale, above=0)
-        check_number("data.max_items", data.max_items, at_least=1)
-        check_number("data.validation_share", data.validation_share, above=0, below=1)
-        check_number("data.validation_rows", data.validation_rows, at_least=1)
-        check_number("data.test_rows", data.test_rows, at_least=1)
-        check_number("data.split_seed", data.split_seed, at_least=0)
+        check_bounds(config)
         if len(given := [key for key in HOLD_OUT if getattr(data, key) is not None]) > 1:
             told = "both say which rows are held out: leave one of them out"
             raise UserError(f"data.{given[0]} and data.{given[1]} {told}")

@@ -156,7 +156,7 @@ class QuestionAnswering(TextTask):
         """The answers of a row; None where it is left out, which is counted."""
         question, answers, *more = document.more
         if answers is None or not (question or "").strip():
-            counts.leave_out(1)
+            counts.recount_as_skipped(1)
             return None
         place = f"{source}, row {document.row}"
         try:
@@ -176,10 +176,10 @@ class QuestionAnswering(TextTask):
         except UserError as error:
             if data.bad_rows == "error":
                 raise
-            counts.spoil(str(error))
+            counts.recount_as_bad(str(error))
             return None
         if start is not None and at != start:
-            counts.remark("with an answer that begins elsewhere than they say")
+            counts.count_warning("with an answer that begins elsewhere than they say")
         return Gold(tuple(each for each, _ in found), (at, at + len(text)))
 
     def choose(self, data: Any, examples: Examples, name: str) -> tuple[np.ndarray, np.ndarray, list[str]]:
@@ -327,13 +327,9 @@ class QuestionAnswering(TextTask):
         return Document(context, more=(question,))
 
     def said(self, result: dict[str, Any]) -> str:
-        """The scores, beside those of a guess without a model."""
-
-        def figures(found: dict[str, Any]) -> str:
-            return f"F1 {found['f1']:.4f}, exact match {found['exact_match']:.4f}"
-
-        found = f"held out, {result['held_out']['rows']:,} questions: {figures(result)}"
-        found += f" (best by F1 of {result['answer_units']}"
+        """The scores, beside those of guesses without a model."""
+        found = ", ".join(f"{name} {result[name]:.4f}" for name in self.shown)
+        line = f"held out, {result['held_out']['rows']:,} questions: {found} (best by f1 of {result['answer_units']}"
         if "no_answer_threshold" in result:
-            found += f", no answer above {result['no_answer_threshold']:.4g}"
-        return f"{found}); the span nearest to the question's words: {figures(result['baselines']['nearest words'])}"
+            line += f"; no answer above {result['no_answer_threshold']:.4g}"
+        return "\n".join([f"{line})", *self.said_of_baselines(result)])

@@ -95,7 +95,7 @@ class Tagging(TextTask):
         for document in source.documents(counts):
             words, found = (None if each is None else parse_words(each) for each in document.more)
             if not words or not found:
-                counts.leave_out(1)
+                counts.recount_as_skipped(1)
                 continue
             if len(words) != len(found):
                 raise UserError(

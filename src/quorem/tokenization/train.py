@@ -185,5 +185,4 @@ def check_tokenizer(tokenizer: TokenizerSettings, vocab_size: int) -> None:
     check_choice("tokenizer.kind", tokenizer.kind, TOKENIZERS)
     check_choice("tokenizer.normalization", tokenizer.normalization, NORMALIZATIONS)
     build_steps(tokenizer.kind, **{name: getattr(tokenizer, name) for name in OPTIONS})
-    check_number("tokenizer.min_frequency", tokenizer.min_frequency, at_least=1)
     check_number("model.vocab_size", vocab_size, above=SPECIAL_IDS)

@@ -19,7 +19,7 @@ PASSED_ON = 5.0
 
 @contextmanager
 def terminations_as_interrupts() -> Iterator[None]:
-    """While entered, SIGTERM raises KeyboardInterrupt as Ctrl-C does, unless it is ignored or heard elsewhere."""
+    """While entered, SIGTERM raises KeyboardInterrupt as Ctrl-C does, unless it is ignored or has another handler."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt

@@ -6,8 +6,8 @@ from typing import Any
 from quorem.config.settings import TrainSettings
 from quorem.data.batches import EpochOrder
 from quorem.errors import UserError
-from quorem.training.loop import warmup_steps
 from quorem.training.run_folder import Run
+from quorem.training.schedule import warmup_steps
 
 logger = logging.getLogger(__name__)
 

@@ -23,15 +23,15 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from quorem.bars import bar
 from quorem.config.settings import TrainSettings
-from quorem.data.ahead import ahead
 from quorem.data.batches import DROPOUT, step_seed
+from quorem.data.prefetch import prefetch
 from quorem.training import gradients, processes, sharding
 from quorem.training.device import autocast_dtype, on_device
 from quorem.training.interrupt import Interrupts, Stopped
-from quorem.training.optim import learning_rate_scale
 from quorem.training.optimizer_state import load_moments, parameter_names
-from quorem.training.pace import Pace
 from quorem.training.run_folder import Run
+from quorem.training.schedule import learning_rate_scale, warmup_steps
+from quorem.training.timing import StepTimer
 from quorem.training.tracking import tracked
 from quorem.training.window import Window
 
@@ -93,7 +93,7 @@ def fit(
             doing anything if it is 1.0, as torch's fused optimizers have it.
         settings: of the loop; `warmup` below 1 is a share of total_steps.
         total_steps: steps in all.
-        schedule: of the learning rate, see `quorem.training.optim.learning_rate_scale`.
+        schedule: of the learning rate, see `quorem.training.schedule.learning_rate_scale`.
         run: where metrics and checkpoints go.
         after_step: called with the number of steps done, after each; for evaluation. If it says True, in every
             process, training ends.
@@ -118,11 +118,11 @@ def fit(
     start = _resume(module, optimizer, run, program, window, restore)
     loop = _Loop(program, optimizer, settings, run, window, start=start, total_steps=total_steps, schedule=schedule)
     module.train()
-    steps = ahead(loop.share, range(start, total_steps))
+    steps = prefetch(loop.prepare, range(start, total_steps))
     with Interrupts() as interrupts, tracked(accelerator, settings.tracker, run, done=start), closing(steps):
-        for step, (micro_batches, any_of_them) in steps:
+        for step, (micro_batches, example) in steps:
             done, last = step + 1, step + 1 == total_steps
-            asked, norm = loop.take(step, micro_batches, any_of_them, asked=interrupts.asked)
+            asked, norm = loop.take_step(step, micro_batches, example, asked=interrupts.asked)
             if done % settings.log_every == 0 or last:
                 record = loop.record(done, norm)
                 if on_record:
@@ -166,9 +166,9 @@ class _Loop:
         self.sharded = sharding.is_sharded(self.module)
         self.rank, self.num_processes = processes.rank(), processes.count()
         self.progress = bar(total=total_steps, initial=start, unit="step", hidden=self.rank > 0)
-        self.pace, self.clock, self.scale = Pace(start, total_steps), time.perf_counter(), 0.0
+        self.timer, self.clock, self.scale = StepTimer(start, total_steps), time.perf_counter(), 0.0
 
-    def share(self, step: int) -> tuple[list[Any], Any]:
+    def prepare(self, step: int) -> tuple[list[Any], Any]:
         """This process's micro-batches of a step, on the device, and one of anybody's; called a step ahead."""
         own = self.program.micro_batches(step, rank=self.rank, num_processes=self.num_processes)
         moved = [on_device(micro_batch, self.device) for micro_batch in own]
@@ -178,7 +178,7 @@ class _Loop:
         others = self.program.micro_batches(step, rank=last, num_processes=self.num_processes)
         return moved, on_device(next(iter(others)), self.device)
 
-    def take(self, step: int, micro_batches: Sequence[Any], any_of_them: Any, *, asked: bool) -> tuple[bool, Tensor]:
+    def take_step(self, step: int, micro_batches: Sequence[Any], example: Any, *, asked: bool) -> tuple[bool, Tensor]:
         """Take a step; whether any process was asked to stop, and the gradient's norm before it was clipped."""
         torch.manual_seed(step_seed(self.settings.seed, DROPOUT, step, *([self.rank] if self.rank else [])))
         self.scale = learning_rate_scale(
@@ -187,13 +187,13 @@ class _Loop:
         for group in self.optimizer.param_groups:
             group["lr"] = group["base_lr"] * self.scale
         idle = processes.all_reduce_max(len(micro_batches)) - len(micro_batches) if self.sharded else 0
-        loss = compute_gradients(self.program, self.module, micro_batches, dtype=self.dtype, idle=[any_of_them] * idle)
+        loss = compute_gradients(self.program, self.module, micro_batches, dtype=self.dtype, idle=[example] * idle)
         asked, loss = processes.all_reduce_gradients(self.module.parameters(), loss, flag=asked)
         norm = update(self.module, self.optimizer, self.window, loss, clip_norm=self.settings.clip_norm)
         self.progress.update()
-        if self.device.type == "cpu" or step + 1 in self.pace.marks:  # looking costs nothing on the CPU
+        if self.device.type == "cpu" or step + 1 in self.timer.marks:  # looking costs nothing on the CPU
             self.window.check(step + 1)
-            self.pace.note(step + 1)
+            self.timer.note(step + 1)
         return asked, norm
 
     def record(self, done: int, norm: Tensor) -> dict[str, Any]:
@@ -232,11 +232,6 @@ class _Loop:
         }
         keep = 1 if done == self.total_steps else KEPT
         self.run.save_state(done, saved, keep=keep, best=extra.get("best_step"))
-
-
-def warmup_steps(settings: TrainSettings, total_steps: int) -> int:
-    """Steps of warm-up: a share of all below 1, else a number."""
-    return round(settings.warmup * total_steps if settings.warmup < 1 else settings.warmup)
 
 
 def _set_up_layers(module: nn.Module, settings: TrainSettings) -> None:
@@ -319,14 +314,14 @@ def _resume(
     """Load the last checkpoint, if there is one; the number of steps it had done."""
     saved = run.load_state()
     if saved is None:
-        run.forget_after(0)
+        run.drop_records_after(0)
         return 0
     sharding.load(module, saved["model"])
     load_moments(optimizer, module, saved=saved["optimizer"]["state"], names=saved["parameters"])
     window.load_state_dict(saved["window"])
     if processes.rank() == 0:  # the sums of all processes are in it
         program.load_state_dict(saved["program"])
-    run.forget_after(saved["step"])
+    run.drop_records_after(saved["step"])
     if restore:
         restore(saved["extra"])
     logger.info("%s: resumed after step %d", run.folder, saved["step"])

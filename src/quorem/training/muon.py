@@ -1,9 +1,9 @@
 """Muon: momentum made orthogonal, for the matrices of layers.
 
-Jordan et al. 2024, Muon: An optimizer for hidden layers in neural networks; Liu et al. 2025, arXiv:2502.16982. What it
-is worth here is in docs/results.md. torch.optim.Muon iterates in bf16 only, which a processor without it emulates many
-times slower, and one matrix at a time; here matrices of one shape go together, in a precision that is chosen, and it
-can be kept from acting by `found_inf`, as torch's fused optimizers can.
+Jordan et al. 2024, Muon: An optimizer for hidden layers in neural networks; Liu et al. 2025, arXiv:2502.16982. Its
+worth here is measured in docs/results.md. torch.optim.Muon takes one matrix at a time and iterates in bf16 only, which
+a processor without bf16 emulates many times slower. Here matrices of one shape go together, in a chosen precision, and
+`found_inf` skips a step, as in torch's fused optimizers.
 """
 
 from collections.abc import Iterable

@@ -1,6 +1,5 @@
-"""The optimizer, learning-rate schedules and parameter groups of ELECTRA (Clark et al. 2020, Tables 6 and 7)."""
+"""The optimizer and the parameter groups of ELECTRA (Clark et al. 2020, Tables 6 and 7)."""
 
-import math
 import re
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
@@ -10,98 +9,12 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from quorem.errors import UserError, did_you_mean
+from quorem.training.google_adam import GoogleAdam
 from quorem.training.muon import Muon
 from quorem.training.row_adam import RowAdam
-from quorem.training.skippable import Skippable
 
-SCHEDULES = ("google", "linear", "cosine", "constant")
 OPTIMIZERS = ("google", "adamw", "muon")
 LAYER = re.compile(r"(?:^|\.)encoder\.layer\.(\d+)\.")
-
-
-class GoogleAdam(Skippable):
-    """Adam as google-research/electra runs it: without bias correction, with decoupled weight decay.
-
-    `parameter -= lr * (mean / (sqrt(square) + eps) + weight_decay * parameter)`. Without the correction the first
-    updates are 3 to 7 times larger than Adam's and stay larger for about 1,000 steps, so warm up. As in torch's fused
-    optimizers a step changes nothing if the attribute `found_inf`, float32 () on the parameters' device, is 1.0.
-
-    Args:
-        params: dense parameters or groups of them; float32 or float64, because the second moment stalls in half
-            precision. Parameters without a gradient are skipped.
-        lr: learning rate of the groups that bring none.
-        betas: decay of the running mean and of the running square of the gradient.
-        eps: added outside the square root.
-        weight_decay: scaled by `lr`, not by the gradient's size.
-    """
-
-    def __init__(
-        self,
-        params: Iterable[Tensor] | Iterable[dict[str, Any]],
-        *,
-        lr: float = 5e-4,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-6,
-        weight_decay: float = 0.01,
-    ) -> None:
-        super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
-
-    def update_group(self, group: dict[str, Any], skip: Tensor | None = None) -> None:
-        """Update a group; not if skip, float32 (), is 1.0."""
-        parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
-        if not parameters:
-            return
-        for parameter in parameters:
-            if not self.state[parameter]:
-                self.state[parameter]["exp_avg"] = torch.zeros_like(parameter)
-                self.state[parameter]["exp_avg_sq"] = torch.zeros_like(parameter)
-        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-        means = [self.state[parameter]["exp_avg"] for parameter in parameters]
-        squares = [self.state[parameter]["exp_avg_sq"] for parameter in parameters]
-        mean_decay, square_decay = group["betas"]
-
-        keep: Any = 1.0
-        if skip is not None:
-            keep = 1.0 - skip
-            gradients = [gradient.masked_fill(skip.bool(), 0.0) for gradient in gradients]
-        torch._foreach_mul_(means, 1 - (1 - mean_decay) * keep)
-        torch._foreach_add_(means, gradients, alpha=1 - mean_decay)
-        torch._foreach_mul_(squares, 1 - (1 - square_decay) * keep)
-        torch._foreach_addcmul_(squares, gradients, gradients, 1 - square_decay)
-        denominators = torch._foreach_sqrt(squares)
-        torch._foreach_add_(denominators, group["eps"])
-        if skip is not None:
-            torch._foreach_div_(denominators, keep)  # by 0: what is added to the parameters is 0
-        # The decay comes first so that both terms see the old parameter, as in the reference.
-        torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"] * keep)
-        torch._foreach_addcdiv_(parameters, means, denominators, -group["lr"])
-
-
-def learning_rate_scale(step: int, *, total_steps: int, warmup_steps: int, schedule: str) -> float:
-    """The factor, 0 to 1, by which each group's `base_lr` is multiplied at one step.
-
-    Args:
-        step: updates made so far; the first update is step 0.
-        total_steps: where the decay ends, at least 1.
-        warmup_steps: 0 for no warm-up.
-        schedule: "google" multiplies a linear decay over all steps by min(1, step / warmup), so the two overlap, the
-            peak stays below 1 and step 0 changes nothing (google-research/electra optimization.py); "linear" and
-            "cosine" rise to 1, then fall to 0; "constant" rises to 1 and stays. Those three start at 1 / warmup.
-
-    Raises:
-        UserError: the schedule is unknown.
-    """
-    if schedule not in SCHEDULES:
-        raise UserError(f"schedule: '{schedule}' is unknown.{did_you_mean(schedule, SCHEDULES)}")
-    if schedule == "google":
-        warmup = min(1.0, step / warmup_steps) if warmup_steps else 1.0
-        return warmup * max(0.0, 1 - step / total_steps)
-    if step < warmup_steps:
-        return (step + 1) / warmup_steps
-    if schedule == "constant":
-        return 1.0
-    progress = min(1.0, (step - warmup_steps) / max(1, total_steps - warmup_steps))
-    return 1 - progress if schedule == "linear" else 0.5 * (1 + math.cos(math.pi * progress))
 
 
 def layerwise_lr(name: str, *, lr: float, decay: float, num_layers: int) -> float:

@@ -41,7 +41,7 @@ def load_moments(
     optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
-def take_over_optimizer(optimizer: torch.optim.Optimizer, module: nn.Module, folder: str) -> None:
+def load_optimizer_of_run(optimizer: torch.optim.Optimizer, module: nn.Module, folder: str) -> None:
     """Give a fresh optimizer the state of a finished run's; learning rates stay as they are.
 
     Raises:

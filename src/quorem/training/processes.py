@@ -19,7 +19,8 @@ from quorem.training.gradients import sum_rows
 
 WHOLE = -1  # instead of a number of rows
 PATIENCE = timedelta(days=2)
-"""How long a process waits for the others, which may be preparing the data. Of one that has died the launcher knows."""
+"""How long a process waits for the others, which may be preparing data. If one
+dies, the launcher stops all of them."""
 
 
 def state() -> PartialState:
@@ -28,18 +29,18 @@ def state() -> PartialState:
 
 
 def count() -> int:
-    """How many there are."""
+    """The number of processes."""
     return int(state().num_processes)
 
 
 def rank() -> int:
-    """Which one this is, from 0; process 0 writes the run folder."""
+    """The rank of this process, from 0; process 0 writes the run folder."""
     return int(state().process_index)
 
 
 @contextmanager
 def main_process_first() -> Iterator[None]:
-    """What process 0 does alone; the others follow when it is done."""
+    """Process 0 runs the block first; the others wait, then run it too."""
     with state().main_process_first():
         yield
 

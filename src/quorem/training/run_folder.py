@@ -156,7 +156,7 @@ class Run:
         """The records of training steps; other records are about held-out rows."""
         return [record for record in self.records() if "held_out" not in record]
 
-    def forget_after(self, step: int) -> None:
+    def drop_records_after(self, step: int) -> None:
         """Drop the lines of metrics.jsonl beyond `step`, which a resumed run will write again.
 
         Raises:

@@ -1,4 +1,4 @@
-"""A step that `found_inf` keeps from acting: what the project's own optimizers share."""
+"""The base of our optimizers: a step that changes nothing if `found_inf` is set."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,13 +6,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from quorem.embeddings.assignment import may_look
+from quorem.embeddings.assignment import is_free_to_read
 
 
 class Skippable(torch.optim.Optimizer):
     """An optimizer whose step changes nothing if the attribute `found_inf`, float32 () on its device, is 1.0.
 
-    So torch's fused optimizers have it. Nobody waits for a GPU to know: there `update_group` gets the number.
+    torch's fused optimizers do the same. On a GPU the host does not read the number:
+    `update_group` gets it as a tensor.
     """
 
     @torch.no_grad()
@@ -27,7 +28,7 @@ class Skippable(torch.optim.Optimizer):
             with torch.enable_grad():
                 loss = closure()
         skip: Tensor | None = getattr(self, "found_inf", None)
-        if skip is not None and may_look(skip.device):
+        if skip is not None and is_free_to_read(skip.device):
             if skip:
                 return loss
             skip = None

@@ -71,7 +71,7 @@ def tracked(accelerator: Any, name: str | None, run: Run, *, done: int) -> Itera
 
 @contextmanager
 def _not_worth_a_run(name: str, run: Run) -> Iterator[None]:
-    """A tracker that fails gets no more lines, and training continues: metrics.jsonl has every line."""
+    """Training continues if a tracker fails; it gets no more lines, but metrics.jsonl has them all."""
     try:
         yield
     except Exception as error:  # each tracker has its own

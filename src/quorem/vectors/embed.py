@@ -17,7 +17,7 @@ from quorem.config.finetuning import LabelledDataSettings
 from quorem.data.bad_rows import BAD_ROWS, FILE, report_bad_rows
 from quorem.data.documents import RowCounts
 from quorem.data.extended import find_source, good_rows, head_of, join, line_of
-from quorem.data.joined import Joined
+from quorem.data.joined import JoinedFiles
 from quorem.data.readers.table import Column, TableRow
 from quorem.data.readers.value import Number
 from quorem.data.source import Source
@@ -141,7 +141,7 @@ def embed_tokens(run: str | Path, out: str | Path) -> dict[str, int]:
         with writer.open(out, Head([], [Column("token")], ADDED)) as write_lines:
             for names, found in pieces:
                 write_lines([
-                    Line({}, TableRow(place, None, [name]), {"vector": _numbers(vector)})
+                    Line({}, TableRow(place, cells=[name]), {"vector": _numbers(vector)})
                     for place, (name, vector) in enumerate(zip(names, found, strict=True), number + 1)
                 ])  # fmt: skip
                 number += len(names)
@@ -169,7 +169,7 @@ def _vectors_of(run: Path, pooling: str, max_length: int | None, precision: str)
 
 @contextmanager
 def _rows_and_vectors(
-    out: Path, source: Source, files: Joined
+    out: Path, source: Source, files: JoinedFiles
 ) -> Iterator[Callable[[list[tuple[Path, TableRow]], Tensor], None]]:
     """A file to fill with vectors, and with the rows that they are of where its format holds more than numbers."""
     if out.suffix.lower() == NPY:

@@ -69,7 +69,7 @@ def similar_of_all(run: str | Path, out: str | Path, *, top: int = 10) -> int:
             some = every[start : start + AT_ONCE].tolist()
             values, found = neighbours(table, some, top=top, among=every)
             yield [
-                Line({}, TableRow(token, None, [tokenizer.decode([token])]), {
+                Line({}, TableRow(token, cells=[tokenizer.decode([token])]), {
                     "neighbours": [tokenizer.decode([other]) for other in others],
                     "similarities": [Number(f"{value:.6f}") for value in cosines],
                 })

@@ -131,7 +131,7 @@ class Intake:
             raise UserError(texts[0][1])
         if opened:
             raise UserError(
-                f"{texts[-1][1]}, and no row after it can be told: set data.quoting=none if quotes are text"
+                f"{texts[-1][1]}, and no row after it can be read: set data.quoting=none if quotes are text"
             )
         self.rejected += total
         self._rejects += [(number, line, text) for line, text in texts]

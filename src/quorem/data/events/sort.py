@@ -107,7 +107,7 @@ class _Sorter:
             f"SELECT count(*) FILTER (b = {EMPTY}), max(t) FILTER (b = 0) FROM events", self.name
         )
         dropped, spaced = {"empty": empty, "of rare items": self._rare()}, self._spaced()
-        self._tell_floats()
+        self._log_floats()
         self._order()
         pieces, users = self._merge(latest)
         self._order_sequences(pieces["longest"])
@@ -148,7 +148,7 @@ class _Sorter:
             return None
         return f"{self.taken.place(found[0])}: item {found[1]!r}"
 
-    def _tell_floats(self) -> None:
+    def _log_floats(self) -> None:
         for column, what in (("u", "users"), ("i", "items")):
             query = f"SELECT count(*), min({column}) FROM events WHERE b = 0 AND {_is_float(column)}"
             number, example = self.engine.one(query, self.name)

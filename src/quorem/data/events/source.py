@@ -6,7 +6,6 @@ finished, or in a temporary one. Documents come in the order in which their firs
 files, whatever the number of threads.
 """
 
-import hashlib
 import json
 import logging
 import shutil
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from quorem.config.events import NAMES, EventSettings, is_log, parse_span
+from quorem.config.loading import check_bounds
 from quorem.config.settings import ReadingSettings, TokenizerSettings
 from quorem.data.bad_rows import BAD_ROWS
 from quorem.data.documents import Document, RowCounts
@@ -27,7 +27,7 @@ from quorem.data.events.shapes import looks_like_events
 from quorem.data.events.sort import BETWEEN, FACTS, SEQUENCES, EventFacts, read_facts, sort_events
 from quorem.data.source import Source, find_format
 from quorem.errors import UserError, check_choice
-from quorem.files import fingerprint_files, whole_file
+from quorem.files import whole_file
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ class EventSource(Source):
 
     @classmethod
     def of_log(cls, data: Any, *, latest: bool = False) -> "EventSource":
-        """What settings stand for; see `Source.of`.
+        """The source that settings describe; see `Source.of`.
 
         Raises:
             UserError: for settings or files that cannot be used.
@@ -118,11 +118,6 @@ class EventSource(Source):
         """Whether files can be read one without the other: users are spread over them."""
         return False
 
-    def fingerprint(self) -> str:
-        """sha256 over the bytes of the files."""
-        single = [fingerprint_files(file) for file in self.files]
-        return single[0] if len(single) == 1 else hashlib.sha256("".join(single).encode()).hexdigest()
-
     def documents(self, counts: RowCounts | None = None) -> Iterator[Document]:
         """The documents, in order; see `Source.documents`.
 
@@ -156,7 +151,7 @@ class EventSource(Source):
         counts.bad += facts.bad
         counts.messages += facts.messages
         counts.left_out |= {name: number for name, number in facts.dropped.items() if name != "empty"}
-        counts.remarks["sequences"] = facts.sequences
+        counts.warnings["sequences"] = facts.sequences
         border = None
         if self.data.test_period is not None and facts.last is not None:
             border = facts.last - parse_span("data.test_period", self.data.test_period)
@@ -224,7 +219,7 @@ class _Folder:
 
 
 def source_of(data: Any, *, text_column: str | None, split_column: str | None = None) -> Source:
-    """What settings stand for: a log of events, or files of texts as `Source.of` has them.
+    """The source that settings describe: a log of events, or files of texts (`Source.of`).
 
     Args:
         data: section data.
@@ -278,7 +273,7 @@ def check_spaces(source: Source, *, cut: bool) -> None:
 
 
 def refuse_events_as_text(source: Source, kind: str) -> None:
-    """Say what to do where a table with a row for each event is about to be read as texts.
+    """Advise where a table with a row for each event would be read as texts.
 
     Args:
         source: what is read.
@@ -308,9 +303,7 @@ def refuse_events_as_text(source: Source, kind: str) -> None:
 def _check(data: Any) -> None:
     """Refuse settings that mean nothing for a log, or cannot be."""
     check_choice("data.bad_rows", data.bad_rows, BAD_ROWS)
-    for name in ("min_item_events", "min_events"):
-        if getattr(data, name) < 1:
-            raise UserError(f"data.{name}={getattr(data, name)}: 1 or more needed")
+    check_bounds(data, "data.")
     for name in ("session_gap", "test_period"):
         if getattr(data, name) is not None:
             parse_span(f"data.{name}", getattr(data, name))

@@ -1,4 +1,4 @@
-"""What times of events look like, as SQL: Unix seconds to nanoseconds, told by their size, or ISO 8601."""
+"""The forms of times of events, as SQL: Unix seconds to nanoseconds, known by their size, or ISO 8601."""
 
 NUMBER = r"^-?\d+(\.\d*)?([eE]\+?\d+)?$"
 ISO = r"^\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d+)?)?\s*(Z|z|UTC|[+-]\d\d(:?\d\d)?)?)?$"

@@ -6,52 +6,39 @@ row. Besides, only rows without text (or without the label asked for) are left o
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from quorem.data.bad_rows import BadRow
-from quorem.data.documents import Document, RowCounts
+from quorem.data.documents import RowCounts
 from quorem.data.readers.dialect import delimiter_of, find_delimiter, find_dialect
 from quorem.data.readers.lines import Lines
 from quorem.data.readers.records import Dialect, Record, read_records
-from quorem.data.readers.session import parse_items, wonder_at_lists
-from quorem.data.readers.table import Column, Table, TableRow
-from quorem.data.readers.tally import Row, asked_columns, row_of, to_documents
+from quorem.data.readers.session import parse_items
+from quorem.data.readers.table import Column, ColumnNames, Table, TableRow
 from quorem.errors import UserError, did_you_mean
 
 
-def read_csv(
-    path: str | Path,
+def open_csv(
+    path: Path,
+    names: ColumnNames,
     *,
-    text_column: str,
-    label_column: str | None = None,
     counts: RowCounts | None = None,
-    split_column: str | None = None,
-    more_columns: Sequence[str] = (),
-    bad_rows: str = "error",
     encoding: str | None = None,
     delimiter: str | None = None,
     lists: bool = False,
     quoting: str = "auto",
     header: bool = True,
-) -> Iterator[Document]:
-    """The documents of a CSV or TSV file, in file order; deterministic.
-
-    Rows whose text, or label where `label_column` is given, is empty or only whitespace are skipped and counted.
-    Texts and labels are not stripped or changed in any other way.
+) -> Table:
+    """A CSV or TSV file as a table: its fields exactly as they are, texts and labels neither stripped nor changed.
 
     Args:
         path: the file; see `read_rows` for what it may look like.
-        text_column: name of the column with the texts.
-        label_column: name of the column with the class names; None for unlabelled documents.
-        counts: a tally to keep up to date while streaming.
-        split_column: name of the column that says train or test; None for none.
-        more_columns: names of further columns, for `Document.more`.
-        bad_rows: error, or skip: a row that cannot be read is left out and counted. A broken quote swallows what
-            follows up to the next quote or the end; the message says which lines, and each row swallowed is one.
-        encoding: a Python codec; None for UTF-8. A byte order mark goes before it.
+        names: of the columns to read.
+        counts: a tally that is to know how much of the file is read.
+        encoding: a Python codec; None for UTF-8. A byte order mark overrides it.
         delimiter: what separates fields; None for what `find_dialect` finds.
         lists: whether texts are lists, of which the items become the text (`parse_items`).
         quoting: standard (double quotes around fields), none (quotes are text), backslash (a quote inside a field
@@ -59,65 +46,18 @@ def read_csv(
         header: whether the first row names the columns; else they are numbers, from 1 on.
 
     Raises:
-        UserError: at the call for a missing or repeated column, and for everything `read_rows` raises at the call;
-            while streaming for a broken row unless they are skipped, and at the end if no row could be used.
+        UserError: for a missing or repeated column, and for everything `read_rows` raises at the call.
     """
-    path = Path(path)
-    columns = asked_columns(text_column, label_column, split_column, more_columns)
+    options: dict[str, Any] = {"delimiter": delimiter, "encoding": encoding, "quoting": quoting, "header": header}
     with _advised(path, encoding):
-        dialect = find_dialect(
-            path, list(columns.values()), delimiter=delimiter, encoding=encoding, quoting=quoting, header=header
-        )
-        names, records = read_records(path, dialect, encoding, counts)
-        indices = {name: _find_column(path, names, column, dialect) for name, column in columns.items()}
-    what = "text" if label_column is None else "text or label"
-    rows = _rows(path, records, indices, lists)
-    return to_documents(
-        path,
-        rows if lists else wonder_at_lists(path, rows),
-        labelled=label_column is not None,
-        counts=counts,
-        bad_rows=bad_rows,
-        unusable=f"data rows have an empty {what}: check the file and the column names.",
-        empty="has a header but no data rows: add rows below line 1.",
-    )
-
-
-def read_csv_table(
-    path: str | Path,
-    *,
-    text_columns: Sequence[str],
-    encoding: str | None = None,
-    delimiter: str | None = None,
-    lists: bool = False,
-    quoting: str = "auto",
-    header: bool = True,
-) -> Table:
-    """A CSV or TSV file as a table: its fields exactly as they are.
-
-    Args:
-        path: the file.
-        text_columns: names of which the first that the file has is its column of text.
-        encoding: as in `read_csv`.
-        delimiter: the same.
-        lists: the same.
-        quoting: the same.
-        header: the same.
-
-    Raises:
-        UserError: what `read_csv` raises at the call.
-    """
-    path = Path(path)
-    reading: dict[str, Any] = {"delimiter": delimiter, "encoding": encoding, "quoting": quoting, "header": header}
-    with _advised(path, encoding):
-        for text_column in (*text_columns, text_columns[0]):  # the last time for the message
-            dialect = find_dialect(path, [text_column], **reading)
-            names, records = read_records(path, dialect, encoding)
-            if text_column in names:
+        for text_column in (*names.text, names.text[0]):  # the last time for the message
+            wanted = names.in_order(text_column)
+            dialect = find_dialect(path, list(filter(None, wanted)), **options)
+            columns, records = read_records(path, dialect, encoding, counts)
+            if text_column in columns:
                 break
-        index = _find_column(path, names, text_column, dialect)
-    columns = tuple(map(Column, names))
-    return Table(text_column, columns, _table_rows(path, records, text_column, index, lists), named=header)
+        places = [None if name is None else _find_column(path, columns, name, dialect) for name in wanted]
+    return Table(text_column, tuple(map(Column, columns)), _rows(path, records, places, lists), named=header)
 
 
 def read_rows(
@@ -195,36 +135,21 @@ def _not_csv(path: Path, encoding: str | None) -> str:
 
 
 def _rows(
-    path: Path, records: Iterator[Record | BadRow], indices: dict[str, int], lists: bool
-) -> Iterator[Row | BadRow]:
-    for record in records:
-        if isinstance(record, BadRow):
-            yield record
-            continue
-        found = {name: record.fields[index] for name, index in indices.items()}
-        try:
-            if lists:
-                found["text"] = parse_items(f"{path}, {record.place}", found["text"])
-        except BadRow as error:
-            yield error
-        else:
-            yield row_of(record.row, found)
-
-
-def _table_rows(
-    path: Path, records: Iterator[Record | BadRow], text_column: str, index: int, lists: bool
+    path: Path, records: Iterator[Record | BadRow], places: list[int | None], lists: bool
 ) -> Iterator[TableRow | BadRow]:
     for record in records:
         if isinstance(record, BadRow):
             yield record
             continue
-        text = record.fields[index]
+        fields = record.fields
+        row = TableRow.of(record.row, [None if place is None else fields[place] for place in places], cells=fields)
         try:
-            text = parse_items(f"{path}, row {record.row}: column {text_column!r}", text) if lists else text
+            if lists:
+                row.text = parse_items(f"{path}, {record.place}", row.text or "")
         except BadRow as error:
             yield error
         else:
-            yield TableRow(record.row, text, record.fields)
+            yield row
 
 
 def _readable(records: Iterator[Record | BadRow]) -> Iterator[tuple[int, list[str]]]:
@@ -234,4 +159,4 @@ def _readable(records: Iterator[Record | BadRow]) -> Iterator[tuple[int, list[st
         yield record.row, record.fields
 
 
-__all__ = ["delimiter_of", "find_delimiter", "read_csv", "read_csv_table", "read_rows"]
+__all__ = ["delimiter_of", "find_delimiter", "open_csv", "read_rows"]

@@ -4,10 +4,11 @@ import logging
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, lru_cache
+from functools import lru_cache
 from pathlib import Path
 
 from quorem.data.bad_rows import BadRow
+from quorem.data.once import log_once
 from quorem.data.readers.lines import Lines
 from quorem.data.readers.records import (
     QUOTINGS,
@@ -16,7 +17,6 @@ from quorem.data.readers.records import (
     Dialect,
     parse_records,
     read_records,
-    warn,
 )
 from quorem.errors import UserError, check_choice
 
@@ -64,9 +64,11 @@ def find_dialect(
     found = _find_quoting(path, known, encoding, (status.st_mtime_ns, status.st_size))
     if found != known.quoting:
         what = {"none": "its quotes are read as text", "backslash": "its quotes are read as escaped by backslashes"}
-        warn(
+        log_once(
+            logger,
+            logging.WARNING,
             f"{path}: {what[found]} (data.quoting={found}), for as quotes around fields they do not balance; "
-            "data.quoting=standard reads them as such all the same"
+            "data.quoting=standard reads them as such all the same",
         )
     return replace(known, quoting=found)
 
@@ -115,16 +117,12 @@ def _with_delimiter(path: Path, named: Dialect, columns: Sequence[str], encoding
             continue
         if set(columns) <= set(names) and not (problem and len(names) < 2):
             if tried != named:
-                _warn(path, delimiter)
+                message = f"{path}: split at {delimiter!r}, for so its header has the columns asked for"
+                log_once(logger, logging.INFO, message)
             return tried
     if problem is not None:
         raise problem
     return named
-
-
-@cache
-def _warn(path: Path, delimiter: str) -> None:  # cached: a file is read several times, and told once
-    logger.info("%s: split at %r, for so its header has the columns asked for", path, delimiter)
 
 
 # ---- quotes

@@ -1,14 +1,15 @@
-"""Which characters the bytes of a data file stand for, and what is said where they stand for none."""
+"""The encoding of a data file, and the error for bytes that it cannot decode."""
 
 import codecs
 import logging
 import os
 from dataclasses import dataclass
 from encodings.aliases import aliases
-from functools import cache, lru_cache
+from functools import lru_cache
 from pathlib import Path
 
 from quorem.data.bad_rows import BadRow
+from quorem.data.once import log_once
 from quorem.data.readers.compression import open_data
 from quorem.errors import UserError, did_you_mean
 
@@ -102,7 +103,8 @@ def find_encoding(path: Path, chosen: str | None) -> Encoding:
         start = stream.read(4)
     mark = next((mark for mark in MARKS if start.startswith(mark)), b"")
     if not mark and chosen is not None and is_utf8_beside(path, chosen):
-        _warn(f"{path}: is valid UTF-8, but read as data.encoding={chosen}: leave that out if its texts look wrong")
+        message = f"{path}: is valid UTF-8, but read as data.encoding={chosen}: leave that out if its texts look wrong"
+        log_once(logger, logging.WARNING, message)
     codec = MARKS.get(mark, codec)
     return Encoding(path, codec, "\n".encode(codec), len(mark))
 
@@ -133,11 +135,6 @@ def _is_utf8(path: Path, wide: bool, version: tuple[int, int]) -> bool:
                 return False
             more = more or not piece.isascii()
     return more and not decoder.getstate()[0]
-
-
-@cache
-def _warn(message: str) -> None:  # cached: a file is read several times, and told once
-    logger.warning(message)
 
 
 def guess_codec(path: Path, offset: int) -> str | None:

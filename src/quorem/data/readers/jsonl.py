@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from quorem.data.bad_rows import BadRow
-from quorem.data.documents import Document, RowCounts
+from quorem.data.documents import RowCounts
 from quorem.data.readers.lines import numbered_lines
 from quorem.data.readers.session import is_session, join_items
-from quorem.data.readers.table import Table, TableRow
-from quorem.data.readers.tally import Row, asked_columns, row_of, to_documents
+from quorem.data.readers.table import MORE, TEXT, ColumnNames, Table, TableRow
 from quorem.data.readers.value import Number, kind_of, to_text, to_whole_text, wider
 from quorem.errors import UserError, did_you_mean
 
@@ -39,124 +38,67 @@ class JsonRow(TableRow):
         return [self.found.get(name) for name in names]
 
 
-def read_jsonl(
-    path: str | Path,
-    *,
-    text_column: str,
-    label_column: str | None = None,
-    counts: RowCounts | None = None,
-    split_column: str | None = None,
-    more_columns: Sequence[str] = (),
-    bad_rows: str = "error",
-    encoding: str | None = None,
-) -> Iterator[Document]:
-    """The documents of a JSON Lines file, in file order; deterministic.
+def open_jsonl(
+    path: Path, names: ColumnNames, *, counts: RowCounts | None = None, encoding: str | None = None
+) -> Table:
+    """A JSON Lines file as a table: each object as it is written. A row has the number of its line.
 
     Strings are taken as they are, numbers as they are written, true and false as these words; NaN is null. A text may
     be a list of strings and numbers, a session: its items are the text, with tabs between them, and an empty one is
-    blank. A document's `row` is the number of its line.
+    blank. Further columns may have lists and objects: they are JSON. Blank lines are blank rows, but none of a table
+    that will be written again.
 
     Args:
         path: the file, packed if its name ends in .gz or .zst.
-        text_column: the key of the texts.
-        label_column: the key of the class names; None for unlabelled documents.
-        counts: a tally to keep up to date while streaming; blank lines are skipped rows.
-        split_column: the key that says train or test; None for none.
-        more_columns: further keys, for `Document.more`; lists and objects are JSON there.
-        bad_rows: error, or skip: a bad line is left out and counted.
-        encoding: a Python codec; None for UTF-8. A byte order mark goes before it.
+        names: of the keys to read.
+        counts: a tally that is to know how much of the file is read.
+        encoding: a Python codec; None for UTF-8. A byte order mark overrides it.
 
     Raises:
-        UserError: at the call if the file is missing, a folder, unreadable, empty or bad in its first line; while
-            streaming (unless bad rows are skipped) for a line that is not an object, a key that is missing or twice in
-            it, a value that is another list or an object, characters that no text has, and whatever `numbered_lines`
-            has found; at the end if no line can be used.
+        UserError: if the file is missing, a folder, unreadable, or empty. Bad rows are lines that are no object, a key
+            that is missing or twice in one, a value that is another list or an object, characters that no text has, and
+            whatever `numbered_lines` finds.
     """
-    path = Path(path)
-    keys = asked_columns(text_column, label_column, split_column, more_columns)
-    rows = _rows(path, numbered_lines(path, encoding, counts), keys)
-    first = next(rows, None)
+    lines = numbered_lines(path, encoding, counts)
+    first = next(lines, None)
     if first is None:
         raise UserError(f"{path} is empty: write an object in each line.")
-    if isinstance(first, BadRow) and bad_rows == "error":
-        raise first
-    needed = text_column if label_column is None else f"{text_column} or {label_column}"
-    return to_documents(
-        path,
-        chain([first], rows),
-        labelled=label_column is not None,
-        counts=counts,
-        bad_rows=bad_rows,
-        unusable=f"lines are blank or have a blank {needed}: check the file.",
-        empty="is empty.",
-    )
-
-
-def read_jsonl_table(path: str | Path, *, text_columns: Sequence[str], encoding: str | None = None) -> Table:
-    """A JSON Lines file as a table: each object as it is written; blank lines are no rows.
-
-    Args:
-        path: the file.
-        text_columns: keys of which the first that the first object has is that of the texts.
-        encoding: as in `read_jsonl`.
-
-    Raises:
-        UserError: at the call if the file is missing, a folder, unreadable, or empty.
-    """
-    path = Path(path)
-    start = next(numbered_lines(path, encoding), None)
-    if start is None:
-        raise UserError(f"{path} is empty: write an object in each line.")
-    objects = (each for each in _objects(path, encoding, text_columns[0]) if not isinstance(each, BadRow))
-    first = next(objects, None)
-    text_column = next((name for name in text_columns if first and name in first.found), text_columns[0])
-    rows = _table_rows(path, encoding, text_column)
+    text_column = _text_column(path, encoding, names.text)
+    rows = _rows(path, chain([first], lines), names.in_order(text_column))
+    if names.whole:
+        rows = (row for row in rows if isinstance(row, JsonRow | BadRow))
     return Table(text_column, None, rows, survey=lambda: _survey(path, encoding, text_column))
 
 
-def _rows(path: Path, lines: Iterator[tuple[int, str | BadRow]], keys: dict[str, str]) -> Iterator[Row | BadRow]:
-    names = list(keys.values())
+def _text_column(path: Path, encoding: str | None, candidates: Sequence[str]) -> str:
+    """The first of the keys that the first object has, or else the first of them."""
+    if len(candidates) > 1:
+        rows = _rows(path, numbered_lines(path, encoding), [None] * MORE)
+        first = next((row for row in rows if isinstance(row, JsonRow)), JsonRow(0))
+        return next((name for name in candidates if name in first.found), candidates[0])
+    return candidates[0]
+
+
+def _rows(
+    path: Path, lines: Iterator[tuple[int, str | BadRow]], keys: Sequence[str | None]
+) -> Iterator[TableRow | BadRow]:
     for number, line in lines:
         try:
             if isinstance(line, BadRow):
                 raise line
-            place = f"{path}, line {number}"
-            whole = [name.startswith("more ") for name in keys]
-            values = _values(place, _parse(place, line, names[0]), names, whole) if line.strip() else ()
+            place, body = f"{path}, line {number}", line.strip()
+            found = _parse(place, line, str(keys[TEXT] or "text")) if body else {}
+            values = _values(place, found, keys) if body else []
         except BadRow as error:
             yield error
         else:
-            yield row_of(number, dict(zip(keys, values, strict=False)))  # a blank line has none
-
-
-def _objects(path: Path, encoding: str | None, key: str) -> Iterator[JsonRow | BadRow]:
-    """The objects of a file, without their texts."""
-    for number, line in numbered_lines(path, encoding):
-        try:
-            if isinstance(line, BadRow):
-                raise line
-            if line.strip():
-                found = _parse(f"{path}, line {number}", line, key)
-                yield JsonRow(number, None, keys=found.keys(), body=line.strip(), found=found)
-        except BadRow as error:
-            yield error
-
-
-def _table_rows(path: Path, encoding: str | None, text_column: str) -> Iterator[TableRow | BadRow]:
-    for row in _objects(path, encoding, text_column):
-        try:
-            if not isinstance(row, BadRow):
-                (row.text,) = _values(f"{path}, line {row.number}", row.found, [text_column])
-        except BadRow as error:
-            yield error
-        else:
-            yield row
+            yield JsonRow.of(number, values, keys=found.keys(), body=body, found=found) if body else TableRow(number)
 
 
 def _survey(path: Path, encoding: str | None, text_column: str) -> dict[str, str | None]:
     """All keys that objects have, in the order in which they are met, each with a kind that has room for its values."""
     kinds: dict[str, str | None] = {}
-    for row in _table_rows(path, encoding, text_column):
+    for row in _rows(path, numbered_lines(path, encoding), ColumnNames().in_order(text_column)):
         if isinstance(row, JsonRow):
             for name, value in row.found.items():
                 kinds[name] = wider(kinds.get(name), kind_of(value))
@@ -200,13 +142,16 @@ def _parse(place: str, body: str, key: str) -> dict[str, Any]:
     return found
 
 
-def _values(place: str, found: dict[str, Any], keys: list[str], whole: Sequence[bool] = ()) -> list[str | None]:
-    """What an object has for these keys: the text, and the others asked for, lists and all where `whole` says so."""
-    for key in keys:
+def _values(place: str, found: dict[str, Any], keys: Sequence[str | None]) -> list[str | None]:
+    """What an object has for the keys of `ColumnNames.in_order`; further ones may be lists and objects."""
+    values: list[str | None] = []
+    for number, key in enumerate(keys):
+        if key is None:
+            values.append(None)
+            continue
         if key not in found:
             raise BadRow(f"{place}: the object has no key {key!r}.{did_you_mean(key, found)}")
-    text, *others = [found[key] for key in keys]
-    first, *places = [f"{place}: the value of {key!r}" for key in keys]
-    readers = [to_whole_text if each else to_text for each in whole[1:]]
-    read = join_items if is_session(text) else to_text
-    return [read(first, text), *(reader(*each) for reader, *each in zip(readers, places, others, strict=True))]
+        value = found[key]
+        read = to_whole_text if number >= MORE else join_items if number == TEXT and is_session(value) else to_text
+        values.append(read(f"{place}: the value of {key!r}", value))
+    return values

@@ -9,17 +9,18 @@ them (https://miditok.readthedocs.io); files are read by symusic. Both are the e
 """
 
 import logging
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from quorem.data.bad_rows import LOGGED, BadRow
-from quorem.data.documents import Document, RowCounts
+from quorem.data.documents import RowCounts
+from quorem.data.once import log_once
 from quorem.data.readers.compression import open_data
 from quorem.data.readers.midi_file import damaged, parse_midi
-from quorem.data.readers.midi_time import DENOMINATORS, MOST_BEATS, TooLong, settle_times
-from quorem.data.readers.whole import whole_document
+from quorem.data.readers.midi_time import DENOMINATORS, MOST_BEATS, TooLong, normalize_times
+from quorem.data.readers.table import ColumnNames, Table
+from quorem.data.readers.whole import whole_table
 from quorem.errors import UserError, check_choice
 
 if TYPE_CHECKING:
@@ -34,45 +35,28 @@ MAX_SILENCE, LONGEST_SILENCE = 64, 1_000
 """Bars; in POP909 the longest has 27."""
 
 
-def read_midi(
-    path: str | Path,
+def open_midi(
+    path: Path,
+    names: ColumnNames,
     *,
-    text_column: str | None = None,
-    label_column: str | None = None,
     counts: RowCounts | None = None,
     midi: str = "remi",
     max_silence: int = MAX_SILENCE,
-    bad_rows: str = "error",
-) -> Iterator[Document]:
-    """The document of a MIDI file, none if it has no notes; deterministic.
+) -> Table:
+    """A MIDI file as one document, a blank one if it has no notes; deterministic.
 
     Args:
         path: the file, unpacked if its name ends in .gz or .zst.
-        text_column: must be None: a MIDI file has no columns. Every reader takes it, so that callers need not know.
-        label_column: None for unlabelled documents; its name does not count (`whole_document` has labels and splits).
-        counts: a tally to keep up to date while streaming; a file is a row.
+        names: whether labels are read; the name of their column does not count.
+        counts: the tally of warnings.
         midi: how it is spelled, one of SPELLINGS: see `event_words` and `chord_words`.
-        max_silence: most whole bars in a row in which no note starts; what is longer is cut to so many and told.
-        bad_rows: error, or skip: a file that is damaged, empty or not MIDI is left out and counted.
+        max_silence: most whole bars in a row in which no note starts. Longer silence is cut to that, with a warning.
 
     Raises:
-        UserError: at the call for another spelling, a column of text, a number out of range, a library that is not
-            installed, a file that is missing, a folder or unreadable and, unless they are skipped, for a bad one.
+        UserError: for another spelling, a number out of range, or a library that is not installed.
     """
-    path = Path(path)
     check_midi(midi=midi, max_silence=max_silence)
-    if text_column is not None:
-        raise UserError(
-            f"{path} is read as MIDI, a document a file: it has no column {text_column!r}: leave the column out; where "
-            "a CSV has the paths of MIDI files in a column, read the CSV with data.paths=true."
-        )
-    return whole_document(
-        path,
-        lambda: midi_text(path, midi=midi, max_silence=max_silence, counts=counts),
-        label_column=label_column,
-        counts=counts,
-        bad_rows=bad_rows,
-    )
+    return whole_table(path, names, lambda: midi_text(path, midi=midi, max_silence=max_silence, counts=counts))
 
 
 def check_midi(*, midi: str = "remi", max_silence: int = MAX_SILENCE) -> None:
@@ -98,13 +82,13 @@ def midi_text(
 ) -> str:
     """The words of a MIDI file with single spaces between them; blank if it has no notes.
 
-    Silence that is cut, and a header that counts too few tracks, are told of the first such files, and counted.
+    Silence that is cut and a header that counts too few tracks are warned of for the first files, and counted.
 
     Args:
         path: the file.
         midi: how it is spelled, one of SPELLINGS; see `check_midi`, which must have been asked.
         max_silence: most whole bars in a row in which no note starts.
-        counts: the tally of what is told.
+        counts: the tally of warnings.
 
     Raises:
         BadRow: if the file is empty, damaged, not MIDI, or MIDI that cannot be one document.
@@ -141,7 +125,7 @@ def read_score(path: Path, *, max_silence: int, counts: RowCounts) -> "Score":
         )
     try:
         score = Score.from_midi(file.content)
-        bars = settle_times(score, ticks_per_second=file.ticks_per_second, max_silence=max_silence)
+        bars = normalize_times(score, ticks_per_second=file.ticks_per_second, max_silence=max_silence)
     except TooLong as error:
         raise BadRow(f"{path}: lasts {error}, more than can be read: split it, or set data.bad_rows=skip.") from error
     except MemoryError:
@@ -197,13 +181,8 @@ def chord_words(score: "Score") -> list[str]:
 
 def _warn(path: Path, message: str, kind: str, counts: RowCounts) -> None:
     """Warn of the first files of a kind, and count all."""
-    if counts.remark(kind) <= LOGGED:
-        _warn_once(f"{path}: {message}")
-
-
-@cache
-def _warn_once(message: str) -> None:  # cached: a file is read several times, and told once
-    logger.warning(message)
+    if counts.count_warning(kind) <= LOGGED:
+        log_once(logger, logging.WARNING, f"{path}: {message}")
 
 
 def _first_line(error: Exception) -> str:

@@ -17,10 +17,10 @@ HEADER, TRACK, RIFF, RIFF_MIDI, RIFF_DATA = b"MThd", b"MTrk", b"RIFF", b"RMID", 
 SEQUENCES = 2  # the type whose tracks are pieces of their own
 FRAMES = {24: 24.0, 25: 25.0, 29: 30_000 / 1_001, 30: 30.0}  # frames a second, by how SMPTE writes them
 ANY_DIVISION = 480  # stands in the header of a file whose ticks are no parts of a quarter
-LAST_TICK = 2**31 - 1  # what those who read the file after us keep times in
+LAST_TICK = 2**31 - 1  # symusic keeps times in 32 bits
 META, SYSEX, ESCAPE, END_OF_TRACK = 0xFF, 0xF0, 0xF7, 0x2F
 LAST_OF_CHANNELS = 0xEF
-SHORTEST_META = {0x51: 3, 0x58: 2, 0x59: 2}  # of tempo, time signature and key, whose bytes are read unasked
+SHORTEST_META = {0x51: 3, 0x58: 2, 0x59: 2}  # of tempo, time signature and key: symusic does not check
 NONE = -1
 DATA_BYTES = (
     [2] * 64 + [1] * 32 + [2] * 16 + [0, 1, 2, 1, NONE, NONE] + [0, 0, 0, NONE, 0, 0, 0, NONE, 0, 0]

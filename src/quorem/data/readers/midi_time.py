@@ -35,7 +35,7 @@ class TooLong(ValueError):
     """Music of so many quarters that its times cannot be counted."""
 
 
-def settle_times(score: "Score", *, ticks_per_second: float | None, max_silence: int) -> int:
+def normalize_times(score: "Score", *, ticks_per_second: float | None, max_silence: int) -> int:
     """Leave the tracks' notes and the time signatures of a score at times in quarters, without long silence, in place.
 
     All else is taken out: tempo, keys, controls, words. So are signatures of 0 or more than MOST_BEATS beats, or of a
@@ -107,10 +107,10 @@ def in_quarters(
     Returns:
         int64 (n,), rounded.
     """
-    told = dict[int, int]({0: TEMPO})
-    told.update((time, tempo) for time, tempo in sorted(tempos, key=lambda one: one[0]) if tempo > 0)
-    places = np.array(list(told), np.float64)
-    speeds = 1e6 / (np.array(list(told.values()), np.float64) * ticks_per_second)  # quarters a tick
+    changes_of_tempo = dict[int, int]({0: TEMPO})
+    changes_of_tempo.update((time, tempo) for time, tempo in sorted(tempos, key=lambda one: one[0]) if tempo > 0)
+    places = np.array(list(changes_of_tempo), np.float64)
+    speeds = 1e6 / (np.array(list(changes_of_tempo.values()), np.float64) * ticks_per_second)  # quarters a tick
     reached = np.concatenate([[0.0], np.cumsum(np.diff(places) * speeds[:-1])])
     at = np.searchsorted(places, times, side="right") - 1
     return np.rint((reached[at] + (times - places[at]) * speeds[at]) * ticks_per_quarter).astype(np.int64)

@@ -11,71 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from quorem.data.bad_rows import BadRow
-from quorem.data.documents import Document, RowCounts
+from quorem.data.documents import RowCounts
 from quorem.data.readers.lines import open_data
 from quorem.data.readers.session import join_items
-from quorem.data.readers.table import Column, Table, TableRow
-from quorem.data.readers.tally import Row, asked_columns, row_of, to_documents
+from quorem.data.readers.table import MORE, Column, ColumnNames, Table, TableRow
 from quorem.data.readers.value import to_text, to_whole_text
 from quorem.errors import UserError, did_you_mean
 
 BATCH_ROWS = 1_024
 ReadValue = Callable[[str, Any], str | None]  # from a place, for messages, and a value
-
-
-def read_parquet(
-    path: str | Path,
-    *,
-    text_column: str,
-    label_column: str | None = None,
-    counts: RowCounts | None = None,
-    split_column: str | None = None,
-    more_columns: Sequence[str] = (),
-    bad_rows: str = "error",
-) -> Iterator[Document]:
-    """The documents of a Parquet file, in file order; deterministic.
-
-    Strings come as written, numbers as Python writes them, booleans as true and false; a list of strings, numbers or
-    booleans is its items with tabs between them. Rows whose text or label is null or blank are skipped and counted. A
-    batch of BATCH_ROWS rows is in memory, and what pyarrow holds to decode it.
-
-    Args:
-        path: the file.
-        text_column: name of the column with the texts.
-        label_column: name of the column with the class names; None for unlabelled documents.
-        counts: a tally to keep up to date while streaming.
-        split_column: name of the column that says train or test; None for none.
-        more_columns: names of further columns, for `Document.more`; lists and structs are JSON there.
-        bad_rows: error, or skip: a row with characters that no text has, or items with tabs, is left out and counted.
-
-    Raises:
-        UserError: at the call if pyarrow is not installed, the file is missing, a folder, unreadable, damaged or not
-            Parquet, or a column is missing, repeated or of a type that is no text; while streaming for damaged data
-            and, unless they are skipped, for bad rows, and at the end if no row could be used.
-    """
-    path = Path(path)
-    file = _open(path)
-    columns = asked_columns(text_column, label_column, split_column, more_columns)
-    try:
-        readers = {
-            field: (name, _column_text(path, file.schema_arrow, name, whole=field.startswith("more ")))
-            for field, name in columns.items()
-        }
-    except UserError:
-        file.close()
-        raise
-    rows = _rows(path, file, readers, RowCounts() if counts is None else counts)
-    next(rows)  # so that dropping it unread still closes the file
-    what = "text" if label_column is None else "text or label"
-    return to_documents(
-        path,
-        rows,
-        labelled=label_column is not None,
-        counts=counts,
-        bad_rows=bad_rows,
-        unusable=f"rows have an empty {what}: check the file and the column names.",
-        empty="has no rows: write some.",
-    )
 
 
 @dataclass
@@ -125,29 +69,37 @@ class ArrowRow(TableRow):
         return [column[self.index] for column in self.batch.columns]
 
 
-def read_parquet_table(path: str | Path, *, text_columns: Sequence[str]) -> Table:
-    """A Parquet file as a table of `ArrowRow`, which keep the types of all columns.
+def open_parquet(path: Path, names: ColumnNames, *, counts: RowCounts | None = None) -> Table:
+    """A Parquet file as a table, of which one batch of BATCH_ROWS rows is in memory, and what pyarrow needs besides.
+
+    Strings come as written, numbers as Python writes them, booleans as true and false; a list of strings, numbers or
+    booleans is its items with tabs between them. Further columns may have lists and structs: they are JSON. Rows that
+    will be written again keep the types of all columns (`ArrowRow`); otherwise only the columns asked for are read.
 
     Args:
         path: the file.
-        text_columns: names of which the first that the file has is its column of text.
+        names: of the columns to read.
+        counts: a tally that is to know how much of the file is read.
 
     Raises:
-        UserError: what `read_parquet` raises at the call.
+        UserError: if pyarrow is not installed, the file is missing, a folder, unreadable, damaged or not Parquet, or a
+            column is missing, repeated or of a type that is no text. Bad rows have characters that no text has, or
+            items with tabs.
     """
-    path = Path(path)
     file = _open(path)
     schema = file.schema_arrow
-    name = next((name for name in text_columns if name in schema.names), text_columns[0])
+    text_column = next((name for name in names.text if name in schema.names), names.text[0])
     try:
-        read = _column_text(path, schema, name)
+        readers = [
+            None if name is None else (name, _column_text(path, schema, name, whole=number >= MORE))
+            for number, name in enumerate(names.in_order(text_column))
+        ]
     except UserError:
         file.close()
         raise
     columns = tuple(Column(field.name, field) for field in schema)
-    rows = _table_rows(path, file, name, read)
-    next(rows)  # so that dropping it unread still closes the file
-    return Table(name, columns, rows, metadata=schema.metadata)
+    rows = _rows(path, file, readers, RowCounts() if counts is None else counts, whole=names.whole)
+    return Table(text_column, columns, rows, metadata=schema.metadata)
 
 
 def _open(path: Path) -> Any:
@@ -165,58 +117,40 @@ def _open(path: Path) -> Any:
         raise _damaged(path, error) from error
 
 
-def _table_rows(path: Path, file: Any, name: str, read: ReadValue) -> Iterator[TableRow | BadRow]:
-    """First an empty row, then those of the file."""
-    from pyarrow import ArrowException
-
-    number, place = 0, file.schema_arrow.names.index(name)
-    try:
-        yield TableRow(0, None)
-        for arrow in file.iter_batches(batch_size=BATCH_ROWS):
-            batch, texts = Batch(arrow, path), arrow.column(place).to_pylist()
-            for index, text in enumerate(texts):
-                number += 1
-                try:
-                    shown = read(f"{path}, row {number}: column {name!r}", text)
-                except BadRow as error:
-                    yield error
-                else:
-                    yield ArrowRow(number, shown, batch=batch, index=index)
-    except (ArrowException, OSError, UnicodeDecodeError) as error:
-        raise _damaged(path, error) from error
-    finally:
-        file.close()
-
-
 def _rows(
-    path: Path, file: Any, readers: dict[str, tuple[str, ReadValue]], counts: RowCounts
-) -> Iterator[Row | BadRow]:
-    """First an empty row, then those of the file.
+    path: Path, file: Any, readers: list[tuple[str, ReadValue] | None], counts: RowCounts, *, whole: bool
+) -> Iterator[TableRow | BadRow]:
+    """The rows of a file, which is closed at their end.
 
     Args:
         path: for messages.
-        file: to read and close.
-        readers: from a field of Row to the column's name and how a value of it becomes text.
+        file: a ParquetFile.
+        readers: for each of `ColumnNames.in_order` the column's name, and how a value of it becomes text.
         counts: the tally that is to know how much is read.
+        whole: whether all columns are read.
     """
     from pyarrow import ArrowException
 
-    number, of = 0, file.metadata.num_rows
-    counts.share = lambda: number / max(1, of)
+    number, total = 0, file.metadata.num_rows
+    counts.share = lambda: number / max(1, total)
+    asked = None if whole else [reader[0] for reader in readers if reader is not None]
     try:
-        yield Row(number)
-        for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=[name for name, _ in readers.values()]):
-            values = {field: batch.column(name).to_pylist() for field, (name, _) in readers.items()}
-            for row in range(batch.num_rows):
+        for arrow in file.iter_batches(batch_size=BATCH_ROWS, columns=asked):
+            batch = Batch(arrow, path) if whole else None
+            columns = [[] if reader is None else arrow.column(reader[0]).to_pylist() for reader in readers]
+            for index in range(arrow.num_rows):
                 number += 1
                 try:
-                    found = {
-                        field: read(f"{path}, row {number}: column {name!r}", values[field][row])
-                        for field, (name, read) in readers.items()
-                    }
-                    yield row_of(number, found)
+                    values = [
+                        None
+                        if reader is None
+                        else reader[1](f"{path}, row {number}: column {reader[0]!r}", column[index])
+                        for reader, column in zip(readers, columns, strict=True)
+                    ]
                 except BadRow as error:
                     yield error
+                else:
+                    yield ArrowRow.of(number, values, batch=batch, index=index)
     except (ArrowException, OSError, UnicodeDecodeError) as error:
         raise _damaged(path, error) from error
     finally:

@@ -9,13 +9,13 @@ import logging
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from quorem.data.bad_rows import BadRow
 from quorem.data.documents import RowCounts
+from quorem.data.once import log_once
 from quorem.data.readers.lines import Lines
 from quorem.errors import UserError
 
@@ -71,7 +71,7 @@ def read_records(
 ) -> tuple[list[str], Iterator[Record | BadRow]]:
     """The names of the columns, and the records below the header, each as wide as it is, or what is wrong with them.
 
-    A record that repeats the header, as where files were joined, is a header too: told, and no row.
+    A record that repeats the header, as where files were joined, is a header too: it is left out with a warning.
 
     Raises:
         UserError: at the call for an empty file or a broken header.
@@ -199,9 +199,11 @@ def _check_width(
         blanks.clear()
     for row in doubted:
         more = f" (and {doubts - 1:,} more rows)" if doubts > 1 else ""
-        warn(
+        log_once(
+            logger,
+            logging.WARNING,
             f"{path}, {row.place}{more}: its quotes hold line breaks and the right number of {dialect.delimiter!r} for "
-            f"{row.swallowed} rows, which are read as one. If quotes are text in this file, set data.quoting=none."
+            f"{row.swallowed} rows, which are read as one. If quotes are text in this file, set data.quoting=none.",
         )
 
 
@@ -221,7 +223,10 @@ def _without_headers(path: Path, records: Iterator[Record | BadRow], header: Rec
         if isinstance(record, BadRow) or not _repeats(record.fields, header.fields):
             yield record
         else:
-            warn(f"{path}, {record.place}: repeats the header, as where files were joined: left out, for it is no row")
+            message = (
+                f"{path}, {record.place}: repeats the header, as where files were joined: left out, for it is no row"
+            )
+            log_once(logger, logging.WARNING, message)
 
 
 def _repeats(fields: list[str], header: list[str]) -> bool:
@@ -234,12 +239,6 @@ def _repeats(fields: list[str], header: list[str]) -> bool:
 
 def _is_blank(fields: list[str], width: int) -> bool:
     return not fields or (width > 1 and len(fields) == 1 and not fields[0].strip())
-
-
-@cache
-def warn(message: str) -> None:
-    """Warn, once: a file is read several times."""
-    logger.warning(message)
 
 
 def _broken(path: Path, row: int, first_line: int, last_line: int, error: Exception) -> BadRow:

@@ -5,13 +5,13 @@ import json
 import logging
 import re
 import warnings
-from collections.abc import Iterable, Iterator
-from functools import cache
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from quorem.data.bad_rows import BadRow
-from quorem.data.readers.tally import Row
+from quorem.data.once import log_once
+from quorem.data.readers.table import TableRow
 from quorem.data.readers.value import Number, check_characters
 
 logger = logging.getLogger(__name__)
@@ -48,22 +48,12 @@ def parse_items(place: str, text: str) -> str:
     return join_items(place, items)
 
 
-def wonder_at_lists(path: Path, rows: Iterator[Row | BadRow]) -> Iterator[Row | BadRow]:
-    """The rows as they are, and a warning where the first text is a list of several items that is not read as one."""
-    begun = False
-    for row in rows:
-        if not begun and isinstance(row, Row) and row.text and row.text.strip():
-            begun = True
-            if row.text.lstrip().startswith("[") and len(_items(row.text) or ()) > 1:
-                _warn(
-                    f"{path}, row {row.number}: the text is a list ({row.text:.40}...): data.lists=true reads its items"
-                )
-        yield row
-
-
-@cache
-def _warn(message: str) -> None:  # cached: a file is read several times, and told once
-    logger.warning(message)
+def warn_of_list(path: Path, row: TableRow) -> None:
+    """Warn of a text that is a list of several items and is not read as one."""
+    text = row.text or ""
+    if text.lstrip().startswith("[") and len(_items(text) or ()) > 1:
+        what = f"the text is a list ({text:.40}...): data.lists=true reads its items"
+        log_once(logger, logging.WARNING, f"{path}, row {row.number}: {what}")
 
 
 def _items(text: str) -> list[str] | None:

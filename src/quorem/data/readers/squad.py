@@ -8,15 +8,14 @@ question. A question that lacks what is asked for is bad: an error with its numb
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from quorem.data.bad_rows import BadRow
-from quorem.data.documents import SPLITS, Document, RowCounts
+from quorem.data.documents import SPLITS, RowCounts
 from quorem.data.readers.lines import Lines
-from quorem.data.readers.table import Column, Table, TableRow
-from quorem.data.readers.tally import Row, asked_columns, row_of, to_documents
+from quorem.data.readers.table import Column, ColumnNames, Table, TableRow
 from quorem.data.readers.value import check_characters, to_whole_text
 from quorem.errors import UserError, did_you_mean
 
@@ -26,77 +25,39 @@ OF_PARAGRAPHS = ("title", "context")
 FORM = '{"data": [{"title": ..., "paragraphs": [{"context": ..., "qas": [...]}]}]}'
 
 
-def read_squad(
-    path: str | Path,
-    *,
-    text_column: str,
-    label_column: str | None = None,
-    counts: RowCounts | None = None,
-    more_columns: Sequence[str] = (),
-    bad_rows: str = "error",
-    encoding: str | None = None,
-) -> Iterator[Document]:
-    """The questions of a file in SQuAD's format (v1 or v2), in file order; deterministic.
+def open_squad(
+    path: Path, names: ColumnNames, *, counts: RowCounts | None = None, encoding: str | None = None
+) -> Table:
+    """A file in SQuAD's format (v1 or v2) as a table: a row for each question, with the columns COLUMNS.
 
-    Columns are COLUMNS. Where only title or context is asked for, a paragraph is a row, so that no context is read
-    several times. `Document.row` is the number of the question or paragraph. `Document.split` is what the name of the
-    file says: train-v2.0.json is train, dev.json is dev; None where it says nothing.
+    Where only title or context is asked for, a paragraph is a row, so that no context is read several times, unless the
+    rows will be written again. A row has the number of its question or paragraph. Its split is what the name of the
+    file says: train-v2.0.json is train, dev.json is dev; None where it says nothing. Answers are JSON, the lists text
+    and answer_start.
 
     Args:
         path: the file, packed if its name ends in .gz or .zst.
-        text_column: one of COLUMNS.
-        label_column: another one; None for unlabelled documents.
-        counts: a tally to keep up to date while streaming.
-        more_columns: further ones, for `Document.more`; answers are JSON: the lists text and answer_start.
-        bad_rows: error, or skip: a bad question is left out and counted.
-        encoding: a Python codec; None for UTF-8. A byte order mark goes before it.
+        names: of the columns to read, of COLUMNS.
+        counts: a tally that is to know how much of the file is read.
+        encoding: a Python codec; None for UTF-8. A byte order mark overrides it.
 
     Raises:
-        UserError: at the call if the file is missing, a folder, unreadable, empty, no JSON or of another form, or for
-            an unknown column; while streaming (unless bad rows are skipped) for a bad question; at the end if no
-            question can be used.
+        UserError: if the file is missing, a folder, unreadable, empty, no JSON or of another form, or for an unknown
+            column.
     """
-    path = Path(path)
-    articles = _articles(path, encoding)  # first: a file of another form has other columns
-    asked = asked_columns(text_column, label_column, None, more_columns)
-    for name in asked.values():
+    articles = _articles(path, encoding, counts)  # first: a file of another form has other columns
+    text_column = next((name for name in names.text if name in COLUMNS), names.text[0])
+    asked = names.in_order(text_column)
+    for name in filter(None, asked):
         if name not in COLUMNS:
             raise UserError(f"{path}: questions have no column {name!r}.{did_you_mean(name, COLUMNS)}")
-    by_question = any(name not in OF_PARAGRAPHS for name in asked.values())
-    found = _rows(path, articles, asked, by_question)
-    documents = to_documents(
-        path, found, labelled=label_column is not None, counts=counts, bad_rows=bad_rows,
-        unusable=f"questions have a blank {text_column}: check the file.", empty="has no question.",
-    )  # fmt: skip
-    split = _split(path)
-    return documents if split is None else (_in_split(each, split) for each in documents)
+    by_question = names.whole or any(name not in OF_PARAGRAPHS for name in filter(None, asked))
+    return Table(text_column, tuple(map(Column, COLUMNS)), _rows(path, articles, asked, by_question))
 
 
-def read_squad_table(path: str | Path, *, text_columns: Sequence[str], encoding: str | None = None) -> Table:
-    """A file in SQuAD's format as a table: a row for each question, with the columns COLUMNS.
-
-    Args:
-        path: the file.
-        text_columns: columns of which the first that is one of COLUMNS is that of the texts.
-        encoding: as in `read_squad`.
-
-    Raises:
-        UserError: at the call for what `read_squad` raises there.
-    """
-    path = Path(path)
-    articles = _articles(path, encoding)
-    text_column = next((name for name in text_columns if name in COLUMNS), None)
-    if text_column is None:
-        raise UserError(
-            f"{path}: questions have no column {text_columns[0]!r}.{did_you_mean(text_columns[0], COLUMNS)}"
-        )
-    columns = tuple(Column(name) for name in COLUMNS)
-    return Table(text_column, columns, _table_rows(path, articles, text_column))
-
-
-def _articles(path: Path, encoding: str | None) -> list[Any]:
+def _articles(path: Path, encoding: str | None, counts: RowCounts | None) -> list[Any]:
     """What stands under "data", with the mistakes that make a file another one named."""
-    text = "".join(Lines(path, encoding))
+    text = "".join(Lines(path, encoding, counts))
     if not text.strip():
         raise UserError(f"{path} is empty: write {FORM}")
     try:
@@ -116,28 +77,19 @@ def _articles(path: Path, encoding: str | None) -> list[Any]:
     return articles
 
 
-def _rows(path: Path, articles: list[Any], asked: dict[str, str], by_question: bool) -> Iterator[Row | BadRow]:
+def _rows(path: Path, articles: list[Any], asked: list[str | None], by_question: bool) -> Iterator[TableRow | BadRow]:
+    split = _split(path)
     for number, place, values in _numbered(path, articles, by_question):
         try:
             if isinstance(values, BadRow):
                 raise values
-            texts = {field: to_whole_text(f"{place}: {name!r}", values[name]) for field, name in asked.items()}
+            texts = [None if name is None else to_whole_text(f"{place}: {name!r}", values[name]) for name in asked]
         except BadRow as error:
             yield error
         else:
-            yield row_of(number, texts)
-
-
-def _table_rows(path: Path, articles: list[Any], text_column: str) -> Iterator[TableRow | BadRow]:
-    for number, place, values in _numbered(path, articles, by_question=True):
-        try:
-            if isinstance(values, BadRow):
-                raise values
-            text = to_whole_text(f"{place}: {text_column!r}", values[text_column])
-        except BadRow as error:
-            yield error
-        else:
-            yield TableRow(number, text, [values[name] for name in COLUMNS])
+            row = TableRow.of(number, texts, cells=[values.get(name) for name in COLUMNS])
+            row.split = row.split or split
+            yield row
 
 
 def _numbered(path: Path, articles: list[Any], by_question: bool) -> Iterator[tuple[int, str, dict[str, Any] | BadRow]]:
@@ -197,7 +149,3 @@ def _split(path: Path) -> str | None:
     """The only name of a split among the words of a file's name."""
     words = {word for word in re.split(r"[^a-z]+", path.name.lower()) if word in SPLITS}
     return words.pop() if len(words) == 1 else None
-
-
-def _in_split(document: Document, split: str) -> Document:
-    return Document(document.text, document.label, document.row, split, document.more)

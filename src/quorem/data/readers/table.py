@@ -1,12 +1,38 @@
-"""A file as a table: all its rows, with everything they hold, to be written again with more beside it."""
+"""A file as a table: its rows, with the columns that were asked for and everything else that they hold."""
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from quorem.data.bad_rows import BadRow
-from quorem.data.documents import Document, RowCounts
+
+Kind = TypeVar("Kind", bound="TableRow")
+
+TEXT, LABEL, SPLIT, MORE = range(4)
+"""Places in `ColumnNames.in_order`; further columns begin at MORE."""
+
+
+class ColumnNames(NamedTuple):
+    """The names of the columns, or keys, to read.
+
+    Attributes:
+        text: possible names of the column of text: the first one that the file has is read. Empty in formats without
+            columns.
+        label: the column of class names; None for unlabelled rows.
+        split: the column that says train or test; None for none.
+        more: further columns, for `Document.more`.
+        whole: whether the rows will be written again, so that they need all columns of the file.
+    """
+
+    text: Sequence[str] = ()
+    label: str | None = None
+    split: str | None = None
+    more: Sequence[str] = ()
+    whole: bool = False
+
+    def in_order(self, text: str) -> list[str | None]:
+        """Text, label, split and the further columns, with the chosen column of text; None for what is not read."""
+        return [text, self.label, self.split, *self.more]
 
 
 class Column(NamedTuple):
@@ -27,15 +53,27 @@ class TableRow:
 
     Attributes:
         number: its 1-based number in the file, as that of a document.
-        text: what is to be read of it; None or blank where there is nothing.
+        text: the text to read; None or blank where there is nothing.
+        label: its class name, if labels were asked for.
+        split: train or test, if splits were asked for.
+        more: the further columns asked for.
         cells: its values, by column.
         keys: names that it has, where every row has names of its own.
     """
 
     number: int
-    text: str | None
+    text: str | None = None
+    label: str | None = None
+    split: str | None = None
+    more: tuple[str | None, ...] = ()
     cells: Sequence[Any] = ()
     keys: Collection[str] = ()
+
+    @classmethod
+    def of(cls: type[Kind], number: int, asked: Sequence[str | None], **others: Any) -> Kind:
+        """A row from the values of `ColumnNames.in_order`."""
+        text, label, split, *more = asked
+        return cls(number, text, label, split, tuple(more), **others)
 
     def values(self, names: Sequence[str]) -> Sequence[Any]:
         """What it has for the names of all columns."""
@@ -65,30 +103,3 @@ class Table:
 
 
 FILE_COLUMN = Column("file")
-
-
-def file_table(
-    read: Callable[..., Iterator[Document]], path: Path, counts: RowCounts | None = None, **options: Any
-) -> Table:
-    """The table of a file that is one document: a row with the name of the file.
-
-    Args:
-        read: of a Reader; it may take `bad_rows`, and then finds the row bad instead of raising.
-        path: the file.
-        counts: a tally of several files, for what readers say of the first of them alone; its messages are taken out.
-        options: of the reader.
-    """
-    return Table(None, (FILE_COLUMN,), _file_rows(read, path, RowCounts() if counts is None else counts, options))
-
-
-def _file_rows(
-    read: Callable[..., Iterator[Document]], path: Path, counts: RowCounts, options: dict[str, Any]
-) -> Iterator[TableRow | BadRow]:
-    documents = list(read(path, counts=counts, **options))
-    messages, counts.messages = counts.messages, []
-    for message in messages:
-        yield BadRow(message)
-    for document in documents:
-        yield TableRow(document.row, document.text, (str(path),))
-    if not documents and not messages:
-        yield TableRow(1, None, (str(path),))

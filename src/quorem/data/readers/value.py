@@ -46,7 +46,7 @@ def to_whole_text(place: str, value: Any) -> str | None:
 
 
 def is_nan(value: Any) -> bool:
-    """Whether a value is the number that is none, as pandas writes what is missing."""
+    """Whether a value is NaN, which pandas writes for a missing value."""
     return isinstance(value, float | Decimal) and math.isnan(value)
 
 

@@ -1,4 +1,4 @@
-"""Making what the next step needs while this one runs."""
+"""Make what the next step needs while this one runs."""
 
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -7,7 +7,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def ahead(make: Callable[[int], T], steps: Iterable[int]) -> Generator[tuple[int, T], None, None]:
+def prefetch(make: Callable[[int], T], steps: Iterable[int]) -> Generator[tuple[int, T], None, None]:
     """Each step and what `make` gives for it, in order; a thread makes the next one while one is in use.
 
     Args:

@@ -2,16 +2,16 @@ import logging
 
 import pytest
 
-from quorem.training import pace
-from quorem.training.pace import TIMED, Pace, duration
+from quorem.training import timing
+from quorem.training.timing import TIMED, StepTimer, duration
 
 
 @pytest.mark.parametrize("start", [0, 500])
 def test_the_time_left_is_told_once_from_the_steps_after_the_first(monkeypatch, caplog, start):
     now = [0.0]
-    monkeypatch.setattr(pace.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: now[0])
     caplog.set_level(logging.INFO)
-    clock = Pace(start, start + 1 + TIMED + 1800)
+    clock = StepTimer(start, start + 1 + TIMED + 1800)
     for done in range(start + 1, start + 30):
         now[0] += 100.0 if done == start + 1 else 2.0  # the first one compiles, or reads, or makes moments
         if done in clock.marks:
@@ -22,7 +22,7 @@ def test_the_time_left_is_told_once_from_the_steps_after_the_first(monkeypatch, 
 @pytest.mark.parametrize("steps", [1, TIMED, TIMED + 1, TIMED + 5])
 def test_what_is_soon_over_is_not_worth_telling(caplog, steps):
     caplog.set_level(logging.INFO)
-    clock = Pace(0, steps)
+    clock = StepTimer(0, steps)
     for done in range(1, steps + 1):
         clock.note(done)
     assert not caplog.records

@@ -4,12 +4,12 @@ import threading
 
 import pytest
 
-from quorem.data.ahead import ahead
+from quorem.data.prefetch import prefetch
 
 
 @pytest.mark.parametrize("steps", [[], [7], range(3, 40)])
 def test_steps_come_in_order_with_what_was_made_for_them(steps):
-    assert list(ahead(lambda step: step**2, steps)) == [(step, step**2) for step in steps]
+    assert list(prefetch(lambda step: step**2, steps)) == [(step, step**2) for step in steps]
 
 
 def test_the_next_one_is_made_while_one_is_in_use():
@@ -19,7 +19,7 @@ def test_the_next_one_is_made_while_one_is_in_use():
         made[step].set()
         return threading.current_thread()
 
-    for step, thread in ahead(make, range(4)):
+    for step, thread in prefetch(make, range(4)):
         assert thread is not threading.current_thread()
         if step < 3:
             assert made[step + 1].wait(10)
@@ -33,7 +33,7 @@ def test_an_error_comes_when_its_step_is_due(error):
             raise error("here")
         return step
 
-    steps = ahead(make, range(5))
+    steps = prefetch(make, range(5))
     assert [next(steps), next(steps)] == [(0, 0), (1, 1)]
     with pytest.raises(error, match="here"):
         next(steps)
@@ -41,7 +41,7 @@ def test_an_error_comes_when_its_step_is_due(error):
 
 def test_a_loop_that_is_left_leaves_no_thread():
     before = threading.active_count()
-    steps = ahead(lambda step: step, range(100))
+    steps = prefetch(lambda step: step, range(100))
     next(steps)
     steps.close()
     assert threading.active_count() == before

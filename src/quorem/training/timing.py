@@ -18,7 +18,7 @@ def duration(seconds: float) -> str:
     return f"{hours:,} h {minutes} min" if hours else f"{minutes} min"
 
 
-class Pace:
+class StepTimer:
     """Times the first steps of a run, or of the rest of one.
 
     Args:
