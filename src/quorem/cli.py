@@ -185,7 +185,9 @@ def _add_finetuning(commands: Any) -> None:
     command.add_argument("data", nargs="*", help="files, folders or quoted patterns; none with --tokens")
     command.add_argument("--tokens", action="store_true", help="the vectors of all tokens, such as items")
     command.add_argument("--text-column", help="the data's column or key of text (default: text)")
-    command.add_argument("--pooling", default="mean", help="of a text's tokens: mean (default), first or max")
+    command.add_argument(
+        "--pooling", help="sif (tokens' vectors, rare ones weigh more: default before fine-tuning), mean, first or max"
+    )
     command.add_argument("--max-length", type=int, help="tokens of a text that are read (default: the model's limit)")
     command.add_argument("--format", default="auto", help="data.format (default: by the names)")
     command.add_argument("--bad-rows", default="error", help="error, or skip: left out and listed beside the output")

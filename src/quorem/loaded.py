@@ -41,18 +41,17 @@ class Encoder:
         fill(network, place, "discriminator")
         self.model: QuoremForPreTraining = network.eval()
 
-    def encode(self, texts: Sequence[str], *, pooling: str = "mean", max_length: int | None = None) -> Tensor:
-        """A vector for each text: the mean over its tokens, and over the states of all layers.
-
-        (The last layer alone is made for telling replaced tokens apart, and reads less: docs/results.md.)
+    def encode(self, texts: Sequence[str], *, pooling: str | None = None, max_length: int | None = None) -> Tensor:
+        """A vector for each text: by default a mean of its tokens' vectors in which rare ones weigh more.
 
         Args:
             texts: any.
-            pooling: mean or max over the tokens, or first, the state of [CLS].
+            pooling: sif (the default of a pre-training run; `quorem.vectors.encoder.encode_texts` says what it is), or
+                of the states of all layers mean (the default of a fine-tuned one), max, or first, the state of [CLS].
             max_length: tokens of a text that are read, special ones included; the model's limit if None.
 
         Returns:
-            float32 (n, hidden_size).
+            float32 (n, embedding_size) for sif, else (n, hidden_size).
         """
         return encode_texts(self.model.electra, self.tokenizer, _texts(texts), pooling=pooling, max_length=max_length)
 

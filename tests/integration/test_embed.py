@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 
 import numpy as np
 import pytest
@@ -24,15 +25,30 @@ def texts(tmp_path):
     return path
 
 
-@pytest.mark.parametrize("pooling", ["mean", "first", "max"])
+@pytest.mark.parametrize("pooling", ["sif", "mean", "first", "max"])
 def test_rows_have_the_vectors_that_encode_gives(quorem, tmp_path, pretrained, texts, pooling):
     words = ("embed", pretrained, texts, "--text-column", "review", "--pooling", pooling)
-    assert "4 rows, vectors of 32 numbers" in quorem(*words, "--out", tmp_path / "v.npy").out
+    width = 16 if pooling == "sif" else 32
+    assert f"4 rows, vectors of {width} numbers" in quorem(*words, "--out", tmp_path / "v.npy").out
     found = np.load(tmp_path / "v.npy", allow_pickle=False)
-    assert (found.shape, found.dtype) == ((4, 32), np.float32)
+    assert (found.shape, found.dtype) == ((4, width), np.float32)
     expected = package.load(pretrained).encode(TEXTS, pooling=pooling)
     np.testing.assert_allclose(found, expected.numpy(), atol=0.1)  # bf16, where the processor has it
-    assert not np.allclose(found[0], found[2], atol=0.1)
+    assert not np.allclose(found[0], found[2], atol=0.1 if pooling != "sif" else 0.01)
+
+
+def test_rare_tokens_weigh_more_and_special_ones_nothing(pretrained):
+    network, tokenizer = load_encoder(pretrained)
+    table, size = network.get_input_embeddings(), network.config.vocab_size
+    tokens = tokenizer.convert_tokens_to_ids(tokenizer.tokenize(TEXTS[2]))
+    known = [token for token in tokens if token >= 5]
+    weights = [1e-3 / (1e-3 + 1 / ((token - 4) * math.log(size))) for token in known]
+    expected = sum(weight * table(torch.tensor(token)) for weight, token in zip(weights, known, strict=True))
+    found = encode_texts(network, tokenizer, TEXTS[1:3])
+    torch.testing.assert_close(found[1], expected / sum(weights), atol=1e-6, rtol=1e-5)
+    assert len(known) > 1
+    ends = torch.tensor(tokenizer("")["input_ids"])  # of nothing, all there is
+    torch.testing.assert_close(found[0], table(ends).mean(0), atol=1e-6, rtol=1e-5)
 
 
 def test_other_formats_hold_the_rows_too(quorem, tmp_path, pretrained, texts):

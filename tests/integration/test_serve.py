@@ -59,7 +59,7 @@ def test_a_pre_trained_run_detects_and_embeds_as_python_does(pretrained, encoder
         assert [each["token"] for each in tokens] == [token for token, _ in direct]
         assert [each["probability"] for each in tokens] == shares(direct)
         assert all(each["replaced"] == (each["probability"] > 0.5) for each in tokens)
-    for pooling in ("mean", "first", "max"):
+    for pooling in ("sif", "mean", "first", "max"):
         vectors = encoder_client.post("/embed", texts=TEXTS, pooling=pooling)
         direct = encoder.encode(TEXTS, pooling=pooling).tolist()
         assert vectors == [pytest.approx(row, abs=1e-5) for row in direct]

@@ -213,12 +213,12 @@ def _likeliest(shares: Tensor, config: Any, top: int) -> dict[str, float]:
 
 
 def _embed(model: Any, tokenizer: Any) -> Operation:
-    def run(texts: list[str], pooling: str) -> list[Any]:
+    def run(texts: list[str], pooling: str | None) -> list[Any]:
         return _vectors(encode_texts(model.electra, tokenizer, texts, pooling=pooling))
 
-    about = Field("mean", description="of a text's tokens: " + ", ".join(POOLINGS), pattern=f"^({'|'.join(POOLINGS)})$")
-    what = "A vector for each text: the encoder's states, pooled over tokens, the mean over layers."
-    return Operation("embed", what, TEXT, list[float], run, TEXT.given, {"pooling": (str, about)})
+    about = Field(None, description="of a text's tokens: " + ", ".join(POOLINGS), pattern=f"^({'|'.join(POOLINGS)})$")
+    what = "A vector for each text: of its tokens' own vectors (sif), or of the states of all layers."
+    return Operation("embed", what, TEXT, list[float], run, TEXT.given, {"pooling": (str | None, about)})
 
 
 def _recommend(found: NextItem, kind: Kind) -> Operation:

@@ -46,7 +46,7 @@ def embed(
     *,
     out: str | Path,
     text_column: str | None = None,
-    pooling: str = "mean",
+    pooling: str | None = None,
     max_length: int | None = None,
     precision: str = "auto",
     format: str = "auto",
@@ -55,7 +55,7 @@ def embed(
     """Write a vector for each row of data files, in order.
 
     Of a model of the next item it is what its softmax is asked with, after the row's last item; of all others the
-    encoder's states, pooled (`quorem.vectors.encoder.encode_texts`). A row without text has a vector too, that of
+    encoder's vectors, pooled (`quorem.vectors.encoder.encode_texts`). A row without text has a vector too, that of
     no text, so that rows and vectors stay side by side. Rows are streamed; the output appears when it is complete.
 
     Args:
@@ -64,7 +64,7 @@ def embed(
         out: the file to write, which must not exist: .npy for the vectors alone, float32 (rows, width), or .parquet,
             .jsonl, .csv and .tsv for all columns and a column `vector` (a list; JSON in a CSV).
         text_column: its column of text; None for "text".
-        pooling: mean, first or max.
+        pooling: sif, mean, first or max; None as in `encode_texts`.
         max_length: tokens of a text that are read; the model's limit if None.
         precision: bf16, fp32 or auto.
         format: of the data, as data.format.
@@ -78,7 +78,8 @@ def embed(
     """
     out = Path(out)
     check_new(out)
-    check_choice("--pooling", pooling, POOLINGS)
+    if pooling is not None:
+        check_choice("--pooling", pooling, POOLINGS)
     check_choice("data.bad_rows", bad_rows, BAD_ROWS)
     if out.suffix.lower() != NPY:
         choose_writer(out)
@@ -148,7 +149,9 @@ def embed_tokens(run: str | Path, out: str | Path) -> dict[str, int]:
     return {"tokens": number, "width": table.dim}
 
 
-def _vectors_of(run: Path, pooling: str, max_length: int | None, precision: str) -> Callable[[list[str]], Tensor]:
+def _vectors_of(
+    run: Path, pooling: str | None, max_length: int | None, precision: str
+) -> Callable[[list[str]], Tensor]:
     """From texts to their vectors float32 (n, D), by the kind of model."""
     place = model_folder(run)
     if "QuoremForNextItem" in (QuoremConfig.from_pretrained(place).architectures or []):

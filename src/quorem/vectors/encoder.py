@@ -1,5 +1,6 @@
 """From texts to vectors: what a pre-trained encoder makes of each, pooled."""
 
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -16,8 +17,11 @@ from quorem.models.classifier import pool
 from quorem.models.configuration import QuoremConfig
 from quorem.models.modeling import QuoremModel
 from quorem.tokenization import load_tokenizer
+from quorem.tokenization.special import SPECIAL_IDS
 
-POOLINGS = {"mean": "mean", "first": "cls", "max": "max"}  # and what `pool` calls them
+POOLINGS = {"sif": "sif", "mean": "mean", "first": "cls", "max": "max"}  # and what `pool` calls them
+PRE_TRAINED = ("QuoremForPreTraining", "QuoremForMaskedLM", "QuoremModel")  # no task has changed their layers
+SMOOTHING = 1e-3  # a of a / (a + p), Arora et al. 2017
 AT_ONCE = 64  # texts
 
 
@@ -74,33 +78,68 @@ def encode_texts(
     tokenizer: PreTrainedTokenizerFast,
     texts: Sequence[str],
     *,
-    pooling: str = "mean",
+    pooling: str | None = None,
     max_length: int | None = None,
     dtype: torch.dtype | None = None,
 ) -> Tensor:
-    """A vector for each text: pooled over its tokens, the mean over the states of all layers.
+    """A vector for each text.
 
-    The last layer alone is made for telling replaced tokens apart, and reads less (docs/results.md).
+    `sif` is a weighted mean of the tokens' own vectors, without any layer, in which rare tokens weigh more (`sif`
+    below). Of small encoders that have only been pre-trained it reads the most: their layers are made for telling
+    replaced tokens apart, and say less of what a text is about the higher they are (docs/results.md). The others pool
+    the mean over the states of all layers.
 
     Args:
         network: the encoder.
         tokenizer: its.
         texts: any; of an empty one the special tokens are read.
-        pooling: mean or max over the tokens, or first, the state of [CLS].
+        pooling: sif, or over the tokens mean, max, or first, the state of [CLS]; None for sif of an encoder that has
+            only been pre-trained, and mean of one that was fine-tuned.
         max_length: as in `batches`.
         dtype: of autocast; None for float32 throughout.
 
     Returns:
-        float32 (n, hidden_size), on the CPU.
+        float32 (n, embedding_size) for sif, else (n, hidden_size), on the CPU.
 
     Raises:
         UserError: for an unknown pooling.
     """
+    if pooling is None:
+        pooling = "sif" if (network.config.architectures or PRE_TRAINED)[0] in PRE_TRAINED else "mean"
     check_choice("pooling", pooling, POOLINGS)
-    found = [torch.empty(0, network.config.hidden_size)]
+    config = network.config
+    found = [torch.empty(0, config.embedding_size if pooling == "sif" else config.hidden_size)]
     for ids, mask in batches(network, tokenizer, texts, max_length):
+        if pooling == "sif":
+            found.append(sif(network, ids, mask).cpu())
+            continue
         with torch.autocast(ids.device.type, dtype=dtype, enabled=dtype is not None):
             states = network(ids, mask, output_hidden_states=True).hidden_states
         mean = torch.stack([state.float() for state in states[1:]]).mean(0)
         found.append(pool(mean, mask, POOLINGS[pooling]).cpu())
     return torch.cat(found)
+
+
+def sif(network: QuoremModel, ids: Tensor, attention_mask: Tensor | None) -> Tensor:
+    """The mean of tokens' vectors, weighted by smooth inverse frequency: a / (a + p).
+
+    Arora, Liang and Ma 2017 (A simple but tough-to-beat baseline for sentence embeddings). How often a token occurs
+    is not stored with a model: p is by Zipf's law, 1 / (rank ln V), for tokenizers number tokens by how often they
+    occur. Special tokens weigh nothing, unless there is nothing else.
+
+    Args:
+        network: whose token table is read.
+        ids: int64 (batch, time).
+        attention_mask: bool (batch, time), or None if all tokens are real.
+
+    Returns:
+        float32 (batch, embedding_size).
+    """
+    rank = (ids - SPECIAL_IDS + 1).clamp(min=1).float()
+    weight = SMOOTHING / (SMOOTHING + 1 / (rank * math.log(network.config.vocab_size)))
+    special = ids < SPECIAL_IDS
+    nothing = special.all(-1, keepdim=True)
+    weight = weight.masked_fill(special & ~nothing, 0.0).unsqueeze(-1)
+    if attention_mask is not None:
+        weight = weight * attention_mask.unsqueeze(-1)
+    return (network.get_input_embeddings()(ids).float() * weight).sum(1) / weight.sum(1)
