@@ -156,7 +156,7 @@ def test_neighbours_by_exact_search(quorem, recommender, tmp_path):
     [
         ("shop", ["next_item.attention=causal"]),
         ("shop", ["next_item.attention=masked"]),
-        ("grid_shop", ["train.table_updates=rows"]),
+        ("grid_shop", ["train.table_updates=rows", "next_item.head=tree"]),
     ],
 )
 def test_a_killed_run_goes_on_to_the_same_weights(request, sessions, tmp_path, monkeypatch, base, more):
