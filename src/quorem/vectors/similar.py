@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from tqdm import tqdm
 
+from quorem.bars import bar
 from quorem.data.readers.table import Column, TableRow
 from quorem.data.readers.value import Number
 from quorem.data.writers import Head, Line, choose_writer
@@ -81,7 +81,7 @@ def similar_of_all(run: str | Path, out: str | Path, *, top: int = 10) -> int:
             ]  # fmt: skip
 
     with writer.open(out, Head([], [Column("item")], ADDED)) as write:
-        for some in tqdm(lines(), total=-(-len(every) // AT_ONCE), disable=None):
+        for some in bar(lines(), total=-(-len(every) // AT_ONCE)):
             write(some)
     return len(every)
 
