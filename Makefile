@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: install demo test quick oldest docs check clean
+.PHONY: install demo test quick oldest docs dist check clean
 
 install: $(VENV)/.installed
 
@@ -24,9 +24,17 @@ oldest:
 	$(VENV)-oldest/bin/pip install --quiet --constraint constraints-oldest.txt --editable '.[parquet,zstd]' hypothesis pytest pytest-xdist
 	$(VENV)-oldest/bin/python -m pytest tests/laws tests/parity tests/golden -m "not slow" --numprocesses logical --dist worksteal
 
-# The documentation as a site, in docs/_build/html; a warning is an error.
+# The documentation as a site, in docs/_build/html; a warning is an error. Notebooks are run, those that changed since the last
+# time; NOTEBOOKS=off shows them without outputs.
+NOTEBOOKS ?= cache
 docs: $(VENV)/.dev
-	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build/html
+	JUPYTER_PREFER_ENV_PATH=1 $(BIN)/sphinx-build -q -W --keep-going -D nb_execution_mode=$(NOTEBOOKS) -b html docs docs/_build/html
+
+# Wheel and sdist, in dist/.
+dist:
+	$(PYTHON) -m venv $(VENV)-dist
+	$(VENV)-dist/bin/pip install --quiet build
+	$(VENV)-dist/bin/python -m build
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .

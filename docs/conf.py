@@ -1,6 +1,8 @@
 """Settings of the documentation's builder (Sphinx), and the pages that are made from code: commands and settings."""
 
 import argparse
+import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -12,9 +14,12 @@ from quorem.config.loading import leaves
 
 project, author, release = "quorem", "The quorem developers", quorem.__version__
 project_copyright = "The quorem developers"
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 html_theme, html_title = "furo", f"quorem {release}"
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "**.ipynb_checkpoints"]
+nb_execution_mode = "off"  # `make docs` runs the notebooks (cache): what it shows are their outputs
+nb_execution_timeout, nb_execution_raise_on_error = 1800, True
+nb_output_stderr = "remove"  # progress bars
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3
 suppress_warnings = ["myst.xref_missing"]  # pages also link to files of the repository
@@ -23,6 +28,8 @@ autodoc_typehints = "signature"
 napoleon_google_docstring = True
 
 REFERENCE = Path(__file__).parent / "reference"
+NOTEBOOKS = Path(__file__).parent / "notebooks"  # copies: Sphinx reads what is below docs only
+LINK_TO_NOTEBOOK = re.compile(r"\]\(\.\./(?=(?:\.\./)*notebooks/\w+\.ipynb\))")
 
 
 def commands_page() -> str:
@@ -61,7 +68,27 @@ def write_reference(_: Sphinx) -> None:
             path.write_text(text, encoding="utf-8")
 
 
+def copy_notebooks(_: Sphinx) -> None:
+    """Put the repository's notebooks among the pages; one that did not change keeps its time, and so its outputs."""
+    NOTEBOOKS.mkdir(exist_ok=True)
+    known = {path.name: path for path in (Path(__file__).parents[1] / "notebooks").glob("*.ipynb")}
+    for path in NOTEBOOKS.glob("*.ipynb"):
+        if path.name not in known:
+            path.unlink()
+    for name, path in known.items():
+        copy = NOTEBOOKS / name
+        if not copy.exists() or copy.read_bytes() != path.read_bytes():
+            shutil.copyfile(path, copy)
+
+
+def link_copies(_: Sphinx, __: str, source: list[str]) -> None:
+    """Let links to the repository's notebooks lead to the copies, which lie a folder nearer."""
+    source[0] = LINK_TO_NOTEBOOK.sub("](", source[0])
+
+
 def setup(app: Sphinx) -> None:
     """Called by Sphinx."""
     sys.argv[0] = "quorem"
     app.connect("builder-inited", write_reference)
+    app.connect("builder-inited", copy_notebooks)
+    app.connect("source-read", link_copies)

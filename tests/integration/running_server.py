@@ -1,9 +1,9 @@
 """A server of a run in a thread, and requests to it over real connections."""
 
+import contextlib
 import http.client
 import json
 import threading
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,7 +31,8 @@ class Client:
         try:
             if body is not None and not isinstance(body, bytes):
                 body, headers = json.dumps(body).encode(), JSON if headers is None else headers
-            connection.request(method, path, body, headers or {})
+            with contextlib.suppress(BrokenPipeError):  # refused before all of it was sent: the answer says why
+                connection.request(method, path, body, headers or {})
             found = connection.getresponse()
             text = found.read()
             kind = found.getheader("content-type", "")
@@ -47,7 +48,7 @@ class Client:
         return found.body["results"]
 
 
-@contextmanager
+@contextlib.contextmanager
 def running(run, **settings):
     """A server of a run while it is entered, on a free port; its client."""
     from quorem.serving.server import Server

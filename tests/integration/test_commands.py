@@ -175,7 +175,8 @@ def test_the_kept_model_is_that_of_the_best_epoch(tmp_path, monkeypatch, pretrai
 
     monkeypatch.setattr(Classification, "scores", judged)
     words = ["--text-column", "review", "--label-column", "sentiment", "--out", tmp_path / "run", *finetune_settings]
-    assert main([str(word) for word in ["finetune", pretrained, sample_csv, *words, "train.epochs=3"]]) == 0
+    words += ["classifier.baseline=false", "train.epochs=3"]  # a baseline has scores too
+    assert main([str(word) for word in ["finetune", pretrained, sample_csv, *words]]) == 0
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     assert (result["accuracy"], result["epoch"], result["last"]["accuracy"]) == (0.9, 2.0, 0.7)
     kept, name = load_file(tmp_path / "run" / "model" / "model.safetensors"), "classifier.out_proj.weight"

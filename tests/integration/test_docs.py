@@ -9,7 +9,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PAGES = [*sorted((ROOT / "docs").glob("*.md")), *sorted(ROOT.glob("*.md")), ROOT / "benchmarks" / "README.md"]
+PAGES = [
+    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "docs" / "howto").glob("*.md")),
+    *sorted(ROOT.glob("*.md")),
+    ROOT / "benchmarks" / "README.md",
+]
 LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)\s]*)?\)")
 
 
@@ -23,8 +28,9 @@ def test_links_to_files_lead_to_files(page):
 def test_the_site_builds_without_a_warning(tmp_path):
     pytest.importorskip("sphinx")
     pytest.importorskip("furo")
-    pytest.importorskip("myst_parser")
+    pytest.importorskip("myst_nb")
     shutil.copytree(ROOT / "docs", tmp_path / "docs", ignore=shutil.ignore_patterns("_build"))
+    shutil.copytree(ROOT / "notebooks", tmp_path / "notebooks")
     command = [
         sys.executable,
         "-m",
@@ -43,3 +49,6 @@ def test_the_site_builds_without_a_warning(tmp_path):
     assert "quorem pretrain" in commands
     assert "model.embedding.kind" in (tmp_path / "site" / "reference" / "settings.html").read_text(encoding="utf-8")
     assert "quorem.api.pretrain" in (tmp_path / "site" / "reference" / "python.html").read_text(encoding="utf-8")
+    page = (tmp_path / "site" / "howto" / "similar.html").read_text(encoding="utf-8")
+    assert 'href="../notebooks/Similar_Tunes.html"' in page
+    assert (tmp_path / "site" / "notebooks" / "Similar_Tunes.html").exists()

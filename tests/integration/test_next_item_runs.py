@@ -156,7 +156,7 @@ def test_neighbours_by_exact_search(quorem, recommender, tmp_path):
     [
         ("shop", ["next_item.attention=causal"]),
         ("shop", ["next_item.attention=masked"]),
-        ("grid_shop", ["train.table_updates=rows"]),
+        ("grid_shop", ["train.table_updates=rows", "next_item.head=tree"]),
     ],
 )
 def test_a_killed_run_goes_on_to_the_same_weights(request, sessions, tmp_path, monkeypatch, base, more):
@@ -234,7 +234,7 @@ def test_a_dry_run_keeps_nothing(quorem, sessions, shop, tmp_path):
         (["data.test=nowhere.txt"], "nowhere.txt"),
         (["data.split_column=part"], "data.split_column=part has no meaning for data.format=text"),
         (["train.shard_layers=true"], "train.shard_layers=true: is for pre-training"),
-        (["train.table_updates=rows"], "train.table_updates=rows: the full softmax reads every row in each step"),
+        (["train.table_updates=rows"], "train.table_updates=rows: this softmax reads every row in each step"),
         (["--label-column", "label"], "--label-column label: --task next_item has no use for it"),
         (["classifier.head=hf"], "unknown setting classifier.head"),
     ],

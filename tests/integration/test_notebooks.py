@@ -16,6 +16,8 @@ NAMES = [
     "FineTuning",
     "FineTuning_Compositional_Embeddings",
     "Recommending",
+    "Korean",
+    "Similar_Tunes",
 ]
 TINY = {
     "rows": 80,
@@ -103,6 +105,45 @@ def test_recommending_goes_from_a_log_to_a_picture(kernel, tmp_path):
         output["data"]["text/markdown"] for output in outputs if "text/markdown" in output.get("data", {})
     )
     assert len(list(work.glob("*/result.json"))) == 2
+
+
+def run(name, values, kernel, folder):
+    """The notebook's outputs, with these parameters instead of its own."""
+    notebook = read(name)
+    set_parameters(notebook, {**TINY, **values, "folder": str(folder / "work")})
+    (folder / "work").mkdir()
+    NotebookClient(notebook, timeout=300, kernel_name=kernel, resources={"metadata": {"path": str(folder)}}).execute()
+    return [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
+
+
+def texts_of(outputs, kind):
+    return [output["data"][kind] for output in outputs if kind in output.get("data", {})]
+
+
+def test_korean_goes_from_a_tokenizer_to_a_classifier(kernel, tmp_path):
+    pytest.importorskip("sentencepiece", reason="needs quorem[unigram]")
+    values = {"corpus": "", "text_column": "review", "label_column": "sentiment"}
+    outputs = run("Korean", values, kernel, tmp_path)
+    tokenizers, predictions = texts_of(outputs, "text/markdown")
+    assert [line.split(" | ")[0] for line in tokenizers.splitlines()[2:]] == ["| words", "| unigram", "| characters"]
+    assert len(predictions.splitlines()) == 2 + 5
+    assert len(texts_of(outputs, "image/png")) == 2
+    (seen,) = [text for text in texts_of(outputs, "text/html") if "rgba" in text]
+    assert any("가" <= character <= "힣" for character in seen)  # the script is kept
+    assert len(list((tmp_path / "work").glob("*/result.json"))) == 2
+    # A cell is no terminal, and shows the bar of the training all the same.
+    assert "step/s" in "".join(output.text for output in outputs if output.get("name") == "stderr")
+
+
+def test_tunes_go_from_midi_to_neighbours(kernel, tmp_path):
+    pytest.importorskip("symusic", reason="needs quorem[midi]")
+    pytest.importorskip("miditok", reason="needs quorem[midi]")
+    outputs = run("Similar_Tunes", {"tunes_of_a_kind": 5, "collection": ""}, kernel, tmp_path)
+    neighbours, shares = texts_of(outputs, "text/markdown")
+    assert "| airs0 | " in neighbours
+    assert [line.split(" | ")[0] for line in shares.splitlines()[3:]] == ["| counted events", "| chance"]
+    assert len(texts_of(outputs, "image/png")) == 2
+    assert len(list((tmp_path / "work" / "tunes").glob("*.mid"))) == 20
 
 
 def test_kernel_is_this_interpreter(kernel, tmp_path):

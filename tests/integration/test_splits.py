@@ -79,7 +79,7 @@ def test_lists_in_a_csv_go_from_pretraining_to_predictions(tmp_path, quorem, ref
         "predict", str(tmp_path / "classes"), str(tmp_path / "bad.csv"), "--text-column", "text", "--out",
         str(tmp_path / "no.csv"),
     )  # fmt: skip
-    assert "row 2: column 'text': 'no list' is not a list of texts and numbers" in message
+    assert "row 2 (line 3): column 'text': 'no list' is not a list of texts and numbers" in message
 
 
 def test_rows_from_python_go_everywhere(tmp_path, pretrained):

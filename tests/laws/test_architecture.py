@@ -11,7 +11,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 
 
 ORDER = (
-    ("errors", "folders", "files", "lock"),
+    ("errors", "folders", "files", "lock", "bars"),
     *(
         (name,)
         for name in ("config", "tokenization", "data", "embeddings", "heads", "arrangement", "models", "training")

@@ -83,7 +83,7 @@ def test_the_size_for_a_log_goes_by_its_events(tmp_path, monkeypatch):
     columns = {"user_column": "user", "item_column": "item", "time_column": "time"}
     config = PretrainConfig(data=replace(PretrainConfig().data, path=str(path), **columns))
     monkeypatch.setattr(pretrain, "choose_size", lambda tokens, *_: asked.append(tokens) or "tiny")
-    assert pretrain._sized(config, source_of(config.data, text_column=None)).model.size == "tiny"
+    assert pretrain._with_size_for_data(config, source_of(config.data, text_column=None)).model.size == "tiny"
     assert asked == [1_001 * config.train.epochs]
 
 

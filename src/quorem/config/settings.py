@@ -95,7 +95,7 @@ class HeadSettings:
         "hash_embedding, memcom and own_rank, otherwise two_level",
     )
     condition: str = option("mlp", "two_level, digits: how the choice so far enters the next: mlp or multiply")
-    scale: float = option(16.0, "cosine: what cosines are multiplied by before the softmax")
+    scale: float = option(16.0, "cosine: what cosines are multiplied by before the softmax", above=0)
     digits: int | None = option(
         None,
         "digits and tree: levels of the softmax; default for digits the digits of a mixed_radix table, otherwise 3; "

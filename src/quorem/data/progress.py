@@ -4,7 +4,7 @@ import logging
 import time
 from collections.abc import Callable
 
-from tqdm import tqdm
+from quorem.bars import bar
 
 logger = logging.getLogger(__name__)
 
@@ -28,11 +28,10 @@ class Progress:
         self.began = self.logged = time.monotonic()
         self.share_before = share_read()
         known = self.share_before is not None
-        self.bar = tqdm(
+        self.bar = bar(
             total=1.0 if known else None,
             initial=self.share_before or 0.0,
-            disable=True if quiet else None,  # None: where there is no terminal
-            dynamic_ncols=True,
+            hidden=quiet,
             bar_format="{percentage:3.0f}%|{bar}| {desc} [{elapsed}<{remaining}]" if known else "{desc} [{elapsed}]",
         )
 

@@ -161,4 +161,5 @@ def _fitted(features: Any, labels: Any, **how: Any) -> Any:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
+        warnings.filterwarnings("ignore", message="The number of unique classes")  # classes all the same
         return LogisticRegression(C=INVERSE_PENALTY, **how).fit(features, labels)

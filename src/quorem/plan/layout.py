@@ -20,7 +20,7 @@ from quorem.embeddings import EMBEDDINGS, build_table
 from quorem.embeddings.assignment import square_divisor
 from quorem.embeddings.mixed_radix import even_moduli
 from quorem.embeddings.partition import OPERATIONS
-from quorem.errors import UserError, check_choice, check_number
+from quorem.errors import UserError, check_choice
 from quorem.heads import HEADS
 from quorem.heads.condition import CONDITIONS
 from quorem.heads.full import FACTORISES
@@ -149,7 +149,6 @@ def _check(model: ModelSettings, vocab_size: int) -> None:
             )
     check_choice("model.head.kind", head.kind, ("auto", *HEADS))
     check_choice("model.head.condition", head.condition, CONDITIONS)
-    check_number("model.head.scale", head.scale, above=0)
     if head.digits is not None and head.kind not in ("digits", "tree"):
         raise UserError(
             f"model.head.digits={head.digits}: kind {head.kind} does not use it, only digits and tree do: leave it out"
@@ -202,6 +201,7 @@ def with_table_defaults(model: ModelSettings) -> ModelSettings:
     """The settings with the table's operation, assignment and start filled in: the best of docs/results.md."""
     table = model.embedding
     check_choice("model.embedding.kind", table.kind, EMBEDDINGS)
+    check_choice("model.head.kind", model.head.kind, ("auto", *HEADS))
     operation, assignment = table.operation, table.assignment
     if operation is None and table.kind in _kinds_with("operation"):
         operation = "multiply" if model.head.kind == "full" or table.rank not in (None, 1) else "add"

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import tqdm
 from transformers import PreTrainedTokenizerFast
 
+from quorem.bars import bar
 from quorem.config.loading import load
 from quorem.config.next_item import NextItemConfig, SessionDataSettings
 from quorem.data.bad_rows import BAD_ROWS, FILE, report_bad_rows
@@ -102,7 +102,7 @@ def recommend(
         among=None if among is None else read_items(Path(among), tokenizer),
         dtype=autocast_dtype(precision, model.device),
     )  # fmt: skip
-    with writer.open(out, head) as write, tqdm(unit="row", disable=None) as progress:
+    with writer.open(out, head) as write, bar(unit="row") as progress:
         while some := list(islice(rows, ROWS_AT_ONCE)):
             found = asked([row.text or "" for _, row in some])
             write([line_of(head, file, row, _cells(*said)) for (file, row), said in zip(some, found, strict=True)])

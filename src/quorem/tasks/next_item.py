@@ -101,7 +101,7 @@ class NextItem(Task):
         )  # fmt: skip
         if config.train.table_updates == "rows" and model.generator_lm_head.reads_all:
             raise UserError(
-                "train.table_updates=rows: the full softmax reads every row in each step: choose another "
+                "train.table_updates=rows: this softmax reads every row in each step: choose another "
                 "next_item.head, if the run's table has a grid for it (model.head.kind=tree in pre-training), or leave "
                 "it out"
             )

@@ -21,6 +21,7 @@ from torch.utils.checkpoint import checkpoint
 from tqdm import tqdm
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from quorem.bars import bar
 from quorem.config.settings import TrainSettings
 from quorem.data.batches import DROPOUT, step_seed
 from quorem.data.prefetch import prefetch
@@ -164,8 +165,7 @@ class _Loop:
         self.dtype = autocast_dtype(settings.precision, self.device)
         self.sharded = sharding.is_sharded(self.module)
         self.rank, self.num_processes = processes.rank(), processes.count()
-        silent = True if self.rank else None  # None if nobody watches
-        self.progress = tqdm(total=total_steps, initial=start, unit="step", disable=silent, dynamic_ncols=True)
+        self.progress = bar(total=total_steps, initial=start, unit="step", hidden=self.rank > 0)
         self.timer, self.clock, self.scale = StepTimer(start, total_steps), time.perf_counter(), 0.0
 
     def prepare(self, step: int) -> tuple[list[Any], Any]:

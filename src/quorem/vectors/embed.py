@@ -11,8 +11,8 @@ from typing import Any, BinaryIO
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
+from quorem.bars import bar
 from quorem.config.finetuning import LabelledDataSettings
 from quorem.data.bad_rows import BAD_ROWS, FILE, report_bad_rows
 from quorem.data.documents import RowCounts
@@ -87,7 +87,7 @@ def embed(
     data, counts, width = LabelledDataSettings(), RowCounts(), 0
     source = find_source(path, format, text_column, data, {})
     files = join(source, text_column, data, own_encoding=True)
-    with _rows_and_vectors(out, source, files) as write, tqdm(unit="row", disable=None) as progress:
+    with _rows_and_vectors(out, source, files) as write, bar(unit="row") as progress:
         rows = good_rows(files, counts, bad_rows, () if out.suffix.lower() == NPY else ADDED)
         while some := list(islice(rows, ROWS_AT_ONCE)):
             found = vectors([row.text or "" for _, row in some])

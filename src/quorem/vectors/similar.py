@@ -1,4 +1,4 @@
-"""Which items are alike: exact search among the token vectors of a run."""
+"""Which items are alike: search among the token vectors of a run, exact up to a million items."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from tqdm import tqdm
 
+from quorem.bars import bar
 from quorem.data.readers.table import Column, TableRow
 from quorem.data.readers.value import Number
 from quorem.data.writers import Head, Line, choose_writer
@@ -17,6 +17,7 @@ from quorem.errors import UserError, check_number, did_you_mean
 from quorem.files import check_new
 from quorem.tokenization import encode
 from quorem.tokenization.special import SPECIAL_IDS
+from quorem.vectors.nearest import Graph, wants_graph
 from quorem.vectors.tokens import token_table
 
 AT_ONCE = 1_024  # items whose neighbours are looked for together
@@ -49,6 +50,8 @@ def similar(run: str | Path, item: str, *, top: int = 10) -> list[tuple[str, flo
 def similar_of_all(run: str | Path, out: str | Path, *, top: int = 10) -> int:
     """Write a row for each item: `item`, its `neighbours` and `similarities`, two lists; how many items.
 
+    Among more than a million items a graph is searched, if faiss is installed (quorem[similar]), which misses some.
+
     Args:
         run: as in `similar`.
         out: the file to write, by its ending; must not exist.
@@ -63,11 +66,12 @@ def similar_of_all(run: str | Path, out: str | Path, *, top: int = 10) -> int:
     check_number("--top", top, at_least=1)
     table, tokenizer = token_table(run)
     every = np.arange(SPECIAL_IDS, len(tokenizer))
+    graph = Graph(table, every) if wants_graph(len(every)) else None
 
     def lines() -> Iterator[list[Line]]:
         for start in range(0, len(every), AT_ONCE):
             some = every[start : start + AT_ONCE].tolist()
-            values, found = neighbours(table, some, top=top, among=every)
+            values, found = graph(some, top=top) if graph else neighbours(table, some, top=top, among=every)
             yield [
                 Line({}, TableRow(token, cells=[tokenizer.decode([token])]), {
                     "neighbours": [tokenizer.decode([other]) for other in others],
@@ -77,7 +81,7 @@ def similar_of_all(run: str | Path, out: str | Path, *, top: int = 10) -> int:
             ]  # fmt: skip
 
     with writer.open(out, Head([], [Column("item")], ADDED)) as write:
-        for some in tqdm(lines(), total=-(-len(every) // AT_ONCE), disable=None):
+        for some in bar(lines(), total=-(-len(every) // AT_ONCE)):
             write(some)
     return len(every)
 

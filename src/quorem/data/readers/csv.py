@@ -57,7 +57,12 @@ def open_csv(
             if text_column in columns:
                 break
         places = [None if name is None else _find_column(path, columns, name, dialect) for name in wanted]
-    return Table(text_column, tuple(map(Column, columns)), _rows(path, records, places, lists), named=header)
+    return Table(
+        text_column,
+        tuple(map(Column, columns)),
+        _rows(path, records, places, lists=text_column if lists else None),
+        named=header,
+    )
 
 
 def read_rows(
@@ -135,8 +140,9 @@ def _not_csv(path: Path, encoding: str | None) -> str:
 
 
 def _rows(
-    path: Path, records: Iterator[Record | BadRow], places: list[int | None], lists: bool
+    path: Path, records: Iterator[Record | BadRow], places: list[int | None], *, lists: str | None
 ) -> Iterator[TableRow | BadRow]:
+    """The rows of records; `lists` names the column of texts that are lists, if they are."""
     for record in records:
         if isinstance(record, BadRow):
             yield record
@@ -144,8 +150,8 @@ def _rows(
         fields = record.fields
         row = TableRow.of(record.row, [None if place is None else fields[place] for place in places], cells=fields)
         try:
-            if lists:
-                row.text = parse_items(f"{path}, {record.place}", row.text or "")
+            if lists is not None:
+                row.text = parse_items(f"{path}, {record.place}: column {lists!r}", row.text or "")
         except BadRow as error:
             yield error
         else:
