@@ -33,7 +33,7 @@ from quorem.tasks.classification import Classification
 from quorem.tokenization import load_tokenizer
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
-MODEL_FILES = {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "vocab.txt"}
+MODEL_FILES = {"README.md", "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "vocab.txt"}
 PROMISED = {
     "mlm_loss", "unigram_entropy", "mlm_accuracy", "share_replaced", "rtd_loss", "base_rate_entropy", "rtd_accuracy",
     "rtd_precision", "rtd_recall", "rtd_auc", "tokens_per_second", "seconds_left",
