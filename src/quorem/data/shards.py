@@ -89,7 +89,7 @@ class Shards:
             self.unknown = self._unknown()
             if not isinstance(self.meta.made_from, dict):
                 raise ValueError("made_from is no mapping")
-        except (OSError, ValueError, TypeError, AttributeError, IndexError) as error:
+        except (OSError, ValueError, TypeError, AttributeError, IndexError, ZeroDivisionError) as error:  # dtype "S"
             raise UserError(f"{folder}: not a readable folder of token shards ({error}): delete it") from error
         sizes = (len(self.tokens), len(self.ends), len(self.counts))
         if sizes != (self.meta.num_tokens, self.meta.num_documents, self.meta.vocab_size):
