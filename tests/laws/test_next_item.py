@@ -242,6 +242,7 @@ def test_cosines_ask_with_the_encoders_own_vectors_at_first(run):
 
 def test_the_softmax_is_over_cosines_unless_there_are_too_many_items(run, monkeypatch):
     assert build(run, "discriminator", head="auto")[0].config.head["kind"] == "cosine"
+    assert not build(run, "generator", head="auto", attention="masked")[1], "what it starts from is kept whole"
     monkeypatch.setattr(quorem.recommending.start, "COSINE_UP_TO", V - 1)
     assert build(run, "discriminator", head="auto")[0].config.head["kind"] == "tree"
 

@@ -40,7 +40,8 @@ def build_next_item(
         folder: of the run, or of one network of the kind that the start names.
         start: one of STARTS.
         attention: one of ATTENTIONS.
-        head: the softmax, a kind of HEADS; auto for cosine up to COSINE_UP_TO items, and the generator's above.
+        head: the softmax, a kind of HEADS; auto for the generator's where the model starts from that or has more than
+            COSINE_UP_TO items, else cosine.
         scale: of head cosine.
         dropout: everywhere.
         seed: of new weights.
@@ -60,7 +61,7 @@ def build_next_item(
     config = read_config(source)
     changes: dict[str, Any] = {
         "causal": attention == "causal",
-        "head": _head(head, config, generator, scale),
+        "head": _head(head, config, generator, scale=scale, start=start),
         "never_targets": list(range(SPECIAL_IDS)),
         "hidden_dropout_prob": dropout,
         "attention_probs_dropout_prob": dropout,
@@ -107,10 +108,12 @@ def _weights(folder: Path, network: str, prefixes: tuple[str, ...]) -> dict[str,
     return {name: value for name, value in read_weights(folder, network).items() if name.startswith(prefixes)}
 
 
-def _head(kind: str, config: QuoremConfig, generator: QuoremConfig | None, scale: float) -> dict[str, Any]:
+def _head(
+    kind: str, config: QuoremConfig, generator: QuoremConfig | None, *, scale: float, start: str
+) -> dict[str, Any]:
     """The head entry: the generator's, if it is of the kind asked for and over the same table, else laid out anew."""
     table = config.embedding or {}
-    if kind == "auto" and config.vocab_size <= COSINE_UP_TO:
+    if kind == "auto" and start != "generator" and config.vocab_size <= COSINE_UP_TO:
         kind = "cosine"
     if kind == "cosine":
         return {"kind": kind, "scale": scale}
