@@ -45,8 +45,8 @@ class NextItemSettings:
     )
     head: str = option(
         "auto",
-        "softmax: full, cosine, tree, two_level, digits, or auto: cosine up to 100,000 items; the generator's above, or "
-        "where start=generator",
+        "softmax: full, cosine, tree, two_level, digits, or auto: cosine up to 100,000 items; the generator's above, "
+        "or with start=generator",
     )
     scale: float = option(16.0, "head cosine: what cosines are multiplied by before the softmax", above=0)
     dropout: float = option(0.1, "dropout of all layers, attention included", at_least=0, below=1)
