@@ -1,5 +1,6 @@
 """Runs that are killed, told to stop, out of disc or left with a damaged checkpoint end as if nothing had been."""
 
+import io
 import json
 import math
 import os
@@ -7,6 +8,7 @@ import random
 import resource
 import signal
 import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -275,6 +277,20 @@ def test_steps_that_are_not_finite_are_skipped_counted_and_limited(tmp_path, rev
     bad.update(range(1, 100))
     with pytest.raises(UserError, match=rf"step {window.SKIPS_IN_A_ROW}: {window.SKIPS_IN_A_ROW} steps in a row"):
         pretrain(config, tmp_path / "other")
+
+
+def test_a_bar_ends_before_the_error_of_its_training(tmp_path, reviews, monkeypatch):
+    from quorem.errors import UserError
+    from quorem.pretraining.program import PretrainProgram
+
+    terminal, loss = io.StringIO(), PretrainProgram.loss
+    monkeypatch.setattr(terminal, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setattr(PretrainProgram, "loss", lambda *arguments: loss(*arguments) * float("nan"))
+    with pytest.raises(UserError, match="steps in a row") as caught:  # it holds the frames, and so what nobody closed
+        pretrain(override(PretrainConfig(), [*words(reviews, "train.precision=fp32")]), tmp_path / "run")
+    assert "step/s" in terminal.getvalue() or "s/step" in terminal.getvalue(), caught
+    assert terminal.getvalue().endswith("\n")
 
 
 @pytest.fixture

@@ -146,6 +146,23 @@ def test_tunes_go_from_midi_to_neighbours(kernel, tmp_path):
     assert len(list((tmp_path / "work" / "tunes").glob("*.mid"))) == 20
 
 
+def test_a_warning_does_not_stand_on_the_line_of_a_bar(kernel):
+    code = """
+import logging
+from quorem.bars import bar
+with bar(total=2, mininterval=0) as progress:
+    progress.update()
+    logging.getLogger("quorem.pretraining.verdict").warning("few were replaced")
+    progress.update()
+"""
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
+    NotebookClient(notebook, timeout=60, kernel_name=kernel).execute()
+    written = "".join(output.text for output in notebook.cells[0].outputs if output.get("name") == "stderr")
+    warning, shown = [line.split("\r")[-1] for line in written.strip("\n").split("\n")]
+    assert warning == "few were replaced"
+    assert "2/2" in shown
+
+
 def test_kernel_is_this_interpreter(kernel, tmp_path):
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("import sys; print(sys.executable)")])
     NotebookClient(notebook, timeout=60, kernel_name=kernel).execute()

@@ -12,6 +12,7 @@ import logging
 import re
 import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -218,12 +219,11 @@ def _listed(documents: Iterator[Document], counts: RowCounts, folder: Path) -> I
 def _texts(source: Source) -> Iterator[str]:
     """What the tokenizer learns from, with its progress shown."""
     counts = RowCounts()
-    progress = Progress("for the tokenizer", lambda: source.share_read(counts))
-    for number, document in enumerate(source.documents(counts), start=1):
-        yield document.text
-        if number % SHOWN_EVERY == 0:
-            progress.show(number)
-    progress.close()
+    with closing(Progress("for the tokenizer", lambda: source.share_read(counts))) as progress:
+        for number, document in enumerate(source.documents(counts), start=1):
+            yield document.text
+            if number % SHOWN_EVERY == 0:
+                progress.show(number)
     check_some_used(counts, str(source))
 
 

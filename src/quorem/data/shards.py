@@ -16,6 +16,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from itertools import islice
@@ -154,8 +155,9 @@ def write_shards(
         read, number, end, unknown = _resume(unfinished, dict(made_from), dtype)
         ids, stream = _counted(unfinished / "tokens.bin", dtype, vocab_size), iter(documents)
         done = sum(1 for _ in islice(stream, read))
-        progress, saved = Progress("to shards", share_read, tokens=end, quiet=quiet), time.monotonic()
-        with (unfinished / "tokens.bin").open("ab") as tokens, (unfinished / "ends.bin").open("ab") as ends:
+        shown, saved = closing(Progress("to shards", share_read, tokens=end, quiet=quiet)), time.monotonic()
+        files = unfinished / "tokens.bin", unfinished / "ends.bin"
+        with shown as progress, files[0].open("ab") as tokens, files[1].open("ab") as ends:
             for size, rows, unknown_here in _encoded(stream, partial(_encode, tokenizer, read_ids)):
                 kept, unknown = [row for row in rows if row], unknown + unknown_here
                 flat = np.fromiter((i for row in kept for i in (*row, separator)), dtype=dtype)
@@ -169,7 +171,6 @@ def write_shards(
                     saved = time.monotonic()
                     safe = {"read": done, "documents": number, "tokens": end, "unknown": asdict(unknown)}
                     _save(unfinished, (tokens, ends), made_from=made_from, **safe)
-        progress.close()
         if not number:
             raise NoTokens()
     except UserError:

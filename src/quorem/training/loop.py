@@ -119,7 +119,8 @@ def fit(
     loop = _Loop(program, optimizer, settings, run, window, start=start, total_steps=total_steps, schedule=schedule)
     module.train()
     steps = prefetch(loop.prepare, range(start, total_steps))
-    with Interrupts() as interrupts, tracked(accelerator, settings.tracker, run, done=start), closing(steps):
+    tracker = tracked(accelerator, settings.tracker, run, done=start)
+    with Interrupts() as interrupts, tracker, closing(steps), closing(loop.progress):
         for step, (micro_batches, example) in steps:
             done, last = step + 1, step + 1 == total_steps
             asked, norm = loop.take_step(step, micro_batches, example, asked=interrupts.asked)
@@ -134,11 +135,9 @@ def fit(
                 if settings.keep_state if last else asked or done % settings.checkpoint_every == 0:
                     loop.save(done, state() if state else {})
             if asked and not last:
-                loop.progress.close()
                 raise Stopped(f"{run.folder}: stopped after step {done:,} of {total_steps:,}, with a checkpoint")
             if last:
                 break
-    loop.progress.close()
     if loop.sharded:
         sharding.unshard(module)
     processes.wait_for_everyone()
