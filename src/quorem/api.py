@@ -17,7 +17,6 @@ from quorem.data.source import DEFAULT_TEXT_COLUMN, Source
 from quorem.embeddings import EMBEDDINGS, TokenEmbedding, build_table
 from quorem.errors import check_choice
 from quorem.exporting.export import export as export_run
-from quorem.finetuning.checkpoint import model_folders
 from quorem.heads import HEADS, GeneratorHead
 from quorem.loaded import Encoder, Finetuned, NextItem, load
 from quorem.plan.layout import head_kind, lay_out
@@ -87,7 +86,7 @@ def finetune(
         out: the run folder.
         task: of TASKS.
         seeds: train so many times, into folders of their own there, as --seeds does: what is loaded averages the
-            models. Those of next_item are not averaged: that of the first seed is loaded.
+            models.
         settings: any settings, by their dotted names.
         given: settings by their short names, `SHORT`.
 
@@ -98,7 +97,7 @@ def finetune(
     source, config = _configured(TASKS[task].settings(), data, settings, given)
     folder = pretrained.folder if isinstance(pretrained, Encoder) else pretrained
     finetune_run(replace(config, pretrained=str(folder)), Path(out), source=source, seeds=seeds)
-    return load(model_folders(Path(out))[0] if seeds is not None and task == "next_item" else out)
+    return load(out)
 
 
 def export(

@@ -147,8 +147,10 @@ class Classifier(Finetuned):
 class NextItem:
     """A next-item model with its tokenizer: what `quorem finetune --task next_item` makes.
 
+    A folder of --seeds recommends by the mean of its models' probabilities; `model` is the first.
+
     Args:
-        folder: of the run, or its model/.
+        folder: of the run or of several seeds, or a model/.
 
     Raises:
         UserError: if there is no such model, or a damaged one.
@@ -158,7 +160,8 @@ class NextItem:
         from quorem.recommending.recommend import load_recommender
 
         self.folder = Path(folder)
-        self.model, self.tokenizer, self.data = load_recommender(self.folder)
+        self.average, self.tokenizer, self.data = load_recommender(self.folder)
+        self.model = self.average.models[0]
 
     def recommend(
         self, sessions: Sequence[Sequence[str]], *, top: int = 10, exclude_seen: bool = False
@@ -179,7 +182,7 @@ class NextItem:
             raise UserError(f"top={top}: 1 or more needed")
         ids = [self.tokenizer.convert_tokens_to_ids(list(map(str, _texts(session)))) for session in _texts(sessions)]
         asked = Recommender(
-            self.model, self.tokenizer, max_items=self.data.max_items, top=top, exclude_seen=exclude_seen
+            self.average, self.tokenizer, max_items=self.data.max_items, top=top, exclude_seen=exclude_seen
         )
         found = asked.after([[token for token in session if token >= SPECIAL_IDS] for session in ids])
         return [[{"item": item, "score": share} for item, share in zip(*each, strict=True)] for each in found]

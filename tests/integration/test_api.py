@@ -52,15 +52,21 @@ def test_seeds_are_averaged_and_a_run_is_exported(tmp_path, sample_csv, pretrain
         package.export(pretrained, tmp_path / "other", format="tflite")
 
 
-def test_the_first_of_several_next_item_models_is_loaded(tmp_path):
+def test_several_next_item_models_recommend_by_their_mean(tmp_path):
     rows = [{"text": " ".join(f"i{(start + step) % 7}" for step in range(5))} for start in range(60)]
     small = {"data.max_length": 16, "train.precision": "fp32", "model.size": "tiny", "data.rows": "isolated"}
     run = package.pretrain(rows, tmp_path / "run", tokenizer="items", steps=2, batch_size=8, settings=small)
     found = package.finetune(
         run, rows, tmp_path / "next", task="next_item", seeds=2, steps=2, settings={"train.precision": "fp32"}
     )
-    assert found.folder == tmp_path / "next" / "seed-0" / "model"
-    assert len(found.recommend([["i1", "i2"]], top=3)[0]) == 3
+    said = found.recommend([["i1", "i2"]], top=3)[0]
+    each = [package.load(tmp_path / "next" / f"seed-{seed}").recommend([["i1", "i2"]], top=7)[0] for seed in (0, 1)]
+    shares = [{best["item"]: best["score"] for best in one} for one in each]
+    assert shares[0] != shares[1]
+    means = {item: (shares[0][item] + shares[1][item]) / 2 for item in shares[0]}
+    best = sorted(means, key=means.__getitem__, reverse=True)[:3]
+    assert [one["item"] for one in said] == best
+    assert [one["score"] for one in said] == pytest.approx([means[item] for item in best], rel=1e-5)
 
 
 def test_encode_gives_a_vector_for_each_text_whatever_stands_beside_it(pretrained):

@@ -52,6 +52,13 @@ def recommender(tmp_path_factory, sessions, shop):
     return out
 
 
+def recommended(path):
+    """Items and probabilities of each row of a file of recommendations, in their order."""
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    return [dict(zip(json.loads(row["items"]), json.loads(row["probabilities"]), strict=True)) for row in rows]
+
+
 def weights(run):
     return load_next_item(run).state_dict()
 
@@ -265,3 +272,28 @@ def test_what_recommend_and_similar_cannot_use(refused, sessions, shop, recommen
     shutil.copytree(recommender, damaged)
     (damaged / "model" / "model.safetensors").write_bytes(b"nothing")
     assert "cannot be read" in refused("recommend", damaged, sessions, "--out", out)
+
+
+def test_several_seeds_are_counted_once_and_recommend_as_one(quorem, sessions, shop, tmp_path, monkeypatch):
+    made, kinds = [], list(BASELINES.values())
+    for name, kind in BASELINES.items():
+        monkeypatch.setitem(BASELINES, name, lambda rows, size, kind=kind: made.append(kind) or kind(rows, size))
+    words = ["finetune", str(shop), str(sessions), "--task", "next_item", "--out", str(tmp_path / "next"), *SETTINGS]
+    outcome = quorem(*words, "--seeds", "2")
+    assert outcome.code == 0
+    assert made == kinds
+    assert "V-SKNN, on the same rows: hr@20" in outcome.out
+    result = json.loads((tmp_path / "next" / "result.json").read_text())
+    assert set(result["baselines"]) == set(BASELINES)
+    assert set(result["ensemble"]) <= set(result["mean"])
+    assert result["ensemble"]["test.popularity@20"] != result["mean"]["test.popularity@20"]
+
+    recommend(tmp_path / "next", sessions, out=tmp_path / "all.csv", top=200)
+    recommend(tmp_path / "next", sessions, out=tmp_path / "few.csv", top=2, exclude_seen=True)
+    for seed in ("seed-0", "seed-1"):
+        recommend(tmp_path / "next" / seed, sessions, out=tmp_path / f"{seed}.csv", top=200)
+    both, few, *each = (recommended(tmp_path / f"{name}.csv") for name in ("all", "few", "seed-0", "seed-1"))
+    histories = [line.split() for line in sessions.read_text().splitlines()]
+    for found, best, history, *alone in zip(both, few, histories, *each, strict=True):
+        assert found == pytest.approx({item: (alone[0][item] + alone[1][item]) / 2 for item in alone[0]}, rel=1e-4)
+        assert list(best) == [item for item in found if item not in history][:2]

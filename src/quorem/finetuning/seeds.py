@@ -9,13 +9,11 @@ from typing import Any
 from quorem.config.loading import to_mapping
 from quorem.data.source import Source
 from quorem.errors import UserError
-from quorem.finetuning.checkpoint import SEED, load_model
+from quorem.finetuning.checkpoint import SEED
 from quorem.finetuning.finetune import finetune_task
-from quorem.finetuning.task import Begun, Task
-from quorem.finetuning.text_task import EVALUATION_ROWS, TextTask
+from quorem.finetuning.task import Task
 from quorem.lock import locked
 from quorem.training import processes
-from quorem.training.device import autocast_dtype
 from quorem.training.run_folder import Run, flat
 
 logger = logging.getLogger(__name__)
@@ -37,8 +35,7 @@ def finetune_seeds(task: Task, config: Any, out: Path, *, number: int, source: S
 
     Returns:
         What result.json holds: `seeds`; `mean` of every score; `spread`, its `min`, `max` and `std` (of a sample; 0 of
-        one run); and of tasks on texts `ensemble`, the scores of the averaged outputs on the held-out rows, and
-        `baselines`.
+        one run); `ensemble`, the scores of the models' average; and `baselines`.
 
     Raises:
         UserError: for settings, data or folders that cannot be used.
@@ -58,10 +55,9 @@ def finetune_seeds(task: Task, config: Any, out: Path, *, number: int, source: S
             each = task.without_baseline(replace(config, train=replace(config.train, seed=seed)))
             found.append(finetune_task(task, each, out / f"{SEED}{seed}", source=source))
         result = {"seeds": seeds, **spread(found)}
-        if isinstance(task, TextTask):
-            begun = task.begin(config, source)
-            result["ensemble"] = _judge_average(task, begun, [out / f"{SEED}{seed}" / "model" for seed in seeds])
-            result |= task.baselines(begun)  # once: the rows are the same for all
+        begun = task.begin(config, source)
+        result["ensemble"] = task.judge_average(begun, [out / f"{SEED}{seed}" / "model" for seed in seeds])
+        result |= task.baselines(begun)  # once: the rows are the same for all
         run.finish(result | {"keep_state": True})
     return result
 
@@ -82,14 +78,3 @@ def spread(results: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
             for name, some in values.items()
         },
     }
-
-
-def _judge_average(task: TextTask, begun: Begun, folders: list[Path]) -> dict[str, Any]:
-    """Scores of the models' average on the held-out rows."""
-    outputs = []
-    for folder in folders:  # one in memory at a time
-        model = load_model(task.model_class, task.network, folder).eval().to(begun.model.device)
-        dtype = autocast_dtype(begun.config.train.precision, model.device)
-        how = {"pad_id": begun.tokenizer.pad_token_id, "batch_size": EVALUATION_ROWS, "dtype": dtype}
-        outputs.append(task.outputs(model, begun.held_out, **how))
-    return task.scores(task.average(outputs), begun.held_out, begun.model.config)

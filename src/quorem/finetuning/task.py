@@ -5,7 +5,7 @@ a task says what all of that means for it. Tasks on texts derive from `quorem.fi
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -112,6 +112,19 @@ class Task(ABC):
     @abstractmethod
     def judge(self, begun: Begun) -> dict[str, Any]:
         """Scores on the held-out rows, `chosen_by` among them."""
+
+    @abstractmethod
+    def judge_average(self, begun: Begun, folders: Sequence[Path]) -> dict[str, Any]:
+        """Scores of the average of several models, on the rows that a result is reported on.
+
+        Args:
+            begun: a run with the same rows.
+            folders: of the models.
+        """
+
+    @abstractmethod
+    def baselines(self, begun: Begun) -> dict[str, Any]:
+        """Scores of cheap methods on the same rows, for result.json: `baselines`, by name; nothing if unwanted."""
 
     @abstractmethod
     def save(self, begun: Begun, folder: Path) -> None:

@@ -274,12 +274,22 @@ class TextTask(Task):
         found = self.outputs(begun.model, begun.held_out, pad_id=pad_id, batch_size=EVALUATION_ROWS, dtype=dtype)
         return self.scores(found, begun.held_out, begun.model.config)
 
+    def judge_average(self, begun: Begun, folders: Sequence[Path]) -> dict[str, Any]:
+        """As in `Task`, of the held-out rows."""
+        outputs = []
+        for folder in folders:  # one in memory at a time
+            model = load_model(self.model_class, self.network, folder).eval().to(begun.model.device)
+            dtype = autocast_dtype(begun.config.train.precision, model.device)
+            how = {"pad_id": begun.tokenizer.pad_token_id, "batch_size": EVALUATION_ROWS, "dtype": dtype}
+            outputs.append(self.outputs(model, begun.held_out, **how))
+        return self.scores(self.average(outputs), begun.held_out, begun.model.config)
+
     def finish(self, begun: Begun, run: Run, best: dict[str, Any], last: dict[str, Any]) -> dict[str, Any]:
         """As in `Task`, with `baselines`."""
         return super().finish(begun, run, best, last) | self.baselines(begun)
 
     def baselines(self, begun: Begun) -> dict[str, Any]:
-        """Scores of a linear model on the same rows, for result.json: `baselines`, by its name; nothing if unwanted."""
+        """As in `Task`, of a linear model."""
         training, held_out, began = begun.training, begun.held_out, time.perf_counter()
         if not (training.texts and processes.rank() == 0):
             return {}

@@ -22,8 +22,9 @@ from quorem.data.readers.value import Number
 from quorem.data.writers import choose_writer
 from quorem.errors import UserError, check_choice
 from quorem.files import check_new
+from quorem.finetuning.checkpoint import model_folders
 from quorem.finetuning.rows import tell_unknown
-from quorem.models.next_item import QuoremForNextItem, load_next_item
+from quorem.recommending.average import Average, load_average
 from quorem.recommending.ranking import leave_out
 from quorem.recommending.users import event_source, head_of_users, note_bad, rows_of_users
 from quorem.tokenization import Unknown, encode, load_tokenizer
@@ -85,7 +86,7 @@ def recommend(
     check_new(out)
     writer = choose_writer(out)
     check_choice("data.bad_rows", bad_rows, BAD_ROWS)
-    model, tokenizer, data = load_recommender(Path(run))
+    average, tokenizer, data = load_recommender(Path(run))
     asked_for = event_source(path, data, text_column=text_column, format=format, bad_rows=bad_rows)
     source = asked_for or find_source(path, format, text_column, data, {})
     check_spaces(source, cut="\t" not in tokenizer.decode([SPECIAL_IDS] * 2))
@@ -96,11 +97,11 @@ def recommend(
         files = join(source, text_column, data, own_encoding=True)
         head, rows = head_of(source, files, out, writer, ADDED), good_rows(files, counts, bad_rows, ADDED)
     if torch.accelerator.is_available():
-        model.to(torch.accelerator.current_accelerator())
+        average.to(torch.accelerator.current_accelerator())
     asked = Recommender(
-        model, tokenizer, max_items=data.max_items, top=top, exclude_seen=exclude_seen,
+        average, tokenizer, max_items=data.max_items, top=top, exclude_seen=exclude_seen,
         among=None if among is None else read_items(Path(among), tokenizer),
-        dtype=autocast_dtype(precision, model.device),
+        dtype=autocast_dtype(precision, average.models[0].device),
     )  # fmt: skip
     with writer.open(out, head) as write, bar(unit="row") as progress:
         while some := list(islice(rows, ROWS_AT_ONCE)):
@@ -123,18 +124,18 @@ def recommend(
     }  # fmt: skip
 
 
-def load_recommender(folder: Path) -> tuple[QuoremForNextItem, PreTrainedTokenizerFast, SessionDataSettings]:
-    """The model of a next-item run, its tokenizer, and the settings of the data it was trained on.
+def load_recommender(folder: Path) -> tuple[Average, PreTrainedTokenizerFast, SessionDataSettings]:
+    """The model of a next-item run, or those of a folder of --seeds, with their tokenizer and settings of data.
 
     Raises:
         UserError: if there is no such model, or a damaged one.
     """
-    model = load_next_item(folder)
-    source = folder / "model" if (folder / "model").exists() else folder
+    folders = model_folders(folder)
+    average, source = load_average(folders), folders[0]
     tokenizer, settings = load_tokenizer(source), source.parent / "config.yaml"
     if settings.exists() and source != folder:
-        return model, tokenizer, load(NextItemConfig, settings).data
-    return model, tokenizer, SessionDataSettings(max_items=max(1, min(int(tokenizer.model_max_length), 512) - 2))
+        return average, tokenizer, load(NextItemConfig, settings).data
+    return average, tokenizer, SessionDataSettings(max_items=max(1, min(int(tokenizer.model_max_length), 512) - 2))
 
 
 def read_items(path: Path, tokenizer: PreTrainedTokenizerFast) -> list[int]:
@@ -161,6 +162,8 @@ class Recommender:
     """Rows of items as texts -> the likeliest next items and their probabilities, falling; empty where none is known.
 
     Attributes:
+        average: one model, or several that are asked as one.
+        tokenizer: of them all.
         max_items: how many of a row's items, the last ones, are read.
         top: how many are found.
         exclude_seen: whether the row's items are left out, all of them.
@@ -169,7 +172,7 @@ class Recommender:
         unknown: a tally of all texts so far.
     """
 
-    model: QuoremForNextItem
+    average: Average
     tokenizer: PreTrainedTokenizerFast
     max_items: int
     top: int
@@ -188,8 +191,8 @@ class Recommender:
         found: Found = [([], []) for _ in histories]
         asked = [place for place, history in enumerate(histories) if history]
         size = ROWS_AT_ONCE
-        if self.among is not None:
-            size = max(1, min(size, SCORES_AT_ONCE // self.model.config.vocab_size))
+        if self._needs_all:
+            size = max(1, min(size, SCORES_AT_ONCE // self.average.vocab_size))
         asked.sort(key=lambda place: len(histories[place]))  # rows of like length have little padding
         for start in range(0, len(asked), size):
             some = asked[start : start + size]
@@ -198,20 +201,26 @@ class Recommender:
                 found[place] = [self.tokenizer.decode([token]) for token in ids], shares
         return found
 
+    @property
+    def _needs_all(self) -> bool:
+        """Whether the score of every item is made; else one model's best are looked for in its softmax."""
+        return self.among is not None or len(self.average.models) > 1
+
     @torch.no_grad()
     def _best(self, histories: list[list[int]]) -> list[tuple[list[int], list[float]]]:
         """Ids and probabilities for each history, exact."""
-        if self.among is not None:
-            scores = self.model.scores(histories, max_items=self.max_items, dtype=self.dtype)
+        if self._needs_all:
+            scores = self.average.scores(histories, max_items=self.max_items, dtype=self.dtype)
             leave_out(scores, histories if self.exclude_seen else ())
-            few = scores[:, self.among]
-            values, where = few.topk(min(self.top, len(self.among)), dim=1)
-            ids = torch.tensor(self.among)[where]
+            few = scores if self.among is None else scores[:, self.among]
+            values, ids = few.topk(min(self.top, few.shape[1]), dim=1)
+            ids = ids if self.among is None else torch.tensor(self.among)[ids]
         else:  # as many more as may be left out
             most = max(len(set(history)) for history in histories) if self.exclude_seen else 0
             parts = [histories[start : start + ROWS_ENCODED] for start in range(0, len(histories), ROWS_ENCODED)]
-            hidden = torch.cat([self.model.vectors(p, max_items=self.max_items, dtype=self.dtype) for p in parts])
-            values, ids = (each.cpu() for each in self.model.generator_lm_head.topk(hidden, self.top + most))
+            (model,) = self.average.models
+            hidden = torch.cat([model.vectors(p, max_items=self.max_items, dtype=self.dtype) for p in parts])
+            values, ids = (each.cpu() for each in model.generator_lm_head.topk(hidden, self.top + most))
         found = []
         for history, row, shares in zip(histories, ids.tolist(), values.double().exp().tolist(), strict=True):
             seen = set(history) if self.exclude_seen else set()

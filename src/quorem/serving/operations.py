@@ -101,7 +101,8 @@ def load_served(run: str | Path) -> Served:
     """
     found = load(run)
     name = Path(run).resolve().name
-    models = found.predictor.models if isinstance(found, Finetuned) else [found.model]
+    several = found.predictor if isinstance(found, Finetuned) else getattr(found, "average", None)
+    models = several.models if several else [found.model]
     if torch.accelerator.is_available():
         for model in models:
             model.to(torch.accelerator.current_accelerator())

@@ -1,6 +1,7 @@
 """The next item of a session: a recommender, exact softmax over all items, ranked beside what counting reaches."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from quorem.finetuning.task import Begun, Task, check_train_of_finetuning
 from quorem.models.checkpoint_files import read_weights, weight_files
 from quorem.plan.presets import preset
 from quorem.plan.recipes import check_train
+from quorem.recommending.average import load_average
 from quorem.recommending.baselines import BASELINES, FLOOR
 from quorem.recommending.parts import held_out_source, read_parts, session_source, start_anew, with_events_of_run
 from quorem.recommending.program import NextItemProgram
@@ -82,6 +84,10 @@ class NextItem(Task):
         """As in `Task`."""
         return replace(config, next_item=replace(config.next_item, start="random"))
 
+    def without_baseline(self, config: NextItemConfig) -> NextItemConfig:
+        """As in `Task`."""
+        return replace(config, next_item=replace(config.next_item, baselines=False))
+
     def begin(self, config: NextItemConfig, source: Source | None) -> BegunSessions:
         """As in `Task`."""
         chosen, data, folder = config.next_item, config.data, Path(config.pretrained)
@@ -133,7 +139,7 @@ class NextItem(Task):
 
     def judge(self, begun: Begun) -> dict[str, Any]:
         """As in `Task`: measures of `quorem.recommending.ranking`."""
-        return _judge(begun, _scorer(begun), begun.held_out)
+        return _judge(begun, _scorer(begun, begun.model), begun.held_out)
 
     def save(self, begun: Begun, folder: Path) -> None:
         """As in `Task`."""
@@ -152,16 +158,30 @@ class NextItem(Task):
         model, test = begun.model, begun.parts.test
         model.load_state_dict(read_weights(run.folder / "model", "next_item"))
         model.eval()
-        rows = {"rows": len(test)}
         result: dict[str, Any] = {"epoch": best["epoch"], "validation": best}
-        result |= {"test": rows | _judge(begun, _scorer(begun), test), "baselines": {}}
+        result["test"] = {"rows": len(test)} | _judge(begun, _scorer(begun, model), test)
         logger.info("test, %s rows: %s", f"{len(test):,}", self._shown(result["test"]))
-        for name, kind in BASELINES.items() if begun.config.next_item.baselines else ():
-            baseline = kind(begun.parts.counted, model.config.vocab_size)
-            result["baselines"][name] = rows | _judge(begun, baseline, test, floor=FLOOR)
-            logger.info("%s: %s", name, self._shown(result["baselines"][name]))
-        result |= {"unknown_targets": int((test.tokens < 0).sum())}
+        result |= self.baselines(begun) | {"unknown_targets": int((test.tokens < 0).sum())}
         return result | {"loaded": sorted(set(model.state_dict()) - begun.new)}
+
+    def baselines(self, begun: Begun) -> dict[str, Any]:
+        """As in `Task`, of what counting reaches on the test rows."""
+        assert isinstance(begun, BegunSessions)
+        test, found = begun.parts.test, {}
+        for name, kind in BASELINES.items() if begun.config.next_item.baselines else ():
+            baseline = kind(begun.parts.counted, begun.model.config.vocab_size)
+            found[name] = {"rows": len(test)} | _judge(begun, baseline, test, floor=FLOOR)
+            logger.info("%s: %s", name, self._shown(found[name]))
+        return {"baselines": found}
+
+    def judge_average(self, begun: Begun, folders: Sequence[Path]) -> dict[str, Any]:
+        """As in `Task`, of the test rows, by names as in `test.hr@20`."""
+        assert isinstance(begun, BegunSessions)
+        average = load_average(folders)
+        average.to(begun.model.device)
+        found = _judge(begun, _scorer(begun, average), begun.parts.test)
+        logger.info("the models' average: %s", self._shown(found))
+        return {f"test.{name}": value for name, value in found.items()}
 
     def said(self, result: dict[str, Any]) -> str:
         """The measures of a run beside those of the baselines on the same rows, a line each."""
@@ -181,10 +201,10 @@ class NextItem(Task):
         return "  ".join(f"{name} {found[name]:.4f}" for name in self.shown)
 
 
-def _scorer(begun: Begun) -> Scorer:
-    """The model's log-probabilities, in the precision of training."""
-    model, config = begun.model, begun.config
-    dtype = autocast_dtype(config.train.precision, model.device)
+def _scorer(begun: Begun, model: Any) -> Scorer:
+    """The log-probabilities of a model or of an average, in the precision of training."""
+    config = begun.config
+    dtype = autocast_dtype(config.train.precision, begun.model.device)
     return lambda histories: model.scores(histories, max_items=config.data.max_items, dtype=dtype)
 
 

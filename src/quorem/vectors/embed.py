@@ -155,7 +155,8 @@ def _vectors_of(
     """From texts to their vectors float32 (n, D), by the kind of model."""
     place = model_folder(run)
     if "QuoremForNextItem" in (QuoremConfig.from_pretrained(place).architectures or []):
-        model, items, data = load_recommender(run)
+        average, items, data = load_recommender(run)
+        model = average.models[0]  # vectors of several networks have nothing in common
         most = max_length or data.max_items
 
         def after(texts: list[str]) -> Tensor:
