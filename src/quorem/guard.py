@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import shlex
+import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext, redirect_stdout
@@ -40,6 +41,8 @@ def guarded(command: Callable[[], None], *, again: Sequence[str]) -> int:
     for name in ("transformers", "accelerate", "httpx"):
         logging.getLogger(name).setLevel(logging.ERROR)
     when_imported("transformers.utils.logging")(_quiet)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # into a file or pipe, Windows does not write every character
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         with redirect_stdout(io.StringIO()) if others else nullcontext(), terminations_as_interrupts():
             command()
@@ -52,7 +55,7 @@ def guarded(command: Callable[[], None], *, again: Sequence[str]) -> int:
             launched = "RANK" in os.environ  # by torchrun or accelerate, whose command line is not known here
             print(
                 f"{stopped}; "
-                + ("give the same command again to resume" if launched else f"resume with: {shlex.join(again)}")
+                + ("give the same command again to resume" if launched else f"resume with: {_quoted(again)}")
             )
     except KeyboardInterrupt:
         if not others:
@@ -83,6 +86,11 @@ def guarded(command: Callable[[], None], *, again: Sequence[str]) -> int:
         if "quorem.training.processes" in sys.modules:
             sys.modules["quorem.training.processes"].destroy_process_group()
     return 0
+
+
+def _quoted(words: Sequence[str]) -> str:
+    """A command line as this system's shell reads it."""
+    return subprocess.list2cmdline(words) if sys.platform == "win32" else shlex.join(words)
 
 
 def _quiet(transformers_logging: Any) -> None:

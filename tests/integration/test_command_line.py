@@ -1,6 +1,10 @@
 """How a command is asked for: help, files of settings, settings as options, completion."""
 
 import json
+import os
+import re
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -86,3 +90,35 @@ def test_doctor_says_what_a_bug_report_needs(quorem):
     assert "threads" in found["cores"]
     assert found["free"].startswith(("memory", "disc"))
     assert set(found) >= {"parquet", "midi", "report"}  # of the extras
+
+
+COLOUR = re.compile(rb"\x1b\[[\d;]*m")
+
+
+def on_a_terminal(*words):
+    """Exit code and all that a command writes to a terminal."""
+    pty = pytest.importorskip("pty", reason="no terminals to try on this system")
+    ours, theirs = pty.openpty()
+    pytest.importorskip("termios").tcsetwinsize(theirs, (24, 100))
+    command = [sys.executable, "-m", "quorem", *map(str, words)]
+    process = subprocess.Popen(command, stdout=theirs, stderr=theirs, env={**os.environ, "NO_COLOR": "1"})
+    os.close(theirs)
+    pieces = []
+    try:
+        while piece := os.read(ours, 2**16):
+            pieces.append(piece)
+    except OSError:  # Linux says in this way that nobody writes any more
+        pass
+    os.close(ours)
+    return process.wait(), b"".join(pieces)
+
+
+def test_no_color_is_heeded_on_a_terminal(tmp_path, sample_csv, pretrain_settings):
+    code, shown = on_a_terminal("pretrain", "--help")
+    assert (code, COLOUR.findall(shown)) == (0, [])
+    words = ["pretrain", sample_csv, "--text-column", "review", "--out", tmp_path / "run", *pretrain_settings]
+    code, shown = on_a_terminal(*words)
+    assert (code, COLOUR.findall(shown)) == (0, []), shown
+    assert b"6/6" in shown  # the bar
+    code, shown = on_a_terminal(*words[:-1], "train.no_such_setting=1")
+    assert (code, COLOUR.findall(shown)) == (2, []), shown

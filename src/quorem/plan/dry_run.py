@@ -1,10 +1,10 @@
 """Measure a few steps of a run before it starts, then discard them."""
 
-import resource
 import sys
 import time
 from dataclasses import dataclass, replace
 
+import psutil  # type: ignore[import-untyped]
 import torch
 
 from quorem.config.settings import TrainSettings
@@ -69,10 +69,16 @@ def measure_steps(
         )
     except Stopped as stopped:
         raise KeyboardInterrupt from stopped  # there is no checkpoint to resume from
-    if torch.cuda.is_available():
-        peak = torch.cuda.max_memory_allocated()
-    else:
-        unit = 1 if sys.platform == "darwin" else 1024
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
     first, last = times[steps > 1], times[-1]  # the loop has waited for the device after the first step and the last
-    return DryRun((last - first) / max(1, steps - 1), total_steps, peak, free_bytes())
+    return DryRun((last - first) / max(1, steps - 1), total_steps, peak_bytes(), free_bytes())
+
+
+def peak_bytes() -> int:
+    """The most memory that this process has had; on a GPU, that its tensors have had."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    if sys.platform == "win32":
+        return int(psutil.Process().memory_info().peak_wset)
+    import resource  # which Windows lacks
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

@@ -101,7 +101,7 @@ def dry_run(config: PretrainConfig, *, source: Source | None = None) -> DryRun:
     Raises:
         UserError: what `pretrain` would raise.
     """
-    with TemporaryDirectory() as folder:
+    with TemporaryDirectory(ignore_cleanup_errors=True) as folder:  # Windows keeps shards that are still mapped
         config, source = _resolve_inputs(config, source, Path(folder))
         run = Run(Path(folder) / "run", to_mapping(config))
         program, optimizer, _, _ = _build(config, run, source, _record_inputs(config, run, source))
