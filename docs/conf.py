@@ -20,6 +20,7 @@ exclude_patterns = ["_build", "**.ipynb_checkpoints"]
 nb_execution_mode = "off"  # `make docs` runs the notebooks (cache): what it shows are their outputs
 nb_execution_timeout, nb_execution_raise_on_error = 1800, True
 nb_output_stderr = "remove"  # progress bars
+nb_render_markdown_format = "myst"  # with tables, which commonmark has not
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3
 suppress_warnings = ["myst.xref_missing"]  # pages also link to files of the repository
