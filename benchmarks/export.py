@@ -68,12 +68,12 @@ def measure(kind: str, vocab_size: int, folder: Path, *, rounds: int) -> dict[st
         "table_and_index_bytes": in_table,
         "dense_table_bytes": vocab_size * WIDTH * 4,
         "file_bytes": {name: path.stat().st_size for name, path in files.items()},
-        "differences": {name: differences(path, graph, network) for name, path in files.items()},
+        "differences": {name: differences(path, graph) for name, path in files.items()},
         "seconds": {},
     }
     sessions = {name: open_session(path) for name, path in files.items()}
     for shape in SHAPES:
-        batch = random_batch(network, *shape)
+        batch = random_batch(graph, *shape)
         arms: dict[str, Callable[[], Any]] = {
             "torch": partial(cast(Any, eager), **batch),
             **{name: partial(run_onnx, session, batch) for name, session in sessions.items()},

@@ -12,8 +12,10 @@ from safetensors.torch import load_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from quorem import QuoremConfig, QuoremForMaskedLM, QuoremForPreTraining, QuoremForSequenceClassification
+from quorem.models.multiple_choice import QuoremForMultipleChoice
 from quorem.models.next_item import QuoremForNextItem
 from quorem.models.question_answering import QuoremForQuestionAnswering
+from quorem.models.token_classifier import QuoremForTokenClassification
 from quorem.tokenization.files import fingerprint, save_tokenizer
 from quorem.tokenization.special import SPECIAL_TOKENS
 from quorem.tokenization.wrap import wrap
@@ -29,8 +31,11 @@ NETWORKS = {
     "generator": QuoremForMaskedLM,
     "classifier": QuoremForSequenceClassification,
     "next_item": QuoremForNextItem,
+    "token_classifier": QuoremForTokenClassification,
+    "multiple_choice": QuoremForMultipleChoice,
     "question_answering": QuoremForQuestionAnswering,
 }
+WITH_LABELS = ("classifier", "token_classifier")
 LABELS = {0: "bad", 1: "good", 2: "so so"}
 TEXTS = ["w7 w9 w200 unheard w5", "w11"]
 
@@ -44,6 +49,8 @@ auto, options = getattr(transformers, auto), {"trust_remote_code": trusted == "1
 model, info = auto.from_pretrained(folder, output_loading_info=True, **options)
 assert not info["missing_keys"] and not info["mismatched_keys"], info
 ids, mask = torch.tensor(json.loads(sys.argv[5])), torch.tensor(json.loads(sys.argv[6]))
+if "MultipleChoice" in type(model).__name__:
+    ids, mask = ids.unsqueeze(0), mask.unsqueeze(0)  # the rows are choices
 with torch.no_grad():
     found = model.eval()(input_ids=ids, attention_mask=mask)
 tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
@@ -63,7 +70,7 @@ def make_tokenizer():
 
 def make_network(kind, **changes):
     """A network of random weights, none of them 0 or 1, in evaluation mode."""
-    labels = {"id2label": LABELS, "label2id": {name: i for i, name in LABELS.items()}} if kind == "classifier" else {}
+    labels = {"id2label": LABELS, "label2id": {name: i for i, name in LABELS.items()}} if kind in WITH_LABELS else {}
     torch.manual_seed(1)
     model = NETWORKS[kind](QuoremConfig(**(SIZES | labels | changes))).eval()
     with torch.no_grad():

@@ -10,6 +10,7 @@ import yaml
 from export_cases import LABELS, QR, save_network
 from huggingface_hub import ModelCard
 
+import quorem as package
 import quorem.training.card as quorem_card
 from quorem.training.card import is_ours
 
@@ -165,6 +166,55 @@ def test_an_export_has_a_card_of_its_format(format, used, tmp_path, quorem):
     assert metrics(card)["rtd_auc"] == 0.87
     for code in re.findall(r"```python\n(.*?)```", card.text, re.DOTALL):
         compile(code, "card", "exec")
+
+
+EXPORTED = {
+    "token_classifier": ("a tagger", "AutoModelForTokenClassification"),
+    "multiple_choice": ("chooses one of several", "AutoModelForMultipleChoice"),
+    "question_answering": ("finds the answer to a question", "AutoModelForQuestionAnswering"),
+    "next_item": ("says which comes next", "AutoModelForMaskedLM"),
+}
+
+
+@pytest.mark.parametrize("kind", EXPORTED)
+def test_a_plain_export_of_a_task_is_named_by_it(kind, tmp_path, quorem):
+    changes = {"head": {"kind": "full"}} if kind == "next_item" else {"classifier_head": "hf"}
+    save_network(kind, tmp_path / "run" / "model", embedding=QR, **changes)
+    settings = {"data": {"path": "rows.jsonl"}, "pretrained": "runs/base", "task": kind}
+    (tmp_path / "run" / "config.yaml").write_text(yaml.safe_dump(settings))
+    assert quorem("export", tmp_path / "run", "--format", "electra", "--out", tmp_path / "out").code == 0
+    text = (tmp_path / "out" / "README.md").read_text()
+    title, auto = EXPORTED[kind]
+    assert title in text
+    assert f"model = {auto}.from_pretrained" in text
+    assert "discriminator" not in text
+
+
+def test_every_head_has_a_card_of_its_own():
+    heads = {name for name in dir(package) if name.startswith("QuoremFor")}
+    assert heads == {name for name in quorem_card.KINDS if name.startswith("QuoremFor")}
+    kinds = set(quorem_card.KINDS.values()) | set(quorem_card.BY_PROBLEM.values())
+    assert kinds == quorem_card.TITLES.keys() == quorem_card.LIMITS.keys() == quorem_card.AUTO.keys()
+
+
+def test_a_folder_of_another_network_gets_no_card(tmp_path, refused):
+    model = make_run(tmp_path / "run", "classifier")
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps(config | {"architectures": ["BertModel"]}))
+    assert "config.json: architectures=BertModel: is no network of quorem" in refused("card", tmp_path / "run")
+    assert not (model / "README.md").exists()
+
+
+@pytest.mark.parametrize("kind", ["classifier", "token_classifier", "question_answering", "multiple_choice"])
+def test_the_card_of_an_onnx_export_has_code_that_runs(kind, tmp_path, quorem, monkeypatch):
+    pytest.importorskip("onnxruntime")
+    save_network(kind, tmp_path / "run" / "model", embedding=QR)
+    assert quorem("export", tmp_path / "run", "--format", "onnx", "--out", tmp_path / "FOLDER").code == 0
+    monkeypatch.chdir(tmp_path)
+    (code,) = re.findall(r"```python\n(.*?)```", (tmp_path / "FOLDER" / "README.md").read_text(), re.DOTALL)
+    names = {}
+    exec(compile(code, "card", "exec"), names)
+    assert len(names["outputs"][0]) == 1
 
 
 class FakeHub:

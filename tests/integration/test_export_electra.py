@@ -62,6 +62,21 @@ def test_what_answers_questions_becomes_plain_too(tmp_path, quorem):
     close(output[mask.bool()], model(ids, mask).start_logits[mask.bool()])
 
 
+@torch.no_grad()
+def test_a_tagger_and_what_chooses_become_plain_ones(tmp_path, quorem):
+    ids, mask = make_batch()
+    model = save_network("token_classifier", tmp_path / "tagger", embedding=QR)
+    assert quorem("export", tmp_path / "tagger", "--format", "electra", "--out", tmp_path / "plain").code == 0
+    output, *_, kind, labels = loaded_outside(tmp_path / "plain", "AutoModelForTokenClassification", tmp_path)
+    assert (kind, labels) == ("ElectraForTokenClassification", LABELS)
+    close(output[mask.bool()], model(ids, mask).logits[mask.bool()])
+    model = save_network("multiple_choice", tmp_path / "choice", embedding=QR)
+    assert quorem("export", tmp_path / "choice", "--format", "electra", "--out", tmp_path / "plain choice").code == 0
+    output, *_, kind, _ = loaded_outside(tmp_path / "plain choice", "AutoModelForMultipleChoice", tmp_path)
+    assert kind == "ElectraForMultipleChoice"
+    close(output, model(ids.unsqueeze(0), mask.unsqueeze(0)).logits)
+
+
 TABLES = {
     "dense": {"kind": "dense", "own_rows": 211, "divisor": 1},
     "qr": {**QR, "operation": "add", "own_rank": 3},
@@ -102,7 +117,7 @@ def test_every_kind_of_table_becomes_a_dense_one(kind, tmp_path, quorem):
         ("classifier", {}, r"classifier\.head=paper.*classifier\.head=hf.*onnx or remote-code"),
         ("classifier", {"classifier_head": "hf", "classifier_pooling": "mean"}, r"classifier\.pooling=cls"),
         ("classifier", {"classifier_head": "hf", "classifier_layers": "all"}, r"classifier\.layers=last"),
-        ("question_answering", {}, r"classifier\.head=paper.*classifier\.head=hf.*--format remote-code"),
+        ("question_answering", {}, r"classifier\.head=paper.*classifier\.head=hf.*onnx or remote-code"),
         ("classifier", {"classifier_length": 20}, r"data\.truncation=head.*--format remote-code"),
         ("classifier", {"classifier_ngrams": 2, "classifier_ngram_rows": 50}, r"classifier\.ngrams=0.*remote-code"),
     ],

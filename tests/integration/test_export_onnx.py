@@ -28,9 +28,9 @@ def exported(quorem, run, out, *words):
     return outcome.out
 
 
-def outputs(folder, ids, mask):
+def outputs(folder, ids, mask, **more):
     session = open_session(folder / "model.onnx")
-    found = run_onnx(session, {"input_ids": ids, "attention_mask": mask})
+    found = run_onnx(session, {"input_ids": ids, "attention_mask": mask} | more)
     return [torch.from_numpy(each) for each in found]
 
 
@@ -85,6 +85,68 @@ def test_a_recommender_gives_vectors_and_with_a_dense_table_exact_probabilities(
 
 
 @torch.no_grad()
+def test_a_tagger_gives_the_same_for_each_token(tmp_path, quorem):
+    model = save_network("token_classifier", tmp_path / "run" / "model", embedding=QR, positions="rotary")
+    exported(quorem, tmp_path / "run", tmp_path / "out")
+    for shape in SHAPES:
+        ids, mask = make_batch(*shape)
+        close(outputs(tmp_path / "out", ids, mask)[0][mask.bool()], model(ids, mask).logits[mask.bool()])
+
+
+@torch.no_grad()
+def test_any_number_of_choices_get_the_same_scores(tmp_path, quorem):
+    model = save_network("multiple_choice", tmp_path / "run" / "model", embedding=QR)
+    exported(quorem, tmp_path / "run", tmp_path / "out")
+    for rows, choices, time in ((1, 1, 3), (2, 2, 17), (2, 1, 40), (1, 4, 7)):
+        ids, mask = (each.view(rows, choices, time) for each in make_batch(rows * choices, time))
+        types = (torch.arange(time) >= 2).long() * mask
+        close(outputs(tmp_path / "out", ids, mask, token_type_ids=types)[0], model(ids, mask, types).logits)
+
+
+@torch.no_grad()
+def test_a_classifier_of_pairs_of_texts_tells_them_apart(tmp_path, quorem):
+    model = save_network("classifier", tmp_path / "run" / "model", embedding=QR)
+    (tmp_path / "run" / "config.yaml").write_text("data: {text_pair_column: second}\n")
+    exported(quorem, tmp_path / "run", tmp_path / "out")
+    ids, mask = make_batch()
+    types = (torch.arange(ids.shape[1]) >= 6).long() * mask
+    expected = model(ids, mask, types).logits
+    close(outputs(tmp_path / "out", ids, mask, token_type_ids=types)[0], expected)
+    assert (expected - model(ids, mask).logits).abs().max() > 0.01  # types count
+
+
+@pytest.mark.parametrize("head", ["paper", "hf"])
+@torch.no_grad()
+def test_what_answers_questions_gives_the_same_scores_of_spans(head, tmp_path, quorem):
+    model = save_network("question_answering", tmp_path / "run" / "model", embedding=QR, classifier_head=head)
+    exported(quorem, tmp_path / "run", tmp_path / "out")
+    for shape in SHAPES:  # rows with fewer tokens than the head has starts, and with more
+        ids, mask = make_batch(*shape)
+        types = (torch.arange(shape[1]) >= shape[1] // 2).long() * mask
+        found = outputs(tmp_path / "out", ids, mask, token_type_ids=types)
+        expected = model(ids, mask, types)
+        close(found[0], expected.start_logits)
+        close(found[1], expected.end_logits)
+        if head == "paper":
+            allowed = types.bool() | (torch.arange(shape[1]) == 0)
+            close(found[2], expected.impossible_logits)
+            spans_of_each_start(found[3], found[4], expected, allowed)
+
+
+def spans_of_each_start(starts, scores, expected, allowed):
+    """The graph's joint scores are log p(start) + log p(end | start), and nothing stands where no answer can be."""
+    of_starts, of_ends = expected.start_logits.log_softmax(-1), expected.end_top_logits.log_softmax(-1)
+    for row, may in enumerate(allowed):
+        number = min(20, int(may.sum()))
+        assert torch.equal(starts[row, :number], expected.start_top_index[row, :number])
+        joint = of_starts[row, starts[row, :number]].unsqueeze(-1) + of_ends[row, :number]
+        close(scores[row, :number, may], joint[:, may])
+        assert (scores[row, number:] < -1e30).all()
+        assert (scores[row][:, ~may] < -1e30).all()
+        assert not starts[row, number:].any()
+
+
+@torch.no_grad()
 def test_ids_beyond_what_float32_counts_read_their_rows_and_the_file_is_as_large_as_the_tables(tmp_path, quorem):
     """The exporter makes float32 of torch.div: token 2^24 + 1 would read the row of another (trap 31)."""
     size = 2**24 + 2**20
@@ -123,7 +185,6 @@ def test_every_other_kind_of_table_gives_the_same(kind, tmp_path, quorem):
 @pytest.mark.parametrize(
     ("kind", "changes", "said"),
     [
-        ("question_answering", {}, r"no ONNX graph of its kind, question_answering.*electra or remote-code"),
         ("discriminator", {"embedding": TABLES["path"]}, r"kind=path.*--format electra or remote-code"),
         ("classifier", {"classifier_length": 20}, r"data\.truncation=windows.*data\.truncation=head.*remote-code"),
         ("classifier", {"classifier_ngrams": 2, "classifier_ngram_rows": 50}, r"ngrams=2.*ngrams=0.*remote-code"),

@@ -85,8 +85,11 @@ def test_the_papers_head_equals_a_naive_twin_of_it():
     close(
         found.impossible_logits, model.qa_joint.impossible(F.gelu(model.qa_joint.impossible_hidden(both))).squeeze(-1)
     )
-    summed = torch.zeros(3, 17)
-    for place in range(found.start_top_index.shape[1]):
+    summed, beam = torch.zeros(3, 17), found.start_top_index
+    assert beam.shape == (3, 20)
+    assert beam[:, :17].sort(-1).values.tolist() == [list(range(17))] * 3
+    assert (beam[:, 17:] >= 17).all()  # a row has no more tokens
+    for place in range(17):
         top = found.start_top_index[:, place]
         ends = naive_ends(model.qa_joint, hidden, allowed, top)
         close(found.end_top_logits[:, place][allowed], ends[allowed])

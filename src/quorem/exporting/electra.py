@@ -29,6 +29,8 @@ ARCHITECTURES = {
     "generator": "ElectraForMaskedLM",
     "classifier": "ElectraForSequenceClassification",
     "next_item": "ElectraForMaskedLM",
+    "token_classifier": "ElectraForTokenClassification",
+    "multiple_choice": "ElectraForMultipleChoice",
     "question_answering": "ElectraForQuestionAnswering",
 }
 SAME = (
@@ -37,6 +39,7 @@ SAME = (
     "initializer_range", "layer_norm_eps", "pad_token_id", "classifier_dropout",
 )  # fmt: skip
 """Settings that both configs have."""
+WITH_SOFTMAX, WITH_LABELS = ("generator", "next_item"), ("classifier", "token_classifier")
 TABLE = "electra.embeddings.word_embeddings."
 ROWS_AT_ONCE = 2**16  # of a table that is made dense
 OTHER_FORMATS = "or export with --format onnx or remote-code, which have it"
@@ -97,9 +100,9 @@ def check_plain(network: Network) -> None:
         if config.classifier_head != "hf":
             raise UserError(
                 f"{place}: classifier.head={config.classifier_head}, and transformers' ElectraForQuestionAnswering has "
-                f"hf only: fine-tune with classifier.head=hf, {REMOTE_CODE}"
+                f"hf only: fine-tune with classifier.head=hf, {OTHER_FORMATS}"
             )
-    elif network.kind != "discriminator" and type(network.model.generator_lm_head) is not FullHead:
+    elif network.kind in WITH_SOFTMAX and type(network.model.generator_lm_head) is not FullHead:
         key = "next_item.head" if network.kind == "next_item" else "model.head.kind"
         raise UserError(
             f"{place}: its softmax is of kind {(config.head or {})['kind']}, and transformers' ElectraForMaskedLM has "
@@ -127,7 +130,11 @@ def plain_weights(network: Network) -> dict[str, Tensor]:
 def plain_config(network: Network) -> ElectraConfig:
     """Its architecture as transformers' config."""
     config = network.config
-    labels = {"id2label": config.id2label, "label2id": config.label2id} if network.kind == "classifier" else {}
+    labels = {"id2label": config.id2label, "label2id": config.label2id} if network.kind in WITH_LABELS else {}
+    if config.problem_type is not None:
+        labels["problem_type"] = config.problem_type
+    if config.problem_type == "regression":
+        labels |= {"target_mean": config.target_mean, "target_std": config.target_std}
     same = {name: getattr(config, name) for name in SAME}
     return ElectraConfig(**same, **labels, architectures=[ARCHITECTURES[network.kind]], dtype="float32")
 

@@ -14,6 +14,10 @@ from quorem.exporting.networks import Network
 from quorem.heads import FullHead
 from quorem.models.layers import SelfAttention
 from quorem.models.positions import rotate
+from quorem.models.question_answering import BEAM
+
+WITH_TYPES = ("input_ids", "attention_mask", "token_type_ids")
+NEVER = -1e30  # below it a score says that something cannot be
 
 
 class Graph(nn.Module):
@@ -21,7 +25,15 @@ class Graph(nn.Module):
 
     Args:
         network: its model is changed: it is no use but to be exported, and gives the same outputs.
+
+    Attributes:
+        inputs: names of what it takes, int64.
+        axes: their sizes, which a caller chooses.
+        names: those of its outputs.
     """
+
+    inputs: tuple[str, ...] = ("input_ids", "attention_mask")
+    axes: tuple[str, ...] = ("batch", "time")
 
     def __init__(self, network: Network) -> None:
         super().__init__()
@@ -88,12 +100,14 @@ class Generator(Graph):
 
 
 class Classifier(Graph):
-    """logits (batch, num_labels)."""
+    """logits (batch, num_labels); of pairs of texts from token_type_ids too."""
 
     def __init__(self, network: Network) -> None:
         super().__init__(network)
         self.names = ("logits",)
         config = network.config
+        if network.reads_pairs:
+            self.inputs = WITH_TYPES
         for key, value, needed in (
             ("classifier.ngrams", config.classifier_ngrams, 0),
             ("data.truncation", config.classifier_truncation if config.classifier_length else "head", "head"),
@@ -104,8 +118,34 @@ class Classifier(Graph):
                     f"ONNX graph cannot choose: fine-tune with {key}={needed}, or export with --format remote-code"
                 )
 
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
+    ) -> tuple[Tensor, ...]:
+        return (self.model(input_ids, attention_mask, token_type_ids).logits,)
+
+
+class TokenClassifier(Graph):
+    """logits (batch, time, num_labels); a word's first token carries its tag."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__(network)
+        self.names = ("logits",)
+
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, ...]:
         return (self.model(input_ids, attention_mask).logits,)
+
+
+class MultipleChoice(Graph):
+    """logits (batch, choices), of rows [CLS] text [SEP] choice [SEP], (batch, choices, time)."""
+
+    inputs, axes = WITH_TYPES, ("batch", "choices", "time")
+
+    def __init__(self, network: Network) -> None:
+        super().__init__(network)
+        self.names = ("logits",)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor) -> tuple[Tensor, ...]:
+        return (self.model(input_ids, attention_mask, token_type_ids).logits,)
 
 
 class NextItem(Graph):
@@ -139,11 +179,45 @@ class NextItem(Graph):
         return hidden, F.log_softmax(table @ head.query(hidden).T + self.bias, dim=0).T
 
 
+class QuestionAnswering(Graph):
+    """start_logits and end_logits (batch, time) of rows [CLS] question [SEP] text [SEP].
+
+    With the paper's head end_logits are summed over the likeliest starts, and there are also impossible_logits
+    (batch,), positive where the text has no answer; starts int64 (batch, 20), the likeliest, the best first; and
+    span_scores (batch, 20, time), log p of an answer from each of them to each token. Where a row has fewer starts, the
+    others are 0 and have no score above -1e30.
+    """
+
+    inputs = WITH_TYPES
+
+    def __init__(self, network: Network) -> None:
+        super().__init__(network)
+        self.joint = network.config.classifier_head != "hf"
+        self.names = ("start_logits", "end_logits")
+        if self.joint:
+            self.names += ("impossible_logits", "starts", "span_scores")
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor) -> tuple[Tensor, ...]:
+        found = self.model(input_ids, attention_mask, token_type_ids)
+        if not self.joint:
+            return found.start_logits, found.end_logits
+        of_starts = F.pad(found.start_logits.log_softmax(-1), (0, BEAM), value=-torch.inf)
+        of_starts = of_starts.gather(1, found.start_top_index)
+        scores = of_starts.unsqueeze(-1) + found.end_top_logits.log_softmax(-1)
+        starts = found.start_top_index.masked_fill(
+            of_starts < NEVER, 0
+        )  # equal scores, which libraries order as they like
+        return found.start_logits, found.end_logits, found.impossible_logits, starts, scores
+
+
 GRAPHS: dict[str, type[Graph]] = {
     "discriminator": Discriminator,
     "generator": Generator,
     "classifier": Classifier,
     "next_item": NextItem,
+    "token_classifier": TokenClassifier,
+    "multiple_choice": MultipleChoice,
+    "question_answering": QuestionAnswering,
 }
 
 
@@ -151,16 +225,11 @@ def build_graph(network: Network) -> Graph:
     """The function of a network that ONNX is to have.
 
     Raises:
-        UserError: for a network that chooses sizes by values.
+        UserError: for a network that sorts or cuts by values.
     """
     if (network.config.embedding or {})["kind"] == "path":
         raise UserError(
             f"{network.folder}: model.embedding.kind=path sorts tokens by their function, which no ONNX graph can: "
             "pre-train with another kind, or export with --format electra or remote-code"
-        )
-    if network.kind not in GRAPHS:
-        raise UserError(
-            f"{network.folder}: there is no ONNX graph of its kind, {network.kind}: export with --format electra or "
-            "remote-code"
         )
     return GRAPHS[network.kind](network)

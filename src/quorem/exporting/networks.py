@@ -12,15 +12,20 @@ from quorem.models.checkpoint_files import read_weights
 from quorem.models.classifier import QuoremForSequenceClassification
 from quorem.models.configuration import QuoremConfig
 from quorem.models.modeling import QuoremForMaskedLM, QuoremForPreTraining, QuoremPreTrainedModel
+from quorem.models.multiple_choice import QuoremForMultipleChoice
 from quorem.models.next_item import QuoremForNextItem
 from quorem.models.question_answering import QuoremForQuestionAnswering
+from quorem.models.token_classifier import QuoremForTokenClassification
 from quorem.tokenization import load_tokenizer
+from quorem.training.card import made_by
 
 KINDS: dict[str, tuple[str, type[QuoremPreTrainedModel]]] = {
     "QuoremForPreTraining": ("discriminator", QuoremForPreTraining),
     "QuoremForMaskedLM": ("generator", QuoremForMaskedLM),
     "QuoremForSequenceClassification": ("classifier", QuoremForSequenceClassification),
     "QuoremForNextItem": ("next_item", QuoremForNextItem),
+    "QuoremForTokenClassification": ("token_classifier", QuoremForTokenClassification),
+    "QuoremForMultipleChoice": ("multiple_choice", QuoremForMultipleChoice),
     "QuoremForQuestionAnswering": ("question_answering", QuoremForQuestionAnswering),
 }
 """By the architecture that a config.json names: what it is, as `read_weights` has it, and its class."""
@@ -32,15 +37,17 @@ class Network:
 
     Attributes:
         folder: where it is from.
-        kind: discriminator, generator, classifier, next_item or question_answering.
+        kind: of KINDS: discriminator, generator, classifier and so on.
         model: in evaluation mode, float32, on the CPU.
         tokenizer: its.
+        reads_pairs: whether its run has learned pairs of texts, which token types tell apart.
     """
 
     folder: Path
     kind: str
     model: QuoremPreTrainedModel
     tokenizer: PreTrainedTokenizerFast
+    reads_pairs: bool = False
 
     @property
     def config(self) -> QuoremConfig:
@@ -77,4 +84,5 @@ def read_network(folder: str | Path) -> Network:
     for name, parameter in model.named_parameters():
         if not torch.isfinite(parameter).all():
             raise UserError(f"{place}: NaN or an infinite number in {name}: train again, with a smaller learning rate")
-    return Network(place, kind, model.eval(), load_tokenizer(place))
+    pairs = (made_by(place).settings.get("data") or {}).get("text_pair_column") is not None
+    return Network(place, kind, model.eval(), load_tokenizer(place), pairs)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from quorem.errors import UserError
-from quorem.exporting.graph import Graph, build_graph
+from quorem.exporting.graph import NEVER, Graph, build_graph
 from quorem.exporting.networks import Network, read_network
 from quorem.tokenization.files import save_tokenizer
 
@@ -25,7 +25,7 @@ NEEDED = ("onnx", "onnxscript", "onnxruntime")  # extra quorem[export]
 FILE, WHOLE = "model.onnx", "model.fp32.onnx"
 LARGEST_FILE = 1_900_000_000  # bytes; protobuf ends at 2 GiB, beyond it weights stand in a file beside
 DIFFERENCE = 1e-3  # of outputs, or of their largest number, beyond which an export is refused
-AXES = {0: "batch", 1: "time"}
+CHOICES = 2  # of multiple choice, on random ids
 TRIED = ((1, 1), (3, 20), (4, 7))  # rows and tokens of what outputs are compared on
 CHATTY = ("", "torch.onnx", "onnxscript", "onnx_ir")
 
@@ -88,12 +88,12 @@ def trace(graph: Graph, longest: int) -> Any:
         graph: what to export.
         longest: tokens in a row; absolute positions end there.
     """
-    ids = torch.full((2, min(8, longest)), 5)
-    mask = torch.ones_like(ids)
+    ids = torch.full((*(2 for _ in graph.axes[1:]), min(8, longest)), 5)
+    given = tuple(ids if name == "input_ids" else torch.ones_like(ids) for name in graph.inputs)
     with torch.no_grad():
         program: Any = torch.onnx.export(
-            graph, (ids, mask), dynamo=True, verbose=False, input_names=["input_ids", "attention_mask"],
-            output_names=list(graph.names), dynamic_shapes={"input_ids": AXES, "attention_mask": AXES},
+            graph, given, dynamo=True, verbose=False, input_names=list(graph.inputs),
+            output_names=list(graph.names), dynamic_shapes={name: dict(enumerate(graph.axes)) for name in graph.inputs},
         )  # fmt: skip
     model = program.model
     for part in (model, model.graph, *model.graph.all_nodes(), *model.graph.inputs, *model.graph.initializers.values()):
@@ -128,28 +128,37 @@ def run_onnx(session: Any, inputs: Mapping[str, Tensor]) -> list[np.ndarray]:
     return found
 
 
-def random_batch(network: Network, rows: int, time: int) -> dict[str, Tensor]:
-    """Random ids, the same every time, of which later rows are shorter: int64 (rows, time) each."""
-    time = min(time, network.config.max_position_embeddings)
-    rng = torch.Generator().manual_seed(0)
-    ids = torch.randint(network.config.vocab_size, (rows, time), generator=rng)
-    lengths = (time - 3 * torch.arange(rows)).clamp(min=1).unsqueeze(1)
-    mask = (torch.arange(time) < lengths).long()
-    return {"input_ids": ids.masked_fill(mask == 0, network.config.pad_token_id or 0), "attention_mask": mask}
+def random_batch(graph: Graph, rows: int, time: int) -> dict[str, Tensor]:
+    """What a graph takes, int64 (rows, time): random ids, the same every time, of which later rows are shorter.
+
+    Token types are 0 in a third of each row. Of multiple choice it is (rows, CHOICES, time).
+    """
+    config = graph.model.config
+    shape = (rows, *(CHOICES for _ in graph.axes[2:]), min(time, config.max_position_embeddings))
+    ids = torch.randint(config.vocab_size, shape, generator=torch.Generator().manual_seed(0))
+    places, lengths = torch.arange(shape[-1]), shape[-1] - 3 * torch.arange(rows)
+    mask = (places < lengths.clamp(min=1).view(-1, *(1 for _ in graph.axes[1:]))).long().expand(shape)
+    given = {
+        "input_ids": ids.masked_fill(mask == 0, config.pad_token_id or 0),
+        "attention_mask": mask,
+        "token_type_ids": (places >= shape[-1] // 3).long() * mask,
+    }
+    return {name: given[name] for name in graph.inputs}
 
 
 @torch.no_grad()
-def differences(path: Path, graph: Graph, network: Network) -> dict[str, tuple[float, float]]:
+def differences(path: Path, graph: Graph) -> dict[str, tuple[float, float]]:
     """Of each output, on random ids: its largest difference from torch's at real tokens, and its largest number."""
     found: dict[str, tuple[float, float]] = dict.fromkeys(graph.names, (0.0, 0.0))
     session = open_session(path)
     for rows, time in TRIED:
-        inputs = random_batch(network, rows, time)
+        inputs = random_batch(graph, rows, time)
         mask = inputs["attention_mask"].bool()
         for name, ours, theirs in zip(graph.names, graph(**inputs), run_onnx(session, inputs), strict=True):
             pair = torch.stack([ours, torch.from_numpy(theirs)])
             per_token = name == "last_hidden_state" or ours.shape[:2] == mask.shape
-            pair = (pair[:, mask] if per_token else pair).nan_to_num(neginf=0.0)
+            pair = pair[:, mask] if per_token else pair
+            pair = pair.masked_fill(pair < NEVER, 0.0)
             difference, largest = float((pair[0] - pair[1]).abs().max()), float(pair[0].abs().max())
             found[name] = max(found[name][0], difference), max(found[name][1], largest)
     return found
@@ -157,7 +166,7 @@ def differences(path: Path, graph: Graph, network: Network) -> dict[str, tuple[f
 
 def _compared(path: Path, graph: Graph, network: Network, *, limit: float | None) -> str:
     """How far outputs are from torch's, in words; an error beyond a limit."""
-    found = differences(path, graph, network)
+    found = differences(path, graph)
     said = ", ".join(f"{name} {most:.1e} (of up to {largest:.1f})" for name, (most, largest) in found.items())
     if limit is not None and any(most > limit * max(1.0, largest) for most, largest in found.values()):
         raise UserError(

@@ -23,6 +23,8 @@ CLASSES = {
     "AutoModelForMaskedLM": ("quorem.models.modeling", "QuoremForMaskedLM"),
     "AutoModelForSequenceClassification": ("quorem.models.classifier", "QuoremForSequenceClassification"),
     "AutoModelForCausalLM": ("quorem.models.next_item", "QuoremForNextItem"),
+    "AutoModelForTokenClassification": ("quorem.models.token_classifier", "QuoremForTokenClassification"),
+    "AutoModelForMultipleChoice": ("quorem.models.multiple_choice", "QuoremForMultipleChoice"),
     "AutoModelForQuestionAnswering": ("quorem.models.question_answering", "QuoremForQuestionAnswering"),
 }
 OF_ALL = ("AutoModel", "AutoModelForSequenceClassification")  # the latter with a new head where there is none
@@ -31,6 +33,8 @@ OWN = {
     "generator": ("AutoModelForMaskedLM",),
     "classifier": (),
     "next_item": ("AutoModelForCausalLM",),
+    "token_classifier": ("AutoModelForTokenClassification",),
+    "multiple_choice": ("AutoModelForMultipleChoice",),
     "question_answering": ("AutoModelForQuestionAnswering",),
 }
 """Auto classes that load a folder, by what it holds."""

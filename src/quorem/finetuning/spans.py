@@ -85,7 +85,7 @@ def window_spans(outputs: Any, origins: Sequence[Origin], answer_length: int) ->
     at = top.unsqueeze(-1)  # (windows, starts, 1)
     right = (place >= at) & (place < at + answer_length) & inside.unsqueeze(1)
     right &= ((top >= own[0]) & (top < own[1])).unsqueeze(-1)
-    scores = (starts.gather(1, top).unsqueeze(-1) + ends).masked_fill(~right, -torch.inf).flatten(1)
+    scores = (starts.gather(1, top.clamp(max=time - 1)).unsqueeze(-1) + ends).masked_fill(~right, -torch.inf).flatten(1)
     best = scores.topk(min(N_BEST, scores.shape[1]), -1)
     begins = top.gather(1, best.indices // time).tolist()
     values, stops = best.values.tolist(), (best.indices % time).tolist()

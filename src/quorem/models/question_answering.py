@@ -28,8 +28,9 @@ class AnswerOutput(ModelOutput):
         loss: float32 (), where positions were given.
         start_logits: (batch, time).
         end_logits: (batch, time); with head `paper` given the start, or summed over the likeliest starts.
-        start_top_index: int64 (batch, beam), the likeliest starts; None with head `hf`.
-        end_top_logits: (batch, beam, time), for each of them; None with head `hf`.
+        start_top_index: int64 (batch, BEAM), the likeliest starts, behind the row's end where it has fewer tokens; None
+            with head `hf`.
+        end_top_logits: (batch, BEAM, time), for each of them; None with head `hf`.
         impossible_logits: (batch,), positive where the text has no answer; None with head `hf`.
         hidden_states: those of the encoder, if asked for.
         attentions: (batch, heads, time, time) of each layer, if asked for.
@@ -75,7 +76,8 @@ class JointHead(nn.Module):
             chosen = start_positions.clamp(0, hidden.shape[1] - 1).unsqueeze(-1)
             end = self._ends(hidden, allowed, chosen).squeeze(1)
             return AnswerOutput(start_logits=start, end_logits=end, impossible_logits=impossible)
-        top = start.float().log_softmax(-1).topk(min(BEAM, start.shape[1]), -1)
+        none = (0, BEAM)  # so many starts in every row: those behind its end have p = 0
+        top = F.pad(start.float().log_softmax(-1), none, value=-torch.inf).topk(BEAM, -1)
         ends = self._ends(hidden, allowed, top.indices)
         summed = (top.values.unsqueeze(-1) + ends.float().log_softmax(-1)).logsumexp(1)
         return AnswerOutput(
@@ -89,8 +91,8 @@ class JointHead(nn.Module):
         A layer on [start; end] is the sum of one on either, so that no pair is ever written side by side; one start at
         a time is in memory, for HEAD_WIDTH numbers a pair are many.
         """
-        width = hidden.shape[-1]
-        chosen = hidden.gather(1, starts.unsqueeze(-1).expand(-1, -1, width)).unbind(1)
+        width, inside = hidden.shape[-1], starts.clamp(max=hidden.shape[1] - 1)
+        chosen = hidden.gather(1, inside.unsqueeze(-1).expand(-1, -1, width)).unbind(1)
         if is_plain(self.hidden):
             of_start, of_end = self.hidden.weight.split(width, dim=1)
             ends = F.linear(hidden, of_end, self.hidden.bias)

@@ -34,7 +34,8 @@ KINDS = {
     "QuoremForMaskedLM": "generator", "ElectraForMaskedLM": "generator",
     "QuoremForSequenceClassification": "classifier", "ElectraForSequenceClassification": "classifier",
     "QuoremForNextItem": "next_item", "QuoremForMultipleChoice": "multiple_choice",
-    "QuoremForTokenClassification": "token_classifier",
+    "ElectraForMultipleChoice": "multiple_choice",
+    "QuoremForTokenClassification": "token_classifier", "ElectraForTokenClassification": "token_classifier",
     "QuoremForQuestionAnswering": "question_answering", "ElectraForQuestionAnswering": "question_answering",
 }  # fmt: skip
 BY_PROBLEM = {"multi_label_classification": "multi_label", "regression": "regression"}  # of config.json's problem_type
@@ -104,9 +105,14 @@ USE = {
     "onnx": "import onnxruntime\nfrom transformers import AutoTokenizer\n\n"
     'session = onnxruntime.InferenceSession("{folder}/model.onnx")\n'
     'tokenizer = AutoTokenizer.from_pretrained("{folder}")\n'
-    'encoded = tokenizer(["a text"], padding=True, return_tensors="np")\n'
-    'outputs = session.run(None, {{name: encoded[name] for name in ("input_ids", "attention_mask")}})',
+    'encoded = tokenizer({asked}, padding=True, return_token_type_ids=True, return_tensors="np")\n'
+    "outputs = session.run(None, {{each.name: encoded[each.name]{rows} for each in session.get_inputs()}})",
 }
+ASKED = {
+    "question_answering": '["a question"], ["a text that answers it"]',
+    "multiple_choice": '["a text", "a text"], ["one choice", "another"]',
+}
+"""What a tokenizer is given; of other kinds a text."""
 AUTO = {
     "discriminator": "AutoModelForPreTraining", "generator": "AutoModelForMaskedLM",
     "classifier": "AutoModelForSequenceClassification", "multi_label": "AutoModelForSequenceClassification",
@@ -114,6 +120,7 @@ AUTO = {
     "multiple_choice": "AutoModelForMultipleChoice", "next_item": "AutoModelForCausalLM",
     "question_answering": "AutoModelForQuestionAnswering",
 }  # fmt: skip
+AUTO_OF_PLAIN = AUTO | {"next_item": "AutoModelForMaskedLM"}  # transformers' ELECTRA
 
 
 @dataclass(frozen=True)
@@ -216,10 +223,14 @@ def model_card(folder: Path, *, made: Made, format: str = "quorem", license: str
         made: how the model was made.
         format: quorem, or the one it is exported in.
         license: of the weights.
+
+    Raises:
+        UserError: if config.json names another network.
     """
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    kind = KINDS.get((config.get("architectures") or [""])[0], "discriminator")
-    kind = BY_PROBLEM.get(config.get("problem_type") or "", kind) if kind == "classifier" else kind
+    kind = _kind(folder, config, made)
+    auto = (AUTO_OF_PLAIN if format == "electra" else AUTO)[kind]
+    asked, rows = ASKED.get(kind, '["a text"]'), "[None]" if kind == "multiple_choice" else ""
     results = _results(kind, made)
     data = ModelCardData(
         license=license,
@@ -233,7 +244,7 @@ def model_card(folder: Path, *, made: Made, format: str = "quorem", license: str
         f"---\n{data.to_yaml()}\n---",
         f"# {made.name}",
         f"This is {TITLES[kind]}. quorem has made it.",
-        "## Use", f"```python\n{USE[format].format(auto=AUTO[kind], folder='FOLDER')}\n```",
+        "## Use", f"```python\n{USE[format].format(auto=auto, folder='FOLDER', asked=asked, rows=rows)}\n```",
         "## Results", _results_said(kind, made),
         "## Size", _sizes_said(config, made, format),
         "## Data", _data_said(made),
@@ -242,6 +253,17 @@ def model_card(folder: Path, *, made: Made, format: str = "quorem", license: str
     ]  # fmt: skip
     text = str(ModelCard("\n\n".join(parts) + "\n"))
     return text + MARK.format(_hash(text))
+
+
+def _kind(folder: Path, config: Mapping[str, Any], made: Made) -> str:
+    """What a network is, a key of TITLES."""
+    named = (config.get("architectures") or ["none"])[0]
+    if named not in KINDS:
+        raise UserError(f"{folder}: config.json: architectures={named}: is no network of quorem: give a run of quorem")
+    kind = KINDS[named]
+    if kind == "generator" and made.settings.get("task") == "next_item":  # transformers has one class for both
+        return "next_item"
+    return BY_PROBLEM.get(config.get("problem_type") or "", kind) if kind == "classifier" else kind
 
 
 def _results(kind: str, made: Made) -> list[EvalResult]:
