@@ -6,7 +6,7 @@ import pytest
 import torch
 from export_cases import LABELS, QR, TEXTS, loaded_outside, make_batch, make_tokenizer, save_network
 from safetensors.torch import load_file
-from transformers import ElectraForMaskedLM, ElectraForPreTraining
+from transformers import ElectraConfig, ElectraForMaskedLM, ElectraForPreTraining
 
 from quorem.embeddings import EMBEDDINGS
 
@@ -60,6 +60,14 @@ def test_what_answers_questions_becomes_plain_too(tmp_path, quorem):
     assert kind == "ElectraForQuestionAnswering"
     ids, mask = make_batch()
     close(output[mask.bool()], model(ids, mask).start_logits[mask.bool()])
+
+
+def test_a_plain_regression_knows_that_it_is_one_and_its_scale(tmp_path, quorem):
+    problem = {"problem_type": "regression", "target_mean": 2.5, "target_std": 1.5}
+    save_network("classifier", tmp_path / "model", classifier_head="hf", **problem)
+    assert quorem("export", tmp_path / "model", "--format", "electra", "--out", tmp_path / "out").code == 0
+    config = ElectraConfig.from_pretrained(tmp_path / "out")
+    assert {name: getattr(config, name) for name in problem} == problem
 
 
 @torch.no_grad()

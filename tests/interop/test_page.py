@@ -11,6 +11,7 @@ from quorem.samples import write_reviews
 
 PAGE = Path(__file__).parents[2] / "docs" / "interop.md"
 NEEDS = {"Trainer": ["datasets"], "PEFT": ["datasets", "peft"], "sentence-transformers": ["sentence_transformers"]}
+AFTER = {"PEFT": ["Trainer"], "Quantisation": ["torch.export"]}
 TINY = {
     "model.size": "tiny", "model.embedding.kind": "qr", "model.vocab_size": 3000, "data.max_length": 32,
     "train.precision": "fp32", "train.max_steps": 3, "train.batch_size": 8,
@@ -35,23 +36,19 @@ def folder(tmp_path_factory):
     return place
 
 
-@pytest.fixture(scope="module")
-def names():
-    """What blocks further up have defined: later ones use it."""
-    return {}
-
-
 # PEFT and Trainer ask transformers for names that it has renamed; a machine without a GPU has no memory to pin.
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
 @pytest.mark.filterwarnings("ignore:.*pin_memory:UserWarning")
 @pytest.mark.parametrize("title", list(sections()))
-def test_the_code_of_each_section_runs(title, folder, names, monkeypatch):
+def test_the_code_of_each_section_runs(title, folder, monkeypatch):
+    """After the sections further up whose names it uses, so that each test runs by itself."""
     for package in NEEDS.get(title, []):
         pytest.importorskip(package, reason="needs quorem[interop,datasets]")
     monkeypatch.chdir(folder)
-    names.update(torch=torch, quorem=quorem)
-    for block in sections()[title]:
-        exec(compile(block, f"docs/interop.md, {title}", "exec"), names)
+    names = {"torch": torch, "quorem": quorem}
+    for each in (*AFTER.get(title, []), title):
+        for block in sections()[each]:
+            exec(compile(block, f"docs/interop.md, {each}", "exec"), names)
     if title == "sentence-transformers":
         torch.testing.assert_close(torch.tensor(names["vectors"]), names["same"], atol=1e-5, rtol=1e-4)
     if title == "Auto classes":
