@@ -10,7 +10,9 @@ OF_TORCH = "torch.ao, which has it until torch drops it"
 def quantised(model, how):
     if how == OF_TORCH:
         return torch.ao.quantization.quantize_dynamic(model, {torch.nn.Linear}, dtype=torch.qint8)
-    torchao = pytest.importorskip("torchao.quantization", reason="needs torchao, which no extra installs: pip install torchao")
+    torchao = pytest.importorskip(
+        "torchao.quantization", reason="needs torchao, which no extra installs: pip install torchao"
+    )
     torchao.quantize_(model, torchao.Int8DynamicActivationInt8WeightConfig())
     return model
 
