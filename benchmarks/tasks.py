@@ -208,7 +208,7 @@ CASES = {
     "kinds": Case(
         make_kinds, f"text.csv --text-column file data.paths=true data.midi=chords {TUNES} train.max_steps=300",
         "rows.csv --text-column file --label-column kind data.paths=true data.split_column=split data.max_length=128 "
-        "classifier.layers=all train.batch_size=16 train.epochs=8",
+        "classifier.layers=all train.batch_size=16 train.epochs=5",
     ),
     "ratings": Case(
         make_ratings, "text.csv --text-column review --tokenizer characters model.size=tiny data.max_length=64 "
@@ -217,9 +217,9 @@ CASES = {
         "data.max_length=64 train.epochs=1",
     ),
     "answers": Case(
-        make_answers, "train.json --text-column context --tokenizer characters model.size=tiny train.max_steps=400",
+        make_answers, "train.json --text-column context --tokenizer characters model.size=tiny train.max_steps=300",
         "train.json dev.json --task question_answering data.max_length=256 data.max_answer_length=40 "
-        "train.batch_size=16 train.max_steps=150 train.learning_rate=1e-3",
+        "train.batch_size=16 train.max_steps=100 train.learning_rate=1e-3",
     ),
 }  # fmt: skip
 

@@ -25,6 +25,16 @@ def test_text_classification(tmp_path):
 
 
 @torch.no_grad()
+def test_text_classification_tells_the_texts_of_a_pair_apart(tmp_path):
+    folder = save("classifier", tmp_path, architectures=["QuoremForSequenceClassification"])
+    model = HEADS["classifier"].auto.from_pretrained(folder).eval()
+    found = pipeline("text-classification", model=folder, top_k=None)({"text": "w7 w9", "text_pair": "w8"})
+    rows = torch.tensor([[2, 7, 9, 3, 8, 3]]), None, torch.tensor([[0, 0, 0, 0, 1, 1]])  # as fine-tuning reads them
+    expected = model(*rows).logits.softmax(-1)[0].tolist()
+    assert [row["score"] for row in found] == pytest.approx(sorted(expected, reverse=True), abs=1e-5)
+
+
+@torch.no_grad()
 def test_token_classification_says_a_class_for_each_word(tmp_path):
     folder = save("token classifier", tmp_path)
     model, tokenizer = loaded("token classifier", folder)

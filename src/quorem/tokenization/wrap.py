@@ -8,6 +8,7 @@ from transformers import PreTrainedTokenizerFast
 
 from quorem.tokenization.special import SPECIAL_TOKENS
 
+GIVEN = ["input_ids", "token_type_ids", "attention_mask"]  # as of ELECTRA: types tell the texts of a pair apart
 ROLES = ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")  # of SPECIAL_TOKENS, in their order
 
 
@@ -30,4 +31,6 @@ def wrap(
     )
     limit = {} if model_max_length is None else {"model_max_length": model_max_length}
     roles = dict(zip(ROLES, names, strict=True))
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, padding_side="right", **roles, **limit)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, padding_side="right", model_input_names=GIVEN, **roles, **limit
+    )
