@@ -207,8 +207,8 @@ CASES = {
                  f"{TAGGED} train.epochs=4", count_tags),
     "kinds": Case(
         make_kinds, f"text.csv --text-column file data.paths=true data.midi=chords {TUNES} train.max_steps=300",
-        "rows.csv --text-column file --label-column kind data.paths=true data.split_column=split data.max_length=128 "
-        "classifier.layers=all train.batch_size=16 train.epochs=5",
+        "rows.csv --text-column file --label-column kind data.paths=true data.midi=chords data.split_column=split "
+        "data.max_length=128 classifier.layers=all train.batch_size=16 train.epochs=5",
     ),
     "ratings": Case(
         make_ratings, "text.csv --text-column review --tokenizer characters model.size=tiny data.max_length=64 "
