@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: of the command line; sys.argv if None.
 
     Returns:
-        The exit code: 0, or 2 for something the user can fix, 130 for an interrupt.
+        The exit code: 0, or 2 for something the user can fix, 130 for an interrupt, 141 if nobody reads the output.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     for word in words:  # a file's name can be bytes; what a run keeps of it is text

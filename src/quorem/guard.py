@@ -5,6 +5,7 @@ import io
 import logging
 import os
 import re
+import select
 import shlex
 import subprocess
 import sys
@@ -46,6 +47,11 @@ def guarded(command: Callable[[], None], *, again: Sequence[str]) -> int:
     try:
         with redirect_stdout(io.StringIO()) if others else nullcontext(), terminations_as_interrupts():
             command()
+            sys.stdout.flush()
+    except BrokenPipeError:
+        if not _has_no_reader():
+            raise
+        return 141  # 128 and the number of SIGPIPE, as shells have it
     except UserError as error:
         line = " ".join(str(error).split())  # a parser's message may have several
         print(f"{speaker}: {line}", file=sys.stderr)
@@ -86,6 +92,21 @@ def guarded(command: Callable[[], None], *, again: Sequence[str]) -> int:
         if "quorem.training.processes" in sys.modules:
             sys.modules["quorem.training.processes"].destroy_process_group()
     return 0
+
+
+def _has_no_reader() -> bool:
+    """Whether who reads our output has left, as head does; what is still to be written is dropped then."""
+    try:
+        output = sys.stdout.fileno()
+    except io.UnsupportedOperation:  # it is caught in memory
+        return False
+    if hasattr(select, "poll"):  # Windows has none: there nothing else of ours is a pipe
+        asked = select.poll()
+        asked.register(output, 0)
+        if not asked.poll(0):  # an error is told without being asked for
+            return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), output)  # Python flushes once more when it ends
+    return True
 
 
 def _quoted(words: Sequence[str]) -> str:

@@ -1,5 +1,6 @@
 """How a command is asked for: help, files of settings, settings as options, completion."""
 
+import errno
 import json
 import os
 import re
@@ -90,6 +91,26 @@ def test_doctor_says_what_a_bug_report_needs(quorem):
     assert "threads" in found["cores"]
     assert found["free"].startswith(("memory", "disc"))
     assert set(found) >= {"parquet", "midi", "report"}  # of the extras
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_reader_that_leaves_ends_a_command_without_a_word(tmp_path, unbuffered):
+    theirs, ours = os.pipe()
+    os.close(theirs)  # as head does when it has its lines
+    words = [sys.executable, "-m", "quorem", "config", "pretrain"]
+    settings = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    done = subprocess.run(words, stdout=ours, stderr=subprocess.PIPE, env=settings, check=False)
+    os.close(ours)
+    assert (done.returncode, done.stderr) == (141, b"")  # 128 and the number of SIGPIPE, as shells have it
+
+
+def test_another_broken_pipe_is_not_hidden(quorem, monkeypatch):
+    def fails(_):
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    monkeypatch.setattr("quorem.commands.config.run", fails)
+    with pytest.raises(BrokenPipeError):
+        quorem("config", "pretrain")
 
 
 COLOUR = re.compile(rb"\x1b\[[\d;]*m")
