@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from transformers import BertTokenizerFast, ElectraConfig, ElectraForMaskedLM, ElectraForPreTraining
+from tunes import write_tunes
 
 from quorem.samples import write_reviews
 
@@ -53,18 +54,6 @@ def write_rows(path, texts):
         writer = csv.writer(file)
         writer.writerow(["review", "label"])
         writer.writerows((texts[number % 2] * (1 + number % 3), number % 2) for number in range(40))
-
-
-def write_tunes(folder):
-    symusic = pytest.importorskip("symusic")
-    for kind, step in (("jigs", 1), ("reels", 2)):
-        (folder / kind).mkdir(parents=True)
-        for number in range(8):
-            score, track = symusic.Score(480), symusic.Track()
-            for place in range(16):
-                track.notes.append(symusic.Note(240 * place, 240, 60 + (number + step * place) % 12, 90))
-            score.tracks.append(track)
-            score.dump_midi(folder / kind / f"{number}.mid")
 
 
 def write_electra(folder, texts):

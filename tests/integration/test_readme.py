@@ -2,9 +2,11 @@
 
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
+from tunes import write_tunes
 
 from quorem.samples import write_reviews
 
@@ -27,6 +29,7 @@ def test_the_first_blocks_run(page, number, tmp_path, monkeypatch):
 
 
 FEWER = {"--rows": "300", "--minutes": "0.01", "--vocab-size": "200"}
+STEPS = re.compile(r"train\.(max_steps|epochs)=.*")
 TINY = ["model.size=tiny", "model.discriminator.num_hidden_layers=1", "data.max_length=32", "train.batch_size=8"]
 
 
@@ -37,17 +40,23 @@ def commands(section):
     return [shlex.split(line, comments=True)[1:] for line in block[1].splitlines() if line.startswith("quorem ")]
 
 
-@pytest.mark.parametrize("section", ["Text", "A shop, a playlist, a log"])
-def test_the_commands_run(section, tmp_path, monkeypatch, quorem):
+@pytest.mark.parametrize(("section", "number"), [("Text", 5), ("A shop, a playlist, a log", 5), ("MIDI", 3)])
+def test_the_commands_run(section, number, tmp_path, monkeypatch, quorem):
     monkeypatch.chdir(tmp_path)
+    if section == "MIDI":
+        pytest.importorskip("miditok")
+        write_tunes(tmp_path / "kinds")
+        shutil.copytree(tmp_path / "kinds", tmp_path / "tunes")
     found = commands(section)
-    assert len(found) == 5
+    assert len(found) == number
     for words in found:
         if words[0] == "report":
             pytest.importorskip("jinja2")
             pytest.importorskip("matplotlib")
         small = [FEWER.get(before, word) for before, word in zip([None, *words], words, strict=False)]
-        small += {"pretrain": TINY, "finetune": ["train.max_steps=3"]}.get(words[0], [])
+        small = [word for word in small if not STEPS.fullmatch(word)]
+        steps = [] if "--minutes" in words else ["train.max_steps=3"]
+        small += {"pretrain": [*TINY, *steps], "finetune": ["train.max_steps=3"]}.get(words[0], [])
         outcome = quorem(*small)
         assert outcome.code == 0, (words, outcome.err)
         assert (tmp_path / words[words.index("--out") + 1]).exists()
