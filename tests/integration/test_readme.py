@@ -1,5 +1,6 @@
 """What README and tutorial show runs: from Python as it stands, on the command line with fewer rows and steps."""
 
+import importlib.util
 import re
 import shlex
 import shutil
@@ -60,3 +61,25 @@ def test_the_commands_run(section, number, tmp_path, monkeypatch, quorem):
         outcome = quorem(*small)
         assert outcome.code == 0, (words, outcome.err)
         assert (tmp_path / words[words.index("--out") + 1]).exists()
+
+
+def test_the_demo_prints_its_table(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    place = ROOT / "examples" / "demo.py"
+    spec = importlib.util.spec_from_file_location("demo", place)
+    demo = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(demo)
+    sizes = {"LABELS": 40, "JUDGED": 20, "SEEDS": (0, 1), "PRETRAIN": " ".join([demo.PRETRAIN, *TINY])}
+    for name, value in {**sizes, "FINETUNE": f"{demo.FINETUNE} train.max_steps=3"}.items():
+        monkeypatch.setattr(demo, name, value)
+    run = demo.main
+    monkeypatch.setattr(demo, "main", lambda words: run(["300" if word == "20000" else word for word in words]))
+    demo.demonstrate()
+    shown = capsys.readouterr().out
+    heads = ["accuracy on 20 reviews, 40 labels", "pre-trained, then fine-tuned", "the same network from new weights"]
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for head in [*heads[1:], "TF-IDF of words, logistic regression", "TF-IDF of words and word pairs"]:
+        assert re.search(rf"^{head} +0\.\d{{4}}", shown, re.MULTILINE)
+        assert re.search(rf"^{head} +0\.\d{{4}}", readme, re.MULTILINE)  # README shows these lines
+    assert heads[0] in shown
+    assert "s of processor time" in shown
