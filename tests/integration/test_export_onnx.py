@@ -12,7 +12,11 @@ from test_export_electra import TABLES
 from transformers import AutoTokenizer
 
 import quorem as package
+from quorem.exporting.electra import ARCHITECTURES
+from quorem.exporting.graph import GRAPHS
+from quorem.exporting.networks import KINDS
 from quorem.exporting.onnx import NEEDED, open_session, run_onnx
+from quorem.exporting.remote_code import OWN
 
 for needed in NEEDED:
     pytest.importorskip(needed)
@@ -113,6 +117,13 @@ def test_a_classifier_of_pairs_of_texts_tells_them_apart(tmp_path, quorem):
     expected = model(ids, mask, types).logits
     close(outputs(tmp_path / "out", ids, mask, token_type_ids=types)[0], expected)
     assert (expected - model(ids, mask).logits).abs().max() > 0.01  # types count
+
+
+def test_every_head_has_a_graph_and_code():
+    heads = {name for name in dir(package) if name.startswith("QuoremFor")}
+    assert heads == KINDS.keys()
+    kinds = {kind for kind, _ in KINDS.values()}
+    assert kinds == GRAPHS.keys() == OWN.keys() == ARCHITECTURES.keys()
 
 
 @pytest.mark.parametrize("head", ["paper", "hf"])
