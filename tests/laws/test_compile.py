@@ -38,6 +38,7 @@ def test_a_compiled_table_gives_the_same_vectors_and_gradients(kind):
             compiled(torch.full((1, VOCAB), wrong))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", list(HEADS))
 def test_a_compiled_head_gives_the_same_likelihoods_and_draws(kind):
     head = HEADS[kind](make_embedding("qr"), never=(0, 2, 3, 4), **HEAD_OPTIONS.get(kind, {}))

@@ -48,7 +48,7 @@ def test_enough_products_reach_any_table():
 BY_GRADIENT = [(kind, options) for kind, options in VARIANTS if (kind, options) not in FITTED]
 
 
-@every_grid
+@pytest.mark.parametrize(("own_rows", "permuted"), [(0, False), (13, True)])
 @pytest.mark.parametrize(
     ("kind", "options"),
     BY_GRADIENT,

@@ -8,9 +8,10 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from quorem.config import parsing
 from quorem.config.finetuning import FinetuneConfig
 from quorem.config.loading import from_mapping, leaves, load, override
-from quorem.config.parsing import MOST_VALUES, parse_json, parse_yaml
+from quorem.config.parsing import parse_json, parse_yaml
 from quorem.config.settings import PrepareConfig, PretrainConfig
 from quorem.config.shape import NUMBER, check_shape
 from quorem.errors import UserError
@@ -73,7 +74,13 @@ def test_dates_and_lone_signs_are_text_and_aliases_may_be_used():
     ]  # fmt: skip
     assert parse_yaml("a: &x [1, 2]\nb: *x\nc: {<<: {d: 1}}") == {"a": [1, 2], "b": [1, 2], "c": {"d": 1}}
     assert parse_yaml("") is None
-    assert len(parse_yaml("[" + "1," * (MOST_VALUES - 1) + "]")) == MOST_VALUES - 1
+
+
+def test_as_many_values_as_are_allowed_are_read_and_no_more(monkeypatch):
+    monkeypatch.setattr(parsing, "MOST_VALUES", 1_000)
+    assert len(parse_yaml("[" + "1," * 999 + "]")) == 999
+    with pytest.raises(ValueError, match="more than 1,000 values"):
+        parse_yaml("[" + "1," * 1_000 + "]")
 
 
 def test_json_that_never_ends_is_refused():

@@ -335,9 +335,9 @@ def test_a_key_that_is_twice_among_many_is_found_in_time(tmp_path, inside):
     path, keys = tmp_path / "a.jsonl", [*range(200_000), 199_999]
     many = "{" + ", ".join(f'"k{key}": 1' for key in keys) + "}"
     path.write_text(f'{{"text": "a", "more": {many}}}\n' if inside else f'{{"text": "a", {many[1:]}\n')
-    began = time.perf_counter()
+    began = time.process_time()
     assert f"{path}, line 1: the key 'k199999' is in an object twice" in failure_of("jsonl", path)
-    assert time.perf_counter() - began < 20  # under half a second on a free core
+    assert time.process_time() - began < 20  # under half a second on a free core
     counts = RowCounts()
     with path.open("a") as file:
         file.write('{"text": "b"}\n')

@@ -10,12 +10,12 @@ from reader_cases import read_csv
 from quorem.errors import UserError
 from quorem.samples.reviews import LABELS, NEGATORS, _build_language, reviews, write_reviews
 
-ROWS = 20_000
+ROWS, FEW = 20_000, 5_000
 
 
 @cache
-def sample():
-    return list(reviews(ROWS))
+def sample(rows=FEW):
+    return list(reviews(rows))
 
 
 def words_of(text):
@@ -39,7 +39,7 @@ def test_all_seeds_share_one_language():
 @pytest.mark.slow
 def test_the_vocabulary_is_huge_and_its_tail_long():
     counts = {}
-    for text, _ in sample():
+    for text, _ in sample(ROWS):
         for word in words_of(text):
             counts[word] = counts.get(word, 0) + 1
     assert len(counts) >= 25_000
@@ -55,17 +55,17 @@ def test_no_invented_word_has_two_meanings():
 def test_reviews_have_50_to_90_words_and_balanced_labels():
     lengths = sorted(len(text.split()) for text, _ in sample())
     assert 60 < mean(lengths) < 80
-    assert lengths[ROWS // 10] >= 50
-    assert lengths[-ROWS // 10] <= 90
+    assert lengths[FEW // 10] >= 50
+    assert lengths[-FEW // 10] <= 90
     assert {label for _, label in sample()} == set(LABELS)
-    assert abs(mean(label == "positive" for _, label in sample()) - 0.5) < 0.015  # 4 standard errors
+    assert abs(mean(label == "positive" for _, label in sample()) - 0.5) < 0.03  # 4 standard errors
 
 
 def test_the_number_of_negators_says_nothing_about_the_label():
     numbers = {label: [] for label in LABELS}
     for text, label in sample():
         numbers[label].append(sum(word in NEGATORS for word in words_of(text)))
-    assert abs(mean(numbers["positive"]) - mean(numbers["negative"])) < 0.08  # 4 standard errors
+    assert abs(mean(numbers["positive"]) - mean(numbers["negative"])) < 0.16  # 4 standard errors
 
 
 def test_words_of_one_topic_meet_more_often_than_by_chance():
@@ -95,7 +95,7 @@ def score_by_rule():
 def test_sentiment_needs_word_order():
     text_features = pytest.importorskip("sklearn.feature_extraction.text")
     linear = pytest.importorskip("sklearn.linear_model")
-    texts, labels = zip(*sample()[:10_000], strict=True)
+    texts, labels = zip(*sample(10_000), strict=True)
 
     def score(longest):
         vectorizer = text_features.TfidfVectorizer(sublinear_tf=True, min_df=2, ngram_range=(1, longest))

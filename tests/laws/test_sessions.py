@@ -123,12 +123,14 @@ def test_the_planted_share_of_a_session_is_of_one_cluster(vocab_size):
     assert np.mean(shuffled == clusters) < expected - 0.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("vocab_size", SIZES)
 def test_the_stated_entropy_is_that_of_the_items_counted(vocab_size):
     items, _ = sample(vocab_size)
     assert counted_entropy(items) == pytest.approx(entropies(vocab_size).item, abs=0.015)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("vocab_size", SIZES[:3])  # beyond, too few of each pair are seen to be counted
 def test_the_stated_gain_of_knowing_the_cluster_is_that_of_the_pairs_counted(vocab_size):
     items, topic, _ = long_sessions(vocab_size)
