@@ -53,7 +53,7 @@ ARMS: dict[str, tuple[int, dict[str, Any], str, str]] = {
     "10,000,000, qr, two_level": (10_000_000, {"kind": "qr"}, "two_level", "whole"),
 }
 TRAINING, RANKED, TOP, BATCH, WARM_UP, MAX_ITEMS = 20_000, 1_000, 20, 64, 3, 50
-CHECKED = 4e7  # scores that are computed to check the ranking
+CHECKED = 1.1e8  # scores that are computed to check the ranking
 
 
 def build(items: int, table: dict[str, Any], head: str) -> QuoremForNextItem:

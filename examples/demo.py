@@ -68,18 +68,18 @@ def demonstrate() -> None:
 
 
 def run(command: str) -> float:
-    """Print and run one `quorem` command; the seconds it took.
+    """Print and run one `quorem` command; the seconds of processor time it took.
 
     Raises:
         SystemExit: if it failed, or was told to stop.
     """
     print(f"\n$ quorem {command}", flush=True)
-    start, words = time.perf_counter(), shlex.split(command)
+    start, words = time.process_time(), shlex.split(command)
     code = main(words)
     out = Path(words[words.index("--out") + 1])
     if code or (words[0] in ("pretrain", "finetune") and not (out / "result.json").exists()):
         sys.exit(code)
-    return time.perf_counter() - start
+    return time.process_time() - start
 
 
 def split_rows() -> list[dict[str, str]]:
@@ -101,10 +101,10 @@ def accuracies(name: str) -> list[float]:
     return [float(json.loads(result)["last"]["accuracy"]) for result in results]
 
 
-def network(name: str, found: Sequence[float], elapsed: float) -> str:
+def network(name: str, found: Sequence[float], seconds: float) -> str:
     """A line of the table."""
     spread = f"{min(found):.4f} to {max(found):.4f}"
-    return LINE.format(name, f"{statistics.mean(found):.4f}", spread, f"{elapsed:.0f}")
+    return LINE.format(name, f"{statistics.mean(found):.4f}", spread, f"{seconds:.0f}")
 
 
 def baseline(rows: Sequence[dict[str, str]], *, longest: int) -> float:

@@ -81,6 +81,12 @@ def test_labels_are_folders_or_stand_in_a_table(
     assert "14 rows read, 12 used, 2 skipped (1 empty, 1 bad)" in outcome.err
     assert "404.mid" in (tmp_path / "one" / "bad_rows.txt").read_text()
 
+    outcome = quorem("finetune", base, labelled, "--out", tmp_path / "same", *reading[1:], *finetune_settings)
+    assert "its settings of MIDI are used: data.midi=chords" in outcome.err
+    assert json.loads((tmp_path / "same" / "result.json").read_text()) == json.loads(
+        (tmp_path / "one" / "result.json").read_text()
+    )
+
     table = tmp_path / "labels.csv"
     table.write_text(table.read_text().replace("\n", f"\n{labelled.name}/").removesuffix(f"{labelled.name}/"))
     columns = ["--text-column", "file", "--label-column", "genre", "data.split_column=part", "data.paths=true"]

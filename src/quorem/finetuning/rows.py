@@ -3,7 +3,7 @@
 import logging
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,13 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from quorem.config.finetuning import HeldOutSettings
+from quorem.config.settings import ReadingSettings
 from quorem.data.documents import HELD_OUT, SPLITS, Document, RowCounts
+from quorem.data.source import OF_PATHS
 from quorem.errors import UserError, check_choice
 from quorem.models.configuration import TRUNCATIONS, WINDOWS
 from quorem.tokenization import Unknown, encode
+from quorem.training.run_folder import read_settings
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +57,25 @@ class Examples:
                 value = [value[i] for i in indices] if value else []
             found[name] = value if value is None or isinstance(value, list) else value[indices]
         return Examples(**found)
+
+
+def with_midi_of_run(data: Any, pretrained: str) -> Any:
+    """The settings of reading with those of MIDI as the pre-training run has them, for its tokens are such words.
+
+    Args:
+        data: the settings; one that is not the usual stays.
+        pretrained: the run, or one of its folders.
+    """
+    usual, folder = ReadingSettings(), Path(pretrained)
+    path = next((each / "config.yaml" for each in (folder, folder.parent) if (each / "config.yaml").is_file()), None)
+    if path is None:
+        return data
+    there = read_settings(path).get("data") or {}
+    left = [name for name in OF_PATHS if getattr(data, name) == getattr(usual, name)]
+    found = {name: there[name] for name in left if there.get(name, getattr(usual, name)) != getattr(usual, name)}
+    if found:
+        logger.info("%s: its settings of MIDI are used: %s", path, ", ".join(f"data.{k}={v}" for k, v in found.items()))
+    return replace(data, **found)
 
 
 def encode_rows(

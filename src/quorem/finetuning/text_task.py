@@ -23,7 +23,7 @@ from quorem.files import fingerprint_files
 from quorem.finetuning.baseline import Baseline
 from quorem.finetuning.checkpoint import load_model, model_folder, size_of
 from quorem.finetuning.program import LENGTH_MULTIPLE, Objective, TextProgram, reads_whole, row_length
-from quorem.finetuning.rows import Examples, choose_rows
+from quorem.finetuning.rows import Examples, choose_rows, with_midi_of_run
 from quorem.finetuning.task import Begun, Task, check_train_of_finetuning
 from quorem.models.checkpoint_files import weight_files
 from quorem.models.classifier import CLASSIFIER_HEADS
@@ -168,6 +168,7 @@ class TextTask(Task):
         Raises:
             UserError: for an unknown name or a number out of range.
         """
+        config = replace(config, data=with_midi_of_run(config.data, config.pretrained))
         chosen, named = config.classifier, preset(size_of(config.pretrained))
         check_train_of_finetuning(config.train)
         paper, rate, decay = self.is_paper(config), config.train.learning_rate, chosen.layer_decay
