@@ -8,12 +8,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
-from transformers import ElectraConfig, ElectraForMaskedLM, ElectraForPreTraining, PreTrainedTokenizerFast
+from transformers import ElectraConfig, ElectraForMaskedLM, ElectraForPreTraining, PreTrainedTokenizerFast, pipeline
 
-from quorem import QuoremConfig, QuoremForMaskedLM, QuoremForPreTraining
+from quorem import QuoremConfig, QuoremForMaskedLM, QuoremForPreTraining, load
 from quorem.errors import UserError
 from quorem.models.checkpoint_files import fill, read_weights, weight_files
-from quorem.tokenization import load_tokenizer
+from quorem.tokenization import adopt_tokenizer, load_tokenizer
 
 TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"word{number}" for number in range(40)), "fü", "##ü", "cafe"]
 SIZES = {
@@ -187,6 +187,25 @@ def test_a_vocabulary_alone_is_berts_word_piece(tmp_path, lower, expected):
     (place / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "BertJapaneseTokenizer"}))
     with pytest.raises(UserError, match="says BertJapaneseTokenizer"):
         load_tokenizer(place)
+
+
+def test_a_classifier_of_pairs_from_a_vocabulary_alone_scores_alike_in_a_pipeline(tmp_path, quorem, whole):
+    whole = {name: 3 * value for name, value in whole["discriminator"].items()}  # types count
+    place, path = folder_of(tmp_path / "a", whole, tokenizer="vocab"), tmp_path / "pairs.csv"
+    path.write_text("text,second,label\n" + "".join(f"word{i},word{i % 7},{i % 2}\n" for i in range(40)))
+    words = ("--label-column", "label", "data.text_pair_column=second", "train.max_steps=1", "data.max_length=16")
+    assert quorem("finetune", place, path, "--out", tmp_path / "run", *words).code == 0
+    found = load(tmp_path / "run").predict([("word7", "word9 word8")])[0]
+    theirs = pipeline("text-classification", model=str(tmp_path / "run" / "model"))
+    expected = theirs({"text": "word7", "text_pair": "word9 word8"})
+    assert found == expected | {"score": pytest.approx(expected["score"], abs=1e-5)}
+
+
+@pytest.mark.parametrize("kind", ["vocab", "json"])
+@pytest.mark.parametrize("read", [load_tokenizer, adopt_tokenizer])
+def test_the_tokenizers_of_others_give_token_types(tmp_path, kind, read):
+    tokenizer = read(folder_of(tmp_path / "a", None, tokenizer=kind))
+    assert tokenizer("word7", "word9").keys() == {"input_ids", "token_type_ids", "attention_mask"}
 
 
 @pytest.fixture

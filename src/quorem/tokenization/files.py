@@ -8,7 +8,7 @@ from pathlib import Path
 from transformers import BertTokenizer, PreTrainedTokenizerFast
 
 from quorem.errors import UserError, shown
-from quorem.tokenization.wrap import ROLES
+from quorem.tokenization.wrap import GIVEN, ROLES
 
 WORDPIECE = ("BertTokenizer", "ElectraTokenizer")  # that a vocab.txt alone may be of
 
@@ -26,12 +26,14 @@ def tokenizer_files(folder: str | Path) -> tuple[Path, ...]:
 def read_tokenizer(folder: str | Path) -> PreTrainedTokenizerFast:
     """The tokenizer of a folder: its tokenizer.json, or BERT's and ELECTRA's WordPiece with its vocab.txt.
 
+    Called, it gives token types, whatever it gave before: models read them.
+
     Raises:
         Exception: whatever the tokenizers library raises for a damaged file; ValueError for another kind's vocab.txt.
     """
     folder = Path(folder)
     if (folder / "tokenizer.json").is_file():
-        return PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
+        return PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True, model_input_names=GIVEN)
     settings = folder / "tokenizer_config.json"
     kind = json.loads(settings.read_text(encoding="utf-8")).get("tokenizer_class") if settings.is_file() else None
     if kind is not None and kind.removesuffix("Fast") not in WORDPIECE:
@@ -41,8 +43,9 @@ def read_tokenizer(folder: str | Path) -> PreTrainedTokenizerFast:
     found = BertTokenizer.from_pretrained(folder, local_files_only=True)
     roles = {role: getattr(found, role) for role in ROLES}
     return PreTrainedTokenizerFast(
-        tokenizer_object=found.backend_tokenizer, model_max_length=found.model_max_length, padding_side="right", **roles
-    )
+        tokenizer_object=found.backend_tokenizer, model_max_length=found.model_max_length, padding_side="right",
+        model_input_names=GIVEN, **roles,
+    )  # fmt: skip
 
 
 def save_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: str | Path) -> None:
