@@ -59,23 +59,25 @@ class Examples:
         return Examples(**found)
 
 
-def with_midi_of_run(data: Any, pretrained: str) -> Any:
-    """The settings of reading with those of MIDI as the pre-training run has them, for its tokens are such words.
+def with_midi_of_run(data: HeldOutSettings, pretrained: str) -> HeldOutSettings:
+    """The settings of reading with data.midi=auto filled in: MIDI files become the words that a pre-training run read.
 
     Args:
-        data: the settings; one that is not the usual stays.
-        pretrained: the run, or one of its folders.
+        data: the settings.
+        pretrained: the run, or one of its folders; what is no run has the usual words.
     """
-    usual, folder = ReadingSettings(), Path(pretrained)
-    path = next((each / "config.yaml" for each in (folder, folder.parent) if (each / "config.yaml").is_file()), None)
-    if path is None:
+    if data.midi != "auto":
         return data
-    there = read_settings(path).get("data") or {}
-    left = [name for name in OF_PATHS if getattr(data, name) == getattr(usual, name)]
-    found = {name: there[name] for name in left if there.get(name, getattr(usual, name)) != getattr(usual, name)}
-    if found:
-        logger.info("%s: its settings of MIDI are used: %s", path, ", ".join(f"data.{k}={v}" for k, v in found.items()))
-    return replace(data, **found)
+    usual, folder = ReadingSettings(), Path(pretrained)
+    filled = {name: getattr(usual, name) for name in OF_PATHS}
+    run = next((each for each in (folder, folder.parent) if (each / "discriminator").is_dir()), None)
+    if run is not None and (run / "config.yaml").is_file():
+        there = read_settings(run / "config.yaml").get("data")
+        found = there if isinstance(there, dict) else {}
+        filled = {name: found.get(name, value) for name, value in filled.items()}
+    if data.max_silence != usual.max_silence:
+        filled["max_silence"] = data.max_silence
+    return replace(data, **filled)
 
 
 def encode_rows(
