@@ -1,6 +1,6 @@
 """Tasks of fine-tuning, each with three seeds beside the same network from new weights and beside counting.
 
-    python benchmarks/tasks.py DATA --work WORK --out results.json --cases melody kinds ratings answers
+    python benchmarks/tasks.py DATA --work WORK --out results.json --cases melody song kinds ratings answers
 
 DATA is searched for the files of each case: nottingham.tar.gz and pop909.tar.gz (MIDI), nsmc.csv.gz (review, rating),
 train.json.gz and dev.json.gz of JaQuAD. What a case reads is written to WORK/CASE: rows to learn from and to be judged,
@@ -35,7 +35,7 @@ from symusic import Score
 from quorem.tasks.tagging import score_tags
 
 TICKS = 12  # of a quarter note
-NOTES = 512  # of a song of POP909 that are read
+NOTES = 512  # of a tune that are read
 SHARE = 5  # every fifth tune is judged
 NEAR = 3  # words on either side that the logistic regression of tags reads
 TAGGED_TUNES = 100  # whose tags are learned from; the others that are not judged are read in pre-training alone

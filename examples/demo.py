@@ -28,11 +28,11 @@ LABELS, JUDGED, SEEDS = 1_000, 1_500, (0, 1, 2)
 UNLABELLED, LABELLED = FOLDER / "unlabelled.csv", FOLDER / "labelled.csv"
 PRETRAIN = (
     f"pretrain {UNLABELLED} --text-column review --out {FOLDER}/pretrained "
-    "model.size=tiny model.embedding.kind=qr model.vocab_size=40000 train.log_every=50"
+    "model.size=tiny model.embedding.kind=qr model.vocab_size=40000 train.max_steps=300 train.log_every=50"
 )
 FINETUNE = (
     f"finetune {FOLDER}/pretrained {LABELLED} --text-column review --label-column sentiment data.split_column=split "
-    "train.epochs=4 train.batch_size=16 train.log_every=1000"
+    "train.epochs=3 train.batch_size=16 train.log_every=1000 classifier.baseline=false"
 )
 LINE = "{:<40}{:>10}{:>20}{:>10}"
 

@@ -34,12 +34,13 @@ def imported(node):
 
 def test_no_file_needs_a_module_that_windows_lacks():
     files = sorted(SOURCE.rglob("*.py"))
-    needed = {file.name: LACKING & imported(ast.parse(file.read_text(encoding="utf-8"))) for file in files}
-    assert len(needed) > 100
+    needed = {file: LACKING & imported(ast.parse(file.read_text(encoding="utf-8"))) for file in files}
+    assert len(needed) == len(files) > 200
     assert not {name: modules for name, modules in needed.items() if modules}
 
 
 def test_peak_memory_is_asked_of_the_system_at_hand(monkeypatch):
+    monkeypatch.setattr(dry_run.torch.cuda, "is_available", lambda: False)
     here = dry_run.peak_bytes()
     assert 10**7 < here < 10**12
     monkeypatch.setattr(dry_run.sys, "platform", "win32")
