@@ -6,6 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from quorem.config.loading import to_mapping
 from quorem.data.source import Source
 from quorem.errors import UserError
@@ -56,6 +58,8 @@ def finetune_seeds(task: Task, config: Any, out: Path, *, number: int, source: S
             found.append(finetune_task(task, each, out / f"{SEED}{seed}", source=source))
         result = {"seeds": seeds, **spread(found)}
         begun = task.begin(config, source)
+        if torch.accelerator.is_available():
+            begun.model.to(torch.accelerator.current_accelerator())  # where the average is judged
         result["ensemble"] = task.judge_average(begun, [out / f"{SEED}{seed}" / "model" for seed in seeds])
         result |= task.baselines(begun)  # once: the rows are the same for all
         run.finish(result | {"keep_state": True})
