@@ -190,6 +190,18 @@ def test_a_plain_export_of_a_task_is_named_by_it(kind, tmp_path, quorem):
     assert "discriminator" not in text
 
 
+@pytest.mark.parametrize(
+    "content", ["data: images\n", "data: [images]\n", "- data\n", "data: [\n", "data: !images {}\n"]
+)
+def test_a_config_of_another_program_beside_a_model_stops_nothing(content, tmp_path, quorem):
+    save_network("classifier", tmp_path / "model", embedding=QR, classifier_head="hf")
+    (tmp_path / "model" / "config.yaml").write_text(content)
+    outcome = quorem("export", tmp_path / "model", "--format", "electra", "--out", tmp_path / "out")
+    assert outcome.code == 0, outcome
+    assert "config.yaml: does not hold the settings of a run" in outcome.err
+    assert "No config.yaml of a run was beside the model." in (tmp_path / "out" / "README.md").read_text()
+
+
 def test_every_head_has_a_card_of_its_own():
     heads = {name for name in dir(package) if name.startswith("QuoremFor")}
     assert heads == {name for name in quorem_card.KINDS if name.startswith("QuoremFor")}

@@ -202,17 +202,31 @@ def _hash(text: str) -> str:
 
 
 def made_by(folder: str | Path) -> Made:
-    """The run around a model folder, or a run itself."""
+    """The run around a model folder, or a run itself; a config.yaml that is no run's tells nothing."""
     place = Path(folder).resolve()
     runs = [place]
     if place.name in MODELS:
         runs += [place.parent.parent if place.parent.name == "best" else place.parent]
     for run in runs:
-        if (run / "config.yaml").is_file():
+        if settings := _settings_of_run(run / "config.yaml"):
             files = [run / name for name in ("result.json", "environment.json")]
             found = [read_settings(file) if file.is_file() else {} for file in files]
-            return Made(run.name, read_settings(run / "config.yaml"), *found)
+            return Made(run.name, settings, *found)
     return Made(place.name)
+
+
+def _settings_of_run(path: Path) -> dict[str, Any]:
+    """What a config.yaml of quorem says; nothing of one that is missing, or that another program has put there."""
+    if not path.is_file():
+        return {}
+    try:
+        found = read_settings(path)
+    except UserError:
+        found = {}
+    if isinstance(found.get("data"), dict):
+        return found
+    logger.warning("%s: does not hold the settings of a run of quorem, so the model card says nothing of it", path)
+    return {}
 
 
 def model_card(folder: Path, *, made: Made, format: str = "quorem", license: str | None = None) -> str:
@@ -337,7 +351,7 @@ def _data_said(made: Made) -> str:
 
 def _commands_said(kind: str, made: Made) -> str:
     if not made.settings:
-        return "No config.yaml was beside the model."
+        return "No config.yaml of a run was beside the model."
     path = _shown("path", (made.settings.get("data") or {}).get("path"))
     command = f"quorem pretrain {path} --config config.yaml --out {made.name}"
     if "pretrained" in made.settings:
