@@ -12,9 +12,10 @@ from test_export_electra import TABLES
 from transformers import AutoTokenizer
 
 import quorem as package
+from quorem.exporting import onnx
 from quorem.exporting.electra import ARCHITECTURES
-from quorem.exporting.graph import GRAPHS
-from quorem.exporting.networks import KINDS
+from quorem.exporting.graph import GRAPHS, build_graph
+from quorem.exporting.networks import KINDS, read_network
 from quorem.exporting.onnx import NEEDED, open_session, run_onnx
 from quorem.exporting.remote_code import OWN
 
@@ -34,7 +35,8 @@ def exported(quorem, run, out, *words):
 
 def outputs(folder, ids, mask, **more):
     session = open_session(folder / "model.onnx")
-    found = run_onnx(session, {"input_ids": ids, "attention_mask": mask} | more)
+    given = {"input_ids": ids, "attention_mask": mask, "token_type_ids": torch.zeros_like(ids)} | more
+    found = run_onnx(session, {each.name: given[each.name] for each in session.get_inputs()})
     return [torch.from_numpy(each) for each in found]
 
 
@@ -108,10 +110,9 @@ def test_any_number_of_choices_get_the_same_scores(tmp_path, quorem):
 
 
 @torch.no_grad()
-def test_a_classifier_of_pairs_of_texts_tells_them_apart(tmp_path, quorem):
-    model = save_network("classifier", tmp_path / "run" / "model", embedding=QR)
-    (tmp_path / "run" / "config.yaml").write_text("data: {text_pair_column: second}\n")
-    exported(quorem, tmp_path / "run", tmp_path / "out")
+def test_a_classifier_copied_away_from_its_run_tells_the_texts_of_a_pair_apart(tmp_path, quorem):
+    model = save_network("classifier", tmp_path / "copied", embedding=QR)
+    exported(quorem, tmp_path / "copied", tmp_path / "out")
     ids, mask = make_batch()
     types = (torch.arange(ids.shape[1]) >= 6).long() * mask
     expected = model(ids, mask, types).logits
@@ -155,6 +156,38 @@ def spans_of_each_start(starts, scores, expected, allowed):
         assert (scores[row, number:] < -1e30).all()
         assert (scores[row][:, ~may] < -1e30).all()
         assert not starts[row, number:].any()
+
+
+@torch.no_grad()
+def test_starts_that_are_all_but_equal_may_change_places_with_their_scores(tmp_path, quorem, monkeypatch):
+    save_network("question_answering", tmp_path / "model", embedding=QR, classifier_head="paper", num_hidden_layers=1)
+    exported(quorem, tmp_path / "model", tmp_path / "out")
+    graph = build_graph(read_network(tmp_path / "model"))
+    for moved, most in ((("starts", "span_scores"), 1e-3), (("starts",), None), (("span_scores",), None)):
+
+        def swapped(session, inputs, moved=moved):
+            found = dict(zip(graph.names, run_onnx(session, inputs), strict=True))
+            return [each[:, [1, 0, *range(2, 20)]] if name in moved else each for name, each in found.items()]
+
+        monkeypatch.setattr(onnx, "run_onnx", swapped)
+        found = onnx.differences(tmp_path / "out" / "model.onnx", graph)
+        assert "starts" not in found
+        difference, largest = found.pop("span_scores")
+        assert 1 < largest < 100
+        assert difference < most if most else difference > 0.01
+        assert all(other < 1e-3 for other, _ in found.values())
+
+
+@pytest.mark.parametrize("number", ["nan", "inf"])
+def test_what_gives_no_number_is_refused(number, tmp_path, refused, monkeypatch):
+    def broken(session, inputs):
+        return [each * float(number) for each in run_onnx(session, inputs)]
+
+    monkeypatch.setattr(onnx, "run_onnx", broken)
+    save_network("discriminator", tmp_path / "model", embedding=QR, num_hidden_layers=1)
+    line = refused("export", tmp_path / "model", "--format", "onnx", "--out", tmp_path / "out")
+    assert "its outputs have NaN or infinite numbers, in torch or onnxruntime (logits" in line
+    assert not (tmp_path / "out").exists()
 
 
 @torch.no_grad()

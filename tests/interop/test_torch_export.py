@@ -15,7 +15,7 @@ def test_the_graph_of_every_head_takes_other_sizes(name):
     batch, time = torch.export.Dim("batch"), torch.export.Dim("time", max=40)
     sizes = {0: batch, 2: time} if name == "multiple choice" else {0: batch, 1: time}
     program = torch.export.export(model, (), given, dynamic_shapes=dict.fromkeys(given, sizes))
-    for shape in ((3, 17), (2, 9), (1, 33)):  # the beam of starts of an answer is no longer than a row
+    for shape in ((3, 17), (2, 9), (1, 33)):  # rows longer and shorter than the 20 starts of an answer
         found, expected = (each(**inputs(name, *shape)).to_tuple() for each in (program.module(), model))
         torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
 

@@ -1,4 +1,4 @@
-"""What ONNX is made of: each kind of network as a function of input_ids and attention_mask alone.
+"""What ONNX is made of: each kind of network as a function of input_ids, attention_mask and, of two texts, their types.
 
 A graph has no branch on a length or on a value, so that attention is written out for every length, ids are not checked
 (onnxruntime refuses those beyond a table; hashed tables have a row for any), and what cuts documents is left out.
@@ -100,13 +100,13 @@ class Generator(Graph):
 
 
 class Classifier(Graph):
-    """logits (batch, num_labels); of pairs of texts from token_type_ids too."""
+    """logits (batch, num_labels), from token_type_ids too: what the texts of a pair are told apart by."""
 
     def __init__(self, network: Network) -> None:
         super().__init__(network)
         self.names = ("logits",)
         config = network.config
-        if network.reads_pairs:
+        if config.type_vocab_size > 1:
             self.inputs = WITH_TYPES
         for key, value, needed in (
             ("classifier.ngrams", config.classifier_ngrams, 0),
@@ -204,9 +204,8 @@ class QuestionAnswering(Graph):
         of_starts = F.pad(found.start_logits.log_softmax(-1), (0, BEAM), value=-torch.inf)
         of_starts = of_starts.gather(1, found.start_top_index)
         scores = of_starts.unsqueeze(-1) + found.end_top_logits.log_softmax(-1)
-        starts = found.start_top_index.masked_fill(
-            of_starts < NEVER, 0
-        )  # equal scores, which libraries order as they like
+        # impossible starts score alike: which of them stands first differs between libraries
+        starts = found.start_top_index.masked_fill(of_starts < NEVER, 0)
         return found.start_logits, found.end_logits, found.impossible_logits, starts, scores
 
 

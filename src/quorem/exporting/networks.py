@@ -17,7 +17,6 @@ from quorem.models.next_item import QuoremForNextItem
 from quorem.models.question_answering import QuoremForQuestionAnswering
 from quorem.models.token_classifier import QuoremForTokenClassification
 from quorem.tokenization import load_tokenizer
-from quorem.training.card import made_by
 
 KINDS: dict[str, tuple[str, type[QuoremPreTrainedModel]]] = {
     "QuoremForPreTraining": ("discriminator", QuoremForPreTraining),
@@ -40,14 +39,12 @@ class Network:
         kind: of KINDS: discriminator, generator, classifier and so on.
         model: in evaluation mode, float32, on the CPU.
         tokenizer: its.
-        reads_pairs: whether its run has learned pairs of texts, which token types tell apart.
     """
 
     folder: Path
     kind: str
     model: QuoremPreTrainedModel
     tokenizer: PreTrainedTokenizerFast
-    reads_pairs: bool = False
 
     @property
     def config(self) -> QuoremConfig:
@@ -84,5 +81,4 @@ def read_network(folder: str | Path) -> Network:
     for name, parameter in model.named_parameters():
         if not torch.isfinite(parameter).all():
             raise UserError(f"{place}: NaN or an infinite number in {name}: train again, with a smaller learning rate")
-    pairs = (made_by(place).settings.get("data") or {}).get("text_pair_column") is not None
-    return Network(place, kind, model.eval(), load_tokenizer(place), pairs)
+    return Network(place, kind, model.eval(), load_tokenizer(place))

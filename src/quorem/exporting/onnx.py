@@ -5,10 +5,12 @@ as the parameters and the index of the ids. What was written is compared with to
 """
 
 import logging
+import math
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -148,19 +150,35 @@ def random_batch(graph: Graph, rows: int, time: int) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def differences(path: Path, graph: Graph) -> dict[str, tuple[float, float]]:
-    """Of each output, on random ids: its largest difference from torch's at real tokens, and its largest number."""
-    found: dict[str, tuple[float, float]] = dict.fromkeys(graph.names, (0.0, 0.0))
+    """Of each output, on random ids: its largest difference from torch's at real tokens, and its largest number.
+
+    A NaN on either side makes the difference NaN. Scores of spans are compared start by start, whatever the order of
+    `starts`: those that are all but equal may change places.
+    """
+    found: dict[str, tuple[float, float]] = {}
     session = open_session(path)
     for rows, time in TRIED:
         inputs = random_batch(graph, rows, time)
         mask = inputs["attention_mask"].bool()
-        for name, ours, theirs in zip(graph.names, graph(**inputs), run_onnx(session, inputs), strict=True):
-            pair = torch.stack([ours, torch.from_numpy(theirs)])
+        theirs = _by_start(graph, map(torch.from_numpy, run_onnx(session, inputs)))
+        for name, ours in _by_start(graph, graph(**inputs)).items():
+            pair = torch.stack([ours, theirs[name]])
             per_token = name == "last_hidden_state" or ours.shape[:2] == mask.shape
             pair = pair[:, mask] if per_token else pair
             pair = pair.masked_fill(pair < NEVER, 0.0)
-            difference, largest = float((pair[0] - pair[1]).abs().max()), float(pair[0].abs().max())
-            found[name] = max(found[name][0], difference), max(found[name][1], largest)
+            now = torch.stack([(pair[0] - pair[1]).abs().max(), pair[0].abs().max()])
+            before = torch.tensor(found.get(name, (0.0, 0.0)))
+            found[name] = tuple(torch.maximum(before, now).tolist())  # which keeps a NaN, as max does not
+    return found
+
+
+def _by_start(graph: Graph, outputs: Iterable[Tensor]) -> dict[str, Tensor]:
+    """Outputs by their names; of `starts` and `span_scores` the scores (batch, time, time) of each start's spans."""
+    found = dict(zip(graph.names, outputs, strict=True))
+    if "starts" in found:
+        starts, scores = found.pop("starts"), found["span_scores"]
+        empty = scores.new_full((len(scores), scores.shape[-1], scores.shape[-1]), -torch.inf)
+        found["span_scores"] = empty.scatter_reduce(1, starts.unsqueeze(-1).expand_as(scores), scores, "amax")
     return found
 
 
@@ -168,6 +186,11 @@ def _compared(path: Path, graph: Graph, network: Network, *, limit: float | None
     """How far outputs are from torch's, in words; an error beyond a limit."""
     found = differences(path, graph)
     said = ", ".join(f"{name} {most:.1e} (of up to {largest:.1f})" for name, (most, largest) in found.items())
+    if not all(map(math.isfinite, chain.from_iterable(found.values()))):
+        raise UserError(
+            f"{network.folder}: its outputs have NaN or infinite numbers, in torch or onnxruntime ({said}): train "
+            "again, with a smaller learning rate, or export with --format remote-code; nothing was written"
+        )
     if limit is not None and any(most > limit * max(1.0, largest) for most, largest in found.values()):
         raise UserError(
             f"{network.folder}: onnxruntime's outputs differ from torch's ({said}): another version of onnxscript or "
