@@ -21,7 +21,7 @@ from quorem.config.settings import PrepareConfig, PretrainConfig
 from quorem.data.writers import WRITERS
 from quorem.errors import UserError
 from quorem.exporting.arguments import add_card, add_export, add_push
-from quorem.guard import guarded
+from quorem.guard import guarded, quiet_without_reader
 from quorem.recommending.arguments import add_recommend, add_similar
 from quorem.serving.arguments import add_serve
 from quorem.tasks import TASKS
@@ -39,6 +39,7 @@ CONFIGS: dict[str, Any] = {
 HELP_WIDTH = 100
 
 
+@quiet_without_reader
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command.
 
@@ -229,6 +230,7 @@ def _add_others(commands: Any) -> None:
     command.add_argument("--out", required=True, type=Path, help="the file to write: CSV for reviews, text for items")
 
 
+@quiet_without_reader
 def pretraining_script(arguments: Sequence[str] | None = None) -> int:
     """`pretraining.py`, with the original repository's arguments."""
     parser = _original_parser("Pre-train an ELECTRA model on a column of a CSV.")
@@ -236,6 +238,7 @@ def pretraining_script(arguments: Sequence[str] | None = None) -> int:
     return _run_original("pretrain", parser.parse_args(arguments), again=_script("pretraining.py", arguments))
 
 
+@quiet_without_reader
 def finetuning_script(arguments: Sequence[str] | None = None) -> int:
     """`FineTuning.py`, with the original repository's arguments."""
     options = _original_parser("Fine-tune the pre-trained model for sentiment classification.").parse_args(arguments)

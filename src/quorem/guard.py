@@ -11,13 +11,15 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext, redirect_stdout
-from typing import Any
+from functools import wraps
+from typing import Any, ParamSpec
 
 from wrapt import when_imported
 
 from quorem.errors import UserError
 from quorem.training.interrupt import Stopped, terminations_as_interrupts
 
+P = ParamSpec("P")
 DISC_IS_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 FULL = re.compile(rf"No space left|os error ({'|'.join(map(str, DISC_IS_FULL))})\b|requested and \d+ written")
 
@@ -25,6 +27,24 @@ LESS_MEMORY = (
     "a smaller train.micro_batch_size, which changes nothing but memory, train.gradient_checkpointing=true or a "
     "smaller data.max_length"
 )
+
+
+def quiet_without_reader(command: Callable[P, int]) -> Callable[P, int]:
+    """The same, with exit code 141 (128 and the number of SIGPIPE, as shells have it) if nobody reads its output."""
+
+    @wraps(command)
+    def run(*words: P.args, **options: P.kwargs) -> int:
+        try:
+            try:
+                return command(*words, **options)
+            finally:  # help, too, which ends in SystemExit
+                sys.stdout.flush()
+        except BrokenPipeError:
+            if not _has_no_reader():
+                raise
+            return 141
+
+    return run
 
 
 def guarded(command: Callable[[], None], *, again: Sequence[str]) -> int:
@@ -49,9 +69,7 @@ def guarded(command: Callable[[], None], *, again: Sequence[str]) -> int:
             command()
             sys.stdout.flush()
     except BrokenPipeError:
-        if not _has_no_reader():
-            raise
-        return 141  # 128 and the number of SIGPIPE, as shells have it
+        raise  # to quiet_without_reader
     except UserError as error:
         line = " ".join(str(error).split())  # a parser's message may have several
         print(f"{speaker}: {line}", file=sys.stderr)
