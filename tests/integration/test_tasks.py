@@ -143,7 +143,7 @@ def test_settings_of_another_task_are_refused(refused, base, tmp_path):
     assert "task=regression: these are the settings of another task: give --task regression" in line
 
 
-def test_seeds_give_mean_spread_and_an_average_and_go_on(quorem, base, tmp_path):
+def test_seeds_give_mean_spread_and_an_average_and_go_on(quorem, refused, base, tmp_path):
     path, out = data("classification", tmp_path), tmp_path / "run"
     words = command("classification", base, path, out, "train.epochs=2", "train.learning_rate=1e-3")
     assert quorem(*words, "--seeds", "2").code == 0
@@ -161,6 +161,10 @@ def test_seeds_give_mean_spread_and_an_average_and_go_on(quorem, base, tmp_path)
     assert len(set(losses)) == 3
     assert result["ensemble"]["loss"] <= result["mean"]["loss"]  # -log of a mean is no more than the mean of -log
     assert "over 3 seeds" in outcome.out
+    for one in (["embed", out, path, "--out", "x.npy"], ["similar", out, "--item", "w1"], ["card", out],
+                ["export", out, "--format", "onnx", "--out", tmp_path / "x"]):  # fmt: skip
+        line = refused(*one, after_log=True)
+        assert line == f"quorem: {out}: holds 3 runs of different seeds: give one of them, such as {out / 'seed-0'}"
     texts = [row["text"] for row in CASES["classification"].rows(9, random.Random(7))]
     shares = [package.load(out / f"seed-{seed}").probabilities(texts) for seed in range(3)]
     assert torch.allclose(package.load(out).probabilities(texts), torch.stack(shares).mean(0), atol=1e-6)

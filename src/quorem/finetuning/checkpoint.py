@@ -19,12 +19,13 @@ def model_folder(pretrained: str | Path) -> Path:
     """The folder with the encoder to start from: a run's discriminator/ or model/, or a model folder itself.
 
     Raises:
-        UserError: if there is none.
+        UserError: if there is none, or one of each of several seeds.
     """
     folder = Path(pretrained)
     for candidate in (folder / "discriminator", folder / "model", folder):
         if (candidate / "config.json").exists():
             return candidate
+    refuse_seeds(folder)
     if (folder / "config.yaml").exists():
         raise UserError(
             f"{folder}: this run is not finished, so it has no model yet: run the same command again to resume"
@@ -38,8 +39,24 @@ def model_folders(folder: Path) -> list[Path]:
     """The models of a fine-tuning run: its model/, those of its runs with other seeds, or the folder itself."""
     if (folder / "model").exists():
         return [folder / "model"]
+    return _of_seeds(folder) or [folder]
+
+
+def refuse_seeds(folder: Path) -> None:
+    """Accept any folder but that of `--seeds`, where one model is needed.
+
+    Raises:
+        UserError: naming a run in it.
+    """
+    if len(found := _of_seeds(folder)) > 1:
+        raise UserError(
+            f"{folder}: holds {len(found)} runs of different seeds: give one of them, such as {found[0].parent}"
+        )
+
+
+def _of_seeds(folder: Path) -> list[Path]:
     found = [(int(path.parent.name[len(SEED) :]), path) for path in folder.glob(f"{SEED}*/model") if _has_seed(path)]
-    return [path for _, path in sorted(found)] or [folder]
+    return [path for _, path in sorted(found)]
 
 
 def _has_seed(path: Path) -> bool:

@@ -156,7 +156,7 @@ def _vectors_of(
     place = model_folder(run)
     if "QuoremForNextItem" in (QuoremConfig.from_pretrained(place).architectures or []):
         average, items, data = load_recommender(run)
-        model = average.models[0]  # vectors of several networks have nothing in common
+        (model,) = average.models
         most = max_length or data.max_items
 
         def after(texts: list[str]) -> Tensor:
