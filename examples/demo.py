@@ -137,7 +137,7 @@ def advice(pretrained: float, scratch: float, counting: float) -> str:
     points = 100 * (pretrained - scratch)
     return (
         f"Pre-training is worth {points:.0f} points here, with {LABELS:,} labels. The sample is synthetic: pre-train "
-        "on your own texts, and look at the same three lines."
+        "on your own texts, and look at the same lines."
     )
 
 

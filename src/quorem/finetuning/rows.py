@@ -22,6 +22,8 @@ from quorem.training.run_folder import read_settings
 
 logger = logging.getLogger(__name__)
 
+NETWORKS = ("discriminator", "model")  # folders that a run has
+
 
 @dataclass(frozen=True)
 class Examples:
@@ -59,20 +61,20 @@ class Examples:
         return Examples(**found)
 
 
-def with_midi_of_run(data: HeldOutSettings, pretrained: str) -> HeldOutSettings:
-    """The settings of reading with data.midi=auto filled in: MIDI files become the words that a pre-training run read.
+def with_midi_of_run(data: HeldOutSettings, run: str | Path) -> HeldOutSettings:
+    """The settings of reading with data.midi=auto filled in: MIDI files become the words that a run has read.
 
     Args:
         data: the settings.
-        pretrained: the run, or one of its folders; what is no run has the usual words.
+        run: it, or one of its folders; what is no run has the usual words.
     """
     if data.midi != "auto":
         return data
-    usual, folder = ReadingSettings(), Path(pretrained)
+    usual, folder = ReadingSettings(), Path(run)
     filled = {name: getattr(usual, name) for name in OF_PATHS}
-    run = next((each for each in (folder, folder.parent) if (each / "discriminator").is_dir()), None)
-    if run is not None and (run / "config.yaml").is_file():
-        there = read_settings(run / "config.yaml").get("data")
+    place = next((each for each in (folder, folder.parent) if any((each / name).is_dir() for name in NETWORKS)), None)
+    if place is not None and (place / "config.yaml").is_file():
+        there = read_settings(place / "config.yaml").get("data")
         found = there if isinstance(there, dict) else {}
         filled = {name: found.get(name, value) for name, value in filled.items()}
     if data.max_silence != usual.max_silence:

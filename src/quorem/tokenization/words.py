@@ -1,10 +1,13 @@
 """Whole words: the huge vocabulary, one id per word."""
 
+import logging
 from collections import Counter
 
 from tokenizers.models import Model, WordLevel
 
 from quorem.tokenization.special import SPECIAL_TOKENS
+
+logger = logging.getLogger(__name__)
 
 
 def learn_words(counts: Counter[str], *, vocab_size: int, min_frequency: int) -> Model:
@@ -21,4 +24,10 @@ def learn_words(counts: Counter[str], *, vocab_size: int, min_frequency: int) ->
     kept = [word for word, count in counts.items() if count >= min_frequency]
     kept.sort(key=lambda word: (-counts[word], word))
     tokens = (*SPECIAL_TOKENS, *kept[: vocab_size - len(SPECIAL_TOKENS)])
+    if cut := len(SPECIAL_TOKENS) + len(kept) - len(tokens):
+        logger.info(
+            "model.vocab_size=%d leaves out %s of %s different tokens, the rarest, which become [UNK]: "
+            "model.vocab_size=%d keeps them all",
+            vocab_size, f"{cut:,}", f"{len(kept):,}", len(SPECIAL_TOKENS) + len(kept),
+        )  # fmt: skip
     return WordLevel({token: index for index, token in enumerate(tokens)}, unk_token="[UNK]")

@@ -25,6 +25,7 @@ from quorem.data.writers import Head, Line, choose_writer
 from quorem.errors import UserError, check_choice
 from quorem.files import check_new, new_bytes, new_text
 from quorem.finetuning.checkpoint import model_folder
+from quorem.finetuning.rows import with_midi_of_run
 from quorem.models.configuration import QuoremConfig
 from quorem.recommending.recommend import load_recommender
 from quorem.tokenization import encode
@@ -84,7 +85,7 @@ def embed(
     if out.suffix.lower() != NPY:
         choose_writer(out)
     vectors = _vectors_of(Path(run), pooling, max_length, precision)
-    data, counts, width = LabelledDataSettings(), RowCounts(), 0
+    data, counts, width = with_midi_of_run(LabelledDataSettings(), run), RowCounts(), 0
     source = find_source(path, format, text_column, data, {})
     files = join(source, text_column, data, own_encoding=True)
     with _rows_and_vectors(out, source, files) as write, bar(unit="row") as progress:

@@ -248,7 +248,7 @@ def _broken(path: Path, row: int, first_line: int, last_line: int, error: Except
     return BrokenQuotes(
         f"{where}: broken quotes ({error}). A field that starts with a double quote must end with one, and a double "
         f'quote inside it must be doubled (""). If quotes are text in this file, set data.quoting=none; if they stand '
-        "behind backslashes, data.quoting=backslash."
+        "behind backslashes, data.quoting=backslash. To leave such rows out, set data.bad_rows=skip."
     )
 
 
