@@ -20,7 +20,7 @@ from quorem.training.run_folder import Run, flat
 
 logger = logging.getLogger(__name__)
 
-NO_SCORES = ("held_out.", "labels", "keep_state")
+NO_SCORES = ("held_out.", "labels", "keep_state", "test.rows", "unknown_targets")
 
 
 def finetune_seeds(task: Task, config: Any, out: Path, *, number: int, source: Source | None = None) -> dict[str, Any]:
