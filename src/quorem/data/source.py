@@ -5,7 +5,7 @@ import hashlib
 import logging
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import accumulate, chain
 from pathlib import Path
@@ -74,6 +74,8 @@ class Source:
         Raises:
             UserError: if there are no such files, they have several formats, or an option has no meaning for theirs.
         """
+        if data.midi == "auto":  # no run says how it reads MIDI files
+            data = replace(data, midi=ReadingSettings().midi)
         files, chosen = find_format(data.path, data.format)
         reader = READERS[chosen]
         _check_options(data, chosen)
