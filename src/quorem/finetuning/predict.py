@@ -20,7 +20,7 @@ from quorem.data.writers import choose_writer
 from quorem.errors import UserError, check_choice, did_you_mean
 from quorem.files import check_new
 from quorem.finetuning.checkpoint import load_model, model_folders
-from quorem.finetuning.rows import is_blank, tell_unknown, with_midi_of_run
+from quorem.finetuning.rows import is_blank, tell_unknown
 from quorem.finetuning.text_task import EVALUATION_ROWS, TextTask
 from quorem.tokenization import Unknown, load_tokenizer
 from quorem.training.device import autocast_dtype
@@ -148,8 +148,7 @@ def load_predictor(task: TextTask, folder: Path) -> Predictor:
     if settings.exists():
         return Predictor(task, models, tokenizer, load(task.settings, settings).data)
     length = min(tokenizer.model_max_length, 512)
-    data = with_midi_of_run(replace(task.settings().data, max_length=length), sources[0])
-    return Predictor(task, models, tokenizer, data)
+    return Predictor(task, models, tokenizer, replace(task.settings().data, max_length=length))
 
 
 def _document(file: Path, row: TableRow, more: Sequence[str], columns: Sequence[Column]) -> Document:
