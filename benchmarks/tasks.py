@@ -217,9 +217,9 @@ CASES = {
         "data.max_length=64 train.epochs=1",
     ),
     "answers": Case(
-        make_answers, "train.json --text-column context --tokenizer characters model.size=tiny train.max_steps=300",
+        make_answers, "train.json --text-column context --tokenizer characters model.size=tiny train.max_steps=1000",
         "train.json dev.json --task question_answering data.max_length=256 data.max_answer_length=40 "
-        "train.batch_size=16 train.max_steps=100 train.learning_rate=1e-3",
+        "train.batch_size=16 train.max_steps=500 train.learning_rate=1e-3",
     ),
 }  # fmt: skip
 

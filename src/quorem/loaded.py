@@ -1,5 +1,6 @@
 """What a run has made, loaded: an encoder, a fine-tuned model, a recommender."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,25 @@ from quorem.tokenization.special import SPECIAL_IDS
 from quorem.vectors.encoder import batches, encode_texts
 
 
-class Encoder:
+class _OfRun:
+    """What is loaded from a folder.
+
+    Attributes:
+        folder: of the run, or of its model.
+    """
+
+    folder: Path
+
+    @property
+    def result(self) -> dict[str, Any]:
+        """What result.json says of the run: scores, and those of counting beside them; empty where only a model is."""
+        for place in (self.folder, self.folder.parent):
+            if (path := place / "result.json").exists():
+                return dict(json.loads(path.read_text(encoding="utf-8")))
+        return {}
+
+
+class Encoder(_OfRun):
     """A pre-trained discriminator with its tokenizer.
 
     Args:
@@ -72,7 +91,7 @@ class Encoder:
         return f"Encoder({str(self.folder)!r}: {described(self.model)})"
 
 
-class Finetuned:
+class Finetuned(_OfRun):
     """A model that was fine-tuned on texts, with its tokenizer; of --seeds, all of them, averaged.
 
     Args:
@@ -144,7 +163,7 @@ class Classifier(Finetuned):
         return f"Classifier({str(self.folder)!r}: {', '.join(self.labels[:5])}; {described(self.model)})"
 
 
-class NextItem:
+class NextItem(_OfRun):
     """A next-item model with its tokenizer: what `quorem finetune --task next_item` makes.
 
     A folder of --seeds recommends by the mean of its models' probabilities; `model` is the first.

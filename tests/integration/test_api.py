@@ -29,6 +29,9 @@ def test_pretrain_finetune_predict_as_the_first_page_says(tmp_path, sample_csv, 
         encoder, str(sample_csv), str(tmp_path / "fine"), text_column="review", label_column="sentiment", settings=fine
     )
     assert "negative, positive" in repr(classifier)
+    assert 0 <= classifier.result["accuracy"] <= 1
+    assert "tf-idf" in str(classifier.result["baselines"]).lower()
+    assert encoder.result["mlm_loss"] > 0
     found = classifier.predict(TEXTS)
     assert [set(each) for each in found] == [{"label", "score"}] * 3
     assert all(each["label"] in classifier.labels and 0.5 <= each["score"] <= 1 for each in found)
@@ -36,6 +39,19 @@ def test_pretrain_finetune_predict_as_the_first_page_says(tmp_path, sample_csv, 
     assert again.predict(TEXTS) == found
     assert torch.equal(again.probabilities(TEXTS).sum(-1).round(decimals=4), torch.ones(3))
     assert isinstance(package.load(str(tmp_path / "run")), package.Encoder)
+
+
+def test_python_is_not_shown_what_transformers_misses_or_loads(tmp_path, sample_csv, pretrained, finetune_settings):
+    """In a new process: the command line of another test has silenced transformers in this one."""
+    code = (
+        "import quorem\n"
+        f"settings = {dict(each.split('=', 1) for each in finetune_settings)!r}\n"
+        f"quorem.finetune({str(pretrained)!r}, {str(sample_csv)!r}, {str(tmp_path / 'out')!r}, text_column='review', "
+        "label_column='sentiment', settings=settings)\n"
+    )
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stderr
+    assert "LOAD REPORT" not in told
+    assert "Loading weights" not in told
 
 
 def test_seeds_are_averaged_and_a_run_is_exported(tmp_path, sample_csv, pretrained, finetune_settings):

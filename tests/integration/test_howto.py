@@ -92,6 +92,10 @@ def provide(page, pretrained, classifier):
         shutil.copytree(classifier, "runs/sentiment")
     elif page == "similar":
         shutil.copytree(pretrained, "runs/reviews")
+    elif page == "tagging":
+        pytest.importorskip("seqeval")
+        Path("texts.txt").write_text("Anna lives in Rome\nPeter lives in Oslo\n" * 20)
+        Path("people.conll").write_text("Anna B-PER\nlives O\nin O\nRome B-LOC\n\n" * 20)
     elif page == "cluster":
         write_texts(Path("sample.jsonl"))
 
@@ -100,6 +104,7 @@ RESULTS = {
     "own-tokenizer": ["runs/mine/discriminator"],
     "no-spaces": ["runs/ja/discriminator", "runs/th/discriminator", "predictions.csv"],
     "midi-kinds": ["runs/kinds/result.json", "predictions.csv"],
+    "tagging": ["runs/people/result.json", "tagged.conll"],
     "similar": ["vectors.npy"],
     "electra-checkpoint": ["runs/electra/discriminator", "runs/electra-sentiment/model"],
     "resume": ["runs/base/discriminator", "runs/more/discriminator"],

@@ -1,6 +1,7 @@
 """Runs whose size and length follow from the data and a time."""
 
 import json
+import re
 
 import pytest
 import yaml
@@ -53,6 +54,19 @@ def test_a_run_has_the_steps_that_fit_and_resumes_with_them(tmp_path, monkeypatc
     assert lines[-1]["step"] == 7
     assert len(slow) == 1  # it was measured once
     assert quorem(*words).code == 0
+
+
+@pytest.mark.parametrize(("minutes", "many"), [("0.2", False), ("240", True)])
+def test_it_says_how_often_the_data_is_read(monkeypatch, quorem, words, slow, minutes, many):
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(PretrainProgram, "micro_batches", stop)
+    outcome = quorem(*words, "model.size=tiny", "train.epochs=2", "--minutes", minutes)
+    assert outcome.code == 130
+    steps, passes = re.search(r"6 s a step: (\S+) steps in .*, (\S+) passes over the data", outcome.err).groups()
+    assert float(passes) == pytest.approx(2 * int(steps.replace(",", "")) / slow[0], abs=0.05)
+    assert ("more than 16 passes over the same data" in outcome.err) == many
 
 
 def test_the_size_follows_from_the_data_and_stays_with_the_run(tmp_path, monkeypatch, quorem, words):

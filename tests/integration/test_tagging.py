@@ -11,7 +11,7 @@ from quorem.data.readers import READERS
 from quorem.errors import UserError
 from quorem.tasks.tagging import parse_words, score_tags
 
-SHORT = ["train.epochs=1", "data.max_length=16", "data.stride=4", "train.precision=fp32"]
+SHORT = ["train.epochs=1", "data.max_length=16", "train.precision=fp32"]
 
 
 def conll(path, rows, *, between=" ", middle=()):

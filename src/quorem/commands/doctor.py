@@ -6,6 +6,7 @@ import platform
 import shutil
 import sys
 from importlib.metadata import PackageNotFoundError, metadata, requires, version
+from textwrap import fill
 
 import torch
 from packaging.requirements import Requirement
@@ -15,6 +16,7 @@ from quorem.plan.budget import speed
 from quorem.plan.memory import free_bytes
 from quorem.training.device import autocast_dtype, hardware
 
+WIDTH = 100
 NEEDED = ("torch", "transformers", "tokenizers", "accelerate", "numpy", "scikit-learn", "safetensors")
 
 
@@ -42,7 +44,8 @@ def run(options: argparse.Namespace) -> None:
     print("\nextras (pip install 'quorem[NAME]')")
     for extra, packages in _extras().items():
         missing = [name for name in packages if _version(name) == "not installed"]
-        print(f"{extra:<18}{'installed' if not missing else 'without ' + ', '.join(missing)}")
+        state = "installed" if not missing else f"without {', '.join(missing)}"
+        print(fill(f"{extra:<18}{state}", WIDTH, subsequent_indent=" " * 18, break_on_hyphens=False))
 
 
 def _version(name: str) -> str:

@@ -48,7 +48,7 @@ class TaggedDataSettings(HeldOutSettings):
 
     text_column: str = option("tokens", "the key of a row's words, a list; of CoNLL files the first column is read")
     label_column: str = option("tags", "that of their tags, a list as long; of CoNLL files the last column is read")
-    stride: int = option(32, "tokens that windows over a longer text share", at_least=0)
+    stride: int = option(32, "tokens that windows over a longer text share, at most half of a window", at_least=0)
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,12 @@
 """What fine-tuning starts from and prediction uses: the models in folders."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from transformers.utils import logging as transformers_logging
 
 from quorem.config.loading import load
 from quorem.config.settings import PretrainConfig
@@ -63,6 +66,20 @@ def _has_seed(path: Path) -> bool:
     return path.parent.name[len(SEED) :].isdecimal() and (path.parent / "result.json").exists()
 
 
+@contextmanager
+def _without_report() -> Iterator[None]:
+    """Without transformers' bar and its table of missing weights: what may be missing is new, all else is our error."""
+    level, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(level)
+        if bars:
+            transformers_logging.enable_progress_bar()
+
+
 def load_model(
     kind: type[QuoremPreTrainedModel], network: str, source: Path, *, may_lack: tuple[str, ...] = (), **changes: Any
 ) -> Any:
@@ -81,7 +98,8 @@ def load_model(
     try:
         architecture = QuoremConfig.from_pretrained(source, **changes)
         weights = read_weights(source, network)
-        model, found = kind.from_pretrained(None, config=architecture, state_dict=weights, output_loading_info=True)
+        with _without_report():
+            model, found = kind.from_pretrained(None, config=architecture, state_dict=weights, output_loading_info=True)
     except UserError as error:
         raise error if str(source) in str(error) else UserError(f"{source}: {error}") from error
     except Exception as error:  # a damaged file can fail in any way

@@ -32,6 +32,7 @@ BYTES_A_TOKEN = 5  # of text, about
 UNPACKED = 3  # times as large as a compressed file, about
 LOOKED_AT = 2**20  # unpacked bytes of a log in which lines are counted
 PRODUCT, PRODUCTS = 512, 20
+MANY_PASSES = 16  # from here on repeated text gives far less than new text (arXiv:2305.16264); sessions sooner
 
 
 def choose_size(tokens: float, minutes: float | None, precision: str) -> str:
@@ -140,5 +141,15 @@ def steps_within(
         run = Run(Path(folder) / "run", {})
         found = measure_steps(program, optimizer, replace(train, tracker=None), total_steps=total_steps, run=run)
     steps = max(1, int(60 * minutes / found.seconds_a_step))
-    logger.info("%.3g s a step: %s steps in %s", found.seconds_a_step, f"{steps:,}", duration(60 * minutes))
+    passes = train.epochs * steps / total_steps
+    logger.info(
+        "%.3g s a step: %s steps in %s, %s over the data",
+        found.seconds_a_step, f"{steps:,}", duration(60 * minutes), f"{passes:,.1f} passes",
+    )  # fmt: skip
+    if passes > MANY_PASSES:
+        logger.warning(
+            "more than %d passes over the same data teach little, and may overfit: give fewer minutes, a larger "
+            "model.size or more data, and data.held_out=0.02 to see it",
+            MANY_PASSES,
+        )
     return steps

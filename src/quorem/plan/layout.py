@@ -120,7 +120,7 @@ def parse_ratio(text: str) -> float:
 def _check(model: ModelSettings, vocab_size: int) -> None:
     table, head = model.embedding, model.head
     check_bounds(model, "model.")
-    check_choice("model.embedding.kind", table.kind, EMBEDDINGS)
+    check_choice("model.embedding.kind", table.kind, (AUTO, *EMBEDDINGS))
     if table.operation is not None:
         check_choice("model.embedding.operation", table.operation, OPERATIONS)
     if table.assignment is not None:
@@ -200,7 +200,7 @@ def with_kind(model: ModelSettings, *, vocab_size: int, width: int) -> ModelSett
 def with_table_defaults(model: ModelSettings) -> ModelSettings:
     """The settings with the table's operation, assignment and start filled in: the best of docs/results.md."""
     table = model.embedding
-    check_choice("model.embedding.kind", table.kind, EMBEDDINGS)
+    check_choice("model.embedding.kind", table.kind, (AUTO, *EMBEDDINGS))
     check_choice("model.head.kind", model.head.kind, ("auto", *HEADS))
     operation, assignment = table.operation, table.assignment
     if operation is None and table.kind in _kinds_with("operation"):
