@@ -13,7 +13,7 @@ from quorem.models.next_item import load_next_item
 from quorem.plan.memory import check_finetuning_memory
 from quorem.recommending.parts import start_anew
 from quorem.recommending.program import NextItemProgram, beginnings, pieces
-from quorem.recommending.start import build_next_item
+from quorem.recommending.start import build_next_item, resolve_start
 from quorem.training.optim import build_optimizer, parameter_groups
 from quorem.training.row_adam import row_tables
 
@@ -254,6 +254,13 @@ def test_cosines_have_no_biases_that_training_could_move(run):
     bias = model.generator_lm_head.bias
     assert not bias.requires_grad
     assert not bias.any()
+
+
+def test_auto_counts_while_items_can_be_counted(run, monkeypatch):
+    assert resolve_start(run, "auto") == "cooccurrence"
+    assert resolve_start(run, "generator") == "generator"
+    monkeypatch.setattr(quorem.recommending.start, "COUNTED_UP_TO", V - 1)
+    assert resolve_start(run, "auto") == "discriminator"
 
 
 @pytest.mark.parametrize("start", ["random", "cooccurrence"])

@@ -39,9 +39,10 @@ class NextItemSettings:
         "causal", "causal (predicts the next item at every place) or masked (predicts a [MASK] at the end of a history)"
     )
     start: str = option(
-        "discriminator",
+        "auto",
         "initial weights: discriminator or generator of the run, or new weights: cooccurrence (token vectors by "
-        "decomposed counts of the training rows) or random (--from-scratch)",
+        "decomposed counts of the training rows) or random (--from-scratch); auto: cooccurrence, which predicts "
+        "better, and above two million items discriminator",
     )
     head: str = option(
         "auto",

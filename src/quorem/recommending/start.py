@@ -21,9 +21,11 @@ from quorem.tokenization.special import SPECIAL_IDS
 logger = logging.getLogger(__name__)
 
 ATTENTIONS = ("causal", "masked")
+AUTO = "auto"
 STARTS = ("discriminator", "generator", "cooccurrence", "random")
 PRE_TRAINED = STARTS[:2]
 PREDICTIONS = "generator_predictions."
+COUNTED_UP_TO = 2_000_000  # items whose vectors start from co-occurrence, which needs some kilobytes for each
 COSINE_UP_TO = 100_000  # items; the time of a full softmax grows with them (docs/results.md)
 
 
@@ -88,6 +90,28 @@ def build_next_item(
     model.load_state_dict(taken, strict=False)
     _log_parts(source, start, wanted, new)
     return model, new
+
+
+def resolve_start(folder: Path, start: str) -> str:
+    """One of STARTS, for auto: cooccurrence, which predicts better than pre-trained layers, while items can be counted.
+
+    Args:
+        folder: of the pre-training run, or of one network.
+        start: one of STARTS, or auto.
+
+    Raises:
+        UserError: for another name, or if there is no network.
+    """
+    check_choice("next_item.start", start, (AUTO, *STARTS))
+    if start != AUTO:
+        return start
+    if read_config(network_folder(folder, "discriminator")).vocab_size > COUNTED_UP_TO:
+        return "discriminator"
+    logger.info(
+        "next_item.start=auto: cooccurrence, because counted vectors predict better than pre-trained layers "
+        "(next_item.start=discriminator takes these)"
+    )
+    return "cooccurrence"
 
 
 def network_folder(folder: Path, name: str) -> Path:

@@ -26,7 +26,7 @@ from quorem.recommending.baselines import BASELINES, FLOOR
 from quorem.recommending.parts import held_out_source, read_parts, session_source, start_anew, with_events_of_run
 from quorem.recommending.program import NextItemProgram
 from quorem.recommending.ranking import Scorer, judge
-from quorem.recommending.start import ATTENTIONS, STARTS, build_next_item, network_folder
+from quorem.recommending.start import ATTENTIONS, build_next_item, network_folder, resolve_start
 from quorem.tokenization import load_tokenizer, save_tokenizer, tokenizer_files
 from quorem.training.device import autocast_dtype
 from quorem.training.optim import build_optimizer, parameter_groups
@@ -67,7 +67,6 @@ class NextItem(Task):
         config = replace(config, data=with_events_of_run(config.data, config.pretrained))
         chosen, data, train = config.next_item, config.data, config.train
         check_choice("next_item.attention", chosen.attention, ATTENTIONS)
-        check_choice("next_item.start", chosen.start, STARTS)
         check_bounds(config)
         if len(given := [key for key in HOLD_OUT if getattr(data, key) is not None]) > 1:
             told = "both say which rows are held out: leave one of them out"
@@ -78,7 +77,8 @@ class NextItem(Task):
             train, learning_rate=rate, schedule=train.schedule or "linear", optimizer=train.optimizer or "adamw"
         )
         check_train(train)
-        return replace(config, train=train)
+        start = resolve_start(Path(config.pretrained), chosen.start)
+        return replace(config, train=train, next_item=replace(chosen, start=start))
 
     def from_scratch(self, config: NextItemConfig) -> NextItemConfig:
         """As in `Task`."""
