@@ -8,7 +8,7 @@ import os
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
-FILES = int(os.environ.get("QUOREM_FUZZ", "300"))
+FILES = int(os.environ.get("QUOREM_FUZZ", "100"))
 fuzzed = settings(max_examples=FILES, deadline=None, suppress_health_check=list(HealthCheck))
 ENCODINGS = (None, "utf-8", "cp949", "latin-1", "shift_jis", "gb18030", "utf-16", "utf-16-be", "utf-32", "utf-7")
 

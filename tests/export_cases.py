@@ -1,9 +1,12 @@
 """What tests of exports share: tiny runs, made without training, and a Python in which quorem cannot be imported."""
 
+import atexit
 import json
 import os
 import subprocess
 import sys
+import tempfile
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -23,7 +26,7 @@ from quorem.tokenization.wrap import wrap
 VOCAB_SIZE = 211
 SIZES = {
     "vocab_size": VOCAB_SIZE, "embedding_size": 24, "hidden_size": 32, "num_attention_heads": 2,
-    "intermediate_size": 48, "num_hidden_layers": 2, "max_position_embeddings": 40, "initializer_range": 0.1,
+    "intermediate_size": 48, "num_hidden_layers": 1, "max_position_embeddings": 40, "initializer_range": 0.1,
 }  # fmt: skip
 QR = {"kind": "qr", "own_rows": 30, "divisor": 14, "permuted": True, "operation": "multiply"}
 NETWORKS = {
@@ -40,24 +43,41 @@ LABELS = {0: "bad", 1: "good", 2: "so so"}
 TEXTS = ["w7 w9 w200 unheard w5", "w11"]
 
 OUTSIDE = """
-import json, sys
+import json, os, sys, traceback
+reply = os.fdopen(os.dup(1), "w")
+os.dup2(2, 1)  # what libraries print is no reply
 sys.modules["quorem"] = None  # an import of it is an error
 import torch, transformers
+import transformers.modeling_utils
 from safetensors.torch import save_file
-folder, auto, out, trusted = sys.argv[1:5]
-auto, options = getattr(transformers, auto), {"trust_remote_code": trusted == "1"}
-model, info = auto.from_pretrained(folder, output_loading_info=True, **options)
-assert not info["missing_keys"] and not info["mismatched_keys"], info
-ids, mask = torch.tensor(json.loads(sys.argv[5])), torch.tensor(json.loads(sys.argv[6]))
-if "MultipleChoice" in type(model).__name__:
-    ids, mask = ids.unsqueeze(0), mask.unsqueeze(0)  # the rows are choices
-with torch.no_grad():
-    found = model.eval()(input_ids=ids, attention_mask=mask)
-tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-encoded = tokenizer(json.loads(sys.argv[7]), padding=True, return_tensors="pt")
-tensors = {"output": found[0].contiguous(), "ids": encoded["input_ids"], "mask": encoded["attention_mask"]}
-save_file(tensors, out, {"type": type(model).__name__, "labels": json.dumps(model.config.id2label)})
+
+def answer(folder, auto, out, trusted, ids, mask, texts):
+    auto = getattr(transformers, auto)
+    model, info = auto.from_pretrained(folder, output_loading_info=True, trust_remote_code=trusted)
+    assert not info["missing_keys"] and not info["mismatched_keys"], info
+    ids, mask = torch.tensor(ids), torch.tensor(mask)
+    if "MultipleChoice" in type(model).__name__:
+        ids, mask = ids.unsqueeze(0), mask.unsqueeze(0)  # the rows are choices
+    with torch.no_grad():
+        found = model.eval()(input_ids=ids, attention_mask=mask)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    encoded = tokenizer(texts, padding=True, return_tensors="pt")
+    tensors = {"output": found[0].contiguous(), "ids": encoded["input_ids"], "mask": encoded["attention_mask"]}
+    save_file(tensors, out, {"type": type(model).__name__, "labels": json.dumps(model.config.id2label)})
+
+for line in sys.stdin:
+    child = os.fork()
+    if not child:
+        said, sys.stdin = "ok", open(os.devnull)  # nobody answers a question
+        try:
+            answer(**json.loads(line))
+        except BaseException:
+            said = traceback.format_exc()
+        print(json.dumps(said), file=reply, flush=True)
+        os._exit(0)
+    os.waitpid(child, 0)
 """
+"""Answers each line in a process of its own, forked from one that has imported transformers, which takes seconds."""
 
 
 def make_tokenizer():
@@ -99,22 +119,38 @@ def make_batch(batch=3, time=17):
     return ids * mask, mask
 
 
+@cache
+def outside() -> subprocess.Popen:
+    """A Python in which quorem cannot be imported; it ends with this one."""
+    home = tempfile.TemporaryDirectory()
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    environment |= {"HF_HOME": home.name, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    started = subprocess.Popen(
+        [sys.executable, "-c", OUTSIDE],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, cwd=home.name, text=True,
+    )  # fmt: skip
+
+    def end():
+        started.communicate()
+        home.cleanup()
+
+    atexit.register(end)
+    return started
+
+
 def loaded_outside(folder: Path, auto: str, tmp_path: Path, *, trusted=False):
     """What a Python without quorem gets of a folder.
 
     Returns:
         The first output of `make_batch`, ids and mask of TEXTS, the class's name and its labels.
     """
-    ids, mask = make_batch()
-    out = tmp_path / "outside.safetensors"
-    words = [str(folder), auto, str(out), str(int(trusted)), json.dumps(ids.tolist()), json.dumps(mask.tolist())]
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    environment |= {"HF_HOME": str(tmp_path / "hf"), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    found = subprocess.run(
-        [sys.executable, "-c", OUTSIDE, *words, json.dumps(TEXTS)],
-        env=environment, cwd=tmp_path, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert found.returncode == 0, found.stderr[-3000:]
+    ids, mask = (each.tolist() for each in make_batch())
+    out, python = tmp_path / "outside.safetensors", outside()
+    asked = {"folder": str(folder), "auto": auto, "out": str(out), "trusted": trusted, "texts": TEXTS}
+    python.stdin.write(json.dumps(asked | {"ids": ids, "mask": mask}) + "\n")
+    python.stdin.flush()
+    said = json.loads(python.stdout.readline())
+    assert said == "ok", said
     with safe_open(out, "pt") as file:
         facts = file.metadata()
     tensors = load_file(out)

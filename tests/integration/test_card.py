@@ -217,18 +217,6 @@ def test_a_folder_of_another_network_gets_no_card(tmp_path, refused):
     assert not (model / "README.md").exists()
 
 
-@pytest.mark.parametrize("kind", ["classifier", "token_classifier", "question_answering", "multiple_choice"])
-def test_the_card_of_an_onnx_export_has_code_that_runs(kind, tmp_path, quorem, monkeypatch):
-    pytest.importorskip("onnxruntime")
-    save_network(kind, tmp_path / "run" / "model", embedding=QR)
-    assert quorem("export", tmp_path / "run", "--format", "onnx", "--out", tmp_path / "FOLDER").code == 0
-    monkeypatch.chdir(tmp_path)
-    (code,) = re.findall(r"```python\n(.*?)```", (tmp_path / "FOLDER" / "README.md").read_text(), re.DOTALL)
-    names = {}
-    exec(compile(code, "card", "exec"), names)
-    assert len(names["outputs"][0]) == 1
-
-
 class FakeHub:
     """What `push` asks of HfApi, noted."""
 

@@ -7,14 +7,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from export_cases import LABELS, QR, make_batch, save_network
+from export_cases import LABELS, QR, VOCAB_SIZE, make_batch, save_network
 from test_export_electra import TABLES
 from transformers import AutoTokenizer
 
 import quorem as package
 from quorem.exporting import onnx
 from quorem.exporting.electra import ARCHITECTURES
-from quorem.exporting.graph import GRAPHS, build_graph
+from quorem.exporting.export import export
+from quorem.exporting.graph import GRAPHS, Graph, build_graph
 from quorem.exporting.networks import KINDS, read_network
 from quorem.exporting.onnx import NEEDED, open_session, run_onnx
 from quorem.exporting.remote_code import OWN
@@ -23,7 +24,7 @@ for needed in NEEDED:
     pytest.importorskip(needed)
 
 SHAPES = [(1, 1), (3, 17), (4, 40), (2, 3)]
-OVERHEAD = 60_000  # bytes of a graph of two layers, however large its tables
+OVERHEAD = 60_000  # bytes of a graph of few layers, however large its tables
 
 
 def exported(quorem, run, out, *words):
@@ -40,6 +41,15 @@ def outputs(folder, ids, mask, **more):
     return [torch.from_numpy(each) for each in found]
 
 
+def run_card(folder, monkeypatch):
+    """Run the code that the folder's card shows, from beside the folder."""
+    monkeypatch.chdir(folder.parent)
+    (code,) = re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text(), re.DOTALL)
+    names = {}
+    exec(compile(code.replace('"FOLDER', f'"{folder.name}'), "card", "exec"), names)
+    assert len(names["outputs"][0]) == 1
+
+
 def close(found, expected, atol=1e-4):
     torch.testing.assert_close(found, expected, atol=atol, rtol=1e-4)
 
@@ -50,7 +60,7 @@ def size_of_tensors(model):
 
 @torch.no_grad()
 def test_a_discriminator_gives_the_same_for_any_shape(tmp_path, quorem):
-    model = save_network("discriminator", tmp_path / "run" / "discriminator", embedding=QR)
+    model = save_network("discriminator", tmp_path / "run" / "discriminator", embedding=QR, num_hidden_layers=2)
     said = exported(quorem, tmp_path / "run", tmp_path / "out")
     assert "logits, last_hidden_state" in said
     assert "largest difference from torch on random ids" in said
@@ -65,7 +75,7 @@ def test_a_discriminator_gives_the_same_for_any_shape(tmp_path, quorem):
 
 
 @torch.no_grad()
-def test_a_classifier_gives_the_same_and_names_its_labels(tmp_path, quorem):
+def test_a_classifier_gives_the_same_and_names_its_labels(tmp_path, quorem, monkeypatch):
     changes = {"positions": "rotary", "classifier_pooling": "mean", "classifier_layers": "all"}
     model = save_network("classifier", tmp_path / "run" / "model", embedding=QR, **changes)
     exported(quorem, tmp_path / "run", tmp_path / "out")
@@ -73,6 +83,7 @@ def test_a_classifier_gives_the_same_and_names_its_labels(tmp_path, quorem):
         close(outputs(tmp_path / "out", *make_batch(*shape))[0], model(*make_batch(*shape)).logits)
     labels = json.loads((tmp_path / "out" / "config.json").read_text())["id2label"]
     assert {int(number): name for number, name in labels.items()} == LABELS
+    run_card(tmp_path / "out", monkeypatch)
 
 
 @pytest.mark.parametrize("head", ["full", "cosine"])
@@ -91,22 +102,24 @@ def test_a_recommender_gives_vectors_and_with_a_dense_table_exact_probabilities(
 
 
 @torch.no_grad()
-def test_a_tagger_gives_the_same_for_each_token(tmp_path, quorem):
+def test_a_tagger_gives_the_same_for_each_token(tmp_path, quorem, monkeypatch):
     model = save_network("token_classifier", tmp_path / "run" / "model", embedding=QR, positions="rotary")
     exported(quorem, tmp_path / "run", tmp_path / "out")
     for shape in SHAPES:
         ids, mask = make_batch(*shape)
         close(outputs(tmp_path / "out", ids, mask)[0][mask.bool()], model(ids, mask).logits[mask.bool()])
+    run_card(tmp_path / "out", monkeypatch)
 
 
 @torch.no_grad()
-def test_any_number_of_choices_get_the_same_scores(tmp_path, quorem):
+def test_any_number_of_choices_get_the_same_scores(tmp_path, quorem, monkeypatch):
     model = save_network("multiple_choice", tmp_path / "run" / "model", embedding=QR)
     exported(quorem, tmp_path / "run", tmp_path / "out")
     for rows, choices, time in ((1, 1, 3), (2, 2, 17), (2, 1, 40), (1, 4, 7)):
         ids, mask = (each.view(rows, choices, time) for each in make_batch(rows * choices, time))
         types = (torch.arange(time) >= 2).long() * mask
         close(outputs(tmp_path / "out", ids, mask, token_type_ids=types)[0], model(ids, mask, types).logits)
+    run_card(tmp_path / "out", monkeypatch)
 
 
 @torch.no_grad()
@@ -127,15 +140,27 @@ def test_every_head_has_a_graph_and_code():
     assert kinds == GRAPHS.keys() == OWN.keys() == ARCHITECTURES.keys()
 
 
+@pytest.fixture(scope="module")
+def answers(tmp_path_factory):
+    """A folder with a model that answers questions as the paper's does, and its export, out/."""
+    folder = tmp_path_factory.mktemp("answers")
+    model = save_network("question_answering", folder / "model", embedding=QR, classifier_head="paper")
+    export(folder / "model", folder / "out", format="onnx")
+    return folder, model
+
+
 @pytest.mark.parametrize("head", ["paper", "hf"])
 @torch.no_grad()
-def test_what_answers_questions_gives_the_same_scores_of_spans(head, tmp_path, quorem):
-    model = save_network("question_answering", tmp_path / "run" / "model", embedding=QR, classifier_head=head)
-    exported(quorem, tmp_path / "run", tmp_path / "out")
+def test_what_answers_questions_gives_the_same_scores_of_spans(head, answers, tmp_path, quorem, monkeypatch):
+    folder, model = answers
+    if head == "hf":
+        folder = tmp_path
+        model = save_network("question_answering", folder / "model", embedding=QR, classifier_head=head)
+        exported(quorem, folder / "model", folder / "out")
     for shape in SHAPES:  # rows with fewer tokens than the head has starts, and with more
         ids, mask = make_batch(*shape)
         types = (torch.arange(shape[1]) >= shape[1] // 2).long() * mask
-        found = outputs(tmp_path / "out", ids, mask, token_type_ids=types)
+        found = outputs(folder / "out", ids, mask, token_type_ids=types)
         expected = model(ids, mask, types)
         close(found[0], expected.start_logits)
         close(found[1], expected.end_logits)
@@ -143,6 +168,7 @@ def test_what_answers_questions_gives_the_same_scores_of_spans(head, tmp_path, q
             allowed = types.bool() | (torch.arange(shape[1]) == 0)
             close(found[2], expected.impossible_logits)
             spans_of_each_start(found[3], found[4], expected, allowed)
+    run_card(folder / "out", monkeypatch)
 
 
 def spans_of_each_start(starts, scores, expected, allowed):
@@ -159,10 +185,9 @@ def spans_of_each_start(starts, scores, expected, allowed):
 
 
 @torch.no_grad()
-def test_starts_that_are_all_but_equal_may_change_places_with_their_scores(tmp_path, quorem, monkeypatch):
-    save_network("question_answering", tmp_path / "model", embedding=QR, classifier_head="paper", num_hidden_layers=1)
-    exported(quorem, tmp_path / "model", tmp_path / "out")
-    graph = build_graph(read_network(tmp_path / "model"))
+def test_starts_that_are_all_but_equal_may_change_places_with_their_scores(answers, monkeypatch):
+    folder, _ = answers
+    graph = build_graph(read_network(folder / "model"))
     for moved, most in ((("starts", "span_scores"), 1e-3), (("starts",), None), (("span_scores",), None)):
 
         def swapped(session, inputs, moved=moved):
@@ -170,7 +195,7 @@ def test_starts_that_are_all_but_equal_may_change_places_with_their_scores(tmp_p
             return [each[:, [1, 0, *range(2, 20)]] if name in moved else each for name, each in found.items()]
 
         monkeypatch.setattr(onnx, "run_onnx", swapped)
-        found = onnx.differences(tmp_path / "out" / "model.onnx", graph)
+        found = onnx.differences(folder / "out" / "model.onnx", graph)
         assert "starts" not in found
         difference, largest = found.pop("span_scores")
         assert 1 < largest < 100
@@ -178,15 +203,16 @@ def test_starts_that_are_all_but_equal_may_change_places_with_their_scores(tmp_p
         assert all(other < 1e-3 for other, _ in found.values())
 
 
-@pytest.mark.parametrize("number", ["nan", "inf"])
-def test_what_gives_no_number_is_refused(number, tmp_path, refused, monkeypatch):
+def test_what_gives_no_number_is_refused(tmp_path, refused, monkeypatch):
     def broken(session, inputs):
-        return [each * float(number) for each in run_onnx(session, inputs)]
+        return [each * number for each, number in zip(run_onnx(session, inputs), (torch.nan, torch.inf), strict=True)]
 
     monkeypatch.setattr(onnx, "run_onnx", broken)
-    save_network("discriminator", tmp_path / "model", embedding=QR, num_hidden_layers=1)
+    save_network("discriminator", tmp_path / "model", embedding=QR)
     line = refused("export", tmp_path / "model", "--format", "onnx", "--out", tmp_path / "out")
-    assert "its outputs have NaN or infinite numbers, in torch or onnxruntime (logits" in line
+    assert re.search(
+        r"its outputs have NaN or infinite numbers, in torch or onnxruntime \(logits.*last_hidden_state", line
+    )
     assert not (tmp_path / "out").exists()
 
 
@@ -213,17 +239,33 @@ def test_int8_is_smaller_and_says_how_far_it_is(tmp_path, quorem):
         r"int8: model\.onnx, [\d.]+ MB\nlargest difference from torch on random ids: logits [\d.e-]+", said
     )
     assert sorted(path.name for path in (tmp_path / "out").glob("model*")) == ["model.onnx"]
-    close(outputs(tmp_path / "out", *make_batch())[0], model(*make_batch()).logits, atol=0.2)
+    close(outputs(tmp_path / "out", *make_batch())[0], model(*make_batch()).logits, atol=0.3)
 
 
-@pytest.mark.slow
+class Table(Graph):
+    """A network's token table alone."""
+
+    inputs = ("input_ids",)
+
+    def __init__(self, network):
+        super().__init__(network)
+        self.names = ("vectors",)
+
+    def forward(self, input_ids):
+        return self.model.electra.embeddings.word_embeddings(input_ids)
+
+
 @torch.no_grad()
+@pytest.mark.filterwarnings("ignore")  # torch's own, which the command does not show
 @pytest.mark.parametrize("kind", [kind for kind in TABLES if kind not in ("path", "qr", "dense")])
-def test_every_other_kind_of_table_gives_the_same(kind, tmp_path, quorem):
-    model = save_network("discriminator", tmp_path / "model", embedding=TABLES[kind], positions="alibi")
-    exported(quorem, tmp_path / "model", tmp_path / "out")
-    ids, mask = make_batch(4, 30)
-    close(outputs(tmp_path / "out", ids, mask)[0][mask.bool()], model(ids, mask).logits[mask.bool()])
+def test_every_other_kind_of_table_gives_the_same(kind, tmp_path):
+    save_network("discriminator", tmp_path / "model", embedding=TABLES[kind])
+    network = read_network(tmp_path / "model")
+    expected = network.model.electra.embeddings.word_embeddings(torch.arange(VOCAB_SIZE).view(1, -1))
+    onnx.trace(Table(network), 40).save(tmp_path / "model.onnx")
+    for rows in (1, 3):
+        ids = torch.arange(VOCAB_SIZE).expand(rows, -1)
+        close(outputs(tmp_path, ids, None)[0], expected.expand(rows, -1, -1))
 
 
 @pytest.mark.parametrize(

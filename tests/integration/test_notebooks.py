@@ -7,6 +7,7 @@ from pathlib import Path
 import nbformat
 import pytest
 from ipykernel.kernelspec import write_kernel_spec
+from jupyter_client import KernelManager
 from nbclient import NotebookClient
 
 FOLDER = Path(__file__).parents[2] / "notebooks"
@@ -31,16 +32,32 @@ TINY = {
 KERNEL = "quorem-test"
 
 
-@pytest.fixture
-def kernel(tmp_path, monkeypatch):
-    """A kernel of this very interpreter: one called python3 may be another's, installed for the user or the machine."""
-    write_kernel_spec(tmp_path / "kernels" / KERNEL)
-    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))
-    for name in ("JUPYTER_RUNTIME_DIR", "JUPYTER_CONFIG_DIR", "IPYTHONDIR"):
-        monkeypatch.setenv(name, str(tmp_path / name.lower()))
-    monkeypatch.delenv("MPLBACKEND", raising=False)  # Agg would draw figures and not show them
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    return KERNEL
+@pytest.fixture(scope="module")
+def kernel(tmp_path_factory):
+    """One kernel for all: what they import takes longer than what they do. It is of this very interpreter: one called
+    python3 may be another's, installed for the user or the machine."""
+    folder = tmp_path_factory.mktemp("jupyter")
+    write_kernel_spec(folder / "kernels" / KERNEL)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JUPYTER_PATH", str(folder))
+        for name in ("JUPYTER_RUNTIME_DIR", "JUPYTER_CONFIG_DIR", "IPYTHONDIR"):
+            patch.setenv(name, str(folder / name.lower()))
+        patch.delenv("MPLBACKEND", raising=False)  # Agg would draw figures and not show them
+        patch.setenv("OMP_NUM_THREADS", "1")
+        manager = KernelManager(kernel_name=KERNEL)
+        manager.start_kernel()
+        yield manager
+        manager.shutdown_kernel(now=True)
+
+
+def execute(notebook, kernel, folder):
+    """Run a notebook in a folder, with nothing of those before; returns its outputs."""
+    clean = nbformat.v4.new_code_cell(f"%reset -f\nimport os\nos.chdir({str(folder)!r})\ndel os")
+    notebook.cells.insert(0, clean)
+    client = NotebookClient(notebook, km=kernel, timeout=300)
+    client.execute()
+    client.kc.stop_channels()
+    return [output for cell in notebook.cells[1:] if cell.cell_type == "code" for output in cell.outputs]
 
 
 def read(name):
@@ -80,8 +97,7 @@ def test_runs_and_draws_its_curves(name, kernel, tmp_path):
     work.mkdir()
     names = set_parameters(notebook, {**TINY, "folder": str(work)})
     assert "folder" in names
-    NotebookClient(notebook, timeout=300, kernel_name=kernel, resources={"metadata": {"path": str(tmp_path)}}).execute()
-    outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
+    outputs = execute(notebook, kernel, tmp_path)
     assert [output.output_type for output in outputs if output.output_type == "error"] == []
     shown = [kind for output in outputs for kind in output.get("data", {})]
     assert shown.count("image/png") == (2 if name.startswith("FineTuning") else 1)
@@ -97,8 +113,7 @@ def test_recommending_goes_from_a_log_to_a_picture(kernel, tmp_path):
     work = tmp_path / "work"
     work.mkdir()
     assert "folder" in set_parameters(notebook, {**TINY, "rows": 150, "vocab_size": 100, "folder": str(work)})
-    NotebookClient(notebook, timeout=300, kernel_name=kernel, resources={"metadata": {"path": str(tmp_path)}}).execute()
-    outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
+    outputs = execute(notebook, kernel, tmp_path)
     shown = [kind for output in outputs for kind in output.get("data", {})]
     assert shown.count("image/png") == 1
     assert "V-SKNN" in next(
@@ -112,8 +127,7 @@ def run(name, values, kernel, folder):
     notebook = read(name)
     set_parameters(notebook, {**TINY, **values, "folder": str(folder / "work")})
     (folder / "work").mkdir()
-    NotebookClient(notebook, timeout=300, kernel_name=kernel, resources={"metadata": {"path": str(folder)}}).execute()
-    return [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
+    return execute(notebook, kernel, folder)
 
 
 def texts_of(outputs, kind):
@@ -146,7 +160,7 @@ def test_tunes_go_from_midi_to_neighbours(kernel, tmp_path):
     assert len(list((tmp_path / "work" / "tunes").glob("*.mid"))) == 20
 
 
-def test_a_warning_does_not_stand_on_the_line_of_a_bar(kernel):
+def test_a_warning_does_not_stand_on_the_line_of_a_bar(kernel, tmp_path):
     code = """
 import logging
 from quorem.bars import bar
@@ -156,8 +170,8 @@ with bar(total=2, mininterval=0) as progress:
     progress.update()
 """
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
-    NotebookClient(notebook, timeout=60, kernel_name=kernel).execute()
-    written = "".join(output.text for output in notebook.cells[0].outputs if output.get("name") == "stderr")
+    outputs = execute(notebook, kernel, tmp_path)
+    written = "".join(output.text for output in outputs if output.get("name") == "stderr")
     warning, shown = [line.split("\r")[-1] for line in written.strip("\n").split("\n")]
     assert warning == "few were replaced"
     assert "2/2" in shown
@@ -165,5 +179,4 @@ with bar(total=2, mininterval=0) as progress:
 
 def test_kernel_is_this_interpreter(kernel, tmp_path):
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("import sys; print(sys.executable)")])
-    NotebookClient(notebook, timeout=60, kernel_name=kernel).execute()
-    assert notebook.cells[0].outputs[0].text.strip() == sys.executable
+    assert execute(notebook, kernel, tmp_path)[0].text.strip() == sys.executable

@@ -2,6 +2,7 @@
 
 import ast
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,12 @@ ORDER = (
 FLOOR = {name: number for number, names in enumerate(ORDER) for name in names}
 
 
+@cache
+def parsed(path: Path) -> ast.Module:
+    """A source file as a tree."""
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
 def module(path: Path) -> str:
     """The dotted name of a file."""
     return ".".join(("quorem", *path.relative_to(SOURCE).with_suffix("").parts)).removesuffix(".__init__")
@@ -55,7 +62,7 @@ def room(name: str) -> str:
 
 def imported(path: Path, *, typing: bool = True) -> set[str]:
     """Dotted names of the modules a file imports, anywhere in it; without typing, not what only annotations need."""
-    found, nodes = set(), [ast.parse(path.read_text(encoding="utf-8"))]
+    found, nodes = set(), [parsed(path)]
     while nodes:
         node = nodes.pop()
         if not typing and isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
@@ -111,7 +118,7 @@ def test_only_the_command_line_prints():
     printing = [
         str(path.relative_to(SOURCE))
         for path in FILES
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for node in ast.walk(parsed(path))
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print"
     ]
     assert {name for name in printing if not name.startswith("commands/")} == {"cli.py", "guard.py"}
@@ -129,7 +136,7 @@ def test_no_pickle_and_no_file_above_400_lines():
 def test_no_function_has_more_than_60_lines_of_code():
     for path in FILES:
         lines = path.read_text(encoding="utf-8").splitlines()
-        for node in ast.walk(ast.parse("\n".join(lines))):
+        for node in ast.walk(parsed(path)):
             if isinstance(node, ast.FunctionDef):
                 first = node.body[ast.get_docstring(node) is not None :] or node.body
                 body = lines[first[0].lineno - 1 : node.end_lineno]

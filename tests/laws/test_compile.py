@@ -24,6 +24,7 @@ def make_embedding(kind):
     return EMBEDDINGS[kind](Assignment(VOCAB, own_rows=9, divisor=9, permuted=True), DIM, **CASES[kind][0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", list(EMBEDDINGS))
 def test_a_compiled_table_gives_the_same_vectors_and_gradients(kind):
     embedding, ids = make_embedding(kind), torch.arange(VOCAB).view(1, -1)

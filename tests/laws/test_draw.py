@@ -18,7 +18,7 @@ def test_draw_never_gives_an_impossible_index_and_leaves_a_uniform():
 @pytest.mark.parametrize("count", [512, 513, 1000, 4096])
 def test_a_draw_among_many_inverts_the_same_distribution(count):
     """Uniforms on a grid meet every share, past the count at which blocks are drawn first; the last block is short."""
-    draws, rng = 40_000, torch.Generator().manual_seed(1)
+    draws, rng = 10_000, torch.Generator().manual_seed(1)
     scores = torch.randn(1, count, generator=rng) * 2
     scores[0, ::7] = -torch.inf
     scores[0, 256:512] = -torch.inf  # a block that is never drawn

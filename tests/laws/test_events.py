@@ -42,7 +42,7 @@ def naive(rows, *, gap=None, min_item_events=1, min_events=1):
 EVENTS = st.lists(st.tuples(st.sampled_from("abcd"), st.sampled_from(["x", "y", "Z", "7", "é"]), st.integers(0, 90)))
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     files=st.lists(EVENTS, min_size=1, max_size=3),
     gap=st.sampled_from([None, 1, 20]),

@@ -14,7 +14,7 @@ from quorem.errors import UserError
 
 pytest.importorskip("symusic", reason="needs quorem[midi]")
 
-FILES = int(os.environ.get("QUOREM_FUZZ", "300"))
+FILES = int(os.environ.get("QUOREM_FUZZ", "100"))
 fuzzed = settings(max_examples=FILES, deadline=None, suppress_health_check=list(HealthCheck))
 PIECES = (
     b"MThd",

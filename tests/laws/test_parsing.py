@@ -19,7 +19,7 @@ from quorem.plan.plan import Plan
 from quorem.plan.recipes import resolve
 from quorem.plan.sizes import describe
 
-EXAMPLES = int(os.environ.get("QUOREM_FUZZ", "300"))
+EXAMPLES = int(os.environ.get("QUOREM_FUZZ", "100"))
 fuzzed = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
 
 

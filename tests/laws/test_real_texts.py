@@ -9,6 +9,8 @@ import pytest
 
 from quorem.tokenization import TOKENIZERS, encode, train_tokenizer
 
+pytestmark = pytest.mark.slow
+
 BOUND = {"bpe": 0.8, "unigram": 0.8, "characters": 1.0}
 """Tokens for each character, at most: pieces must be worth learning."""
 

@@ -186,6 +186,7 @@ def predictions_and_answers(shared_data):
     return found, answers
 
 
+@pytest.mark.slow
 def test_scores_of_jaquads_dev_set_equal_torchmetrics(shared_data):
     text = pytest.importorskip("torchmetrics.functional.text")
     found, answers = predictions_and_answers(shared_data)
