@@ -119,6 +119,23 @@ def test_a_tokenizer_of_our_own_is_taken_as_it_is(tmp_path):
     assert fingerprint(adopt_tokenizer(tmp_path)) == fingerprint(own)
 
 
+@pytest.mark.parametrize(
+    "post", [None, processors.RobertaProcessing(("[SEP]", 3), ("[CLS]", 2))], ids=["none", "roberta"]
+)
+def test_one_whose_ids_are_right_puts_cls_and_sep_around_texts_too(tmp_path, post):
+    ours = train_tokenizer(CORPUS, kind="wordpiece", vocab_size=100)
+    backend = Tokenizer.from_str(ours.backend_tokenizer.to_str())
+    backend.post_processor = processors.Sequence([]) if post is None else post
+    roles = dict(zip(ROLES, SPECIAL_TOKENS, strict=True))
+    PreTrainedTokenizerFast(tokenizer_object=backend, **roles).save_pretrained(tmp_path)
+    adopted = adopt_tokenizer(tmp_path)
+    for given in ((TEXTS[0],), (TEXTS[0], TEXTS[1])):
+        found, expected = adopted(*given), ours(*given)
+        assert found["input_ids"] == expected["input_ids"]
+        assert found["token_type_ids"] == expected["token_type_ids"]
+    assert adopted.get_vocab() == ours.get_vocab()
+
+
 def test_what_cannot_be_adopted_is_named(tmp_path):
     with pytest.raises(UserError, match=r"tokenizer.path=.*: no tokenizer.json there"):
         adopt_tokenizer(tmp_path)

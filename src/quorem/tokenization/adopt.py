@@ -22,7 +22,7 @@ def adopt_tokenizer(folder: str | Path) -> PreTrainedTokenizerFast:
 
     Texts are cut as they were; every id stands for the token it stood for, under another number. The five roles keep
     the names they have; roles it lacks get the names of SPECIAL_TOKENS. Called, it puts [CLS] before and [SEP] after a
-    text, whatever it did before. One whose ids are right already, as those that quorem trained, is returned as it is.
+    text, whatever it did before. One that has all this already, as those that quorem trained, is returned as it is.
 
     Args:
         folder: with a tokenizer.json, as AutoTokenizer reads it, or a WordPiece's vocab.txt.
@@ -44,7 +44,7 @@ def adopt_tokenizer(folder: str | Path) -> PreTrainedTokenizerFast:
             f"tokenizer.path={folder}: two special tokens are the same ({roles}): give each role its own token"
         )
     if found.convert_tokens_to_ids(names) == list(range(len(names))) and all(getattr(found, role) for role in ROLES):
-        return found
+        return found if _frames_texts(found) else wrap(Tokenizer.from_str(found.backend_tokenizer.to_str()), names)
     content = json.loads(found.backend_tokenizer.to_str())
     vocabulary = found.get_vocab()
     others = sorted((token for token in vocabulary if token not in names), key=vocabulary.__getitem__)
@@ -59,6 +59,14 @@ def adopt_tokenizer(folder: str | Path) -> PreTrainedTokenizerFast:
         return wrap(Tokenizer.from_str(json.dumps(content)), names)
     except Exception as error:  # the tokenizers library raises bare Exception
         raise UserError(f"tokenizer.path={folder}: cannot be renumbered ({error}): give another folder") from error
+
+
+def _frames_texts(tokenizer: PreTrainedTokenizerFast) -> bool:
+    """Whether it puts [CLS] before and [SEP] after a text, and tells the texts of a pair apart."""
+    _, _, cls, sep, _ = range(len(SPECIAL_TOKENS))
+    one, pair = tokenizer(""), tokenizer("", "")
+    framed = one["input_ids"] == [cls, sep] and pair["input_ids"] == [cls, sep, sep]
+    return framed and pair.get("token_type_ids") == [0, 0, 1]
 
 
 def _renumbered(model: Mapping[str, Any], numbers: Mapping[str, int], names: list[str]) -> dict[str, Any]:
