@@ -75,7 +75,9 @@ for line in sys.stdin:
             said = traceback.format_exc()
         print(json.dumps(said), file=reply, flush=True)
         os._exit(0)
-    os.waitpid(child, 0)
+    _, status = os.waitpid(child, 0)
+    if status:
+        print(json.dumps(f"it died: {status}"), file=reply, flush=True)
 """
 """Answers each line in a process of its own, forked from one that has imported transformers, which takes seconds."""
 

@@ -33,10 +33,9 @@ class _OfRun:
     @property
     def result(self) -> dict[str, Any]:
         """What result.json says of the run: scores, and those of counting beside them; empty where only a model is."""
-        for place in (self.folder, self.folder.parent):
-            if (path := place / "result.json").exists():
-                return dict(json.loads(path.read_text(encoding="utf-8")))
-        return {}
+        run = self.folder.parent if (self.folder / "config.json").exists() else self.folder
+        path = run / "result.json"
+        return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
 
 
 class Encoder(_OfRun):

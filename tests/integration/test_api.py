@@ -1,5 +1,6 @@
 """quorem from Python: the functions, what they give, and what importing it costs."""
 
+import shutil
 import subprocess
 import sys
 
@@ -32,6 +33,9 @@ def test_pretrain_finetune_predict_as_the_first_page_says(tmp_path, sample_csv, 
     assert 0 <= classifier.result["accuracy"] <= 1
     assert "tf-idf" in str(classifier.result["baselines"]).lower()
     assert encoder.result["mlm_loss"] > 0
+    assert package.load(tmp_path / "fine" / "model").result == classifier.result
+    shutil.copytree(tmp_path / "fine" / "model", tmp_path / "alone" / "model")
+    assert package.load(tmp_path / "alone").result == {}
     found = classifier.predict(TEXTS)
     assert [set(each) for each in found] == [{"label", "score"}] * 3
     assert all(each["label"] in classifier.labels and 0.5 <= each["score"] <= 1 for each in found)

@@ -44,7 +44,7 @@ def test_a_pretraining_run_becomes_two_plain_folders(tmp_path, quorem):
 @torch.no_grad()
 def test_a_classifier_becomes_a_plain_one(tmp_path, quorem):
     run, out = tmp_path / "run", tmp_path / "out"
-    model = save_network("classifier", run / "model", embedding=QR, classifier_head="hf")
+    model = save_network("classifier", run / "model", embedding=QR, classifier_head="hf", num_hidden_layers=2)
     assert quorem("export", run, "--format", "electra", "--out", out).code == 0
     output, *tokens, kind, labels = loaded_outside(out, "AutoModelForSequenceClassification", tmp_path)
     assert (kind, labels) == ("ElectraForSequenceClassification", LABELS)

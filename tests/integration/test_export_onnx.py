@@ -76,7 +76,7 @@ def test_a_discriminator_gives_the_same_for_any_shape(tmp_path, quorem):
 
 @torch.no_grad()
 def test_a_classifier_gives_the_same_and_names_its_labels(tmp_path, quorem, monkeypatch):
-    changes = {"positions": "rotary", "classifier_pooling": "mean", "classifier_layers": "all"}
+    changes = {"positions": "rotary", "classifier_pooling": "mean", "classifier_layers": "all", "num_hidden_layers": 2}
     model = save_network("classifier", tmp_path / "run" / "model", embedding=QR, **changes)
     exported(quorem, tmp_path / "run", tmp_path / "out")
     for shape in SHAPES:
@@ -103,7 +103,7 @@ def test_a_recommender_gives_vectors_and_with_a_dense_table_exact_probabilities(
 
 @torch.no_grad()
 def test_a_tagger_gives_the_same_for_each_token(tmp_path, quorem, monkeypatch):
-    model = save_network("token_classifier", tmp_path / "run" / "model", embedding=QR, positions="rotary")
+    model = save_network("token_classifier", tmp_path / "run" / "model", embedding=QR, positions="alibi")
     exported(quorem, tmp_path / "run", tmp_path / "out")
     for shape in SHAPES:
         ids, mask = make_batch(*shape)
@@ -233,13 +233,13 @@ def test_ids_beyond_what_float32_counts_read_their_rows_and_the_file_is_as_large
 
 @torch.no_grad()
 def test_int8_is_smaller_and_says_how_far_it_is(tmp_path, quorem):
-    model = save_network("classifier", tmp_path / "run" / "model", embedding=QR)
+    model = save_network("classifier", tmp_path / "run" / "model", embedding=QR, num_hidden_layers=2)
     said = exported(quorem, tmp_path / "run", tmp_path / "out", "--int8")
     assert re.search(
         r"int8: model\.onnx, [\d.]+ MB\nlargest difference from torch on random ids: logits [\d.e-]+", said
     )
     assert sorted(path.name for path in (tmp_path / "out").glob("model*")) == ["model.onnx"]
-    close(outputs(tmp_path / "out", *make_batch())[0], model(*make_batch()).logits, atol=0.3)
+    close(outputs(tmp_path / "out", *make_batch())[0], model(*make_batch()).logits, atol=0.2)
 
 
 class Table(Graph):

@@ -24,7 +24,7 @@ def exported(quorem, run, out):
 
 @torch.no_grad()
 def test_a_discriminator_and_its_encoder_load_without_quorem(tmp_path, quorem):
-    changes = {"embedding": QR, "positions": "rotary"}
+    changes = {"embedding": QR, "positions": "rotary", "num_hidden_layers": 2}
     model = save_network("discriminator", tmp_path / "run" / "discriminator", **changes)
     assert "AutoModelForPreTraining" in exported(quorem, tmp_path / "run", tmp_path / "out")
     ids, mask = make_batch()

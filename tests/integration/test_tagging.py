@@ -72,6 +72,8 @@ def test_predictions_stand_in_the_last_column(base, tmp_path):
     rows = tagged(20, random.Random(0))
     path, run = conll(tmp_path / "x.conll", rows, middle=("NN",)), tmp_path / "run"
     assert main(["finetune", "--task", "tagging", str(base), str(path), "--out", str(run), *SHORT]) == 0
+    stride = json.loads((run / "model" / "config.json").read_text())["window_stride"]
+    assert stride == 7, "windows of 14 tokens share half at most; data.stride is 32"
     for name in ("out.conll", "out.jsonl"):
         assert main(["predict", str(run), str(path), "--out", str(tmp_path / name)]) == 0
     found = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]

@@ -127,13 +127,14 @@ def test_one_whose_ids_are_right_puts_cls_and_sep_around_texts_too(tmp_path, pos
     backend = Tokenizer.from_str(ours.backend_tokenizer.to_str())
     backend.post_processor = processors.Sequence([]) if post is None else post
     roles = dict(zip(ROLES, SPECIAL_TOKENS, strict=True))
-    PreTrainedTokenizerFast(tokenizer_object=backend, **roles).save_pretrained(tmp_path)
+    PreTrainedTokenizerFast(tokenizer_object=backend, model_max_length=77, **roles).save_pretrained(tmp_path)
     adopted = adopt_tokenizer(tmp_path)
     for given in ((TEXTS[0],), (TEXTS[0], TEXTS[1])):
         found, expected = adopted(*given), ours(*given)
         assert found["input_ids"] == expected["input_ids"]
         assert found["token_type_ids"] == expected["token_type_ids"]
     assert adopted.get_vocab() == ours.get_vocab()
+    assert adopted.model_max_length == 77
 
 
 def test_what_cannot_be_adopted_is_named(tmp_path):

@@ -40,9 +40,9 @@ class NextItemSettings:
     )
     start: str = option(
         "auto",
-        "initial weights: discriminator or generator of the run, or new weights: cooccurrence (token vectors by "
-        "decomposed counts of the training rows) or random (--from-scratch); auto: cooccurrence, which predicts "
-        "better, and above two million items discriminator",
+        "initial weights: auto (cooccurrence; above two million items discriminator), discriminator or generator of "
+        "the run, or new weights: cooccurrence (token vectors by decomposed counts of the training rows) or random "
+        "(--from-scratch)",
     )
     head: str = option(
         "auto",

@@ -149,7 +149,7 @@ def steps_within(
     if passes > MANY_PASSES:
         logger.warning(
             "more than %d passes over the same data teach little, and may overfit: give fewer minutes, a larger "
-            "model.size or more data, and data.held_out=0.02 to see it",
+            "model.size or more data; data.held_out=0.02 shows whether it overfits",
             MANY_PASSES,
         )
     return steps

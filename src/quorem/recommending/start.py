@@ -93,7 +93,9 @@ def build_next_item(
 
 
 def resolve_start(folder: Path, start: str) -> str:
-    """One of STARTS, for auto: cooccurrence, which predicts better than pre-trained layers, while items can be counted.
+    """One of STARTS: for auto cooccurrence, which was as good as pre-trained layers or better (docs/results.md).
+
+    Above COUNTED_UP_TO items, where nothing was measured, it is the discriminator.
 
     Args:
         folder: of the pre-training run, or of one network.
@@ -105,13 +107,10 @@ def resolve_start(folder: Path, start: str) -> str:
     check_choice("next_item.start", start, (AUTO, *STARTS))
     if start != AUTO:
         return start
-    if read_config(network_folder(folder, "discriminator")).vocab_size > COUNTED_UP_TO:
-        return "discriminator"
-    logger.info(
-        "next_item.start=auto: cooccurrence, because counted vectors predict better than pre-trained layers "
-        "(next_item.start=discriminator takes these)"
-    )
-    return "cooccurrence"
+    items = read_config(network_folder(folder, "discriminator")).vocab_size
+    chosen, other = ("cooccurrence", "discriminator") if items <= COUNTED_UP_TO else ("discriminator", "random")
+    logger.info("next_item.start=auto: %s (%s is the other choice: docs/recommending.md)", chosen, other)
+    return chosen
 
 
 def network_folder(folder: Path, name: str) -> Path:

@@ -122,7 +122,7 @@ class Tagging(TextTask):
             "id2label": dict(enumerate(facts["labels"])),
             "label2id": {name: place for place, name in enumerate(facts["labels"])},
             "window_length": config.data.max_length,
-            "window_stride": config.data.stride,
+            "window_stride": min(config.data.stride, (config.data.max_length - 2) // 2),
         }
 
     def objective(self, begun: Begun) -> TokenCrossEntropy:
@@ -219,18 +219,17 @@ def cut(examples: Examples, config: Any) -> Examples:
 
     Args:
         examples: words as lists of ids; tags, or none.
-        config: the model's, with window_length and window_stride, of which at most half a window is taken.
+        config: the model's, with window_length and window_stride.
 
     Returns:
         Rows; labels for each of their tokens, IGNORED but for the first of each word that is a window's own; origins:
         the text's place, the words' places in it and their first tokens' places in the row, int64 (words,) each.
     """
     room = config.window_length - 2
-    stride = min(config.window_stride, room // 2)
     rows, labels, origins = [], [], []
     for text, words in enumerate(examples.rows):
         short = [word[:room] for word in words]
-        for window in windows([len(word) for word in short], room=room, stride=stride):
+        for window in windows([len(word) for word in short], room=room, stride=config.window_stride):
             inside = short[window.start : window.end]
             firsts = 1 + np.cumsum([0, *map(len, inside)])[:-1]
             own = slice(window.own_start - window.start, window.own_end - window.start)

@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerFast
 from quorem.errors import UserError
 from quorem.tokenization.files import read_tokenizer, tokenizer_files
 from quorem.tokenization.special import SPECIAL_TOKENS
-from quorem.tokenization.wrap import ROLES, wrap
+from quorem.tokenization.wrap import ROLES, frame, wrap
 
 LAST_RESORT = -1e6
 """Score of a special token among the pieces of a Unigram model: a text that spells it is cut into other pieces."""
@@ -44,7 +44,9 @@ def adopt_tokenizer(folder: str | Path) -> PreTrainedTokenizerFast:
             f"tokenizer.path={folder}: two special tokens are the same ({roles}): give each role its own token"
         )
     if found.convert_tokens_to_ids(names) == list(range(len(names))) and all(getattr(found, role) for role in ROLES):
-        return found if _frames_texts(found) else wrap(Tokenizer.from_str(found.backend_tokenizer.to_str()), names)
+        if not _frames_texts(found):
+            found.backend_tokenizer.post_processor = frame(names)
+        return found
     content = json.loads(found.backend_tokenizer.to_str())
     vocabulary = found.get_vocab()
     others = sorted((token for token in vocabulary if token not in names), key=vocabulary.__getitem__)
@@ -64,9 +66,10 @@ def adopt_tokenizer(folder: str | Path) -> PreTrainedTokenizerFast:
 def _frames_texts(tokenizer: PreTrainedTokenizerFast) -> bool:
     """Whether it puts [CLS] before and [SEP] after a text, and tells the texts of a pair apart."""
     _, _, cls, sep, _ = range(len(SPECIAL_TOKENS))
-    one, pair = tokenizer(""), tokenizer("", "")
-    framed = one["input_ids"] == [cls, sep] and pair["input_ids"] == [cls, sep, sep]
-    return framed and pair.get("token_type_ids") == [0, 0, 1]
+    text = tokenizer("a", add_special_tokens=False)["input_ids"]
+    one, pair = tokenizer("a"), tokenizer("a", "a")
+    framed = one["input_ids"] == [cls, *text, sep] and pair["input_ids"] == [cls, *text, sep, *text, sep]
+    return framed and pair.get("token_type_ids") == [0] * (len(text) + 2) + [1] * (len(text) + 1)
 
 
 def _renumbered(model: Mapping[str, Any], numbers: Mapping[str, int], names: list[str]) -> dict[str, Any]:

@@ -23,14 +23,23 @@ def wrap(
         model_max_length: tokens, the special ones included, at which it truncates when asked to.
     """
     tokenizer.add_special_tokens(list(names))
-    _, _, cls, sep, _ = names
-    tokenizer.post_processor = TemplateProcessing(
-        single=f"{cls} $A {sep}",
-        pair=f"{cls} $A {sep} $B:1 {sep}:1",
-        special_tokens=[(token, list(names).index(token)) for token in (cls, sep)],
-    )
+    tokenizer.post_processor = frame(names)
     limit = {} if model_max_length is None else {"model_max_length": model_max_length}
     roles = dict(zip(ROLES, names, strict=True))
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, padding_side="right", model_input_names=GIVEN, **roles, **limit
+    )
+
+
+def frame(names: Sequence[str]) -> TemplateProcessing:
+    """What puts [CLS] before and [SEP] after a text, and types 0 and 1 on the texts of a pair.
+
+    Args:
+        names: of the special tokens, in the order of ROLES; their places are their ids.
+    """
+    _, _, cls, sep, _ = names
+    return TemplateProcessing(
+        single=f"{cls} $A {sep}",
+        pair=f"{cls} $A {sep} $B:1 {sep}:1",
+        special_tokens=[(token, list(names).index(token)) for token in (cls, sep)],
     )
