@@ -17,7 +17,7 @@ from quorem.plan.memory import free_bytes
 from quorem.training.device import autocast_dtype, hardware
 
 WIDTH = 100
-NEEDED = ("torch", "transformers", "tokenizers", "accelerate", "numpy", "scikit-learn", "safetensors")
+NEEDED = ("transformers", "tokenizers", "accelerate", "numpy", "scikit-learn", "safetensors")
 
 
 def run(options: argparse.Namespace) -> None:
@@ -29,6 +29,7 @@ def run(options: argparse.Namespace) -> None:
         "quorem": quorem.__version__,
         "python": f"{platform.python_version()} ({sys.executable})",
         "platform": platform.platform(),
+        "torch": torch.__version__,  # with its build: +cpu, +cu130
         **{name: _version(name) for name in NEEDED},
         "device": facts["device"] + (f" ({torch.cuda.get_device_name()})" if torch.cuda.is_available() else ""),
         "cores": f"{os.cpu_count()}, {torch.get_num_threads()} threads",
