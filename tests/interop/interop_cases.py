@@ -90,7 +90,9 @@ def make(name, **changes):
     head = HEADS[name]
     torch.manual_seed(1)
     table = QR | ({"operation": "multiply"} if "generator" in name else {})
-    model = head.model(quorem.QuoremConfig(**({"embedding": table} | SIZES | head.changes | changes))).eval()
+    model = head.model(
+        quorem.QuoremConfig(**({"embedding": table, **SIZES, "num_hidden_layers": 2} | head.changes | changes))
+    ).eval()
     with torch.no_grad():
         for parameter in model.parameters():  # so that no bias is 0 and no scale 1
             parameter.add_(0.05 * torch.randn_like(parameter))
