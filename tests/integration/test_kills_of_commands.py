@@ -1,5 +1,6 @@
-"""Every command killed five times at any moment: the same command then ends as one that was not, and leaves nothing."""
+"""Every command killed several times at any moment: the same command then ends as one that was not killed."""
 
+import os
 import random
 import shutil
 import time
@@ -10,7 +11,7 @@ import pytest
 from quorem.cli import main
 from quorem.samples import write_reviews
 
-KILLS = 5
+KILLS = int(os.environ.get("QUOREM_KILLS", "3"))
 TIMED = ("environment.json", "metrics.jsonl", "report.html")  # what tells of the clock
 LABELS = ("--text-column", "review", "--label-column", "sentiment")
 
@@ -46,7 +47,7 @@ def contents(path):
 
 
 @pytest.mark.parametrize("name", ["prepare", "merge", "finetune", "init-from", "predict", "report"])
-def test_five_kills_of_a_command_change_nothing_and_leave_nothing(tmp_path, commands, name):
+def test_kills_of_a_command_change_nothing_and_leave_nothing(tmp_path, commands, name):
     if name == "report":
         pytest.importorskip("matplotlib")
         pytest.importorskip("jinja2")
