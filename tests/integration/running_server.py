@@ -26,7 +26,16 @@ class Client:
         self.address = address
 
     def __call__(self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None) -> Answer:
-        """A request; a body that is no bytes is sent as JSON."""
+        """A request; a body that is no bytes is sent as JSON.
+
+        Where the server refuses a body before all of it has come, TCP may drop its answer: then it is asked again.
+        """
+        for _ in range(5):
+            with contextlib.suppress(ConnectionResetError):
+                return self._once(method, path, body, headers)
+        return self._once(method, path, body, headers)
+
+    def _once(self, method: str, path: str, body: Any, headers: dict[str, str] | None) -> Answer:
         connection = http.client.HTTPConnection(self.address.removeprefix("http://"), timeout=30)
         try:
             if body is not None and not isinstance(body, bytes):
