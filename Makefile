@@ -44,7 +44,7 @@ check: $(VENV)/.dev
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
-# Python compiles what is imported when it is; --no-compile leaves out the rest, which takes a minute.
+# Python compiles a module when it is first imported; --no-compile does not compile those that never are.
 $(VENV)/.installed: $(BIN)/python pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --no-compile --constraint constraints.txt --editable .
 	touch $@

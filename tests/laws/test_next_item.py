@@ -259,7 +259,7 @@ def test_cosines_have_no_biases_that_training_could_move(run):
 def test_auto_counts_while_items_can_be_counted(run, monkeypatch):
     assert resolve_start(run, "auto") == "cooccurrence"
     assert resolve_start(run, "generator") == "generator"
-    monkeypatch.setattr(quorem.recommending.start, "COUNTED_UP_TO", V - 1)
+    monkeypatch.setattr(quorem.recommending.start, "STARTED_UP_TO", V - 1)
     assert resolve_start(run, "auto") == "discriminator"
 
 

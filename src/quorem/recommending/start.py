@@ -16,6 +16,7 @@ from quorem.models.checkpoint_files import read_weights
 from quorem.models.configuration import QuoremConfig
 from quorem.models.next_item import HEAD, QuoremForNextItem, read_config
 from quorem.plan.layout import lay_out
+from quorem.pretraining.arrangement import STARTED_UP_TO
 from quorem.tokenization.special import SPECIAL_IDS
 
 logger = logging.getLogger(__name__)
@@ -25,7 +26,6 @@ AUTO = "auto"
 STARTS = ("discriminator", "generator", "cooccurrence", "random")
 PRE_TRAINED = STARTS[:2]
 PREDICTIONS = "generator_predictions."
-COUNTED_UP_TO = 2_000_000  # items whose vectors start from co-occurrence, which needs some kilobytes for each
 COSINE_UP_TO = 100_000  # items; the time of a full softmax grows with them (docs/results.md)
 
 
@@ -95,7 +95,7 @@ def build_next_item(
 def resolve_start(folder: Path, start: str) -> str:
     """One of STARTS: for auto cooccurrence, which was as good as pre-trained layers or better (docs/results.md).
 
-    Above COUNTED_UP_TO items, where nothing was measured, it is the discriminator.
+    Above STARTED_UP_TO items, where nothing was measured, it is the discriminator.
 
     Args:
         folder: of the pre-training run, or of one network.
@@ -108,7 +108,7 @@ def resolve_start(folder: Path, start: str) -> str:
     if start != AUTO:
         return start
     items = read_config(network_folder(folder, "discriminator")).vocab_size
-    chosen, other = ("cooccurrence", "discriminator") if items <= COUNTED_UP_TO else ("discriminator", "random")
+    chosen, other = ("cooccurrence", "discriminator") if items <= STARTED_UP_TO else ("discriminator", "random")
     logger.info("next_item.start=auto: %s (%s is the other choice: docs/recommending.md)", chosen, other)
     return chosen
 
