@@ -15,6 +15,7 @@ that its learning rate runs its whole course. Then, for each arm and seed:
                     no arm's (the reference arm's settings with a seed of its own)
     probe           logistic regression on the frozen discriminator, mean of all layers, beside the same of new weights
     fine-tuned      accuracy at each number of labels, after the last epoch
+    control         the same from new weights, at the numbers of labels that --control names
 
 beside what counting gives (benchmarks/counting.py): co-occurrence in a window, TF-IDF and NB-SVM on the same rows. What
 is finished is kept in --out and not done again; a run that was stopped goes on from its checkpoint.
@@ -234,7 +235,11 @@ def main() -> None:
     parser.add_argument("--labelled", type=Path, help="CSV with a column split: train, test")
     parser.add_argument("--columns", nargs=2, default=["text", "label"], metavar=("TEXT", "LABEL"))
     parser.add_argument("--labels", type=int, nargs="*", default=[1_000, 10_000], help="numbers of labels; 0 is all")
+    parser.add_argument("--control", type=int, nargs="*", default=[], help="those that new weights are trained on too")
     parser.add_argument("--finetune", nargs="+", default=[], metavar="SETTING", help="settings of quorem finetune")
+    parser.add_argument(
+        "--few", nargs="+", default=[], metavar="SETTING", help="the same, after them, but for all labels"
+    )
     parser.add_argument("--data", type=Path, required=True, help="where text and runs are kept between calls")
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
@@ -245,7 +250,7 @@ def main() -> None:
     reference = options.reference or next(iter(arms))
     base = [f"data.path={options.data / 'training'}", *(s for s in options.settings if not s.startswith("tokenizer."))]
     facts = {"text": options.text.name, "settings": options.settings, "seconds": options.seconds,
-             "finetune": options.finetune, "torch": torch.__version__,
+             "finetune": options.finetune, "few": options.few, "torch": torch.__version__,
              "bf16": bool(autocast_dtype("auto", torch.device("cpu")))}  # fmt: skip
     results: dict[str, Any] = {**facts, "counting": {}, "arms": {}}
     if options.out.exists():
@@ -303,17 +308,19 @@ def main() -> None:
                 found["probe"] = probed(encoder, judge.tokenizer, rows)
                 found["probe_untrained"] = probed(untrained, judge.tokenizer, rows)
                 keep()
-            for number in numbers:
-                if f"labels_{number}" in found:
+            for number, control in [*((each, False) for each in numbers), *((each, True) for each in options.control)]:
+                key = f"{'control' if control else 'labels'}_{number}"
+                if key in found:
                     continue
                 table = folder / f"labels_{number}.csv"
                 some_labels(table, rows, options.columns, number or len(rows["train"]), seed)
                 words = [f"pretrained={run}", f"data.path={table}", f"data.text_column={options.columns[0]}",
-                         f"data.label_column={options.columns[1]}", "data.split_column=split",
-                         f"train.seed={seed}", *options.finetune]  # fmt: skip
-                place = folder / f"finetuned_{number}"
+                         f"data.label_column={options.columns[1]}", "data.split_column=split", f"train.seed={seed}",
+                         f"classifier.from_scratch={control}", *options.finetune,
+                         *(options.few if number else [])]  # fmt: skip
+                place = folder / f"finetuned_{key}"
                 result = finetune(override(FinetuneConfig(), words), place)
-                found[f"labels_{number}"] = result["last"]["accuracy"]
+                found[key] = result["last"]["accuracy"]
                 keep()
                 shutil.rmtree(place / "state", ignore_errors=True)
             print(f"seed {seed}, {name}: {found}", flush=True)

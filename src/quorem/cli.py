@@ -20,7 +20,7 @@ from quorem.config.loading import leaves, load, override
 from quorem.config.settings import PrepareConfig, PretrainConfig
 from quorem.data.writers import WRITERS
 from quorem.errors import UserError
-from quorem.exporting.arguments import add_card, add_export, add_push
+from quorem.exporting.arguments import add_card, add_compress, add_export, add_push
 from quorem.guard import guarded, quiet_without_reader
 from quorem.recommending.arguments import add_recommend, add_similar
 from quorem.serving.arguments import add_serve
@@ -199,7 +199,7 @@ def _add_finetuning(commands: Any) -> None:
 
 
 def _add_others(commands: Any) -> None:
-    """Describe, report, export, card, push, config, doctor and sample."""
+    """Describe, report, export, compress, card, push, config, doctor and sample."""
     _add(commands, "describe", "parameters and bytes, table by table, before building", PretrainConfig())
 
     command = _add(commands, "report", "write a page about one run or several: curves, sizes, examples")
@@ -210,6 +210,7 @@ def _add_others(commands: Any) -> None:
         _add(commands, "export", "write a run's networks for use without quorem: plain ELECTRA, ONNX or with code")
     )
 
+    add_compress(_add(commands, "compress", "write a trained run with a smaller token table"))
     add_card(_add(commands, "card", "write a model card, README.md, beside a run's models"))
     add_push(_add(commands, "push", "upload a model folder, with its card, to the Hugging Face hub"))
 

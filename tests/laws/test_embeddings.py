@@ -23,6 +23,7 @@ LARGE = {
     "rank": 64,
     "hidden": 64,
 }
+SMALL = (("qr", "rank"), ("attributes", "rank"), ("pq", "rows"))  # that stay as they are
 GRIDS = [(own_rows, permuted) for own_rows in (0, 13) for permuted in (False, True)]
 
 every_variant = pytest.mark.parametrize(("kind", "options"), VARIANTS, ids=[name_of(*variant) for variant in VARIANTS])
@@ -56,7 +57,7 @@ def make_attributes(tail, sizes):
 def make_large_embedding(kind, options):
     """10,000 tokens, 128 wide, with options that suit them."""
     large = {
-        name: value if name not in LARGE or not value or (kind, name) in (("qr", "rank"), ("attributes", "rank"))
+        name: value if name not in LARGE or not value or (kind, name) in SMALL
         else LARGE[name][kind] if name == "moduli" else LARGE[name]
         for name, value in options.items()
     }  # fmt: skip

@@ -16,7 +16,7 @@ def run(options: argparse.Namespace) -> None:
     for part in found["parts"]:
         shape = " x ".join(f"{size:,}" for size in part.shape) if part.shape is not None else ""
         note = "" if part.trained else "  (not trained)"
-        print(f"{part.name:<62}{shape:>18}{part.parameters:>16,}{part.parameters * 4 / 1e6:>12,.3f}{note}")
+        print(f"{part.name:<62}{shape:>18}{part.parameters:>16,}{part.bytes / 1e6:>12,.3f}{note}")
     trained = found["parameters"] * 4 / 1e6
     print(f"{'in all, trained':<80}{found['parameters']:>16,}{trained:>12,.3f}")
     print(f"{'with what is not trained':<96}{found['weight_bytes'] / 1e6:>12,.3f}")

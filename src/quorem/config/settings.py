@@ -65,8 +65,18 @@ class EmbeddingSettings:
     digits: int = option(2, "mixed_radix and chinese_remainder: number of partitions", largest=64, at_least=2)
     moduli: str | None = option(None, "mixed_radix, chinese_remainder: moduli such as 97,101; default the fewest rows")
     hidden: int = option(0, "path: width of the hidden layer; 0 uses linear functions", largest=WIDEST, at_least=0)
-    rows: int | None = option(None, "hashing, hash_embedding, memcom: number of shared rows", at_least=1)
+    rows: int | None = option(
+        None,
+        "hashing, hash_embedding, memcom: number of shared rows; pq: codewords of a part, at most and by default 256",
+        at_least=1,
+    )
     functions: int = option(2, "hash_embedding: number of hash functions", largest=64, at_least=1)
+    parts: int | None = option(
+        None,
+        "pq: parts that a vector is cut into, each a byte of a token; default a fourth of its width",
+        largest=WIDEST,
+        at_least=1,
+    )
     attributes_file: str | None = option(
         None, "kind=attributes: CSV file with a header; its first column is the token, the others are its attributes"
     )

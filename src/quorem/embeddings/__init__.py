@@ -17,6 +17,7 @@ from quorem.embeddings.low_rank import LowRankEmbedding
 from quorem.embeddings.memcom import MemComEmbedding
 from quorem.embeddings.mixed_radix import MixedRadixEmbedding
 from quorem.embeddings.path import PathEmbedding
+from quorem.embeddings.product_quantization import ProductQuantizationEmbedding
 from quorem.embeddings.quotient_remainder import QuotientRemainderEmbedding
 
 EMBEDDINGS: dict[str, type[TokenEmbedding]] = {
@@ -29,6 +30,7 @@ EMBEDDINGS: dict[str, type[TokenEmbedding]] = {
     "hashing": HashingEmbedding,
     "hash_embedding": HashEmbedding,
     "low_rank": LowRankEmbedding,
+    "pq": ProductQuantizationEmbedding,
     "memcom": MemComEmbedding,
 }
 

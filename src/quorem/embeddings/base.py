@@ -1,6 +1,6 @@
 """The contract of every token embedding, and the rows of their own that frequent tokens have in most of them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -85,6 +85,11 @@ class TokenEmbedding(Planned, nn.Module):
             The share of the table's variance that is `explained`.
         """
         raise NotImplementedError
+
+    @torch.no_grad()
+    def refit(self, weight: Tensor) -> float:
+        """As `from_dense`, but every token goes on reading the rows that it reads."""
+        return self.from_dense(weight)
 
     @torch.no_grad()
     def explained(self, weight: Tensor) -> float:
@@ -207,11 +212,19 @@ class TieredEmbedding(TokenEmbedding):
     @torch.no_grad()
     def from_dense(self, weight: Tensor) -> float:
         """The tier's rows are copied; the rest is fitted."""
+        return self._fit(weight, self.fit_tail)
+
+    @torch.no_grad()
+    def refit(self, weight: Tensor) -> float:
+        """As in `TokenEmbedding`."""
+        return self._fit(weight, self.refit_tail)
+
+    def _fit(self, weight: Tensor, fit: Callable[[Tensor], None]) -> float:
         if weight.shape != (self.assignment.vocab_size, self.dim):
             raise ValueError(f"a table of shape {(self.assignment.vocab_size, self.dim)} needed, not {weight.shape}")
         ranked = weight[self.assignment.ids(torch.arange(len(weight), device=weight.device))]
         if self.assignment.tail:
-            self.fit_tail(ranked[self.assignment.own_rows :])
+            fit(ranked[self.assignment.own_rows :])
         self.own.copy_(ranked[: self.assignment.own_rows])
         return self.explained(weight)
 
@@ -223,3 +236,7 @@ class TieredEmbedding(TokenEmbedding):
         self.reset_tail(float(weight.std()))
         parameters = [parameter for name, parameter in self.named_parameters() if name != "own"]
         fit_by_gradient(self.tail_vectors, parameters, weight)
+
+    def refit_tail(self, weight: Tensor) -> None:
+        """As `fit_tail`; a kind that chooses which rows a token reads keeps its choice."""
+        self.fit_tail(weight)

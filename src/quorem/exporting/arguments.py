@@ -1,4 +1,4 @@
-"""The arguments of `quorem export`, `card` and `push`: light, for the command line reads it."""
+"""The arguments of `quorem export`, `compress`, `card` and `push`: light, for the command line reads it."""
 
 import argparse
 from pathlib import Path
@@ -19,6 +19,15 @@ def add_export(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--format", required=True, choices=tuple(FORMATS), help=said)
     parser.add_argument("--int8", action="store_true", help="onnx: matrices and tables in eight bits")
     parser.add_argument("--license", metavar="ID", help=LICENSE)
+    parser.add_argument("--out", required=True, type=Path, help="the folder to write")
+
+
+def add_compress(parser: argparse.ArgumentParser) -> None:
+    """Those of `quorem compress`."""
+    parser.add_argument("run_folder", metavar="RUN", help="a finished run, or a model folder")
+    size = parser.add_mutually_exclusive_group(required=True)
+    size.add_argument("--compression", metavar="N", help="times smaller than a row for each token, for example 10x")
+    size.add_argument("--budget", metavar="BYTES", help="of the table with its index, for example 20MB")
     parser.add_argument("--out", required=True, type=Path, help="the folder to write")
 
 

@@ -87,7 +87,7 @@ def size_of(entry: dict[str, Any], vocab_size: int, width: int) -> int:
             embedding = build_table(entry, vocab_size, width)
     except ValueError as error:
         raise UserError(f"model.embedding.kind={entry['kind']}: {error}") from error
-    return sum(tensor.numel() for tensor in (*embedding.parameters(), *embedding.buffers())) * BYTES
+    return sum(tensor.nbytes for tensor in (*embedding.parameters(), *embedding.buffers()))
 
 
 def parse_bytes(text: str) -> int:

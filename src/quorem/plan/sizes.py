@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from quorem.embeddings import DenseEmbedding, TokenEmbedding
 from quorem.embeddings.disentangled import DisentangledEmbedding
@@ -26,12 +26,14 @@ class Part:
         name: the table or sub-network.
         shape: of a table; None for a sum over a sub-network.
         parameters: how many numbers.
+        bytes: that they take, float32 but for indices.
         trained: whether the optimizer changes them; index tables it does not.
     """
 
     name: str
     shape: tuple[int, ...] | None
     parameters: int
+    bytes: int
     trained: bool = True
 
 
@@ -63,10 +65,10 @@ def describe(plan: Plan) -> dict[str, Any]:
     parts = list(_parts(module, shared=whole))
     parameters = sum(part.parameters for part in parts if part.trained)
     spared = sum(map(spared_bytes, row_tables(module, config.train.table_updates)))
-    index_bytes = sum(part.parameters * BYTES for part in parts if not part.trained)
+    index_bytes = sum(part.bytes for part in parts if not part.trained)
     table = module.discriminator.get_input_embeddings()
     table = table.base if isinstance(table, DisentangledEmbedding) else table
-    table_bytes = sum(tensor.numel() for tensor in (*table.parameters(), *table.buffers())) * BYTES
+    table_bytes = sum(tensor.nbytes for tensor in (*table.parameters(), *table.buffers()))
     return {
         "parts": parts,
         "parameters": parameters,
@@ -116,8 +118,8 @@ def _parts(module: Electra, *, shared: bool) -> Iterator[Part]:
             owner = "shared" if shared else name
             yield from _tables(f"{owner} embeddings", network.electra.embeddings, listed)
         inner = [child for label, child in network.electra.named_children() if label != "embeddings"]
-        encoder = [parameter for child in inner for parameter in child.parameters()]
-        yield Part(f"{name} encoder", None, sum(parameter.numel() for parameter in encoder))
+        numbers = sum(parameter.numel() for child in inner for parameter in child.parameters())
+        yield Part(f"{name} encoder", None, numbers, numbers * BYTES)
         heads = [(label, child) for label, child in network.named_children() if label != "electra"]
         for label, child in heads:
             yield from _tables(f"{name} {label.removeprefix(name + '_')}", child, listed)
@@ -125,10 +127,13 @@ def _parts(module: Electra, *, shared: bool) -> Iterator[Part]:
 
 def _tables(name: str, module: nn.Module, listed: set[int]) -> Iterator[Part]:
     for label, parameter in module.named_parameters():
-        trained = parameter.requires_grad
-        yield Part(f"{name}: {label}", tuple(parameter.shape), parameter.numel(), trained=trained)
+        yield _part(f"{name}: {label}", parameter, trained=parameter.requires_grad)
     for label, buffer in module.named_buffers():  # an index that two tables share is listed with the first
         if id(buffer) in listed:
             continue
         listed.add(id(buffer))
-        yield Part(f"{name}: {label}", tuple(buffer.shape), buffer.numel(), trained=False)
+        yield _part(f"{name}: {label}", buffer, trained=False)
+
+
+def _part(name: str, tensor: Tensor, *, trained: bool) -> Part:
+    return Part(name, tuple(tensor.shape), tensor.numel(), tensor.nbytes, trained=trained)

@@ -74,20 +74,20 @@ def _start_disentangled(table: DisentangledEmbedding, source: TokenEmbedding, ot
     copied = _copy_or_fit(table.base, other, "the generator's")
     own = copy.deepcopy(table.base)
     if other is not source:
-        _copy_or_fit(own, source, "the discriminator's", order_counts=True)
+        _copy_or_fit(own, source, "the discriminator's", same_rows=True)
     for difference, mine, base in zip(table.differences, own.parameters(), table.base.parameters(), strict=True):
         difference.copy_(mine - base)
     return copied
 
 
-def _copy_or_fit(table: TokenEmbedding, source: TokenEmbedding, whose: str, *, order_counts: bool = False) -> bool:
+def _copy_or_fit(table: TokenEmbedding, source: TokenEmbedding, whose: str, *, same_rows: bool = False) -> bool:
     """Copy token vectors with their order, or fit them. Returns whether they were copied.
 
     Args:
         table: where to.
         source: where from.
         whose: for the log.
-        order_counts: whether a different order of tokens requires fitting.
+        same_rows: whether tokens must go on reading the rows that they read in `table`.
     """
     found, wanted = source.state_dict(), table.state_dict()
     facts = [
@@ -100,12 +100,12 @@ def _copy_or_fit(table: TokenEmbedding, source: TokenEmbedding, whose: str, *, o
         )
         for each, state in ((source, found), (table, wanted))
     ]
-    orders = [(found[key], wanted[key]) for key in found if key.endswith("rank")] if facts[0] == facts[1] else []
-    if facts[0] == facts[1] and not (order_counts and any(not torch.equal(*pair) for pair in orders)):
+    rows = [name for name, _ in table.named_buffers()]  # an order, codes: which rows tokens read
+    if facts[0] == facts[1] and not (same_rows and any(not torch.equal(found[name], wanted[name]) for name in rows)):
         table.load_state_dict(found)
         return True
     try:
-        explained = table.from_dense(source.to_dense())
+        explained = (table.refit if same_rows else table.from_dense)(source.to_dense())
     except (NotImplementedError, ValueError) as error:
         raise UserError(f"model.init_from: {whose} token table cannot be loaded ({error})") from error
     sizes = (f"{sum(parameter.numel() for parameter in each.parameters()):,}" for each in (table, source))

@@ -1,0 +1,128 @@
+"""`quorem compress`: the same model with a smaller token table, usable as the run is."""
+
+import csv
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import quorem as library
+from quorem.embeddings.product_quantization import ProductQuantizationEmbedding
+from quorem.exporting.compress import TABLE, table_bytes
+from quorem.exporting.networks import read_network
+from quorem.samples.sessions import write_sessions
+
+COLUMNS = ("--text-column", "review")
+NAMES = ("discriminator", "generator")
+
+
+def predictions(path):
+    with path.open(encoding="utf-8", newline="") as file:
+        return [row["prediction"] for row in csv.DictReader(file)]
+
+
+@pytest.fixture(scope="module")
+def dense(tmp_path_factory, sample_csv, pretrain_settings):
+    """A pre-training run with a row for each token."""
+    out = tmp_path_factory.mktemp("dense") / "run"
+    words = ["pretrain", sample_csv, *COLUMNS, "--out", out, *pretrain_settings, "model.embedding.kind=dense"]
+    assert library.cli.main([str(word) for word in words]) == 0
+    return out
+
+
+@pytest.fixture(scope="module")
+def sentiment(tmp_path_factory, sample_csv, dense, finetune_settings):
+    out = tmp_path_factory.mktemp("dense") / "sentiment"
+    words = ["finetune", dense, sample_csv, *COLUMNS, "--label-column", "sentiment", "--out", out, *finetune_settings]
+    assert library.cli.main([str(word) for word in words]) == 0
+    return out
+
+
+def test_a_compressed_classifier_predicts_as_it_did(tmp_path, quorem, sentiment, sample_csv):
+    outcome = quorem("compress", sentiment, "--compression", "2x", "--out", tmp_path / "small")
+    assert outcome.code == 0, outcome
+    before, after = read_network(sentiment).model, read_network(tmp_path / "small").model
+    assert isinstance(after.get_input_embeddings(), ProductQuantizationEmbedding)
+    bytes_of_rows = before.config.vocab_size * before.config.embedding_size * 4
+    assert 0.9 * bytes_of_rows / 2 < table_bytes(after) <= bytes_of_rows / 2
+    old, new = before.get_input_embeddings().to_dense(), after.get_input_embeddings()
+    assert f"keeps {100 * new.explained(old):.1f} %" in outcome.out
+    for name, weight in before.state_dict().items():  # all else is as it was
+        assert name.startswith(TABLE) or torch.equal(after.state_dict()[name], weight)
+    for folder in (sentiment, tmp_path / "small"):  # of both the text's column is known
+        assert quorem("predict", folder, sample_csv, "--out", tmp_path / f"{folder.name}.csv").code == 0
+    said = [predictions(tmp_path / f"{name}.csv") for name in (sentiment.name, "small")]
+    assert sum(one == other for one, other in zip(*said, strict=True)) > 0.95 * len(said[0])
+    card = (tmp_path / "small" / "model" / "README.md").read_text(encoding="utf-8")
+    assert "accuracy" not in card  # that of the whole table
+
+
+def test_a_compressed_run_is_fine_tuned_and_its_codes_stay(tmp_path, quorem, dense, sample_csv, finetune_settings):
+    small, out = tmp_path / "small", tmp_path / "sentiment"
+    assert quorem("compress", dense, "--budget", "100KB", "--out", small).code == 0
+    assert sorted(path.name for path in small.iterdir()) == ["config.yaml", "discriminator", "generator"]
+    words = ["finetune", small, sample_csv, *COLUMNS, "--label-column", "sentiment", "--out", out, *finetune_settings]
+    assert quorem(*words).code == 0
+    before, after = (load_file(each / "model.safetensors") for each in (small / "discriminator", out / "model"))
+    assert torch.equal(before[f"{TABLE}token_codes"], after[f"{TABLE}token_codes"])
+    assert not torch.equal(before[f"{TABLE}codewords"], after[f"{TABLE}codewords"])
+
+
+def test_a_run_goes_on_from_a_compressed_one(tmp_path, quorem, dense, sample_csv):
+    """Its vectors, not its codes, are taken over: this run has the table of the first one."""
+    assert quorem("compress", dense, "--compression", "2x", "--out", tmp_path / "small").code == 0
+    words = ["pretrain", sample_csv, *COLUMNS, "--init-from", tmp_path / "small", "train.max_steps=1"]
+    outcome = quorem(*words, "train.learning_rate=1e-9", "--out", tmp_path / "on")
+    assert outcome.code == 0, outcome
+    for name in NAMES:
+        found, wanted = (read_network(tmp_path / run / name).model for run in ("on", "small"))
+        torch.testing.assert_close(
+            found.get_input_embeddings().to_dense(), wanted.get_input_embeddings().to_dense(), atol=1e-4, rtol=0
+        )
+
+
+def test_a_compressed_run_is_told_apart_by_differences_of_its_own_rows(tmp_path, quorem, dense, sample_csv):
+    """A discriminator's table is the generator's and a difference, so that both must have the same codes."""
+    words = ["pretrain", sample_csv, *COLUMNS, "--init-from", dense, "model.embedding.kind=pq", "train.max_steps=1"]
+    outcome = quorem(*words, "train.learning_rate=1e-9", "--out", tmp_path / "on")
+    assert outcome.code == 0, outcome
+    codes = [read_network(tmp_path / "on" / name).model.get_input_embeddings().token_codes for name in NAMES]
+    assert torch.equal(*codes)
+    for name in NAMES:
+        found, wanted = (read_network(run / name).model.get_input_embeddings() for run in (tmp_path / "on", dense))
+        assert found.explained(wanted.to_dense()) > 0.7
+
+
+def test_a_compressed_recommender_recommends(tmp_path, quorem, pretrain_settings):
+    items = tmp_path / "items.txt"
+    write_sessions(items, rows=800, vocab_size=2_000, seed=0)
+    words = ["pretrain", items, "--tokenizer", "items", "--out", tmp_path / "run", *pretrain_settings]
+    assert quorem(*words, "model.embedding.kind=dense", "data.rows=isolated").code == 0
+    words = ["finetune", tmp_path / "run", items, "--task", "next_item", "--out", tmp_path / "next"]
+    assert quorem(*words, "train.max_steps=3", "data.max_items=12").code == 0
+    assert quorem("compress", tmp_path / "next", "--compression", "2x", "--out", tmp_path / "small").code == 0
+    found = [
+        library.load(tmp_path / name).recommend([line.split() for line in items.read_text().split("\n")[:5]], top=3)
+        for name in ("next", "small")
+    ]
+    pairs = [
+        (one["item"], other["item"]) for rows in zip(*found, strict=True) for one, other in zip(*rows, strict=True)
+    ]
+    assert sum(one == other for one, other in pairs) > 10  # of 15
+
+
+def test_too_few_bytes_and_others_are_refused(tmp_path, refused, quorem, sentiment, pretrained):
+    line = refused("compress", sentiment, "--budget", "10KB", "--out", tmp_path / "out")
+    least = int(line.split(" take ")[1].split(":")[0].replace(",", ""))
+    assert refused("compress", sentiment, "--budget", str(least - 1), "--out", tmp_path / "out") == line.replace(
+        "10,000", f"{least - 1:,}"
+    )
+    assert "a ratio of 1 or more" in refused("compress", sentiment, "--compression", "much", "--out", tmp_path / "out")
+    assert "nothing to make smaller" in refused(
+        "compress", pretrained, "--compression", "1x", "--out", tmp_path / "out"
+    )
+    assert not (tmp_path / "out").exists()
+    assert quorem("compress", sentiment, "--budget", str(least), "--out", tmp_path / "out").code == 0
+    assert "exists already" in refused("compress", sentiment, "--budget", str(least), "--out", tmp_path / "out")
+    assert json.loads((tmp_path / "out" / "model" / "config.json").read_text())["embedding"]["parts"] == 1
