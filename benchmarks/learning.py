@@ -255,7 +255,7 @@ def main() -> None:
     results: dict[str, Any] = {**facts, "counting": {}, "arms": {}}
     if options.out.exists():
         results = json.loads(options.out.read_text())
-        if changed := [key for key in facts if results[key] != facts[key]]:
+        if changed := [key for key in facts if results.get(key, []) != facts[key]]:
             parser.error(f"{options.out} holds runs with other {', '.join(changed)}: give another --out")
 
     def keep() -> None:

@@ -14,7 +14,7 @@ from wrapt import when_imported
 from quorem.errors import UserError
 
 if TYPE_CHECKING:
-    from quorem.api import embedding, export, finetune, pretrain, softmax
+    from quorem.api import compress, embedding, export, finetune, pretrain, softmax
     from quorem.loaded import Classifier, Encoder, Finetuned, NextItem, load
     from quorem.models.classifier import QuoremForSequenceClassification
     from quorem.models.configuration import QuoremConfig
@@ -32,7 +32,7 @@ __version__ = "0.1.0"
 
 PLACES = {
     **dict.fromkeys(("Classifier", "Encoder", "Finetuned", "NextItem", "load"), "quorem.loaded"),
-    **dict.fromkeys(("embedding", "export", "finetune", "pretrain", "softmax"), "quorem.api"),
+    **dict.fromkeys(("compress", "embedding", "export", "finetune", "pretrain", "softmax"), "quorem.api"),
     "QuoremConfig": "quorem.models.configuration",
     "QuoremForMultipleChoice": "quorem.models.multiple_choice",
     "QuoremForNextItem": "quorem.models.next_item",
@@ -58,6 +58,7 @@ __all__ = [
     "QuoremForTokenClassification",
     "QuoremModel",
     "UserError",
+    "compress",
     "embedding",
     "export",
     "finetune",

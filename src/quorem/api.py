@@ -16,6 +16,7 @@ from quorem.data.events.source import EventSource
 from quorem.data.source import DEFAULT_TEXT_COLUMN, Source
 from quorem.embeddings import EMBEDDINGS, TokenEmbedding, build_table
 from quorem.errors import check_choice
+from quorem.exporting.compress import compress as compress_run
 from quorem.exporting.export import export as export_run
 from quorem.heads import HEADS, GeneratorHead
 from quorem.loaded import Encoder, Finetuned, NextItem, load
@@ -125,6 +126,31 @@ def export(
     """
     folder = run if isinstance(run, str | Path) else run.folder
     return export_run(folder, out, format=format, int8=int8, license=license)
+
+
+def compress(
+    run: Encoder | Finetuned | NextItem | str | Path,
+    out: str | Path,
+    *,
+    compression: str | None = None,
+    budget: str | None = None,
+) -> list[str]:
+    """Write a trained run with a smaller token table, as `quorem compress` does.
+
+    Args:
+        run: what `pretrain`, `finetune` or `load` gave, or its folder.
+        out: the folder to write, which must not exist.
+        compression: times smaller than a row for each token, such as 10x.
+        budget: bytes of the table with its index, such as 20MB. One of the two is needed.
+
+    Returns:
+        What was written, a line for each network.
+
+    Raises:
+        UserError: for a run that cannot be read, bytes that are too few, or a table that is as small already.
+    """
+    folder = run if isinstance(run, str | Path) else run.folder
+    return compress_run(folder, out, compression=compression, budget=budget)
 
 
 def embedding(num_embeddings: int, embedding_dim: int, *, kind: str = "qr", **options: Any) -> TokenEmbedding:

@@ -206,6 +206,7 @@ COMMANDS = (
     "sample",
     "config",
     "export",
+    "compress",
 )
 ASKED = (
     ["--version"],

@@ -20,7 +20,7 @@ CONFIGURED = {"pretrain": PretrainConfig(), "describe": PretrainConfig(), "finet
               "prepare": PrepareConfig()}  # fmt: skip
 
 
-@pytest.mark.parametrize("command", [*CONFIGURED, "predict", "sample", "config", "export", "card", "push"])
+@pytest.mark.parametrize("command", [*CONFIGURED, "predict", "sample", "config", "export", "compress", "card", "push"])
 def test_help_fits_on_a_screen_and_help_all_lists_every_setting(capsys, command, monkeypatch):
     monkeypatch.setenv("COLUMNS", "110")
     with pytest.raises(SystemExit) as ended:

@@ -5,11 +5,12 @@ import json
 
 import pytest
 import torch
+from export_cases import make_batch, save_network
 from safetensors.torch import load_file
 
 import quorem as library
 from quorem.embeddings.product_quantization import ProductQuantizationEmbedding
-from quorem.exporting.compress import TABLE, table_bytes
+from quorem.exporting.compress import TABLE, compressed, table_bytes
 from quorem.exporting.networks import read_network
 from quorem.samples.sessions import write_sessions
 
@@ -61,7 +62,13 @@ def test_a_compressed_classifier_predicts_as_it_did(tmp_path, quorem, sentiment,
 def test_a_compressed_run_is_fine_tuned_and_its_codes_stay(tmp_path, quorem, dense, sample_csv, finetune_settings):
     small, out = tmp_path / "small", tmp_path / "sentiment"
     assert quorem("compress", dense, "--budget", "100KB", "--out", small).code == 0
-    assert sorted(path.name for path in small.iterdir()) == ["config.yaml", "discriminator", "generator"]
+    assert sorted(path.name for path in small.iterdir()) == [
+        "compressed.json",
+        "config.yaml",
+        "discriminator",
+        "environment.json",
+        "generator",
+    ]
     words = ["finetune", small, sample_csv, *COLUMNS, "--label-column", "sentiment", "--out", out, *finetune_settings]
     assert quorem(*words).code == 0
     before, after = (load_file(each / "model.safetensors") for each in (small / "discriminator", out / "model"))
@@ -112,14 +119,77 @@ def test_a_compressed_recommender_recommends(tmp_path, quorem, pretrain_settings
     assert sum(one == other for one, other in pairs) > 10  # of 15
 
 
+SOFTMAX = {"never_targets": [0, 2, 3, 4]}
+GRID = {"kind": "dense", "own_rows": 120, "divisor": 55, "permuted": True}
+
+
+@pytest.mark.parametrize("head", ["full", "cosine", "tree", "two_level"])
+@pytest.mark.parametrize("kind", ["generator", "next_item"])
+def test_every_softmax_reads_the_new_vectors(kind, head, tmp_path):
+    """As it would read a dense table of these."""
+    changes = {"vocab_size": 3_000, "embedding": GRID, "head": {"kind": head}, "causal": kind == "next_item"} | SOFTMAX
+    save_network(kind, tmp_path / "model", **changes)
+    network = read_network(tmp_path / "model")
+    network.model.get_input_embeddings().assignment.set_order(
+        torch.cat([torch.arange(5), torch.arange(5, 3_000).flip(0)])
+    )
+    small, kept = compressed(network, 3_000 * 24 * 4 // 4)
+    assert kept > 0.7
+    assert table_bytes(small) <= 3_000 * 24 * 4 // 4
+    network.model.get_input_embeddings().weight.data.copy_(small.get_input_embeddings().to_dense())
+    ids, mask = make_batch()
+    with torch.no_grad():
+        found, wanted = small(ids, mask).logits, network.model(ids, mask).logits
+    torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-4)
+
+
+def test_a_softmax_that_reads_rows_of_its_table_is_refused(tmp_path, refused):
+    table = {"kind": "qr", "own_rows": 500, "divisor": 5, "operation": "add", "permuted": False}
+    changes = {"vocab_size": 3_000, "embedding": table, "head": {"kind": "two_level"}, "causal": True} | SOFTMAX
+    save_network("next_item", tmp_path / "model", **changes)
+    line = refused("compress", tmp_path / "model", "--compression", "3.2x", "--out", tmp_path / "out")
+    assert "two_level softmax reads rows of its qr table" in line
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_generator_that_cannot_be_smaller_stays(tmp_path, quorem):
+    """Its classes of their own take more than is allowed; the discriminator has none, and can be fine-tuned."""
+    for kind in NAMES:
+        changes = {"vocab_size": 3_000, "embedding": GRID | {"own_rows": 1_500, "divisor": 40}}
+        save_network(kind, tmp_path / "run" / kind, **changes, head={"kind": "tree"}, **SOFTMAX)
+    outcome = quorem("compress", tmp_path / "run", "--compression", "5x", "--out", tmp_path / "small")
+    assert outcome.code == 0, outcome
+    assert "generator: its token table" not in outcome.out
+    assert "it stays as it is" in outcome.err
+    tables = [read_network(tmp_path / "small" / kind).config.embedding["kind"] for kind in NAMES]
+    assert tables == ["pq", "dense"]
+
+
+def test_no_run_is_written_over_a_compressed_one(
+    tmp_path, quorem, refused, dense, sentiment, sample_csv, finetune_settings
+):
+    """And its card says how it came to be."""
+    small = tmp_path / "small"
+    assert quorem("compress", sentiment, "--compression", "2x", "--out", small).code == 0
+    words = ["finetune", dense, sample_csv, *COLUMNS, "--label-column", "sentiment", "--out", small]
+    assert "written by quorem compress" in refused(*words, *finetune_settings, after_log=True)
+    card = (small / "model" / "README.md").read_text(encoding="utf-8")
+    assert f"quorem compress {sentiment.name} --compression 2x --out small" in card
+    assert quorem("card", small).code == 0
+    assert (small / "model" / "README.md").read_text(encoding="utf-8") == card
+    assert json.loads((small / "compressed.json").read_text())["networks"]["model"]["explained"] > 0.9
+
+
 def test_too_few_bytes_and_others_are_refused(tmp_path, refused, quorem, sentiment, pretrained):
     line = refused("compress", sentiment, "--budget", "10KB", "--out", tmp_path / "out")
     least = int(line.split(" take ")[1].split(":")[0].replace(",", ""))
     assert refused("compress", sentiment, "--budget", str(least - 1), "--out", tmp_path / "out") == line.replace(
         "10,000", f"{least - 1:,}"
     )
-    assert "a ratio of 1 or more" in refused("compress", sentiment, "--compression", "much", "--out", tmp_path / "out")
-    assert "nothing to make smaller" in refused(
+    assert "--compression much: a ratio of 1 or more" in refused(
+        "compress", sentiment, "--compression", "much", "--out", tmp_path / "out"
+    )
+    assert "give a smaller --budget" in refused(
         "compress", pretrained, "--compression", "1x", "--out", tmp_path / "out"
     )
     assert not (tmp_path / "out").exists()

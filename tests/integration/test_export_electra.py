@@ -96,6 +96,7 @@ TABLES = {
     "hash_embedding": {"kind": "hash_embedding", "own_rows": 30, "divisor": 1, "rows": 40},
     "low_rank": {"kind": "low_rank", "own_rows": 30, "divisor": 1, "rank": 5},
     "memcom": {"kind": "memcom", "own_rows": 30, "divisor": 1, "rows": 40},
+    "pq": {"kind": "pq", "own_rows": 30, "divisor": 1, "parts": 5},
 }
 
 

@@ -1,10 +1,12 @@
 """Folders with code: transformers alone loads them, with the same outputs."""
 
 import re
+import sys
 
 import pytest
 import torch
 from export_cases import LABELS, QR, TEXTS, loaded_outside, make_batch, make_tokenizer, save_network
+from transformers.dynamic_module_utils import get_imports
 
 from quorem.exporting.remote_code import ENTRY, OWN, code_files
 
@@ -88,3 +90,14 @@ def test_no_file_imports_quorem_and_every_import_is_there(kind):
         assert not re.search(r"^\s*(from|import) quorem", text, re.MULTILINE), name
         assert set(re.findall(r"^\s*from \.(\w+) import", text, re.MULTILINE)) <= files.keys(), name
     assert set(re.findall(r"^from \.(\w+) import", files[ENTRY], re.MULTILINE)) == files.keys() - {ENTRY}
+
+
+def test_the_loader_asks_for_no_package_but_what_transformers_needs(tmp_path):
+    """It looks for import statements anywhere, in functions too, and refuses to load where one is missing."""
+    asked = set()
+    for kind in OWN:
+        for name, text in code_files(("AutoModel", *OWN[kind])).items():
+            (tmp_path / f"{name}.py").write_text(text, encoding="utf-8")
+            asked |= set(get_imports(tmp_path / f"{name}.py"))
+    found = asked - set(sys.stdlib_module_names)
+    assert found <= {"torch", "transformers", "tokenizers", "safetensors", "huggingface_hub", "numpy", "yaml"}, found

@@ -22,7 +22,9 @@ TINY = [
     "train.batch_size=8",
     "train.precision=fp32",
 ]
-FEWER = {"train.max_steps=1000": "2", "train.max_steps=2000": "3", "train.max_steps=4000": "5"}
+FEWER = {f"train.max_steps={many}": f"train.max_steps={few}" for many, few in ((1000, 2), (2000, 3), (4000, 5))} | {
+    "10x": "2x"
+}
 
 
 def blocks(page):
@@ -37,7 +39,7 @@ def blocks(page):
 
 def smaller(words):
     """A command as it is written, with few steps of tiny networks."""
-    words = [f"train.max_steps={FEWER[word]}" if word in FEWER else word for word in words]
+    words = [FEWER.get(word, word) for word in words]
     if "--minutes" in words:
         place = words.index("--minutes")
         words[place : place + 2] = ["train.max_steps=3"]
@@ -108,6 +110,7 @@ RESULTS = {
     "similar": ["vectors.npy"],
     "electra-checkpoint": ["runs/electra/discriminator", "runs/electra-sentiment/model"],
     "resume": ["runs/base/discriminator", "runs/more/discriminator"],
+    "compress": ["runs/small/model", "predictions.csv", "runs/small-reviews/generator", "runs/again/model"],
     "export": ["exports/onnx/model.onnx", "exports/int8/model.onnx", "exports/code"],
     "several-gpus": ["prepared/shards"],
     "cluster": ["prepared/shards", "runs/large/discriminator"],

@@ -58,6 +58,7 @@ def reviews(tmp_path_factory):
         ["model.embedding.kind=mixed_radix", "model.head.kind=digits", "model.positions=alibi"],
         ["model.embedding.kind=qr", "data.rows=isolated", "model.dropout=0.1"],
         ["model.embedding.kind=qr", "data.rows=documents", "model.disentangled_embeddings=false"],
+        ["model.embedding.kind=pq"],
         ["model.embedding.kind=low_rank", "train.gradient_checkpointing=true"],
     ],
     ids=lambda settings: " ".join(settings),

@@ -106,6 +106,8 @@ def test_a_budget_without_a_tier_gives_the_frequent_tokens_rows_of_their_own():
         ({"kind": "mixed_radix", "digits": 1}, "digits=1: a number at least 2"),
         ({"kind": "path", "hidden": -1}, "hidden=-1"),
         ({"kind": "low_rank", "rank": 99}, "rank=99: 1 to the width, 16"),
+        ({"kind": "pq", "parts": 99}, "parts=99: 1 to the width, 16"),
+        ({"kind": "pq", "rows": 257}, "rows=257: 1 to 256"),
     ],
 )
 def test_what_cannot_be_laid_out_is_refused(given, message):
@@ -126,12 +128,12 @@ def test_a_full_softmax_tied_to_a_sum_of_parts_is_refused_with_the_reason(kind, 
 def test_the_head_follows_the_vocabulary():
     assert entries(20_000)[1] == {"kind": "full"}
     assert entries(20_000, kind="qr")[1]["kind"] == "two_level"
-    for kind in ("dense", "low_rank", "hash_embedding", "memcom"):
+    for kind in ("dense", "low_rank", "hash_embedding", "memcom", "pq"):
         assert entries(90_000, kind=kind)[1] == {"kind": "tree"}
     assert entries(90_000, kind="qr", own_rank=2)[1] == {"kind": "tree"}
 
 
-@pytest.mark.parametrize("kind", ["dense", "low_rank"])
+@pytest.mark.parametrize("kind", ["dense", "low_rank", "pq"])
 def test_a_tree_has_a_third_level_where_two_are_many_rows(kind):
     entry, head = entries(300_000, kind=kind)
     tail = 300_000 - entry["own_rows"]

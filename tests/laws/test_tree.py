@@ -54,9 +54,10 @@ def test_a_tree_starts_with_the_scores_of_its_vectors():
     torch.testing.assert_close(log_probs[:, 15] - log_probs[:, 16], scores[:, 15] - scores[:, 16], atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("table", ["dense", "low_rank", "qr", "hash_embedding"])
+@pytest.mark.parametrize("table", ["dense", "low_rank", "qr", "hash_embedding", "pq"])
 def test_scores_of_a_table_are_products_with_its_vectors(table):
-    options = {"low_rank": {"rank": 3}, "qr": {"operation": "add"}, "hash_embedding": {"rows": 20}}.get(table, {})
+    given = {"low_rank": {"rank": 3}, "qr": {"operation": "add"}, "hash_embedding": {"rows": 20}}
+    options = (given | {"pq": {"parts": 3, "rows": 5}}).get(table, {})
     embedding = make_head("tree", {}, table, options, 5, True).embedding
     hidden, tail = hidden_vectors(4), torch.randint(0, 56, (4, 7), generator=torch.Generator().manual_seed(1))
     vectors = embedding(embedding.assignment.ids(5 + tail))

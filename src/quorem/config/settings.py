@@ -33,7 +33,7 @@ class EmbeddingSettings:
     kind: str = option(
         "auto",
         "kind of token table: dense (a row for each token), qr (quotient-remainder), mixed_radix, chinese_remainder, "
-        "attributes, path, hashing, hash_embedding, low_rank, memcom, or auto (dense if it fits into the budget, "
+        "attributes, path, hashing, hash_embedding, low_rank, memcom, pq, or auto (dense if it fits into the budget, "
         "otherwise qr)",
     )
     budget: str | None = option(
@@ -102,7 +102,7 @@ class HeadSettings:
         "auto",
         "softmax: full, cosine (full, whatever the vectors' lengths), tree (scores by the tokens' own vectors), "
         "two_level, digits, or auto: full for dense tables up to 20,000 tokens, tree for larger ones and for low_rank, "
-        "hash_embedding, memcom and own_rank, otherwise two_level",
+        "hash_embedding, memcom, pq and own_rank, otherwise two_level",
     )
     condition: str = option("mlp", "two_level, digits: how the choice so far enters the next: mlp or multiply")
     scale: float = option(16.0, "cosine: what cosines are multiplied by before the softmax", above=0)

@@ -38,7 +38,7 @@ class Planned:
     neighbours_share: ClassVar[bool] = False
     """Whether ids that follow each other share a row: tokens in like contexts should."""
     knows_each: ClassVar[bool] = False
-    """Whether each token has numbers of its own: vectors can then be the leaves of a softmax."""
+    """Whether each token has numbers or codes of its own: vectors can then be the leaves of a softmax."""
     shares_digits: ClassVar[bool] = False
     """Whether its moduli are digits that a hierarchical softmax can choose one by one, with the table's rows."""
 

@@ -7,6 +7,8 @@ of Shi et al. 2020 (arXiv:1909.02107, sec. 3), made of what tokens have in commo
 """
 
 import math
+import warnings
+from importlib import import_module
 from typing import Any, ClassVar
 
 import torch
@@ -32,7 +34,8 @@ class ProductQuantizationEmbedding(TieredEmbedding):
     Args:
         assignment: the tier.
         dim: D.
-        parts: that a vector is cut into, 1 to D; a token takes as many bytes.
+        parts: that a vector is cut into, 1 to D; a token takes as many bytes. The first ones are wider by one if D is
+            no multiple of them.
         rows: codewords of each part, at most 256.
     """
 
@@ -47,12 +50,11 @@ class ProductQuantizationEmbedding(TieredEmbedding):
             raise ValueError(f"parts={parts}: 1 to the width, {dim}, needed")
         if not 1 <= rows <= MOST:
             raise ValueError(f"rows={rows}: 1 to {MOST} codewords needed")
-        self.parts, words = parts, max(1, min(rows, assignment.tail))
-        width = -(-dim // parts)  # where that is too much in all, some parts have columns that say nothing
-        self.codewords = nn.Parameter(torch.empty(parts, words, width))
-        self.rotation = nn.Parameter(torch.empty(parts * width, dim))
+        self.parts, self.words = parts, max(1, min(rows, assignment.tail))
+        self.codewords = nn.Parameter(torch.zeros(self.words, dim))  # of part 0, then of part 1, ...: their columns
+        self.rotation = nn.Parameter(torch.eye(dim))
         tail = torch.arange(assignment.tail)
-        drawn = [hashed(tail, words, seed=part).to(torch.uint8) for part in range(parts)]
+        drawn = [hashed(tail, self.words, seed=part).to(torch.uint8) for part in range(parts)]
         self.register_buffer("token_codes", torch.stack(drawn, dim=-1))
         self.reset_parameters(dim**-0.5)
 
@@ -67,73 +69,115 @@ class ProductQuantizationEmbedding(TieredEmbedding):
         parts = wanted.parts or size or max(1, dim // WIDTH)
         return {"parts": parts} | ({"rows": wanted.rows} if wanted.rows else {})
 
+    @property
+    def widths(self) -> list[int]:
+        """Columns of each part."""
+        return [self.dim // self.parts + (part < self.dim % self.parts) for part in range(self.parts)]
+
     def tail_vectors(self, tail: Tensor) -> Tensor:
         """Codewords, side by side, times the matrix."""
-        return F.embedding(self._places(tail), self.codewords.flatten(0, 1)).flatten(-2) @ self.rotation
+        codewords, rotation = self._padded()
+        return F.embedding(self._places(tail), codewords.flatten(0, 1)).flatten(-2) @ rotation
 
     def tail_scores(self, hidden: Tensor, tail: Tensor) -> Tensor:
-        """The same products: there is one for each codeword, and a token adds up those of its codes."""
-        turned = (hidden @ self.rotation.T).unflatten(-1, (self.parts, -1)).transpose(0, 1)
-        products = (turned @ self.codewords.to(turned.dtype).mT).transpose(0, 1).flatten(1)  # (n, parts * words)
+        """The same products: of many tokens there is one for each codeword, and a token adds up those of its codes."""
+        if tail.shape[-1] < self.words:
+            return super().tail_scores(hidden, tail)
+        codewords, rotation = self._padded()
+        turned = (hidden @ rotation.T).unflatten(-1, (self.parts, -1)).transpose(0, 1)
+        products = (turned @ codewords.to(turned.dtype).mT).transpose(0, 1).flatten(1)  # (n, parts * words)
         return products.gather(-1, self._places(tail).flatten(1)).unflatten(-1, (-1, self.parts)).sum(-1)
 
     def reset_tail(self, std: float) -> None:
-        """Codewords have `std`; the matrix is random, its columns orthogonal and of length 1."""
+        """Codewords have `std`; the matrix is the identity."""
         nn.init.normal_(self.codewords, std=std)
-        nn.init.orthogonal_(self.rotation)
+        nn.init.eye_(self.rotation)
 
     def fit_tail(self, weight: Tensor) -> None:
         """Principal axes, dealt out so that the parts' variances have like products; then k-means of each part."""
-        from sklearn.cluster import KMeans  # takes a second
-
-        values, axes = torch.linalg.eigh(torch.cov(weight.double().cpu().T))
-        width = self.codewords.shape[2]
-        self.rotation.zero_()
-        for part, chosen in enumerate(_dealt_out(values.tolist(), self.parts, width)):
-            self.rotation[part * width : part * width + len(chosen)] = axes[:, chosen].T.to(self.rotation)
-        turned = self._turned(weight)
+        values, axes = torch.linalg.eigh(_covariance(weight))
+        self.rotation.copy_(axes[:, _dealt_out(values.tolist(), self.widths)].T)
         seen = torch.randperm(len(weight), generator=torch.Generator().manual_seed(0))[:FITTED_ROWS]
-        for part in range(self.parts):
-            numbers = turned[:, part].contiguous().numpy()
-            means = KMeans(self.codewords.shape[1], n_init=1, max_iter=ROUNDS, random_state=part).fit(numbers[seen])
-            self.codewords[part] = torch.from_numpy(means.cluster_centers_)
-            for start in range(0, len(weight), ROWS_AT_ONCE):
-                found = means.predict(numbers[start : start + ROWS_AT_ONCE])
-                self.token_codes[start : start + ROWS_AT_ONCE, part] = torch.from_numpy(found)
+        sample = self._turned(weight[seen.to(weight.device)]).split(self.widths, dim=1)
+        found = [_k_means(part, self.words, seed=number) for number, part in enumerate(sample)]
+        self.codewords.copy_(torch.cat([torch.from_numpy(means.cluster_centers_) for means in found], dim=1))
+        for start in range(0, len(weight), ROWS_AT_ONCE):
+            rows = self._turned(weight[start : start + ROWS_AT_ONCE]).split(self.widths, dim=1)
+            for number, (means, part) in enumerate(zip(found, rows, strict=True)):
+                codes = torch.from_numpy(means.predict(part.contiguous().numpy()))
+                self.token_codes[start : start + ROWS_AT_ONCE, number] = codes.to(self.token_codes)
 
     def refit_tail(self, weight: Tensor) -> None:
-        """The mean of its tokens' parts for each codeword; one that no token has stays as it is."""
-        turned, codes = self._turned(weight), self.token_codes.long().cpu()
-        for part, words in enumerate(self.codewords):
-            count = torch.bincount(codes[:, part], minlength=len(words)).unsqueeze(-1)
-            total = torch.zeros(words.shape).index_add_(0, codes[:, part], turned[:, part])
-            words.copy_(torch.where(count > 0, total / count.clamp(min=1), words.cpu()))
+        """The nearest orthogonal matrix, and for each codeword the mean of its tokens' parts: the best for both.
+
+        A codeword that no token has stays as it is.
+        """
+        left, _, right = torch.linalg.svd(self.rotation.double().cpu())
+        self.rotation.copy_(left @ right)
+        total, count = torch.zeros(self.words, self.dim), torch.zeros(self.words, self.dim)
+        for start in range(0, len(weight), ROWS_AT_ONCE):
+            rows = self._turned(weight[start : start + ROWS_AT_ONCE])
+            codes = self.token_codes[start : start + ROWS_AT_ONCE].long().cpu()
+            columns = codes.repeat_interleave(torch.tensor(self.widths), dim=1)
+            total.scatter_add_(0, columns, rows)
+            count.scatter_add_(0, columns, torch.ones_like(rows))
+        self.codewords.copy_(torch.where(count > 0, total / count.clamp(min=1), self.codewords.cpu()))
 
     @torch.no_grad()
     def grown(self, vocab_size: int) -> TokenEmbedding:
         """As in `TokenEmbedding`; the codes of new ids are a hash."""
         larger = super().grown(vocab_size)
         assert isinstance(larger, ProductQuantizationEmbedding)
+        larger.token_codes = larger.token_codes.to(self.token_codes.device)
         larger.token_codes[: len(self.token_codes)] = self.token_codes
         return larger
 
     def _places(self, tail: Tensor) -> Tensor:
         """Rows of all parts' codewords, one part after the other, int64 (*batch, parts)."""
-        first = self.codewords.shape[1] * torch.arange(self.parts, device=tail.device)
-        return self.token_codes[tail].long() + first
+        return self.token_codes[tail].long() + self.words * torch.arange(self.parts, device=tail.device)
+
+    def _padded(self) -> tuple[Tensor, Tensor]:
+        """Codewords (parts, words, width) and matrix (parts * width, D), with zeros where a part is narrower."""
+        width, narrow = -(-self.dim // self.parts), self.dim % self.parts
+        if not narrow:
+            return self.codewords.unflatten(1, (self.parts, width)).transpose(0, 1), self.rotation
+        cut = narrow * width
+        shape = (self.parts - narrow, width - 1)
+        wide = self.codewords[:, :cut].unflatten(1, (narrow, width))
+        rest = F.pad(self.codewords[:, cut:].unflatten(1, shape), (0, 1))
+        rotation = F.pad(self.rotation[cut:].unflatten(0, shape), (0, 0, 0, 1)).flatten(0, 1)
+        return torch.cat([wide, rest], 1).transpose(0, 1), torch.cat([self.rotation[:cut], rotation])
 
     def _turned(self, weight: Tensor) -> Tensor:
-        """What the matrix makes into these vectors: (n, parts, width of a part) on the CPU."""
-        inverse = torch.linalg.pinv(self.rotation.double().cpu())
-        return (weight.double().cpu() @ inverse).float().unflatten(-1, (self.parts, -1))
+        """What an orthogonal matrix makes into these vectors, float32 (n, D) on the CPU."""
+        return weight.float().cpu() @ self.rotation.float().cpu().T
 
 
-def _dealt_out(values: list[float], parts: int, width: int) -> list[list[int]]:
-    """The axes of each part, `width` at most: each, the largest first, goes where the product of values is smallest."""
+def _covariance(weight: Tensor) -> Tensor:
+    """Of a table's rows, float64 (D, D), a piece at a time: nothing of its size is copied."""
+    mean = weight.mean(0, dtype=torch.float64).cpu()
+    found = torch.zeros(weight.shape[1], weight.shape[1], dtype=torch.float64)
+    for part in weight.split(ROWS_AT_ONCE):
+        centred = part.double().cpu() - mean
+        found += centred.T @ centred
+    return found / len(weight)
+
+
+def _k_means(numbers: Tensor, words: int, *, seed: int) -> Any:
+    """scikit-learn's k-means of rows float32 (n, width)."""
+    # Not by an import statement, at which transformers' loader of remote code would ask for the package.
+    cluster, exceptions = (import_module(f"sklearn.{name}") for name in ("cluster", "exceptions"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", exceptions.ConvergenceWarning)  # fewer different rows than codewords are fine
+        return cluster.KMeans(words, n_init=1, max_iter=ROUNDS, random_state=seed).fit(numbers.contiguous().numpy())
+
+
+def _dealt_out(values: list[float], widths: list[int]) -> list[int]:
+    """Axes, part by part: each, the largest first, goes where there is room and the product of values is smallest."""
     least = max(max(values) * 1e-12, 1e-300)
     shares = [math.log(max(value, least) / least) for value in values]  # none below 0
-    members: list[list[int]] = [[] for _ in range(parts)]
+    members: list[list[int]] = [[] for _ in widths]
     for axis in sorted(range(len(values)), key=lambda axis: -values[axis]):
-        open_parts = [part for part in members if len(part) < width]
-        min(open_parts, key=lambda part: sum(shares[each] for each in part)).append(axis)
-    return members
+        room = [part for part, width in zip(members, widths, strict=True) if len(part) < width]
+        min(room, key=lambda part: sum(shares[each] for each in part)).append(axis)
+    return [axis for part in members for axis in part]

@@ -1,14 +1,16 @@
 """Compressing what has been trained: the token table becomes one of codes, and everything else stays as it is."""
 
+import json
 import logging
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from quorem.embeddings.assignment import square_divisor
 from quorem.errors import UserError
 from quorem.exporting.networks import KINDS, Network, read_network
 from quorem.files import check_new, whole_folder
@@ -21,25 +23,29 @@ from quorem.plan.layout import BYTES, parse_bytes, parse_ratio, size_of
 from quorem.tokenization.files import save_tokenizer
 from quorem.tokenization.special import SPECIAL_IDS
 from quorem.training.card import MODELS, README, made_by, model_card
+from quorem.training.run_folder import COMPRESSED
 
 logger = logging.getLogger(__name__)
 
 TABLE = "electra.embeddings.word_embeddings."
-SETTINGS = "config.yaml"
+WITH_SOFTMAX = ("generator", "next_item")
+COPIED = ("config.yaml", "environment.json")  # columns and formats of its data, for predict and finetune; versions
 
 
 def compress(
     run: str | Path, out: str | Path, *, compression: str | None = None, budget: str | None = None
 ) -> list[str]:
-    """Write a run with smaller token tables, whose vectors are as near to what was learned as the bytes allow.
+    """Write a run with smaller token tables, by product quantization of the vectors that it has learned.
 
-    A token keeps a byte for each part of its vector (`ProductQuantizationEmbedding`), as many as fit; tokens that a
-    softmax has as classes of their own keep their rows. The folder can be used, fine-tuned, exported and served as the
-    run can. k-means starts at random, always with the same seed.
+    A token keeps a byte for each part of its vector (`ProductQuantizationEmbedding`), as many as fit. The tokens that a
+    softmax has as classes of their own keep their rows; without one, bytes that are left over go to rows for the lowest
+    ids. Of a pre-training run both networks are written; the generator stays as it is where it cannot be made smaller.
+    k-means starts at random, always with the same seed.
 
     Args:
         run: of pre-training or fine-tuning, or a model folder.
-        out: the folder to write, which must not exist; it appears when it is complete.
+        out: the folder to write, which must not exist; it appears when it is complete. It holds the models, config.yaml
+            and environment.json of the run, and compressed.json, which says what was done.
         compression: bytes of a dense table over those of the new one, index included, such as 10x.
         budget: bytes of the new one, such as 20MB. One of the two is needed.
 
@@ -52,38 +58,61 @@ def compress(
     """
     if (compression is None) == (budget is None):
         raise UserError("one of --compression 10x and --budget 20MB is needed")
-    place = Path(out)
+    if budget is not None:
+        asked, size = f"--budget {budget}", parse_bytes(budget, "--budget ")
+    else:
+        asked, ratio = f"--compression {compression}", parse_ratio(str(compression), "--compression ")
+
+    def limit(dense: int) -> int:
+        return size if budget is not None else int(dense / ratio)
+
+    place, source = Path(out), Path(run)
     check_new(place)
     with locked(place):
         check_new(place)  # another process may have finished it
         with whole_folder(place) as partial:
-            return list(_fill(Path(run), partial, compression=compression, budget=budget))
+            made = {"from": source.resolve().name, "asked": asked, "networks": {}}
+            lines = _fill(source, partial, limit, made)
+            (partial / COMPRESSED).write_text(json.dumps(made, indent=2) + "\n", encoding="utf-8")
+            _write_cards(source, partial, place.resolve().name)
+            return lines
 
 
-def _fill(run: Path, folder: Path, *, compression: str | None, budget: str | None) -> Iterator[str]:
+def _fill(run: Path, folder: Path, limit: Callable[[int], int], made: dict[str, Any]) -> list[str]:
     found = [run / name for name in MODELS if (run / name / "config.json").is_file()] or [model_folder(run)]
-    made = replace(made_by(run), result={})  # its scores are those of the whole table
+    lines = []
     for source in found:
         network = read_network(source)
-        dense = network.config.vocab_size * network.config.embedding_size * BYTES
-        limit = parse_bytes(budget) if budget is not None else int(dense / parse_ratio(str(compression)))
-        if (now := table_bytes(network.model)) <= limit:
-            raise UserError(
-                f"{source}: its token table takes {now:,} bytes, which {limit:,} would allow: nothing to make smaller"
-            )
-        small, kept = compressed(network, limit)
+        config, name = network.config, source.name if source != run else "model"
+        dense = config.vocab_size * config.embedding_size * BYTES
+        try:
+            model, kept = compressed(network, limit(dense))
+        except UserError as error:
+            if name != "generator":  # without which a run can be fine-tuned
+                raise
+            logger.warning("%s: it stays as it is", error)
+            model, kept = network.model, 1.0
         target = folder / source.name if source != run else folder
-        small.save_pretrained(target)
+        model.save_pretrained(target)
         save_tokenizer(network.tokenizer, target)
-        (target / README).write_text(model_card(target, made=made), encoding="utf-8")
-        size = table_bytes(small)
-        yield (
-            f"{target.name if source != run else run.name}: a table of {size / 1e6:,.3f} MB, {dense / size:,.1f} times "
-            f"smaller than a row for each of {network.config.vocab_size:,} tokens, keeps {100 * kept:.1f} % of the "
-            "variance of their vectors"
+        size = table_bytes(model)
+        made["networks"][name] = {"bytes": size, "explained": kept}
+        lines.append(
+            f"{name}: a table of {size / 1e6:,.3f} MB, {dense / size:,.1f} times smaller than a row for each of "
+            f"{config.vocab_size:,} tokens, keeps {100 * kept:.1f} % of the variance of their vectors"
         )
-    if (run / SETTINGS).is_file():  # columns and formats of its data, which predict and finetune look up
-        shutil.copyfile(run / SETTINGS, folder / SETTINGS)
+    for name in COPIED:
+        if (run / name).is_file():
+            shutil.copyfile(run / name, folder / name)
+    return lines
+
+
+def _write_cards(run: Path, folder: Path, name: str) -> None:
+    """Cards without the run's scores, which are those of the whole table."""
+    made = replace(made_by(run), name=name, result={}, compressed=json.loads((folder / COMPRESSED).read_text()))
+    for place in (folder, *(folder / each for each in MODELS)):
+        if (place / "config.json").is_file():
+            (place / README).write_text(model_card(place, made=made), encoding="utf-8")
 
 
 @torch.no_grad()
@@ -91,39 +120,58 @@ def compressed(network: Network, limit: int) -> tuple[QuoremPreTrainedModel, flo
     """The same network with another token table of at most `limit` bytes, and the share of variance that it keeps.
 
     Raises:
-        UserError: if the smallest one is larger.
+        UserError: if the smallest one is larger, the present one as small, or its softmax reads rows of it.
     """
-    config = QuoremConfig.from_dict(network.config.to_dict())
-    config.embedding = _entry(config, limit)
-    model = KINDS[str(config.architectures[0])][1](config)
+    old = network.model.get_input_embeddings()
+    if (now := table_bytes(network.model)) <= limit:
+        raise UserError(
+            f"{network.folder}: its token table takes {now:,} bytes, and {limit:,} are allowed: give a smaller "
+            "--budget or a larger --compression"
+        )
+    settings = network.config.to_dict()
+    settings.pop("auto_map", None)  # of code that is not written
+    config = QuoremConfig.from_dict(settings)
+    config.embedding = _entry(network, limit)
+    kind, build = KINDS[str((config.architectures or [""])[0])]
+    model = build(config)
     weights = {name: value for name, value in network.model.state_dict().items() if not name.startswith(TABLE)}
-    table, old = model.get_input_embeddings(), network.model.get_input_embeddings()
-    model.load_state_dict(weights, strict=False)
+    lacking = [name for name in model.load_state_dict(weights, strict=False)[0] if not name.startswith(TABLE)]
+    if lacking:
+        raise UserError(
+            f"{network.folder}: the {kind}'s {(config.head or {}).get('kind')} softmax reads rows of its "
+            f"{(network.config.embedding or {}).get('kind')} table ({lacking[0]}), so that this cannot be compressed: "
+            "train with model.embedding.kind=dense, and compress that"
+        )
+    table = model.get_input_embeddings()
     if table.assignment.rank is not None:
         table.assignment.rank.copy_(old.assignment.rank)
     kept = table.from_dense(old.to_dense())
     return model.eval(), kept
 
 
-def _entry(config: QuoremConfig, limit: int) -> dict[str, Any]:
-    """What config.json says of the new table: the most parts that fit, then rows for the tokens that come first."""
+def _entry(network: Network, limit: int) -> dict[str, Any]:
+    """What config.json says of the new table: the most parts that fit, then rows for the lowest ids."""
+    config = network.config
     vocab_size, width, old = config.vocab_size, config.embedding_size, dict(config.embedding or {})
-    grid = {key: old[key] for key in ("own_rows", "divisor", "permuted") if key in old}
-    if free := not config.head or HEADS[config.head["kind"]].reads_all:  # no softmax of which these are classes
-        grid = {"own_rows": min(SPECIAL_IDS, vocab_size), "divisor": 1, "permuted": False}
-    entries = [{"kind": "pq", **grid, "parts": parts} for parts in range(1, width + 1)]
-    fitting = [entry for entry in entries if size_of(entry, vocab_size, width) <= limit]
-    if not fitting:
-        least = size_of(entries[0], vocab_size, width)
-        raise UserError(
-            f"{limit:,} bytes are too few for the token table: {grid['own_rows']:,} rows of their own, codewords and a "
-            f"byte for each of {vocab_size:,} tokens take {least:,}: allow more (--budget, --compression)"
-        )
-    best = fitting[-1]
+    head = (config.head or {}).get("kind", "full")
+    free = network.kind not in WITH_SOFTMAX or HEADS[head].reads_all  # no softmax has tokens as classes of their own
+    grid: dict[str, Any] = {key: old[key] for key in ("own_rows", "divisor", "permuted") if key in old}
     if free:
-        left = limit - size_of(best, vocab_size, width)
-        best["own_rows"] = min(vocab_size, best["own_rows"] + left // (width * BYTES - best["parts"]))
-    return best
+        own_rows = min(SPECIAL_IDS, vocab_size - 2)
+        grid = {"own_rows": own_rows, "divisor": square_divisor(vocab_size - own_rows), "permuted": False}
+    tail = vocab_size - grid["own_rows"]
+    least = size_of({"kind": "pq", **grid, "parts": 1}, vocab_size, width) if tail > 0 else limit + 1
+    if least > limit:
+        raise UserError(
+            f"{network.folder}: {limit:,} bytes are too few for its token table: {grid['own_rows']:,} rows of their "
+            f"own, codewords and a byte for each of {vocab_size:,} tokens take {least:,}: give a larger --budget or a "
+            "smaller --compression"
+        )
+    parts = min(width, 1 + (limit - least) // tail)
+    if free:
+        left = limit - least - (parts - 1) * tail
+        grid["own_rows"] = min(vocab_size - 2, grid["own_rows"] + max(0, left // (width * BYTES - parts)))
+    return {"kind": "pq", **grid, "parts": parts}
 
 
 def table_bytes(model: QuoremPreTrainedModel) -> int:

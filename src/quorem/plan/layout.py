@@ -90,20 +90,28 @@ def size_of(entry: dict[str, Any], vocab_size: int, width: int) -> int:
     return sum(tensor.nbytes for tensor in (*embedding.parameters(), *embedding.buffers()))
 
 
-def parse_bytes(text: str) -> int:
+def parse_bytes(text: str, name: str = "model.embedding.budget=") -> int:
     """Bytes of "2MB", "512 KiB", "1.5GB" or a plain number.
+
+    Args:
+        text: what was given.
+        name: what stands before it, for the message.
 
     Raises:
         UserError: for anything else.
     """
     found = re.fullmatch(r"\s*(\d{1,15}(?:\.\d{1,15})?)\s*([KMG]i?B|B)?\s*", text, re.IGNORECASE)
     if not found:
-        raise UserError(f"model.embedding.budget={text}: bytes needed, for example 20MB or 512KiB")
+        raise UserError(f"{name}{text}: bytes needed, for example 20MB or 512KiB")
     return round(float(found[1]) * UNITS[(found[2] or "B").upper()])
 
 
-def parse_ratio(text: str) -> float:
+def parse_ratio(text: str, name: str = "model.embedding.compression=") -> float:
     """20.0 of "20x" or "20".
+
+    Args:
+        text: what was given.
+        name: what stands before it, for the message.
 
     Raises:
         UserError: for anything else, or a ratio below 1.
@@ -113,7 +121,7 @@ def parse_ratio(text: str) -> float:
     except ValueError:
         ratio = math.nan
     if not 1 <= ratio < math.inf:
-        raise UserError(f"model.embedding.compression={text}: a ratio of 1 or more needed, for example 20x")
+        raise UserError(f"{name}{text}: a ratio of 1 or more needed, for example 20x")
     return ratio
 
 
@@ -317,7 +325,7 @@ def _largest(least: int, most: int, holds: Callable[[int], bool]) -> int:
 
 
 def head_kind(asked: str, table: str, vocab_size: int, *, own_rank: int) -> str:
-    """The default head of a kind of table: a tree if tokens have parameters of their own."""
+    """The default head of a kind of table: a tree if tokens have numbers or codes of their own."""
     if asked != "auto":
         return asked
     if table == DENSE and vocab_size <= FULL_UP_TO:

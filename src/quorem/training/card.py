@@ -20,7 +20,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from quorem.errors import UserError
 from quorem.files import write_text
-from quorem.training.run_folder import README, Run, read_settings
+from quorem.training.run_folder import COMPRESSED, README, Run, read_settings
 
 logger = logging.getLogger(__name__)
 
@@ -131,6 +131,7 @@ class Made:
     settings: Mapping[str, Any] = field(default_factory=dict)
     result: Mapping[str, Any] = field(default_factory=dict)
     environment: Mapping[str, Any] = field(default_factory=dict)
+    compressed: Mapping[str, Any] = field(default_factory=dict)  # what quorem compress has written of itself
 
 
 def write_cards(run: str | Path, *, license: str | None = None) -> list[Path]:
@@ -209,7 +210,7 @@ def made_by(folder: str | Path) -> Made:
         runs += [place.parent.parent if place.parent.name == "best" else place.parent]
     for run in runs:
         if settings := _settings_of_run(run / "config.yaml"):
-            files = [run / name for name in ("result.json", "environment.json")]
+            files = [run / name for name in ("result.json", "environment.json", COMPRESSED)]
             found = [read_settings(file) if file.is_file() else {} for file in files]
             return Made(run.name, settings, *found)
     return Made(place.name)
@@ -352,13 +353,15 @@ def _data_said(made: Made) -> str:
 def _commands_said(kind: str, made: Made) -> str:
     if not made.settings:
         return "No config.yaml of a run was beside the model."
-    path = _shown("path", (made.settings.get("data") or {}).get("path"))
-    command = f"quorem pretrain {path} --config config.yaml --out {made.name}"
+    path, name = _shown("path", (made.settings.get("data") or {}).get("path")), made.compressed.get("from", made.name)
+    command = f"quorem pretrain {path} --config config.yaml --out {name}"
     if "pretrained" in made.settings:
         task = made.settings.get("task", "classification")
         task = "" if task == "classification" else f" --task {task}"
         command = f"quorem finetune {Path(str(made.settings.get('pretrained'))).name} {path}{task}"
-        command += f" --config config.yaml --out {made.name}"
+        command += f" --config config.yaml --out {name}"
+    if made.compressed:
+        command += f"\nquorem compress {name} {made.compressed.get('asked')} --out {made.name}"
     versions = made.environment.get("versions") or {}
     said = ", ".join(f"{name} {version}" for name, version in versions.items())
     return f"```sh\n{command}\n```\n\nconfig.yaml of the run has every setting." + (

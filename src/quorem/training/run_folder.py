@@ -47,6 +47,7 @@ NOT_PART_OF_A_RUN = (
 )  # fmt: skip
 """Settings that may differ when a run is continued."""
 
+COMPRESSED = "compressed.json"  # of a folder that quorem compress has written
 README = "README.md"  # of a model folder (quorem.training.card)
 
 LENGTH = ("train.max_steps", "train.epochs")
@@ -258,6 +259,8 @@ def check_run_folder(folder: Path) -> list[str]:
         raise UserError(f"{folder}: is a file, not a folder: choose another --out")
     names = {path.name for path in folder.iterdir()} - {lock_name(folder)} if folder.is_dir() else set()
     present = sorted(name for name in names if not LEFT_BY_KILLS.fullmatch(name))
+    if COMPRESSED in present:
+        raise UserError(f"{folder}: was written by quorem compress: choose another --out")
     if "config.yaml" not in present and present:
         raise UserError(
             f"{folder}: is not empty ({', '.join(present[:5])}) and holds no run: choose another --out or empty it"
