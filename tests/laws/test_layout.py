@@ -234,11 +234,13 @@ def test_what_is_left_open_is_filled_with_what_measured_best(table, head, vocab_
     [
         (30_000, {}, "dense", 0),
         (1_000_000, {}, "dense", 0),  # 512 MB, all that is taken without a budget
-        (1_000_100, {}, "qr", 8),
-        (10_000_000, {}, "qr", 8),
+        (1_000_100, {}, "pq", 0),
+        (1_000_100, {"start": "random"}, "qr", 8),
+        (10_000_000, {}, "qr", 8),  # too many to start from co-occurrence
         (20_000_000, {}, "qr", 0),
         (30_000, {"budget": "20MB"}, "dense", 0),
-        (30_000, {"compression": "10x"}, "qr", 8),
+        (30_000, {"compression": "10x"}, "pq", 0),
+        (30_000, {"compression": "10x", "start": "random"}, "qr", 8),
         (30_000, {"compression": "20x"}, "qr", 0),
         (30_000, {"compression": "5x", "own_rank": 3}, "qr", 3),
     ],

@@ -33,8 +33,8 @@ class EmbeddingSettings:
     kind: str = option(
         "auto",
         "kind of token table: dense (a row for each token), qr (quotient-remainder), mixed_radix, chinese_remainder, "
-        "attributes, path, hashing, hash_embedding, low_rank, memcom, pq, or auto (dense if it fits into the budget, "
-        "otherwise qr)",
+        "attributes, path, hashing, hash_embedding, low_rank, memcom, pq (product quantization), or auto (dense if it "
+        "fits into the budget, otherwise pq, or qr where there is little room or no start from co-occurrence)",
     )
     budget: str | None = option(
         None, "bytes of the table with its index, for example 20MB; quorem computes the rest; 512MB with kind=auto"

@@ -23,6 +23,7 @@ from quorem.embeddings.planning import TableSettings
 MOST = 256  # codewords of a part, so that a code is a byte
 FITTED_ROWS, ROUNDS = 2**16, 25  # of k-means: rows that it looks at, and its iterations
 WIDTH = 4  # of a part by default
+PRODUCTS_AT_ONCE = 2**22  # of vectors with codewords
 
 
 class ProductQuantizationEmbedding(TieredEmbedding):
@@ -80,13 +81,15 @@ class ProductQuantizationEmbedding(TieredEmbedding):
         return F.embedding(self._places(tail), codewords.flatten(0, 1)).flatten(-2) @ rotation
 
     def tail_scores(self, hidden: Tensor, tail: Tensor) -> Tensor:
-        """The same products: of many tokens there is one for each codeword, and a token adds up those of its codes."""
-        if tail.shape[-1] < self.words:
-            return super().tail_scores(hidden, tail)
+        """The same products: there is one for each codeword, and a token adds up those of its codes."""
         codewords, rotation = self._padded()
-        turned = (hidden @ rotation.T).unflatten(-1, (self.parts, -1)).transpose(0, 1)
-        products = (turned @ codewords.to(turned.dtype).mT).transpose(0, 1).flatten(1)  # (n, parts * words)
-        return products.gather(-1, self._places(tail).flatten(1)).unflatten(-1, (-1, self.parts)).sum(-1)
+        turned, places, scores = hidden @ rotation.T, self._places(tail).flatten(1), []
+        rows = max(1, PRODUCTS_AT_ONCE // (self.parts * self.words))
+        for some, read in zip(turned.split(rows), places.split(rows), strict=True):
+            columns = some.unflatten(-1, (self.parts, -1)).transpose(0, 1)
+            products = (columns @ codewords.to(some.dtype).mT).transpose(0, 1).flatten(1)  # (rows, parts * words)
+            scores.append(products.gather(-1, read).unflatten(-1, (-1, self.parts)).sum(-1))
+        return torch.cat(scores)
 
     def reset_tail(self, std: float) -> None:
         """Codewords have `std`; the matrix is the identity."""

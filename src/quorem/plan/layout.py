@@ -20,6 +20,7 @@ from quorem.embeddings import EMBEDDINGS, build_table
 from quorem.embeddings.assignment import square_divisor
 from quorem.embeddings.mixed_radix import even_moduli
 from quorem.embeddings.partition import OPERATIONS
+from quorem.embeddings.product_quantization import MOST
 from quorem.errors import UserError, check_choice
 from quorem.heads import HEADS
 from quorem.heads.condition import CONDITIONS
@@ -29,12 +30,14 @@ from quorem.tokenization.special import SPECIAL_IDS
 BYTES = 4  # of a float32 and of an int32
 DENSE = "dense"  # kind of a table that sharing would not make smaller
 AUTO, AUTO_BUDGET = "auto", "512MB"  # bytes of a dense table of a million rows of 128
-AUTO_OWN_RANK = 8  # numbers of a token's own, where the budget has room for them: docs/results.md
+AUTO_OWN_RANK = 8  # of qr: numbers of a token's own, where the budget has room for them: docs/results.md
+AUTO_WIDTH = 8  # of pq: the widest part; the narrower, the nearer to a dense table
 STARTS = ("cooccurrence", "random")
 LEVELS = 3  # of a head of digits, unless the table has its own
 FULL_UP_TO = 20_000  # tokens; above it levels are faster (docs/results.md)
 TWO_LEVELS_UP_TO = 100_000  # tokens; above it a tree has three
 UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+STARTED_UP_TO = 2_000_000  # tokens; more than that start at random
 CLUSTERED_UP_TO = 20_000_000  # tokens; clustering a million takes 16 s and 1.2 GB, ten million 62 s and 2.3 GB
 
 
@@ -178,11 +181,13 @@ def _check(model: ModelSettings, vocab_size: int) -> None:
 
 
 def with_kind(model: ModelSettings, *, vocab_size: int, width: int) -> ModelSettings:
-    """Resolve kind=auto from V and the budget alone, so that every machine decides the same.
+    """Resolve kind=auto from the settings alone, so that every machine decides the same.
 
-    A dense table if it fits, because a step pays nothing for rows it does not touch. Otherwise a qr table. Its tokens
-    get a few numbers of their own if these fit into three quarters of the budget: at a tenth of the bytes they are
-    worth more than further shared rows (docs/results.md).
+    A dense table if it fits, because a step pays nothing for rows it does not touch. Otherwise a pq table, which at a
+    tenth of the bytes learns nearly what a dense one does (docs/results.md), if the vectors that choose its codes are
+    counted and parts of at most AUTO_WIDTH numbers fit into three quarters of the budget. Otherwise, or if a setting of
+    qr is given, a qr table. Its tokens get a few numbers of their own if these fit into three quarters: they are worth
+    more than further shared rows.
 
     Args:
         model: the settings.
@@ -199,10 +204,27 @@ def with_kind(model: ModelSettings, *, vocab_size: int, width: int) -> ModelSett
     limit = _limit(table if given else replace(table, budget=AUTO_BUDGET), vocab_size, width) or 0
     if vocab_size * width * BYTES <= limit:
         return replace(model, embedding=replace(table, kind=DENSE, budget=None, compression=None))
-    needed = vocab_size * (AUTO_OWN_RANK + 1) * BYTES  # with the index
-    room = needed <= 0.75 * limit and width > AUTO_OWN_RANK
-    chosen = replace(table, kind="qr", own_rank=table.own_rank or (AUTO_OWN_RANK if room else 0))
+    if _suits_pq(model, vocab_size) and _pq_bytes(vocab_size, width) <= 0.75 * limit:
+        chosen = replace(table, kind="pq")
+    else:
+        needed = vocab_size * (AUTO_OWN_RANK + 1) * BYTES  # with the index
+        room = needed <= 0.75 * limit and width > AUTO_OWN_RANK
+        chosen = replace(table, kind="qr", own_rank=table.own_rank or (AUTO_OWN_RANK if room else 0))
     return replace(model, embedding=chosen if given else replace(chosen, budget=AUTO_BUDGET))
+
+
+def _suits_pq(model: ModelSettings, vocab_size: int) -> bool:
+    """Whether token vectors start from counts, and no setting or softmax asks for qr."""
+    table, defaults = model.embedding, EmbeddingSettings()
+    settings = set(EMBEDDINGS["qr"].settings) - set(EMBEDDINGS["pq"].settings)
+    asks = any(getattr(table, name) != getattr(defaults, name) for name in settings)
+    started = model.init_from is None and table.start != "random" and vocab_size <= STARTED_UP_TO
+    return started and not asks and model.head.kind in ("auto", "tree", "full", "cosine")
+
+
+def _pq_bytes(vocab_size: int, width: int) -> int:
+    """Of a pq table with parts of AUTO_WIDTH, index included, without rows of their own."""
+    return vocab_size * (-(-width // AUTO_WIDTH) + BYTES) + (MOST + width) * width * BYTES
 
 
 def with_table_defaults(model: ModelSettings) -> ModelSettings:

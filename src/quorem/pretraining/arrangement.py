@@ -21,13 +21,13 @@ from quorem.data.corpus import Corpus
 from quorem.data.rows import split_rows
 from quorem.data.shards import Shards
 from quorem.files import whole_file
+from quorem.plan.layout import STARTED_UP_TO
 from quorem.plan.plan import Plan
 from quorem.training.run_folder import Run, has_trained, read_settings
 
 ORDER, ATTRIBUTES, START = "data/order.bin", "data/attributes.npy", "data/start.npy"  # of a run, once they are known
 MADE_BY = (("model", "embedding"), ("train", "seed"), ("data", "held_out"), ("data", "rows"), ("data", "max_length"))
 COMPONENTS = 32  # of vectors that are for clusters alone
-STARTED_UP_TO = 2_000_000  # tokens; more than that start at random
 
 
 class Arrangement(NamedTuple):

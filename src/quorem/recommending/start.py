@@ -15,8 +15,7 @@ from quorem.heads import HEADS
 from quorem.models.checkpoint_files import read_weights
 from quorem.models.configuration import QuoremConfig
 from quorem.models.next_item import HEAD, QuoremForNextItem, read_config
-from quorem.plan.layout import lay_out
-from quorem.pretraining.arrangement import STARTED_UP_TO
+from quorem.plan.layout import STARTED_UP_TO, lay_out
 from quorem.tokenization.special import SPECIAL_IDS
 
 logger = logging.getLogger(__name__)
