@@ -25,7 +25,7 @@ CASES = {
     "hashing": [{"rows": 12}],
     "hash_embedding": [{"rows": 12}, {"rows": 12, "functions": 3}],
     "low_rank": [{"rank": 3}],
-    "pq": [{"parts": 4}, {"parts": 8, "rows": 5}],
+    "pq": [{"parts": 4, "rows": 16}, {"parts": 8, "rows": 5}],
     "memcom": [{"rows": 12}],
 }
 VARIANTS = [(kind, options) for kind in EMBEDDINGS for options in CASES[kind]]

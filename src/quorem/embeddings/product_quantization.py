@@ -55,7 +55,8 @@ class ProductQuantizationEmbedding(TieredEmbedding):
         self.codewords = nn.Parameter(torch.zeros(self.words, dim))  # of part 0, then of part 1, ...: their columns
         self.rotation = nn.Parameter(torch.eye(dim))
         tail = torch.arange(assignment.tail)
-        drawn = [hashed(tail, self.words, seed=part).to(torch.uint8) for part in range(parts)]
+        turns, place = tail // self.words, tail % self.words  # so that every codeword is read
+        drawn = [((place + hashed(turns, self.words, seed=part)) % self.words).to(torch.uint8) for part in range(parts)]
         self.register_buffer("token_codes", torch.stack(drawn, dim=-1))
         self.reset_parameters(dim**-0.5)
 
