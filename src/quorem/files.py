@@ -111,6 +111,20 @@ def check_new(path: Path) -> None:
 
 
 @contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """As `whole_folder`, for a name that is free; other commands are kept from writing it.
+
+    Raises:
+        UserError: if there is something of that name, or another process is writing it.
+    """
+    check_new(folder)
+    with locked(folder):
+        check_new(folder)  # another process may have finished it
+        with whole_folder(folder) as partial:
+            yield partial
+
+
+@contextmanager
 def whole_folder(folder: Path) -> Iterator[Path]:
     """A temporary folder to fill; it takes the name `folder` if all goes well and vanishes if not."""
     old = folder.with_name(folder.name + ".old")

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 import quorem as library
 from quorem.embeddings.product_quantization import ProductQuantizationEmbedding
-from quorem.exporting.compress import TABLE, compressed, table_bytes
+from quorem.exporting.compress import TABLE, compressed
 from quorem.exporting.networks import read_network
 from quorem.samples.sessions import write_sessions
 
@@ -46,7 +46,7 @@ def test_a_compressed_classifier_predicts_as_it_did(tmp_path, quorem, sentiment,
     before, after = read_network(sentiment).model, read_network(tmp_path / "small").model
     assert isinstance(after.get_input_embeddings(), ProductQuantizationEmbedding)
     bytes_of_rows = before.config.vocab_size * before.config.embedding_size * 4
-    assert 0.9 * bytes_of_rows / 2 < table_bytes(after) <= bytes_of_rows / 2
+    assert 0.9 * bytes_of_rows / 2 < after.get_input_embeddings().nbytes <= bytes_of_rows / 2
     old, new = before.get_input_embeddings().to_dense(), after.get_input_embeddings()
     assert f"keeps {100 * new.explained(old):.1f} %" in outcome.out
     for name, weight in before.state_dict().items():  # all else is as it was
@@ -135,7 +135,7 @@ def test_every_softmax_reads_the_new_vectors(kind, head, tmp_path):
     )
     small, kept = compressed(network, 3_000 * 24 * 4 // 4)
     assert kept > 0.7
-    assert table_bytes(small) <= 3_000 * 24 * 4 // 4
+    assert small.get_input_embeddings().nbytes <= 3_000 * 24 * 4 // 4
     network.model.get_input_embeddings().weight.data.copy_(small.get_input_embeddings().to_dense())
     ids, mask = make_batch()
     with torch.no_grad():

@@ -46,12 +46,16 @@ class TokenEmbedding(Planned, nn.Module):
         """D, by torch.nn.Embedding's name."""
         return self.dim
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the numbers and of the index, by torch.Tensor's name."""
+        return sum(tensor.nbytes for tensor in (*self.parameters(), *self.buffers()))
+
     def extra_repr(self) -> str:
         """For print: sizes, how many numbers there are, and their bytes with those of the index."""
         numbers = sum(parameter.numel() for parameter in self.parameters())
-        size = sum(tensor.nbytes for tensor in (*self.parameters(), *self.buffers()))
         own = f"{self.assignment.own_rows:,} tokens with a row of their own"
-        return f"{self.num_embeddings:,} x {self.dim}: {numbers:,} numbers, {size / 1e6:,.1f} MB, {own}"
+        return f"{self.num_embeddings:,} x {self.dim}: {numbers:,} numbers, {self.nbytes / 1e6:,.1f} MB, {own}"
 
     @property
     def capacity(self) -> int:

@@ -13,16 +13,15 @@ import torch
 from quorem.embeddings.assignment import square_divisor
 from quorem.errors import UserError
 from quorem.exporting.networks import KINDS, Network, read_network
-from quorem.files import check_new, whole_folder
+from quorem.files import new_folder
 from quorem.finetuning.checkpoint import model_folder
 from quorem.heads import HEADS
-from quorem.lock import locked
 from quorem.models.configuration import QuoremConfig
 from quorem.models.modeling import QuoremPreTrainedModel
 from quorem.plan.layout import BYTES, parse_bytes, parse_ratio, size_of
 from quorem.tokenization.files import save_tokenizer
 from quorem.tokenization.special import SPECIAL_IDS
-from quorem.training.card import MODELS, README, made_by, model_card
+from quorem.training.card import MODELS, made_by, write_new_cards
 from quorem.training.run_folder import COMPRESSED
 
 logger = logging.getLogger(__name__)
@@ -67,20 +66,20 @@ def compress(
         return size if budget is not None else int(dense / ratio)
 
     place, source = Path(out), Path(run)
-    check_new(place)
-    with locked(place):
-        check_new(place)  # another process may have finished it
-        with whole_folder(place) as partial:
-            made = {"from": source.resolve().name, "asked": asked, "networks": {}}
-            lines = _fill(source, partial, limit, made)
-            (partial / COMPRESSED).write_text(json.dumps(made, indent=2) + "\n", encoding="utf-8")
-            _write_cards(source, partial, place.resolve().name)
-            return lines
+    with new_folder(place) as partial:
+        lines, networks = _fill(source, partial, limit)
+        done = {"from": source.resolve().name, "asked": asked, "networks": networks}
+        (partial / COMPRESSED).write_text(json.dumps(done, indent=2) + "\n", encoding="utf-8")
+        # Without the run's scores, which are those of the whole table.
+        made = replace(made_by(source), name=place.resolve().name, result={}, compressed=done)
+        write_new_cards(partial, made)
+    return lines
 
 
-def _fill(run: Path, folder: Path, limit: Callable[[int], int], made: dict[str, Any]) -> list[str]:
+def _fill(run: Path, folder: Path, limit: Callable[[int], int]) -> tuple[list[str], dict[str, Any]]:
+    """Write the networks and what goes with them; a line for each, and its bytes and share of variance by its name."""
     found = [run / name for name in MODELS if (run / name / "config.json").is_file()] or [model_folder(run)]
-    lines = []
+    lines, networks = list[str](), dict[str, Any]()
     for source in found:
         network = read_network(source)
         config, name = network.config, source.name if source != run else "model"
@@ -95,8 +94,8 @@ def _fill(run: Path, folder: Path, limit: Callable[[int], int], made: dict[str, 
         target = folder / source.name if source != run else folder
         model.save_pretrained(target)
         save_tokenizer(network.tokenizer, target)
-        size = table_bytes(model)
-        made["networks"][name] = {"bytes": size, "explained": kept}
+        size = model.get_input_embeddings().nbytes
+        networks[name] = {"bytes": size, "explained": kept}
         lines.append(
             f"{name}: a table of {size / 1e6:,.3f} MB, {dense / size:,.1f} times smaller than a row for each of "
             f"{config.vocab_size:,} tokens, keeps {100 * kept:.1f} % of the variance of their vectors"
@@ -104,15 +103,7 @@ def _fill(run: Path, folder: Path, limit: Callable[[int], int], made: dict[str, 
     for name in COPIED:
         if (run / name).is_file():
             shutil.copyfile(run / name, folder / name)
-    return lines
-
-
-def _write_cards(run: Path, folder: Path, name: str) -> None:
-    """Cards without the run's scores, which are those of the whole table."""
-    made = replace(made_by(run), name=name, result={}, compressed=json.loads((folder / COMPRESSED).read_text()))
-    for place in (folder, *(folder / each for each in MODELS)):
-        if (place / "config.json").is_file():
-            (place / README).write_text(model_card(place, made=made), encoding="utf-8")
+    return lines, networks
 
 
 @torch.no_grad()
@@ -123,7 +114,7 @@ def compressed(network: Network, limit: int) -> tuple[QuoremPreTrainedModel, flo
         UserError: if the smallest one is larger, the present one as small, or its softmax reads rows of it.
     """
     old = network.model.get_input_embeddings()
-    if (now := table_bytes(network.model)) <= limit:
+    if (now := old.nbytes) <= limit:
         raise UserError(
             f"{network.folder}: its token table takes {now:,} bytes, and {limit:,} are allowed: give a smaller "
             "--budget or a larger --compression"
@@ -172,9 +163,3 @@ def _entry(network: Network, limit: int) -> dict[str, Any]:
         left = limit - least - (parts - 1) * tail
         grid["own_rows"] = min(vocab_size - 2, grid["own_rows"] + max(0, left // (width * BYTES - parts)))
     return {"kind": "pq", **grid, "parts": parts}
-
-
-def table_bytes(model: QuoremPreTrainedModel) -> int:
-    """Bytes of a model's token table with its index."""
-    table = model.get_input_embeddings()
-    return sum(tensor.nbytes for tensor in (*table.parameters(), *table.buffers()))

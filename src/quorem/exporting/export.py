@@ -8,9 +8,8 @@ from quorem.errors import UserError, check_choice
 from quorem.exporting.electra import export_electra
 from quorem.exporting.onnx import export_onnx
 from quorem.exporting.remote_code import export_remote_code
-from quorem.files import check_new, whole_folder
-from quorem.lock import locked
-from quorem.training.card import README, made_by, model_card
+from quorem.files import new_folder
+from quorem.training.card import made_by, write_new_cards
 
 EXPORTERS: dict[str, Callable[..., list[str]]] = {
     "electra": export_electra,
@@ -43,14 +42,7 @@ def export(
         raise UserError(f"--int8: only --format onnx has it, not {format}: leave it out")
     options: dict[str, Any] = {"int8": True} if int8 else {}
     place = Path(out)
-    check_new(place)
-    with locked(place):
-        check_new(place)  # another process may have finished it
-        with whole_folder(place) as partial:
-            lines = EXPORTERS[format](Path(run), partial, **options)
-            made = made_by(run)
-            for folder in (partial, *partial.iterdir()):
-                if (folder / "config.json").is_file():
-                    text = model_card(folder, made=made, format=format, license=license)
-                    (folder / README).write_text(text, encoding="utf-8")
+    with new_folder(place) as partial:
+        lines = EXPORTERS[format](Path(run), partial, **options)
+        write_new_cards(partial, made_by(run), format=format, license=license)
     return lines

@@ -87,10 +87,9 @@ def size_of(entry: dict[str, Any], vocab_size: int, width: int) -> int:
     """
     try:
         with torch.device("meta"):
-            embedding = build_table(entry, vocab_size, width)
+            return build_table(entry, vocab_size, width).nbytes
     except ValueError as error:
         raise UserError(f"model.embedding.kind={entry['kind']}: {error}") from error
-    return sum(tensor.nbytes for tensor in (*embedding.parameters(), *embedding.buffers()))
 
 
 def parse_bytes(text: str, name: str = "model.embedding.budget=") -> int:

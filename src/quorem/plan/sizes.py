@@ -68,13 +68,12 @@ def describe(plan: Plan) -> dict[str, Any]:
     index_bytes = sum(part.bytes for part in parts if not part.trained)
     table = module.discriminator.get_input_embeddings()
     table = table.base if isinstance(table, DisentangledEmbedding) else table
-    table_bytes = sum(tensor.nbytes for tensor in (*table.parameters(), *table.buffers()))
     return {
         "parts": parts,
         "parameters": parameters,
         "weight_bytes": parameters * BYTES + index_bytes,
         "training_bytes": parameters * TRAINED_BYTES - spared + index_bytes,
-        "table_ratio": plan.vocab_size * discriminator.embedding_size * BYTES / table_bytes,
+        "table_ratio": plan.vocab_size * discriminator.embedding_size * BYTES / table.nbytes,
         "table": table_facts(table),
         "generator": generator,
         "discriminator": discriminator,

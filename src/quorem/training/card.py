@@ -183,6 +183,14 @@ def write_cards_of(run: Run, result: Mapping[str, Any]) -> None:
         logger.warning("%s: no model card (%s): write it with quorem card %s", run.folder, error, run.folder)
 
 
+def write_new_cards(folder: Path, made: Made, *, format: str = "quorem", license: str | None = None) -> None:
+    """Write README.md into a new folder and the folders in it, wherever there is a model; all else as `model_card`."""
+    for place in (folder, *folder.iterdir()):
+        if (place / "config.json").is_file():
+            text = model_card(place, made=made, format=format, license=license)
+            (place / README).write_text(text, encoding="utf-8")
+
+
 def is_ours(path: Path) -> bool:
     """Whether a README.md is missing, or as quorem has written it."""
     if not path.exists():
