@@ -1,6 +1,6 @@
 """Tasks of fine-tuning, each with three seeds beside the same network from new weights and beside counting.
 
-    python benchmarks/tasks.py DATA --work WORK --out results.json --cases melody song kinds ratings answers
+    python benchmarks/tasks.py DATA --work WORK --out results.json --cases melody song velocity kinds ratings answers
 
 DATA is searched for the files of each case: nottingham.tar.gz and pop909.tar.gz (MIDI), nsmc.csv.gz (review, rating),
 train.json.gz and dev.json.gz of JaQuAD. What a case reads is written to WORK/CASE: rows to learn from and to be judged,
@@ -32,6 +32,9 @@ from sklearn.feature_extraction import DictVectorizer
 from sklearn.linear_model import LogisticRegression
 from symusic import Score
 
+from quorem.data.documents import RowCounts
+from quorem.data.readers.midi import read_score
+from quorem.data.readers.midi_words import note_words, velocity_tags
 from quorem.tasks.tagging import score_tags
 
 TICKS = 12  # of a quarter note
@@ -108,18 +111,29 @@ def make_melody(name: str, *, octaves: bool) -> Callable[[Path, Path], None]:
 
     def make(data: Path, folder: Path) -> None:
         rows = [notes(path, octaves=octaves) for path in unpacked(data, name, folder)]
-        rows = [(words, tags) for words, tags in rows if len(set(tags)) == 2]
-        with (folder / "rows.jsonl").open("w") as labelled, (folder / "text.txt").open("w") as text:
-            seen = 0
-            for place, (words, tags) in enumerate(rows):
-                part = split(place)
-                if part == "train":
-                    text.write(" ".join(words) + "\n")
-                    seen += 1
-                if part == "test" or seen <= TAGGED_TUNES:
-                    labelled.write(json.dumps({"tokens": words, "tags": tags, "split": part}) + "\n")
+        write_tagged(folder, [(words, tags) for words, tags in rows if len(set(tags)) == 2])
 
     return make
+
+
+def make_velocity(data: Path, folder: Path) -> None:
+    """Notes of POP909 and how loud each is, as `data.midi=notes` and `--label-column velocity` read them."""
+    counts = RowCounts()
+    scores = [read_score(path, max_silence=64, counts=counts) for path in unpacked(data, "pop909.tar.gz", folder)]
+    write_tagged(folder, [(note_words(score)[:NOTES], velocity_tags(score)[:NOTES]) for score in scores])
+
+
+def write_tagged(folder: Path, rows: Sequence[tuple[list[str], list[str]]]) -> None:
+    """The words of training rows, and the first of these and all judged ones with their tags."""
+    with (folder / "rows.jsonl").open("w") as labelled, (folder / "text.txt").open("w") as text:
+        seen = 0
+        for place, (words, tags) in enumerate(rows):
+            part = split(place)
+            if part == "train":
+                text.write(" ".join(words) + "\n")
+                seen += 1
+            if part == "test" or seen <= TAGGED_TUNES:
+                labelled.write(json.dumps({"tokens": words, "tags": tags, "split": part}) + "\n")
 
 
 def make_kinds(data: Path, folder: Path) -> None:
@@ -205,6 +219,7 @@ CASES = {
                    f"{TAGGED} train.epochs=4", count_tags),
     "song": Case(make_melody("pop909.tar.gz", octaves=True), f"text.txt {TUNES} train.max_steps=300",
                  f"{TAGGED} train.epochs=4", count_tags),
+    "velocity": Case(make_velocity, f"text.txt {TUNES} train.max_steps=300", f"{TAGGED} train.epochs=4", count_tags),
     "kinds": Case(
         make_kinds, f"text.csv --text-column file data.paths=true data.midi=chords {TUNES} train.max_steps=300",
         "rows.csv --text-column file --label-column kind data.paths=true data.midi=chords data.split_column=split "

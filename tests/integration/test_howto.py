@@ -97,6 +97,8 @@ def provide(page, pretrained, classifier):
     elif page == "tagging":
         pytest.importorskip("seqeval")
         Path("texts.txt").write_text("Anna lives in Rome\nPeter lives in Oslo\n" * 20)
+        pytest.importorskip("miditok")
+        write_tunes(Path("tunes"))
         Path("people.conll").write_text("Anna B-PER\nlives O\nin O\nRome B-LOC\n\n" * 20)
     elif page == "cluster":
         write_texts(Path("sample.jsonl"))
@@ -106,7 +108,7 @@ RESULTS = {
     "own-tokenizer": ["runs/mine/discriminator"],
     "no-spaces": ["runs/ja/discriminator", "runs/th/discriminator", "predictions.csv"],
     "midi-kinds": ["runs/kinds/result.json", "predictions.csv"],
-    "tagging": ["runs/people/result.json", "tagged.conll"],
+    "tagging": ["runs/people/result.json", "tagged.conll", "loudness.jsonl"],
     "similar": ["vectors.npy"],
     "electra-checkpoint": ["runs/electra/discriminator", "runs/electra-sentiment/model"],
     "resume": ["runs/base/discriminator", "runs/more/discriminator"],

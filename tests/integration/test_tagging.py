@@ -5,6 +5,7 @@ import random
 
 import pytest
 from task_cases import tagged, write
+from tunes import write_tunes
 
 from quorem.cli import main
 from quorem.data.readers import READERS
@@ -129,3 +130,39 @@ def test_a_line_with_other_columns_is_bad(tmp_path):
 def test_conll_is_written_of_tags_only_and_json_of_answers(refused, classifier, sample_csv, tmp_path, ending):
     words = ["predict", classifier, sample_csv, "--text-column", "review", "--out", tmp_path / f"out{ending}"]
     assert f"nothing is written as {ending}: choose a name that ends in .csv" in refused(*words)
+
+
+def test_notes_of_midi_files_are_tagged(tmp_path, monkeypatch, quorem, refused):
+    """High notes are loud: from a folder of tunes to each note's loudness."""
+    symusic = pytest.importorskip("symusic")
+    monkeypatch.chdir(tmp_path)
+    chance = random.Random(0)
+    (tmp_path / "tunes").mkdir()
+    for number in range(30):
+        score, track = symusic.Score(480), symusic.Track()
+        for place in range(24):
+            pitch = chance.choice([40, 80])
+            track.notes.append(symusic.Note(240 * place, 240, pitch, 100 if pitch > 60 else 20))
+        score.tracks.append(track)
+        score.dump_midi(tmp_path / "tunes" / f"{number}.mid")
+    tiny = ["model.size=tiny", "model.discriminator.num_hidden_layers=1", "data.max_length=32"]
+    pretrain = ["pretrain", "tunes", "--tokenizer", "items", "train.max_steps=3", *tiny]
+    assert quorem(*pretrain, "--out", "notes", "data.midi=notes").code == 0
+    finetune = ["finetune", "notes", "tunes", "--task", "tagging", "train.epochs=6", "train.learning_rate=3e-3"]
+    assert "its notes have melody and velocity" in refused(*finetune, "--out", "loud", after_log=True)
+    assert quorem(*finetune, "--label-column", "velocity", "--out", "loud", "train.batch_size=4").code == 0
+    assert json.loads((tmp_path / "loud" / "result.json").read_text())["accuracy"] == 1.0
+    assert quorem("predict", "loud", "tunes", "--out", "tags.jsonl").code == 0
+    lines = [json.loads(line) for line in (tmp_path / "tags.jsonl").read_text().splitlines()]
+    assert [line["file"].split("/")[-1] for line in lines] == sorted(f"{number}.mid" for number in range(30))
+    for line in lines:
+        notes = symusic.Score(tmp_path / line["file"]).tracks[0].notes
+        assert line["prediction"] == ["ff" if note.pitch > 60 else "pp" for note in notes]
+
+
+def test_words_of_several_a_note_cannot_be_tagged(tmp_path, pretrained, refused):
+    pytest.importorskip("symusic")
+    write_tunes(tmp_path / "tunes")
+    words = ["--task", "tagging", "--label-column", "velocity", "--out", tmp_path / "out"]
+    said = refused("finetune", pretrained, tmp_path / "tunes", *words, after_log=True)
+    assert "pre-train with data.midi=notes" in said

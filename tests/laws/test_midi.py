@@ -2,6 +2,7 @@
 
 import builtins
 import gzip
+import json
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from quorem.config.finetuning import LabelledDataSettings
 from quorem.config.settings import DataSettings
 from quorem.data.documents import Document, RowCounts
 from quorem.data.readers import choose_format, compression, midi
-from quorem.data.readers.midi import SPELLINGS
+from quorem.data.readers.midi import EVENTS, SPELLINGS
 from quorem.data.source import Source
 from quorem.errors import UserError
 from quorem.tasks.classification import Classification
@@ -30,6 +31,7 @@ TUNE = [  # start and length in quarters, pitch, velocity
     (4, 2, 126, 1),
 ]
 CHORDS = "60.64 +12 67 +6 0.60 +30 126"
+NOTES = "60+0 64+0 67+12 0+6 60+0 126+30"
 REMI = (
     "Bar_None TimeSig_4/4 Position_0 Program_25 Pitch_60 Velocity_95 Duration_1.0.8 "
     "Pitch_64 Velocity_95 Duration_1.0.8 "
@@ -76,7 +78,7 @@ def failure_of(path, **options):
     return str(caught.value)
 
 
-@pytest.mark.parametrize(("spelling", "expected"), [("chords", CHORDS), ("remi", REMI), ("tsd", TSD)])
+@pytest.mark.parametrize(("spelling", "expected"), [("chords", CHORDS), ("notes", NOTES), ("remi", REMI), ("tsd", TSD)])
 def test_a_file_is_one_document_of_words(tune, spelling, expected):
     assert list(read_midi(tune, midi=spelling)) == [Document(expected, None, 1)]
     assert list(read_midi(tune)) == [Document(REMI, None, 1)]
@@ -106,6 +108,38 @@ def test_chords_are_rounded_to_twelfths_and_the_silence_before_them_is_dropped(t
     assert text_of(write(tmp_path / "a.mid", (notes, 0, False))) == "72 +4 55.60 +2 61"
 
 
+def tags_of(path, column):
+    (document,) = read_midi(path, midi="notes", more_columns=("tokens", column))
+    tokens, tags = (None if each is None else json.loads(each) for each in document.more)
+    assert " ".join(tokens) == document.text
+    return tags
+
+
+def test_each_note_has_its_loudness_and_whether_it_is_melody(tmp_path):
+    notes = [(0, 1, 60, 1), (1, 1, 60, 31), (2, 1, 60, 32), (3, 1, 60, 64), (3, 1, 59, 95), (4, 1, 60, 96)]
+    path = write(tmp_path / "a.mid", (notes, 0, False), ([(0.5, 1, 70, 79)], 0, False), ([(0.5, 1, 35, 127)], 0, True))
+    assert text_of(path, "notes") == "60+0 70+6 60+6 60+12 59+12 60+0 60+12"
+    assert tags_of(path, "velocity") == ["pp", "mf", "pp", "p", "f", "mf", "ff"]
+    assert tags_of(path, "melody") == ["melody", "other", *["melody"] * 5]  # of the first track
+
+
+def test_a_track_called_melody_is_it_and_one_of_one_track_only_says_nothing(tmp_path, tune):
+    path = write(tmp_path / "a.mid", ([(0, 1, 40, 90)], 0, False), ([(20, 1, 70, 90)], 0, False))
+    score = Score(path)
+    score.tracks[1].name = "Vocal Melody"
+    score.dump_midi(str(path))
+    assert text_of(path, "notes") == "40+0 70+96"  # two bars at most
+    assert tags_of(path, "melody") == ["other", "melody"]
+    assert tags_of(tune, "melody") is None
+
+
+def test_notes_have_no_other_columns_and_other_words_no_tags(tune):
+    assert "has no column 'mood': its notes have melody and velocity" in failure_of(
+        tune, midi="notes", more_columns=("tokens", "mood")
+    )
+    assert "data.midi=remi: a note is no single word there" in failure_of(tune, more_columns=("tokens", "velocity"))
+
+
 def test_instruments_are_named_where_they_change_and_drums_have_no_pitch(tmp_path):
     path = write(tmp_path / "a.mid", ([(0, 1, 60, 95), (2, 1, 62, 95)], 0, False), ([(1, 1, 38, 95)], 0, True))
     words = text_of(path, "remi").split()
@@ -133,7 +167,7 @@ def test_a_file_without_notes_is_skipped_and_counted(tmp_path, spelling, tune):
     assert len(documents) == 1
     assert counts == RowCounts(read=3, used=1, skipped=2)
     drums = write(tmp_path / "drums.mid", (TUNE, 0, True))
-    assert len(list(read_midi(drums, midi=spelling))) == (spelling != "chords")
+    assert len(list(read_midi(drums, midi=spelling))) == (spelling in EVENTS)
 
 
 @pytest.mark.parametrize("change", [slice(-20), slice(40), slice(5), slice(4, None)])
@@ -225,5 +259,7 @@ def test_real_tunes_give_documents_with_as_many_notes(tmp_path, spelling):
             words = text_of(path, spelling).split()
             if spelling == "chords":
                 assert 0 <= notes - sum(len(word.split(".")) for word in words if word[0] != "+") <= notes / 10
+            elif spelling == "notes":
+                assert len(words) == len(tags_of(path, "velocity")) == notes
             else:
                 assert sum(word.startswith("Pitch_") for word in words) == notes

@@ -140,7 +140,7 @@ def test_a_small_file_is_few_words_in_little_time(tmp_path, spelling, quarter):
     assert 7 <= len(words) <= 7 * (2 * MAX_SILENCE + 6)
     assert time.monotonic() - begun < 10
     for pitch in range(60, 67):
-        assert any(word in (f"Pitch_{pitch}", str(pitch)) for word in words)
+        assert any(word.split("+")[0] in (f"Pitch_{pitch}", str(pitch)) for word in words)
 
 
 @pytest.mark.parametrize("number", [0, -1, 1001])

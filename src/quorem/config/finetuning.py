@@ -15,7 +15,7 @@ class HeldOutSettings(ReadingSettings):
         "csv, parquet and jsonl: column or key that says train, or test, valid, validation or dev (held out); with "
         "folder and midi the folders say it",
     )
-    midi: str = option("auto", "midi: words: remi, tsd or chords, or auto: as the pre-training run has them")
+    midi: str = option("auto", "midi: words: remi, tsd, chords or notes, or auto: as the pre-training run has them")
     max_length: int = option(256, "tokens of a text, special tokens included", largest=LONGEST, at_least=4)
     validation_share: float = option(
         0.1, "without splits: share of rows held out to choose the best epoch and to report on", above=0, below=1

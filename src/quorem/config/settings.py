@@ -183,7 +183,7 @@ class ReadingSettings:
         ".txt file), midi (a document in each file), conll (a word and its tag in each line), "
         "squad (JSON of questions about texts), or auto: by the file's ending, and folder for a folder of .txt files",
     )
-    midi: str = option("remi", "midi: words: remi or tsd (events as in miditok), or chords (one word each)")
+    midi: str = option("remi", "midi: words: remi or tsd (events as in miditok), chords or notes (one word each)")
     max_silence: int = option(64, "midi: most bars in a row without a note start; longer silence is cut, and logged")
     paths: bool = option(
         False, "csv, jsonl, parquet: texts are paths of MIDI files, relative to the data file's folder"

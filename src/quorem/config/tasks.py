@@ -44,10 +44,13 @@ class RegressionConfig(TaskConfig):
 
 @dataclass(frozen=True)
 class TaggedDataSettings(HeldOutSettings):
-    """What token tagging reads: CoNLL files, or rows with a list of words and a list of tags."""
+    """What token tagging reads: CoNLL files, rows with a list of words and one of tags, or the notes of MIDI files."""
 
     text_column: str = option("tokens", "the key of a row's words, a list; of CoNLL files the first column is read")
-    label_column: str = option("tags", "that of their tags, a list as long; of CoNLL files the last column is read")
+    label_column: str = option(
+        "tags",
+        "that of their tags, a list as long; of CoNLL the last column is read; of MIDI: melody or velocity",
+    )
     stride: int = option(32, "tokens that windows over a longer text share, at most half of a window", at_least=0)
 
 

@@ -72,9 +72,9 @@ class Tagging(TextTask):
         return found
 
     def source(self, data: Any) -> Source:
-        """As in `TextTask`; the columns of a CoNLL file have no names."""
+        """As in `TextTask`; the columns of words of CoNLL and MIDI files have no names."""
         reading = self.reading(data)
-        if find_format(data.path, data.format)[1] == "conll":
+        if find_format(data.path, data.format)[1] in ("conll", "midi"):
             reading["text_column"] = None
         return Source.of(data, **reading)
 

@@ -8,7 +8,9 @@ Sources: REMI (Huang and Yang 2020, arXiv 2002.00212) and TSD, time shifts and d
 them (https://miditok.readthedocs.io); files are read by symusic. Both are the extra quorem[midi].
 """
 
+import json
 import logging
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,8 +21,9 @@ from quorem.data.once import log_once
 from quorem.data.readers.compression import open_data
 from quorem.data.readers.midi_file import damaged, parse_midi
 from quorem.data.readers.midi_time import DENOMINATORS, MOST_BEATS, TooLong, normalize_times
+from quorem.data.readers.midi_words import NOTE_TAGS, chord_words, note_words
 from quorem.data.readers.table import ColumnNames, Table
-from quorem.data.readers.whole import whole_table
+from quorem.data.readers.whole import Content, whole_table
 from quorem.errors import UserError, check_choice
 
 if TYPE_CHECKING:
@@ -28,9 +31,11 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-SPELLINGS = ("remi", "tsd", "chords")
-GRID = 12
-"""Places in a quarter note at which chords start: sixteenths and triplets both fall on them."""
+EVENTS = ("remi", "tsd")
+"""Spellings of miditok."""
+PLAIN = {"chords": chord_words, "notes": note_words}
+SPELLINGS = (*EVENTS, *PLAIN)
+TOKENS = "tokens"
 MAX_SILENCE, LONGEST_SILENCE = 64, 1_000
 """Bars; in POP909 the longest has 27."""
 
@@ -47,16 +52,23 @@ def open_midi(
 
     Args:
         path: the file, unpacked if its name ends in .gz or .zst.
-        names: whether labels are read; the name of their column does not count.
+        names: whether labels are read; the name of their column does not count. Further columns are the words of its
+            notes, TOKENS, and a tag for each, one of NOTE_TAGS, as JSON lists; None for tags that it does not have.
         counts: the tally of warnings.
-        midi: how it is spelled, one of SPELLINGS: see `event_words` and `chord_words`.
+        midi: how it is spelled, one of SPELLINGS: see `event_words`, `chord_words` and `note_words`.
         max_silence: most whole bars in a row in which no note starts. Longer silence is cut to that, with a warning.
 
     Raises:
-        UserError: for another spelling, a number out of range, or a library that is not installed.
+        UserError: for another spelling or column, a number out of range, or a library that is not installed.
     """
     check_midi(midi=midi, max_silence=max_silence)
-    return whole_table(path, names, lambda: midi_text(path, midi=midi, max_silence=max_silence, counts=counts))
+    _check_tags(path, names.more, midi)
+
+    def read() -> Content:
+        score = read_score(path, max_silence=max_silence, counts=RowCounts() if counts is None else counts)
+        return _spelled(path, score, midi), tuple(_listed(score, name) for name in names.more)
+
+    return whole_table(path, names, read)
 
 
 def check_midi(*, midi: str = "remi", max_silence: int = MAX_SILENCE) -> None:
@@ -71,7 +83,7 @@ def check_midi(*, midi: str = "remi", max_silence: int = MAX_SILENCE) -> None:
     try:
         import symusic  # noqa: F401
 
-        if midi != "chords":
+        if midi in EVENTS:
             _library(midi)
     except ImportError as error:
         raise UserError("data.format=midi needs miditok and symusic: pip install 'quorem[midi]'") from error
@@ -95,14 +107,7 @@ def midi_text(
         UserError: for a file that is missing, a folder, unreadable or packed and not whole.
     """
     counts = RowCounts() if counts is None else counts
-    score = read_score(path, max_silence=max_silence, counts=counts)
-    try:
-        words = chord_words(score) if midi == "chords" else event_words(score, midi)
-    except (UserError, MemoryError):
-        raise
-    except Exception as error:  # on a strange file the library can fail in any way
-        raise damaged(path, _first_line(error)) from error
-    return " ".join(words) if any(word[0].isdigit() or word.startswith("Pitch") for word in words) else ""
+    return _spelled(path, read_score(path, max_silence=max_silence, counts=counts), midi)
 
 
 def read_score(path: Path, *, max_silence: int, counts: RowCounts) -> "Score":
@@ -158,25 +163,32 @@ def event_words(score: "Score", spelling: str) -> list[str]:
     return list(_library(spelling)(score).tokens)
 
 
-def chord_words(score: "Score") -> list[str]:
-    """A word for each set of pitches that start together, such as 60.64.67, and one for the time to the next, as +12.
+def _check_tags(path: Path, columns: Sequence[str], midi: str) -> None:
+    """Accept columns beside the text."""
+    for name in columns:
+        if name not in (TOKENS, *NOTE_TAGS):
+            raise UserError(f"{path}: MIDI has no column {name!r}: its notes have {' and '.join(NOTE_TAGS)}")
+    if columns and midi != "notes":
+        raise UserError(
+            f"data.midi={midi}: a note is no single word there, so it cannot have a tag: pre-train with data.midi=notes"
+        )
 
-    Notes of all tracks but drums, which have no pitch; starts are rounded to twelfths of a quarter note, which is also
-    what is counted (+12 is a quarter). Velocities, durations, instruments and the silence at the start are left out.
-    """
-    ticks = score.ticks_per_quarter
-    chords: dict[int, set[int]] = {}
-    for track in score.tracks:
-        for note in () if track.is_drum else track.notes:
-            chords.setdefault((note.time * GRID + ticks // 2) // ticks, set()).add(note.pitch)
-    words: list[str] = []
-    before = None
-    for place, pitches in sorted(chords.items()):
-        if before is not None:
-            words.append(f"+{place - before}")
-        words.append(".".join(map(str, sorted(pitches))))
-        before = place
-    return words
+
+def _spelled(path: Path, score: "Score", midi: str) -> str:
+    """The words of a score, blank without notes; see `midi_text`."""
+    try:
+        words = event_words(score, midi) if midi in EVENTS else PLAIN[midi](score)
+    except (UserError, MemoryError):
+        raise
+    except Exception as error:  # on a strange file the library can fail in any way
+        raise damaged(path, _first_line(error)) from error
+    return " ".join(words) if any(word[0].isdigit() or word.startswith("Pitch") for word in words) else ""
+
+
+def _listed(score: "Score", column: str) -> str | None:
+    """A further column, as a JSON list."""
+    found = note_words(score) if column == TOKENS else NOTE_TAGS[column](score)
+    return None if found is None else json.dumps(found)
 
 
 def _warn(path: Path, message: str, kind: str, counts: RowCounts) -> None:

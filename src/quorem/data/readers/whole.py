@@ -9,6 +9,9 @@ from quorem.data.readers.compression import DamagedFile
 from quorem.data.readers.lines import ForeignFormat, Lines
 from quorem.data.readers.table import FILE_COLUMN, ColumnNames, Table, TableRow
 
+Content = tuple[str, tuple[str | None, ...]]
+"""The text of a file, and the values of further columns."""
+
 
 def open_folder(
     path: Path, names: ColumnNames, *, counts: RowCounts | None = None, encoding: str | None = None
@@ -21,10 +24,10 @@ def open_folder(
         counts: not used: nothing is counted inside the file.
         encoding: a Python codec; None for UTF-8. A byte order mark overrides it.
     """
-    return whole_table(path, names, lambda: "".join(Lines(path, encoding)))
+    return whole_table(path, names, lambda: ("".join(Lines(path, encoding)), ()))
 
 
-def whole_table(path: Path, names: ColumnNames, read: Callable[[], str]) -> Table:
+def whole_table(path: Path, names: ColumnNames, read: Callable[[], Content]) -> Table:
     """A file that is one document, as a table with one row: the name of the file.
 
     The label is the name of the folder that the file is in; a file right in a folder of a split has none. The split is
@@ -34,14 +37,14 @@ def whole_table(path: Path, names: ColumnNames, read: Callable[[], str]) -> Tabl
     Args:
         path: the file.
         names: whether labels are read.
-        read: makes the text. An error that says that the file is damaged, of another format or bad makes the row bad.
+        read: its content. An error that says that the file is damaged, of another format or bad makes the row bad.
     """
     return Table(None, (FILE_COLUMN,), _rows(path, read, labelled=names.label is not None))
 
 
-def _rows(path: Path, read: Callable[[], str], *, labelled: bool) -> Iterator[TableRow | BadRow]:
+def _rows(path: Path, read: Callable[[], Content], *, labelled: bool) -> Iterator[TableRow | BadRow]:
     try:
-        text = read()
+        text, more = read()
     except (BadRow, DamagedFile, ForeignFormat) as error:  # elsewhere the last two end all rows, here there is one
         yield BadRow(str(error))
         return
@@ -51,5 +54,6 @@ def _rows(path: Path, read: Callable[[], str], *, labelled: bool) -> Iterator[Ta
         text,
         label if labelled and label not in SPLITS else None,
         split if split in SPLITS else None,
+        more,
         cells=(str(path),),
     )
