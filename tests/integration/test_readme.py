@@ -34,27 +34,24 @@ STEPS = re.compile(r"train\.(max_steps|epochs)=.*")
 TINY = ["model.size=tiny", "model.discriminator.num_hidden_layers=1", "data.max_length=32", "train.batch_size=8"]
 
 
-def commands(section):
-    """The quorem commands of a section's first block, word by word."""
+def commands(kind):
+    """The quorem commands for a kind of data, word by word."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    block = re.search(r"```sh\n(.*?)```", text[text.index(f"## {section}") :], re.DOTALL)
-    lines = block[1].replace("\\\n", " ").splitlines()
-    return [shlex.split(line, comments=True)[1:] for line in lines if line.startswith("quorem ")]
+    block = re.search(r"```sh\n(.*?)```", text[text.index("## On your own data") :], re.DOTALL)
+    (part,) = (part for part in block[1].split("\n\n") if part.startswith(f"# {kind}:"))
+    return [shlex.split(line, comments=True)[1:] for line in part.splitlines() if line.startswith("quorem ")]
 
 
-@pytest.mark.parametrize(("section", "number"), [("Text", 5), ("A shop", 5), ("MIDI", 3)])
-def test_the_commands_run(section, number, tmp_path, monkeypatch, quorem):
+@pytest.mark.parametrize(("kind", "number"), [("Text", 4), ("A shop", 4), ("MIDI", 3)])
+def test_the_commands_run(kind, number, tmp_path, monkeypatch, quorem):
     monkeypatch.chdir(tmp_path)
-    if section == "MIDI":
+    if kind == "MIDI":
         pytest.importorskip("miditok")
         write_tunes(tmp_path / "kinds")
         shutil.copytree(tmp_path / "kinds", tmp_path / "tunes")
-    found = commands(section)
+    found = commands(kind)
     assert len(found) == number
     for words in found:
-        if words[0] == "report":
-            pytest.importorskip("jinja2")
-            pytest.importorskip("matplotlib")
         small = [FEWER.get(before, word) for before, word in zip([None, *words], words, strict=False)]
         small = [word for word in small if not STEPS.fullmatch(word)]
         steps = [] if "--minutes" in words else ["train.max_steps=3"]
