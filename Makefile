@@ -3,6 +3,9 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
+# Python keeps what it has compiled: otherwise each of the tests' processes compiles torch and transformers anew, for 9 s.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: install demo test quick oldest docs dist check clean
 
 install: $(VENV)/.installed
