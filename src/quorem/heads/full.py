@@ -1,18 +1,19 @@
 """The tied softmax over the whole vocabulary, a chunk of ids at a time.
 
-Works for every embedding. No (n, V) array is kept: each chunk's scores are made again in the backward pass. Time grows
-with V, so it is for vocabularies up to about 100,000 and the yardstick for others. In training the products run in the
-precision of the surrounding autocast and everything after them in float32; draws, top ids and distributions are
-computed in the parameters' precision throughout.
+Works for every embedding. No (n, V) array is kept: each chunk's scores are made again in the backward pass and become
+their gradient in place, as in fused losses (Hsu et al. 2024, arXiv:2410.10989). The vectors of all tokens are kept.
+Time grows with V, so it is for vocabularies up to about 100,000 and the yardstick for others. In training the products
+run in the precision of the surrounding autocast and everything after them in float32; draws, top ids and distributions
+are computed in the parameters' precision throughout.
 """
 
 from collections.abc import Iterable, Iterator
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 
 from quorem.embeddings import TokenEmbedding
 from quorem.heads.base import BLOCK, GeneratorHead, draw, without_autocast
@@ -58,11 +59,7 @@ class FullHead(GeneratorHead):
         tables = self.embedding.chunks(size)
         sums, picked, start = [], torch.zeros(len(hidden), device=hidden.device), 0
         for table, bias in zip(tables, biases, strict=True):
-            if len(tables) == 1:
-                total, chosen = self._chunk_terms(hidden, table, bias, targets - start)
-            else:
-                terms = (hidden, table, bias, targets - start)
-                total, chosen = checkpoint(self._chunk_terms, *terms, use_reentrant=False, preserve_rng_state=False)
+            total, chosen = ChunkTerms.apply(*self._factors(hidden, table), bias, targets - start)
             sums.append(total)
             picked = picked + chosen
             start += len(bias)
@@ -132,16 +129,14 @@ class FullHead(GeneratorHead):
         """What of tokens' vectors (..., D) enters them."""
         return vectors
 
-    def _chunk_terms(self, hidden: Tensor, table: Tensor, bias: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """A chunk's log-sum of exponentials (n,), and the targets' scores (n,), 0 where the target lies elsewhere."""
-        scores = self._scores(hidden, table, bias)
-        inside = (targets >= 0) & (targets < scores.shape[-1])
-        chosen = scores.gather(-1, targets.clamp(0, scores.shape[-1] - 1).unsqueeze(-1)).squeeze(-1)
-        return torch.logsumexp(scores, dim=-1), chosen.masked_fill(~inside, 0.0)
+    def _factors(self, hidden: Tensor, table: Tensor) -> tuple[Tensor, Tensor]:
+        """What is multiplied for a chunk's scores: (n, D) and (chunk, D), in the precision of products."""
+        device = hidden.device.type
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
+        return self.query(hidden).to(dtype), self.keys(self.embedding.chunk_rows(table)).to(dtype)
 
     def _scores(self, hidden: Tensor, table: Tensor, bias: Tensor) -> Tensor:
-        rows = self.keys(self.embedding.chunk_rows(table))
-        return F.linear(self.query(hidden), rows.to(hidden.dtype)).float() + bias
+        return F.linear(*self._factors(hidden, table)).float() + bias
 
     def _exact_scores(self, hidden: Tensor, table: Tensor, bias: Tensor) -> Tensor:
         """Scores in the parameters' precision, whatever the surrounding autocast."""
@@ -167,3 +162,31 @@ class FullHead(GeneratorHead):
         """Ids at once, whole blocks of them."""
         blocks = self._at_once // max(num_rows, self.embedding.dim) // BLOCK
         return max(1, blocks) * BLOCK
+
+
+class ChunkTerms(torch.autograd.Function):
+    """What an nll needs of a chunk of ids, with a backward pass that holds one array of scores and few copies of it.
+
+    From queries (n, D), keys (chunk, D), biases (chunk,) and targets int64 (n,), counted from the chunk's first id,
+    come the log-sum of exponentials of the scores, float32 (n,), and the targets' scores (n,), 0 where one lies
+    elsewhere.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, keys: Tensor, bias: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        scores = F.linear(query, keys).float().add_(bias)
+        inside = (targets >= 0) & (targets < len(keys))
+        targets = targets.clamp(0, len(keys) - 1)
+        sums = torch.logsumexp(scores, dim=-1)
+        ctx.save_for_backward(query, keys, bias, targets, inside, sums)
+        return sums, scores.gather(-1, targets.unsqueeze(-1)).squeeze(-1).masked_fill(~inside, 0.0)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, of_sums: Tensor, of_chosen: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        query, keys, bias, targets, inside, sums = ctx.saved_tensors
+        grad = F.linear(query, keys).float().add_(bias).sub_(sums.unsqueeze(-1)).exp_().mul_(of_sums.unsqueeze(-1))
+        grad.scatter_add_(-1, targets.unsqueeze(-1), of_chosen.masked_fill(~inside, 0.0).unsqueeze(-1))
+        of_bias = grad.sum(0).to(bias.dtype)
+        grad = grad.to(query.dtype)
+        return grad @ keys, grad.t() @ query, of_bias, None
