@@ -73,12 +73,15 @@ class FullHead(GeneratorHead):
         size, bias = self._chunk_size(len(hidden)), self._masked_bias()
         masses = []
         for index, (table, part) in enumerate(zip(self.embedding.chunks(size), bias.split(size), strict=True)):
-            scores = self._exact_scores(hidden, table, part) / temperature
+            scores = self._exact_scores(hidden, table, part)
+            if temperature != 1:
+                scores = scores / temperature
             if exclude is not None:
                 ids = torch.arange(index * size, index * size + len(part), device=hidden.device)
                 scores = scores.masked_fill(ids == exclude.unsqueeze(-1), -torch.inf)
-            blocks = F.pad(scores, (0, -len(part) % BLOCK), value=-torch.inf).unflatten(-1, (-1, BLOCK))
-            masses.append(torch.logsumexp(blocks, dim=-1))
+            if missing := -len(part) % BLOCK:  # of the last chunk
+                scores = F.pad(scores, (0, missing), value=-torch.inf)
+            masses.append(torch.logsumexp(scores.unflatten(-1, (-1, BLOCK)), dim=-1))
         block, uniforms = draw(torch.cat(masses, dim=-1), uniforms)
         drawn, rows = torch.empty_like(block), max(1, self._at_once // (BLOCK * self.embedding.dim))
         for start in range(0, len(hidden), rows):  # each position reads the vectors of its own block
