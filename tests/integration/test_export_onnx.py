@@ -86,10 +86,12 @@ def test_a_classifier_gives_the_same_and_names_its_labels(tmp_path, quorem, monk
     run_card(tmp_path / "out", monkeypatch)
 
 
-@pytest.mark.parametrize("head", ["full", "cosine"])
+@pytest.mark.parametrize("head_and_table", ["full dense", "cosine dense", "cosine pq", "cosine qr"])
 @torch.no_grad()
-def test_a_recommender_gives_vectors_and_with_a_dense_table_exact_probabilities(tmp_path, quorem, head):
+def test_a_recommender_gives_vectors_and_exact_probabilities(tmp_path, quorem, head_and_table):
+    head, table = head_and_table.split()
     more = {"causal": True, "never_targets": [0, 2, 3, 4], "head": {"kind": head}}
+    more["embedding"] = {"kind": table} | TABLES[table]
     model = save_network("next_item", tmp_path / "run" / "model", **more)
     exported(quorem, tmp_path / "run", tmp_path / "out")
     histories = [[7, 9, 200], [5], [11, 12, 13, 14, 15, 16]]

@@ -10,6 +10,7 @@ def write_tunes(folder):
         for number in range(8):
             score, track = symusic.Score(480), symusic.Track()
             for place in range(16):
-                track.notes.append(symusic.Note(240 * place, 240, 60 + (number + step * place) % 12, 50 + 10 * (place % 4)))
+                pitch, velocity = 60 + (number + step * place) % 12, 50 + 10 * (place % 4)
+                track.notes.append(symusic.Note(240 * place, 240, pitch, velocity))
             score.tracks.append(track)
             score.dump_midi(folder / kind / f"{number}.mid")

@@ -151,8 +151,9 @@ class MultipleChoice(Graph):
 class NextItem(Graph):
     """hidden (batch, D): what the softmax is asked with after each row's last real token; padding is on the right.
 
-    With a dense table and a full softmax (full, cosine) also log_probs (batch, V), exact. Other softmaxes choose level
-    by level, and a compositional table has no V rows in the file: their `topk` stays in quorem.
+    With a full softmax (full, cosine) also log_probs (batch, V), exact. Of a compositional table the file has its
+    parts, and every run makes the V vectors of them. Other softmaxes choose level by level: their `topk` stays in
+    quorem.
     """
 
     bias: Tensor  # (V, 1)
@@ -160,7 +161,7 @@ class NextItem(Graph):
     def __init__(self, network: Network) -> None:
         super().__init__(network)
         head = self.model.generator_lm_head
-        self.whole = isinstance(head, FullHead) and isinstance(head.embedding, DenseEmbedding)
+        self.whole = isinstance(head, FullHead)
         self.names = ("hidden", "log_probs") if self.whole else ("hidden",)
         if self.whole:
             bias = head.bias.detach().index_fill(0, head.never(head.bias.device), -torch.inf)
@@ -174,9 +175,11 @@ class NextItem(Graph):
         hidden = self.model.generator_predictions(states[rows, attention_mask.sum(1) - 1])
         if not self.whole:
             return (hidden,)
-        head = self.model.generator_lm_head
-        table = head.keys(self.model.electra.embeddings.word_embeddings.weight)  # not turned: it is in the file once
-        return hidden, F.log_softmax(table @ head.query(hidden).T + self.bias, dim=0).T
+        head, table = self.model.generator_lm_head, self.model.electra.embeddings.word_embeddings
+        dense = isinstance(table, DenseEmbedding)
+        vectors = table.weight if dense else table(torch.arange(table.num_embeddings, device=hidden.device))
+        keys = head.keys(vectors)  # not turned: a dense table is in the file once
+        return hidden, F.log_softmax(keys @ head.query(hidden).T + self.bias, dim=0).T
 
 
 class QuestionAnswering(Graph):
