@@ -86,3 +86,13 @@ def digits_of(code, moduli):
         digits.append(code % modulus)
         code //= modulus
     return [code, *reversed(digits)]
+
+
+def gradients(head, loss):
+    """Gradients by name, of the head and its embedding."""
+    parameters = {**dict(head.named_parameters()), **{f"E.{k}": v for k, v in head.embedding.named_parameters()}}
+    found = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
+    return {
+        name: torch.zeros_like(parameter) if gradient is None else gradient
+        for (name, parameter), gradient in zip(parameters.items(), found, strict=True)
+    }

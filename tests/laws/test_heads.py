@@ -10,6 +10,7 @@ from head_cases import (
     VOCAB,
     all_log_probs,
     digits_of,
+    gradients,
     hidden_vectors,
     make_head,
     name_of,
@@ -30,16 +31,6 @@ every_head = pytest.mark.parametrize("head", VARIANTS, ids=name_of, indirect=Tru
 def head(request, monkeypatch):
     monkeypatch.setattr(quorem.heads.full, "BLOCK", 16)  # several blocks in a small vocabulary
     return make_head(*request.param)
-
-
-def gradients(head, loss):
-    """Gradients by name, of the head and its embedding."""
-    parameters = {**dict(head.named_parameters()), **{f"E.{k}": v for k, v in head.embedding.named_parameters()}}
-    found = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
-    return {
-        name: torch.zeros_like(parameter) if gradient is None else gradient
-        for (name, parameter), gradient in zip(parameters.items(), found, strict=True)
-    }
 
 
 def plain_full(head, hidden):
@@ -159,30 +150,6 @@ def test_value_and_gradients_equal_the_plain_twins(head):
     for_hidden = [torch.autograd.grad(loss, hidden, retain_graph=True) for loss in (slope, expected_slope)]
     torch.testing.assert_close(*for_hidden, atol=2e-5, rtol=1e-4)
     torch.testing.assert_close(gradients(head, slope), gradients(head, expected_slope), atol=1e-4, rtol=1e-4)
-
-
-@pytest.mark.parametrize(("block", "scores_at_once"), [(1, 1), (1, 300), (1, 1000), (2, 1), (4, 600), (7, 1000)])
-@pytest.mark.parametrize(("table", "options"), [("dense", {}), ("qr", {"operation": "multiply"})])
-def test_chunks_of_the_full_head_change_nothing(monkeypatch, table, options, block, scores_at_once):
-    """Chunks of one id, five and seventeen, and of blocks: some hold only ids that are never targets, the last block
-    and the last chunk are incomplete."""
-    head = make_head("full", {}, table, options, 17, True)
-    targets = targets_of(head)
-    hidden = hidden_vectors(len(targets)).requires_grad_()
-    uniforms, exclude = seeded_uniforms(len(targets)), targets.flip(0)
-
-    def everything():
-        loss = head.nll(hidden, targets)
-        slope = torch.autograd.grad(loss.sum(), hidden, retain_graph=True)[0]
-        values, ids = head.topk(hidden, 7)
-        drawn = head.sample(hidden, uniforms), head.sample(hidden, uniforms, exclude)
-        return loss, slope, gradients(head, loss.sum()), all_log_probs(head, hidden), values, ids, drawn
-
-    once = everything()
-    monkeypatch.setattr(quorem.heads.full, "SCORES_AT_ONCE", {"cpu": scores_at_once})
-    monkeypatch.setattr(quorem.heads.full, "BLOCK", block)
-    assert len(head.embedding.chunks(head._chunk_size(len(hidden)))) > 3
-    torch.testing.assert_close(everything(), once, atol=2e-5, rtol=1e-4)
 
 
 @every_head

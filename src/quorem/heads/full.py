@@ -1,10 +1,10 @@
 """The tied softmax over the whole vocabulary, a chunk of ids at a time.
 
 Works for every embedding. No (n, V) array is kept: each chunk's scores are made again in the backward pass and become
-their gradient in place, as in fused losses (Hsu et al. 2024, arXiv:2410.10989). The vectors of all tokens are kept.
-Time grows with V, so it is for vocabularies up to about 100,000 and the yardstick for others. In training the products
-run in the precision of the surrounding autocast and everything after them in float32; draws, top ids and distributions
-are computed in the parameters' precision throughout.
+their gradient in place, as in fused losses (Hsu et al. 2024, arXiv:2410.10989). What is kept are the vectors of all
+tokens, (V, D) in the precision of products. Time grows with V, so it is for vocabularies up to about 100,000 and the
+yardstick for others. In training the products run in the precision of the surrounding autocast and everything after
+them in float32; draws, top ids and distributions are computed in the parameters' precision throughout.
 """
 
 from collections.abc import Iterable, Iterator
@@ -14,12 +14,13 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from quorem.embeddings import TokenEmbedding
 from quorem.heads.base import BLOCK, GeneratorHead, draw, without_autocast
 
 SCORES_AT_ONCE = {"cpu": 2**22, "cuda": 2**24}
-"""Largest number of scores, or of entries of token vectors, in memory at once: about what a core's cache holds (16 MiB
+"""Largest number of scores, or of entries of token vectors of a chunk, at once: about what a core's cache holds (16 MiB
 in float32; with 64 MiB a step takes twice as long), and what keeps a GPU busy."""
 
 FACTORISES = (
@@ -52,14 +53,18 @@ class FullHead(GeneratorHead):
         self.bias.copy_((share / share.sum()).log())
 
     def nll(self, hidden: Tensor, targets: Tensor) -> Tensor:
-        """Exact -log p, float32 (n,)."""
+        """Exact -log p, float32 (n,). It has first derivatives alone."""
         size, targets = self._chunk_size(len(hidden)), self.embedding.assignment.checked(targets)
-        # Finite, since the gradient of a chunk's sum would be NaN if all its ids were never targets.
-        biases = self._masked_bias().clamp(min=torch.finfo(self.bias.dtype).min).split(size)
+        # Finite in float32, since the gradient of a chunk's sum would be NaN if all its ids were never targets.
+        least = max(torch.finfo(dtype).min for dtype in (self.bias.dtype, torch.float32))
+        biases = self._masked_bias().clamp(min=least).split(size)
         tables = self.embedding.chunks(size)
+        query = self.query(hidden).to(_precision(hidden))
         sums, picked, start = [], torch.zeros(len(hidden), device=hidden.device), 0
         for table, bias in zip(tables, biases, strict=True):
-            total, chosen = ChunkTerms.apply(*self._factors(hidden, table), bias, targets - start)
+            # What a table makes its vectors of is made again, not kept.
+            keys = checkpoint(self._keys, table, query.dtype, use_reentrant=False, preserve_rng_state=False)
+            total, chosen = ChunkTerms.apply(query, keys, bias, targets - start)
             sums.append(total)
             picked = picked + chosen
             start += len(bias)
@@ -132,14 +137,13 @@ class FullHead(GeneratorHead):
         """What of tokens' vectors (..., D) enters them."""
         return vectors
 
-    def _factors(self, hidden: Tensor, table: Tensor) -> tuple[Tensor, Tensor]:
-        """What is multiplied for a chunk's scores: (n, D) and (chunk, D), in the precision of products."""
-        device = hidden.device.type
-        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
-        return self.query(hidden).to(dtype), self.keys(self.embedding.chunk_rows(table)).to(dtype)
+    def _keys(self, table: Tensor, dtype: torch.dtype) -> Tensor:
+        """A chunk's keys (chunk, D)."""
+        return self.keys(self.embedding.chunk_rows(table)).to(dtype)
 
     def _scores(self, hidden: Tensor, table: Tensor, bias: Tensor) -> Tensor:
-        return F.linear(*self._factors(hidden, table)).float() + bias
+        dtype = _precision(hidden)
+        return _scores(self.query(hidden).to(dtype), self._keys(table, dtype), bias)
 
     def _exact_scores(self, hidden: Tensor, table: Tensor, bias: Tensor) -> Tensor:
         """Scores in the parameters' precision, whatever the surrounding autocast."""
@@ -170,14 +174,14 @@ class FullHead(GeneratorHead):
 class ChunkTerms(torch.autograd.Function):
     """What an nll needs of a chunk of ids, with a backward pass that holds one array of scores and few copies of it.
 
-    From queries (n, D), keys (chunk, D), biases (chunk,) and targets int64 (n,), counted from the chunk's first id,
-    come the log-sum of exponentials of the scores, float32 (n,), and the targets' scores (n,), 0 where one lies
-    elsewhere.
+    From queries (n, D) and keys (chunk, D), both in the precision of products, finite biases (chunk,) and targets
+    int64 (n,), counted from the chunk's first id, come the log-sum of exponentials of the scores and the targets'
+    scores, 0 where one lies elsewhere, float32 (n,) each. There is no second derivative: asking for one is an error.
     """
 
     @staticmethod
     def forward(ctx: Any, query: Tensor, keys: Tensor, bias: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        scores = F.linear(query, keys).float().add_(bias)
+        scores = _scores(query, keys, bias)
         inside = (targets >= 0) & (targets < len(keys))
         targets = targets.clamp(0, len(keys) - 1)
         sums = torch.logsumexp(scores, dim=-1)
@@ -186,10 +190,25 @@ class ChunkTerms(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, of_sums: Tensor, of_chosen: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+    def backward(ctx: Any, of_sums: Tensor, of_chosen: Tensor) -> tuple[Tensor | None, ...]:
         query, keys, bias, targets, inside, sums = ctx.saved_tensors
-        grad = F.linear(query, keys).float().add_(bias).sub_(sums.unsqueeze(-1)).exp_().mul_(of_sums.unsqueeze(-1))
-        grad.scatter_add_(-1, targets.unsqueeze(-1), of_chosen.masked_fill(~inside, 0.0).unsqueeze(-1))
-        of_bias = grad.sum(0).to(bias.dtype)
-        grad = grad.to(query.dtype)
-        return grad @ keys, grad.t() @ query, of_bias, None
+        for_query, for_keys, for_bias, _ = ctx.needs_input_grad
+        with without_autocast(query):
+            grad = _scores(query, keys, bias).sub_(sums.unsqueeze(-1)).exp_().mul_(of_sums.unsqueeze(-1))
+            grad.scatter_add_(-1, targets.unsqueeze(-1), of_chosen.masked_fill(~inside, 0.0).unsqueeze(-1))
+            of_bias = grad.sum(0).to(bias.dtype) if for_bias else None
+            grad = grad.to(query.dtype)
+            return grad @ keys if for_query else None, grad.t() @ query if for_keys else None, of_bias, None
+
+
+def _precision(hidden: Tensor) -> torch.dtype:
+    """Of the products: the surrounding autocast's, or that of hidden."""
+    device = hidden.device.type
+    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+        return torch.get_autocast_dtype(device)
+    return hidden.dtype
+
+
+def _scores(query: Tensor, keys: Tensor, bias: Tensor) -> Tensor:
+    """float32 (n, chunk)."""
+    return F.linear(query, keys).float().add_(bias)
