@@ -33,8 +33,8 @@ from sklearn.linear_model import LogisticRegression
 from symusic import Score
 
 from quorem.data.documents import RowCounts
-from quorem.data.readers.midi import read_score
-from quorem.data.readers.midi_words import note_words, velocity_tags
+from quorem.data.readers.midi import MAX_SILENCE, read_score
+from quorem.data.readers.midi_words import note_words, notes_of, velocity_tags
 from quorem.tasks.tagging import score_tags
 
 TICKS = 12  # of a quarter note
@@ -119,8 +119,11 @@ def make_melody(name: str, *, octaves: bool) -> Callable[[Path, Path], None]:
 def make_velocity(data: Path, folder: Path) -> None:
     """Notes of POP909 and how loud each is, as `data.midi=notes` and `--label-column velocity` read them."""
     counts = RowCounts()
-    scores = [read_score(path, max_silence=64, counts=counts) for path in unpacked(data, "pop909.tar.gz", folder)]
-    write_tagged(folder, [(note_words(score)[:NOTES], velocity_tags(score)[:NOTES]) for score in scores])
+    songs = [
+        notes_of(read_score(path, max_silence=MAX_SILENCE, counts=counts))[:NOTES]
+        for path in unpacked(data, "pop909.tar.gz", folder)
+    ]
+    write_tagged(folder, [(note_words(song), velocity_tags(song)) for song in songs])
 
 
 def write_tagged(folder: Path, rows: Sequence[tuple[list[str], list[str]]]) -> None:

@@ -24,6 +24,7 @@ for needed in NEEDED:
     pytest.importorskip(needed)
 
 SHAPES = [(1, 1), (3, 17), (4, 40), (2, 3)]
+ROWS = {"dense": {"own_rows": 3_000}, "qr": {"divisor": 60}}  # of tables of 3,000 tokens
 OVERHEAD = 60_000  # bytes of a graph of few layers, however large its tables
 
 
@@ -91,7 +92,7 @@ def test_a_classifier_gives_the_same_and_names_its_labels(tmp_path, quorem, monk
 def test_a_recommender_gives_vectors_and_exact_probabilities(tmp_path, quorem, head_and_table):
     head, table = head_and_table.split()
     more = {"causal": True, "never_targets": [0, 2, 3, 4], "head": {"kind": head}}
-    more["embedding"] = {"kind": table} | TABLES[table]
+    more |= {"vocab_size": 3_000, "embedding": {"kind": table} | TABLES[table] | ROWS.get(table, {})}
     model = save_network("next_item", tmp_path / "run" / "model", **more)
     exported(quorem, tmp_path / "run", tmp_path / "out")
     histories = [[7, 9, 200], [5], [11, 12, 13, 14, 15, 16]]

@@ -149,7 +149,15 @@ def test_notes_of_midi_files_are_tagged(tmp_path, monkeypatch, quorem, refused):
     pretrain = ["pretrain", "tunes", "--tokenizer", "items", "train.max_steps=3", *tiny]
     assert quorem(*pretrain, "--out", "notes", "data.midi=notes").code == 0
     finetune = ["finetune", "notes", "tunes", "--task", "tagging", "train.epochs=6", "train.learning_rate=3e-3"]
-    assert "its notes have melody and velocity" in refused(*finetune, "--out", "loud", after_log=True)
+    why = {
+        "": "data.label_column=tags: notes of MIDI files have other tags: give --label-column melody or --label-column",
+        "--label-column=tokens": "data.label_column=tokens: notes of MIDI files",
+        "--label-column=melody": "no row has tags in 'melody': every file has drums only, or one track",
+        "--label-column=velocity --text-column=notes": "data.text_column=notes has no meaning for MIDI files",
+        "--label-column=velocity data.paths=true": "data.paths=true has no meaning for --task tagging",
+    }
+    for words, line in why.items():
+        assert line in refused(*finetune, *words.split(), "--out", "loud", after_log=True), words
     assert quorem(*finetune, "--label-column", "velocity", "--out", "loud", "train.batch_size=4").code == 0
     assert json.loads((tmp_path / "loud" / "result.json").read_text())["accuracy"] == 1.0
     assert quorem("predict", "loud", "tunes", "--out", "tags.jsonl").code == 0

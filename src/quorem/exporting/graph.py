@@ -176,8 +176,10 @@ class NextItem(Graph):
         if not self.whole:
             return (hidden,)
         head, table = self.model.generator_lm_head, self.model.electra.embeddings.word_embeddings
-        dense = isinstance(table, DenseEmbedding)
-        vectors = table.weight if dense else table(torch.arange(table.num_embeddings, device=hidden.device))
+        if isinstance(table, DenseEmbedding):
+            vectors = table.weight
+        else:  # ids that follow from an input: what follows from none is computed once, and the file holds all vectors
+            vectors = table(attention_mask[0, :1].clamp(1, 1).expand(table.num_embeddings).cumsum(0) - 1)
         keys = head.keys(vectors)  # not turned: a dense table is in the file once
         return hidden, F.log_softmax(keys @ head.query(hidden).T + self.bias, dim=0).T
 

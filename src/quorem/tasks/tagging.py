@@ -4,6 +4,7 @@ import json
 import logging
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib import import_module
 from typing import Any
 
@@ -16,6 +17,7 @@ from transformers import PreTrainedTokenizerFast
 from quorem.config.tasks import TaggingConfig
 from quorem.data.bad_rows import check_some_used
 from quorem.data.documents import Document, RowCounts
+from quorem.data.readers.midi_words import NOTE_TAGS, TOKENS
 from quorem.data.readers.table import Column
 from quorem.data.readers.value import Number
 from quorem.data.source import Source, find_format
@@ -72,11 +74,30 @@ class Tagging(TextTask):
         return found
 
     def source(self, data: Any) -> Source:
-        """As in `TextTask`; the columns of words of CoNLL and MIDI files have no names."""
-        reading = self.reading(data)
-        if find_format(data.path, data.format)[1] in ("conll", "midi"):
+        """As in `TextTask`; the columns of a CoNLL file have no names, and the notes of a MIDI file tags of their own.
+
+        Raises:
+            UserError: what `TextTask.source` raises, and for settings that have no meaning for MIDI files.
+        """
+        reading, kind = self.reading(data), find_format(data.path, data.format)[1]
+        if data.paths:
+            raise UserError("data.paths=true has no meaning for --task tagging: give the MIDI files themselves")
+        if kind in ("conll", "midi"):
             reading["text_column"] = None
-        return Source.of(data, **reading)
+        if kind != "midi":
+            return Source.of(data, **reading)
+        if data.text_column != TOKENS:
+            raise UserError(f"data.text_column={data.text_column} has no meaning for MIDI files: leave it out")
+        if data.label_column not in NOTE_TAGS:
+            tags = " or ".join(f"--label-column {name}" for name in NOTE_TAGS)
+            raise UserError(f"data.label_column={data.label_column}: notes of MIDI files have other tags: give {tags}")
+        if data.midi != "notes":
+            raise UserError(
+                f"data.midi={data.midi}: there a note is no single word, which could have a tag: pre-train with "
+                "data.midi=notes"
+            )
+        plain = Source.of(data, **(reading | {"more_columns": ()}))
+        return replace(plain, more_columns=(TOKENS, data.label_column))
 
     def reading(self, data: Any) -> dict[str, Any]:
         """As in `TextTask`; words and tags are lists, which further columns may hold."""
@@ -107,6 +128,9 @@ class Tagging(TextTask):
             splits.append(document.split)
         check_some_used(counts, str(source))
         logger.info("%s: %s", source, counts)
+        if not texts:
+            why = "" if source.format != "midi" else ": every file has drums only, or one track, all of it melody"
+            raise UserError(f"{source}: no row has tags in {config.data.label_column!r}{why}")
         names = sorted({tag for row in tags for tag in row}, key=lambda tag: (tag != OUTSIDE, tag))
         if len(names) < 2:
             raise UserError(f"{source}: every tag is {names[0]!r}: two or more are needed to learn from")

@@ -204,7 +204,6 @@ READERS: dict[str, Reader] = {
         open_midi,
         (".mid", ".midi", ".kar", ".rmi"),
         ("midi", "max_silence"),
-        has_more=True,
         by_folder=True,
         no_columns="is read as MIDI, a document a file: it has no column {columns}: leave the column out; where a CSV "
         "has the paths of MIDI files in a column, read the CSV with data.paths=true.",

@@ -10,7 +10,7 @@ them (https://miditok.readthedocs.io); files are read by symusic. Both are the e
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,7 @@ from quorem.data.once import log_once
 from quorem.data.readers.compression import open_data
 from quorem.data.readers.midi_file import damaged, parse_midi
 from quorem.data.readers.midi_time import DENOMINATORS, MOST_BEATS, TooLong, normalize_times
-from quorem.data.readers.midi_words import NOTE_TAGS, chord_words, note_words
+from quorem.data.readers.midi_words import NOTE_TAGS, TOKENS, Note, chord_words, note_words, notes_of
 from quorem.data.readers.table import ColumnNames, Table
 from quorem.data.readers.whole import Content, whole_table
 from quorem.errors import UserError, check_choice
@@ -33,9 +33,9 @@ logger = logging.getLogger(__name__)
 
 EVENTS = ("remi", "tsd")
 """Spellings of miditok."""
-PLAIN = {"chords": chord_words, "notes": note_words}
+PLAIN: dict[str, Callable[[Sequence[Note]], list[str]]] = {"chords": chord_words, "notes": note_words}
+"""Spellings of pitch and start alone."""
 SPELLINGS = (*EVENTS, *PLAIN)
-TOKENS = "tokens"
 MAX_SILENCE, LONGEST_SILENCE = 64, 1_000
 """Bars; in POP909 the longest has 27."""
 
@@ -52,21 +52,21 @@ def open_midi(
 
     Args:
         path: the file, unpacked if its name ends in .gz or .zst.
-        names: whether labels are read; the name of their column does not count. Further columns are the words of its
-            notes, TOKENS, and a tag for each, one of NOTE_TAGS, as JSON lists; None for tags that it does not have.
+        names: whether labels are read; the name of their column does not count. Further columns, which need midi=notes,
+            are TOKENS, the words, and those of NOTE_TAGS, a tag for each, as JSON lists; None where there are no tags.
         counts: the tally of warnings.
         midi: how it is spelled, one of SPELLINGS: see `event_words`, `chord_words` and `note_words`.
         max_silence: most whole bars in a row in which no note starts. Longer silence is cut to that, with a warning.
 
     Raises:
-        UserError: for another spelling or column, a number out of range, or a library that is not installed.
+        UserError: for another spelling, a number out of range, or a library that is not installed.
     """
     check_midi(midi=midi, max_silence=max_silence)
-    _check_tags(path, names.more, midi)
 
     def read() -> Content:
         score = read_score(path, max_silence=max_silence, counts=RowCounts() if counts is None else counts)
-        return _spelled(path, score, midi), tuple(_listed(score, name) for name in names.more)
+        notes = notes_of(score) if names.more else []
+        return _spelled(path, score, midi), tuple(_listed(notes, name) for name in names.more)
 
     return whole_table(path, names, read)
 
@@ -163,21 +163,10 @@ def event_words(score: "Score", spelling: str) -> list[str]:
     return list(_library(spelling)(score).tokens)
 
 
-def _check_tags(path: Path, columns: Sequence[str], midi: str) -> None:
-    """Accept columns beside the text."""
-    for name in columns:
-        if name not in (TOKENS, *NOTE_TAGS):
-            raise UserError(f"{path}: MIDI has no column {name!r}: its notes have {' and '.join(NOTE_TAGS)}")
-    if columns and midi != "notes":
-        raise UserError(
-            f"data.midi={midi}: a note is no single word there, so it cannot have a tag: pre-train with data.midi=notes"
-        )
-
-
 def _spelled(path: Path, score: "Score", midi: str) -> str:
     """The words of a score, blank without notes; see `midi_text`."""
     try:
-        words = event_words(score, midi) if midi in EVENTS else PLAIN[midi](score)
+        words = event_words(score, midi) if midi in EVENTS else PLAIN[midi](notes_of(score))
     except (UserError, MemoryError):
         raise
     except Exception as error:  # on a strange file the library can fail in any way
@@ -185,9 +174,9 @@ def _spelled(path: Path, score: "Score", midi: str) -> str:
     return " ".join(words) if any(word[0].isdigit() or word.startswith("Pitch") for word in words) else ""
 
 
-def _listed(score: "Score", column: str) -> str | None:
+def _listed(notes: Sequence[Note], column: str) -> str | None:
     """A further column, as a JSON list."""
-    found = note_words(score) if column == TOKENS else NOTE_TAGS[column](score)
+    found = note_words(notes) if column == TOKENS else NOTE_TAGS[column](notes)
     return None if found is None else json.dumps(found)
 
 
