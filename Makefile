@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-# Python keeps what it has compiled: otherwise each of the tests' processes compiles torch and transformers anew, for 9 s.
+# Python keeps what it has compiled: otherwise each process of the tests compiles torch and transformers anew (9 s).
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: install demo test quick oldest docs dist check clean

@@ -149,6 +149,7 @@ def test_value_and_gradients_equal_the_plain_twins(head):
     slope, expected_slope = ((each * weights).sum() for each in (found, twin.float()))
     for_hidden = [torch.autograd.grad(loss, hidden, retain_graph=True) for loss in (slope, expected_slope)]
     torch.testing.assert_close(*for_hidden, atol=2e-5, rtol=1e-4)
+    # atol: a multiplier's is a sum of large terms of both signs.
     torch.testing.assert_close(gradients(head, slope), gradients(head, expected_slope), atol=1e-4, rtol=1e-4)
 
 
