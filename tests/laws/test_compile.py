@@ -8,8 +8,12 @@ from quorem.embeddings import EMBEDDINGS, Assignment
 from quorem.heads import HEADS
 
 VOCAB, DIM = 61, 8
-# Where a graph breaks (sizes that are data), the capture itself looks at .grad of what is no leaf.
-pytestmark = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
+# Where a graph breaks (sizes that are data), the capture itself looks at .grad of what is no leaf; and it makes an
+# object of torch's own Function.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning"),
+    pytest.mark.filterwarnings("ignore:.*autograd.function.Function.* should not be instantiated:DeprecationWarning"),
+]
 HEAD_OPTIONS = {"digits": {"moduli": [4, 4]}}
 
 
