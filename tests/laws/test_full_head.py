@@ -33,7 +33,7 @@ def test_chunks_of_the_full_head_change_nothing(monkeypatch, table, options, blo
 
 @pytest.fixture
 def small_chunks(monkeypatch):
-    """Seventeen ids at once."""
+    """A few dozen ids at once."""
     monkeypatch.setattr(quorem.heads.full, "SCORES_AT_ONCE", {"cpu": 300})
     monkeypatch.setattr(quorem.heads.full, "BLOCK", 1)
 
@@ -65,9 +65,8 @@ def test_a_chunk_of_ids_that_are_never_targets_has_finite_gradients_in_float64(s
 @pytest.mark.parametrize("table", ["dense", "qr", "pq"])
 def test_the_full_head_keeps_one_copy_of_all_vectors(small_chunks, table):
     """However many chunks there are: neither scores nor what vectors are made of."""
-    head = make_head(
-        "cosine", {}, table, {"pq": {"parts": 4, "rows": 16}}.get(table, {}), 17, True, vocab=611, divisor=30
-    )
+    options = {"parts": 4, "rows": 16} if table == "pq" else {}
+    head = make_head("cosine", {}, table, options, 17, True, vocab=611, divisor=30)
     parameters = {
         parameter.untyped_storage().data_ptr() for parameter in (*head.parameters(), *head.embedding.parameters())
     }
