@@ -59,15 +59,31 @@ COMMANDS = {
 }
 
 
+def lines_of(path):
+    """The values in a file: one of JSON, or one a line of .jsonl."""
+    text = path.read_text(encoding="utf-8")
+    return [json.loads(each) for each in (text.splitlines() if path.suffix == ".jsonl" else [text])]
+
+
+def used_or_refused(capfd, run, what, sample_csv, pretrain_settings):
+    """Call the command that reads the folder `run`; it may fail, in one line."""
+    labels = ["--text-column", "review", "--label-column", "sentiment"]
+    unprepared = [each for each in pretrain_settings if not each.startswith("model.vocab_size")]
+    words = {
+        "model": ["predict", run, sample_csv, "--out", run.parent / "found.csv"],
+        "encoder": ["finetune", run, sample_csv, *labels, "--out", run.parent / "out", "train.max_steps=1"],
+        "shards": ["pretrain", run / "data", "--out", run.parent / "out", *unprepared, "train.max_steps=1"],
+    }.get(what, ["report", run, "--out", run.parent / "report.html"])
+    refused_or_done(capfd, *words)
+
+
 @pytest.mark.parametrize(("what", "name"), [(what, name) for what, (_, names) in COMMANDS.items() for name in names])
 def test_any_value_anywhere_is_used_or_refused(
     request, tmp_path_factory, capfd, sample_csv, pretrain_settings, what, name
 ):
     whole = request.getfixturevalue(COMMANDS[what][0])
-    text = (whole / name).read_text(encoding="utf-8")
-    value = [json.loads(line) for line in text.splitlines()] if name.endswith("jsonl") else json.loads(text)
-    labels = ["--text-column", "review", "--label-column", "sentiment"]
-    unprepared = [each for each in pretrain_settings if not each.startswith("model.vocab_size")]
+    values = lines_of(whole / name)
+    value = values if name.endswith("jsonl") else values[0]
 
     @fuzzed
     @given(st.sampled_from(list(places(value))), st.sampled_from(ODD))
@@ -77,15 +93,27 @@ def test_any_value_anywhere_is_used_or_refused(
         found = changed(value, place, new)
         lines = found if name.endswith("jsonl") and isinstance(found, list) else [found]
         (run / name).write_text("\n".join(json.dumps(line) for line in lines) + "\n", encoding="utf-8")
-        words = {
-            "model": ["predict", run, sample_csv, "--out", folder / "found.csv"],
-            "encoder": ["finetune", run, sample_csv, *labels, "--out", folder / "out", "train.max_steps=1"],
-            "shards": ["pretrain", run / "data", "--out", folder / "out", *unprepared, "train.max_steps=1"],
-        }.get(what, ["report", run, "--out", folder / "report.html"])
-        refused_or_done(capfd, *words)
+        used_or_refused(capfd, run, what, sample_csv, pretrain_settings)
         shutil.rmtree(folder)
 
     attack()
+
+
+@pytest.mark.parametrize(
+    ("what", "name", "place", "new"),
+    [
+        ("model", "model/config.json", (0, "architectures"), 1),
+        ("report of pre-training", "metrics.jsonl", (-1, "rtd_auc"), "x"),
+        ("report of pre-training", "metrics.jsonl", (-1, "step"), 0),
+    ],
+)
+def test_values_that_once_gave_a_traceback_do_not(
+    request, tmp_path, capfd, sample_csv, pretrain_settings, what, name, place, new
+):
+    run = shutil.copytree(request.getfixturevalue(COMMANDS[what][0]), tmp_path / "run")
+    lines = changed(lines_of(run / name), place, new)
+    (run / name).write_text("\n".join(map(json.dumps, lines)) + "\n", encoding="utf-8")
+    used_or_refused(capfd, run, what, sample_csv, pretrain_settings)
 
 
 def test_sizes_are_bounded_before_anything_is_built(refused, tmp_path, classifier, sample_csv):

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
+from quorem.config.shape import is_number
+
 logger = logging.getLogger(__name__)
 
 LEARNED = 0.005  # nats below the base rate's entropy that count as more than nothing
@@ -31,7 +33,7 @@ def recent(records: Sequence[dict[str, Any]], keys: Sequence[str] = MET) -> tupl
     means = {
         key: sum(n * record[key] for n, record in zip(steps, last, strict=True)) / sum(steps)
         for key in keys
-        if last and all(record.get(key) is not None for record in last)
+        if sum(steps) > 0 and all(is_number(record.get(key)) for record in last)
     }
     return means, sum(steps)
 

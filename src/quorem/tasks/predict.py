@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from quorem.config.shape import check_shape
 from quorem.errors import UserError
 from quorem.finetuning.checkpoint import model_folders
 from quorem.finetuning.predict import Predictor, load_predictor, predict_with
@@ -73,6 +74,7 @@ def task_name(source: Path) -> str | None:
     """
     config = read_settings(source / "config.json")
     made, problem = config.get("architectures") or [], config.get("problem_type")
+    check_shape(made, [str], f"{source / 'config.json'}: architectures")
     of_kind = [name for name, line in TASKS.items() if line.architecture in made]
     exact = [name for name in of_kind if TASKS[name].problem_type == problem]
     return next(iter(exact or of_kind), None)
