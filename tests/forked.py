@@ -13,7 +13,11 @@ from quorem.cli import main
 
 PROCESSES = multiprocessing.get_context("forkserver")
 COMMANDS = ("pretrain", "prepare", "merge", "finetune", "predict", "report", "sample")
-PROCESSES.set_forkserver_preload(["quorem.cli", *(f"quorem.commands.{name}" for name in COMMANDS)])
+LATER = (  # what commands import when they need it
+    *("sklearn.feature_extraction.text", "sklearn.linear_model", "sklearn.model_selection"),
+    *("matplotlib.figure", "jinja2"),
+)
+PROCESSES.set_forkserver_preload(["quorem.cli", *(f"quorem.commands.{name}" for name in COMMANDS), *LATER])
 
 
 def start(*words, out, err, first=None, **environment):

@@ -291,17 +291,17 @@ def test_gradient_checkpointing_changes_memory_alone(tmp_path, reviews, precisio
 @pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
 def test_compiled_layers_learn_the_same_and_resume_bit_for_bit(tmp_path, monkeypatch, reviews):
-    # Sizes that let both networks have the same compiled layer: compiling is what takes time here.
+    """Compiling is what takes time here: both networks have the same layer, which drops what a plain one drops."""
+    monkeypatch.setattr(torch._inductor.config, "fallback_random", True)
     sizes = {"num_hidden_layers": 1, "hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 1}
     layers = [f"model.{name}.{key}={size}" for name in ("discriminator", "generator") for key, size in sizes.items()]
     plain = (reviews, *layers, "train.max_steps=6")
     given = (*plain, "train.compile=true")
-    pretrain(settings(*plain, "model.dropout=0"), tmp_path / "plain")
-    pretrain(settings(*given, "model.dropout=0"), tmp_path / "close")
-    one, other = weights(tmp_path / "plain"), weights(tmp_path / "close")
+    pretrain(settings(*plain), tmp_path / "plain")
+    pretrain(settings(*given), tmp_path / "whole")
+    one, other = weights(tmp_path / "plain"), weights(tmp_path / "whole")
     assert max((one[key] - other[key]).abs().max() for key in one) < 1e-4
     assert one.keys() == other.keys()
-    pretrain(settings(*given), tmp_path / "whole")
     with monkeypatch.context() as patch:
         interrupt_after(patch, 3)
         with pytest.raises(KeyboardInterrupt):
