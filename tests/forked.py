@@ -12,10 +12,10 @@ import torch
 from quorem.cli import main
 
 PROCESSES = multiprocessing.get_context("forkserver")
-COMMANDS = ("pretrain", "prepare", "merge", "finetune", "predict", "report", "sample")
+COMMANDS = ("pretrain", "prepare", "merge", "finetune", "predict", "report", "sample", "serve")
 LATER = (  # what commands import when they need it
     *("sklearn.feature_extraction.text", "sklearn.linear_model", "sklearn.model_selection"),
-    *("matplotlib.figure", "jinja2"),
+    *("matplotlib.figure", "jinja2", "quorem.serving.server"),
 )
 PROCESSES.set_forkserver_preload(["quorem.cli", *(f"quorem.commands.{name}" for name in COMMANDS), *LATER])
 

@@ -5,11 +5,9 @@ import json
 import logging
 import os
 import random
-import signal
-import subprocess
-import sys
 import time
 
+import forked
 import pytest
 
 import quorem as package
@@ -180,33 +178,29 @@ def test_kill_9_at_any_moment_and_the_same_command_ends_as_if_nothing_had_been(t
         for number in range(150_000):
             file.write(f"u{draw.randrange(9_000)},i{draw.randrange(3_000)},{1_700_000_000 + number}\n")
 
-    def words(out):
-        return [
-            sys.executable,
-            "-m",
-            "quorem",
-            "prepare",
-            str(path),
-            "--tokenizer",
-            "items",
-            "--out",
-            str(out),
-            *COLUMNS,
-        ]
+    def start(out):
+        words = ("prepare", path, "--tokenizer", "items", "--out", out, *COLUMNS)
+        return forked.start(*words, out=os.devnull, err=os.devnull)
 
+    def finish(out):
+        process = start(out)
+        process.join()
+        assert process.exitcode == 0
+
+    finish(tmp_path / "warm")  # the first starts the server that forks
     began = time.monotonic()
-    subprocess.run(words(tmp_path / "whole"), check=True, capture_output=True)
+    finish(tmp_path / "whole")
     seconds = time.monotonic() - began
     out, kills = tmp_path / "killed", 0
-    for share in (0.4, 0.55, 0.7, 0.85):
-        process = subprocess.Popen(words(out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        time.sleep(share * seconds)
-        if process.poll() is None:
-            os.kill(process.pid, signal.SIGKILL)
+    for share in (0.2, 0.4, 0.6, 0.8):
+        process = start(out)
+        process.join(share * seconds)
+        if process.exitcode is None:
+            process.kill()
+            process.join()
             kills += 1
-        process.wait()
     assert kills
-    subprocess.run(words(out), check=True, capture_output=True)
+    finish(out)
     for name in ("tokens.bin", "ends.bin", "counts.bin", "meta.json"):
         assert (out / "shards" / name).read_bytes() == (tmp_path / "whole" / "shards" / name).read_bytes()
     assert sorted(each.name for each in out.iterdir()) == sorted(each.name for each in (tmp_path / "whole").iterdir())

@@ -25,7 +25,7 @@ from quorem.samples import write_reviews
 from quorem.training.device import autocast_dtype
 from quorem.training.interrupt import Interrupts
 
-KILLS = int(os.environ.get("QUOREM_KILLS", "20"))
+KILLS = int(os.environ.get("QUOREM_KILLS", "8"))
 STEPS = 24
 NATIVE = autocast_dtype("auto", torch.device("cpu")) is not None
 IN_TURN = ("fp32", "bf16") if NATIVE else ("fp32",)  # emulated bf16 takes 20 times as long; test_resume has it

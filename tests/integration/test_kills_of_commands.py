@@ -11,7 +11,7 @@ import pytest
 from quorem.cli import main
 from quorem.samples import write_reviews
 
-KILLS = int(os.environ.get("QUOREM_KILLS", "3"))
+KILLS = int(os.environ.get("QUOREM_KILLS", "2"))
 TIMED = ("environment.json", "metrics.jsonl", "report.html")  # what tells of the clock
 LABELS = ("--text-column", "review", "--label-column", "sentiment")
 

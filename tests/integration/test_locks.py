@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 
+import forked
 import pytest
 
 from quorem.data.source import find_files
@@ -111,17 +112,19 @@ def test_the_second_command_is_refused_and_goes_once_the_first_is_dead(
 
 def test_of_commands_at_once_one_writes(tmp_path, quorem, classifier, sample_csv):
     """Processes, not threads: transformers changes its classes while a model is loaded, for all threads."""
-    words = ("predict", str(classifier), str(sample_csv), "--text-column", "review", "--out")
-    out, alone = tmp_path / "out.csv", tmp_path / "alone.csv"
-    command = [sys.executable, "-m", "quorem", *words, str(out)]
-    running = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]
-    ends = [(process.communicate(timeout=300)[1], process.returncode) for process in running]
-    assert sorted(code for _, code in ends) == [0, 2]
-    (line,) = [said for said, code in ends if code == 2]
+    words = ("predict", classifier, sample_csv, "--text-column", "review", "--out")
+    places = [tmp_path / name for name in ("out.csv", "alone.csv", "0", "1")]
+    out, alone, *told = places
+    running = [forked.start(*words, out, out=os.devnull, err=err) for err in told]
+    for process in running:
+        process.join(300)
+    ends = [process.exitcode for process in running]
+    assert sorted(ends) == [0, 2]
+    line = told[ends.index(2)].read_text()
     assert "is writing there" in line or "already" in line
-    assert quorem(*words, str(alone)).code == 0
+    assert quorem(*words, alone).code == 0
     assert out.read_bytes() == alone.read_bytes()
-    assert {path.name for path in tmp_path.iterdir()} == {"out.csv", "alone.csv"}
+    assert sorted(tmp_path.iterdir()) == sorted(places)
 
 
 def test_what_a_killed_command_left_goes_with_the_next(tmp_path, quorem):

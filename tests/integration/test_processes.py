@@ -18,10 +18,6 @@ from quorem.samples import write_reviews
 
 STEPS = 12
 TWO = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "quorem")
-ACCELERATE = (  # its accumulation is not to count beside ours
-    "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes=2", "--num_machines=1", "--mixed_precision=no",
-    "--dynamo_backend=no", "--main_process_port=0", "--gradient_accumulation_steps=4", "-m", "quorem",
-)  # fmt: skip
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
@@ -38,6 +34,14 @@ def words(reviews, out, *settings):
         "model.vocab_size=400", "model.embedding.kind=qr", "model.embedding.tier=60", "model.dropout=0",
         "train.batch_size=5", f"train.max_steps={STEPS}", "train.checkpoint_every=2", "train.log_every=3",
         "train.precision=fp32", *settings,
+    )  # fmt: skip
+
+
+def accelerate(kind):
+    """Its launcher for two processes; its accumulation is not to count beside ours."""
+    return (
+        "-m", "accelerate.commands.launch", kind, "--num_processes=2", "--num_machines=1", "--mixed_precision=no",
+        "--dynamo_backend=no", "--main_process_port=0", "--gradient_accumulation_steps=4", "-m", "quorem",
     )  # fmt: skip
 
 
@@ -74,13 +78,6 @@ def assert_close(folder, other):
             assert line[key] == pytest.approx(expected[key], rel=1e-4), key
 
 
-def test_torchrun_starts_two_processes_that_take_the_steps_of_one(tmp_path, reviews, one):
-    """Rows of a step cannot be halved: shares are uneven."""
-    both = launch(*TWO, *words(reviews, tmp_path / "two"))
-    assert both.returncode == 0, both.stderr
-    assert_close(tmp_path / "two", one)
-
-
 BY_ROWS = ("model.embedding.kind=dense", "model.head.kind=two_level", "train.table_updates=rows")
 
 
@@ -89,7 +86,6 @@ BY_ROWS = ("model.embedding.kind=dense", "model.head.kind=two_level", "train.tab
     [
         ("train.batch_size=1", "data.rows=isolated"),
         ("train.micro_batch_size=2",),
-        BY_ROWS,
         (*BY_ROWS, "train.batch_size=1"),
     ],
 )
@@ -106,7 +102,6 @@ def test_two_processes_take_the_steps_of_one(tmp_path, reviews, settings):
 @pytest.mark.parametrize(
     "settings",
     [
-        (),
         ("train.batch_size=1", "objective.recipe=google"),
         ("train.micro_batch_size=2", "train.gradient_checkpointing=true"),
         (*BY_ROWS, "train.micro_batch_size=2"),
@@ -124,20 +119,18 @@ def test_layers_that_are_shared_out_take_the_same_steps(tmp_path, reviews, setti
     assert 0.5 < mine / all_of_them < 0.75  # what is not a layer's is everywhere
 
 
-@pytest.mark.parametrize("kind", ["--multi_gpu", "--use_fsdp"])
-def test_accelerate_launches_two_processes_that_do_the_same(tmp_path, reviews, one, kind):
-    launcher = [kind if word == "--multi_gpu" else word for word in ACCELERATE]
-    done = launch(*launcher, *words(reviews, tmp_path / "two"))
+def test_accelerate_shares_layers_out_between_two_processes_that_do_the_same(tmp_path, reviews, one):
+    done = launch(*accelerate("--use_fsdp"), *words(reviews, tmp_path / "two"))
     assert done.returncode == 0, done.stderr
-    assert ("this process keeps" in done.stderr) == (kind == "--use_fsdp")
+    assert "this process keeps" in done.stderr
     assert_close(tmp_path / "two", one)
     found = [load_file(folder / "generator" / "model.safetensors") for folder in (one, tmp_path / "two")]
     assert any((found[1][key] != value).any() for key, value in found[0].items())  # rounding: there were two
 
 
-def test_a_process_that_dies_ends_the_run_and_one_goes_on(tmp_path, reviews, one):
+def test_a_process_that_accelerate_started_dies_and_one_goes_on(tmp_path, reviews, one):
     begun = subprocess.Popen(
-        [sys.executable, *TWO, *words(reviews, tmp_path / "two")],
+        [sys.executable, *accelerate("--multi_gpu"), *words(reviews, tmp_path / "two")],
         env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     while not list((tmp_path / "two").glob("state/step-000004*")):
@@ -148,6 +141,7 @@ def test_a_process_that_dies_ends_the_run_and_one_goes_on(tmp_path, reviews, one
     _, told = begun.communicate()
     assert begun.returncode != 0
     assert "Signal 9 (SIGKILL)" in told
+    assert "this process keeps" not in told
     assert not (tmp_path / "two" / "result.json").exists()
     again = run(*words(reviews, tmp_path / "two"))
     assert again.returncode == 0, again.stderr
@@ -155,8 +149,7 @@ def test_a_process_that_dies_ends_the_run_and_one_goes_on(tmp_path, reviews, one
     assert_close(tmp_path / "two", one)
 
 
-@pytest.mark.parametrize("dies", [0, 1])
-@pytest.mark.parametrize("others", [run, run_group], ids=["whole layers", "layers shared out"])
+@pytest.mark.parametrize(("others", "dies"), [(run, 0), (run_group, 1)], ids=["whole layers", "layers shared out"])
 def test_layers_that_were_shared_out_are_whole_in_checkpoints(tmp_path, reviews, one, others, dies):
     shared = words(reviews, tmp_path / "two", "train.shard_layers=true")
     said = tmp_path / "said"
@@ -188,12 +181,13 @@ def test_one_process_goes_on_as_two(tmp_path, reviews, one):
     assert_close(tmp_path / "two", one)
 
 
-def test_a_signal_to_the_whole_group_leaves_a_checkpoint(tmp_path, reviews):
-    """What Slurm does: launcher and processes are told at once, and the launcher tells the processes again."""
-    settings = words(reviews, tmp_path / "two", "train.checkpoint_every=1000", "train.max_steps=400")
+def test_torchrun_starts_two_processes_that_take_the_steps_of_one_and_stop_with_a_checkpoint(tmp_path, reviews):
+    """Rows of a step cannot be halved: shares are uneven. The signal is what Slurm sends: launcher and processes are
+    told at once, and the launcher tells the processes again."""
+    settings = ("train.checkpoint_every=1000", "train.max_steps=90", "train.log_every=30", "train.warmup=6")
     begun = subprocess.Popen(
-        [sys.executable, *TWO, *settings], env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        start_new_session=True,
+        [sys.executable, *TWO, *words(reviews, tmp_path / "two", *settings)],
+        env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
     while not (tmp_path / "two" / "metrics.jsonl").exists():
         time.sleep(0.01)
@@ -202,9 +196,13 @@ def test_a_signal_to_the_whole_group_leaves_a_checkpoint(tmp_path, reviews):
     out, told = begun.communicate()
     (state,) = (tmp_path / "two" / "state").iterdir()
     step = int(state.name.removeprefix("step-"))
-    assert 3 <= step < 400
-    assert f"stopped after step {step} of 400, with a checkpoint; give the same command again to resume" in out
+    assert 30 <= step < 90
+    assert f"stopped after step {step} of 90, with a checkpoint; give the same command again to resume" in out
     assert told.count("SIGTERM: stopping with a checkpoint after this step") == 1
+    for how, name in ((run_group, "two"), (run, "one")):
+        done = how(*words(reviews, tmp_path / name, *settings))
+        assert done.returncode == 0, done.stderr
+    assert_close(tmp_path / "two", tmp_path / "one")
 
 
 def test_the_best_of_layers_that_are_shared_out_is_kept(tmp_path, reviews):

@@ -3,15 +3,15 @@
 import asyncio
 import os
 import random
+import re
 import shutil
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import forked
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -318,24 +318,25 @@ def test_health_and_pages(encoder_client, recommender_client):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_stops_it_after_what_has_begun(pretrained, number):
-    words = [sys.executable, "-m", "quorem", "serve", str(pretrained), "--port", "0"]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        line = process.stdout.readline()
-        assert "at http://127.0.0.1:" in line, process.stderr.read()
-        host, port = line.split("at http://")[1].split(": /")[0].split(":")
-        with socket.create_connection((host, int(port)), timeout=20) as begun:
-            body = b'{"texts": ["a fine film"]}'
-            head = f"POST /detect HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {len(body)}"
-            begun.sendall(head.encode() + b"\r\n\r\n" + body[:5])
-            time.sleep(0.2)
-            os.kill(process.pid, number)
-            time.sleep(0.2)
-            begun.sendall(body[5:])
-            assert begun.recv(1000).startswith(b"HTTP/1.1 200")
-        out, err = process.communicate(timeout=20)
-    assert (process.returncode, out) == (0, "stopped\n")
-    assert "Traceback" not in err
+def test_a_signal_stops_it_after_what_has_begun(tmp_path, pretrained, number):
+    out, err = tmp_path / "out", tmp_path / "err"
+    process = forked.start("serve", pretrained, "--port", "0", out=out, err=err)
+    while not (out.exists() and "\n" in out.read_text()):
+        time.sleep(0.01)
+        assert process.is_alive(), err.read_text()
+    port = int(re.search(r"at http://127\.0\.0\.1:(\d+): /", out.read_text())[1])
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as begun:
+        body = b'{"texts": ["a fine film"]}'
+        head = f"POST /detect HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {len(body)}"
+        begun.sendall(head.encode() + b"\r\n\r\n" + body[:5])
+        time.sleep(0.2)
+        os.kill(process.pid, number)
+        time.sleep(0.2)
+        begun.sendall(body[5:])
+        assert begun.recv(1000).startswith(b"HTTP/1.1 200")
+    process.join(20)
+    assert (process.exitcode, out.read_text().splitlines()[1:]) == (0, ["stopped"])
+    assert "Traceback" not in err.read_text()
 
 
 def test_what_cannot_be_served_is_one_line(refused, pretrained, tmp_path):

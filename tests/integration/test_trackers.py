@@ -117,11 +117,10 @@ def check(tracker, folder, offline):
     return settings
 
 
-@pytest.mark.parametrize("tracker", ["tensorboard", "mlflow", "wandb"])
-def test_metrics_and_settings_reach_a_tracker(tmp_path, tracker, words, offline):
-    pytest.importorskip(tracker)
-    run(*words, f"train.tracker={tracker}", **offline)
-    check(tracker, tmp_path / "run", offline)
+def test_metrics_and_settings_reach_mlflow(tmp_path, words, offline):
+    pytest.importorskip("mlflow")
+    run(*words, "train.tracker=mlflow", **offline)
+    check("mlflow", tmp_path / "run", offline)
 
 
 @pytest.mark.parametrize("tracker", ["tensorboard", "wandb"])

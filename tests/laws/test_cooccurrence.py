@@ -45,16 +45,16 @@ def by_id(corpus, counted, ids):
     return table
 
 
-@pytest.mark.parametrize("block", [10**6, 97, 7])
-def test_pairs_are_those_of_a_plain_loop(shards, monkeypatch, block):
+@pytest.mark.parametrize(("block", "window"), [(10**6, 5), (10**6, 1), (97, 12), (7, 5)])
+def test_pairs_are_those_of_a_plain_loop(shards, monkeypatch, block, window):
     """But for pairs that the border of a block cuts: with one block all of them."""
     monkeypatch.setattr(cooccurrence, "BLOCK", block)
     corpus, ids = Corpus(shards), np.arange(5, VOCAB)
-    found = by_id(corpus, pair_counts(corpus, ids), ids)
+    found = by_id(corpus, pair_counts(corpus, ids, window=window), ids)
     tokens = shards.tokens.astype(int)
     pieces = [tokens[start : start + block] for start in range(0, len(tokens), block)]
     documents = [part[part != SEP] for piece in pieces for part in np.split(piece, np.flatnonzero(piece == SEP))]
-    np.testing.assert_array_equal(found, plain_counts(documents))
+    np.testing.assert_array_equal(found, plain_counts(documents, window))
 
 
 @pytest.mark.parametrize("rows", list(ROWS))

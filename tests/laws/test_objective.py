@@ -57,9 +57,10 @@ def test_samples_follow_the_softmax_and_are_not_its_argmax(embedding):
     probabilities = torch.zeros(VOCAB)
     for ids, log_prob in head.full_log_prob(hidden):
         probabilities[ids] = log_prob[0].exp()
-    uniforms = torch.rand(100_000, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
-    found = torch.bincount(head.sample(hidden.expand(100_000, -1), uniforms), minlength=VOCAB) / 100_000
-    assert (found - probabilities).abs().sum() / 2 < 0.012
+    draws = 40_000
+    uniforms = torch.rand(draws, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    found = torch.bincount(head.sample(hidden.expand(draws, -1), uniforms), minlength=VOCAB) / draws
+    assert (found - probabilities).abs().sum() / 2 < 0.019
     assert not found[SPECIAL].any()
 
 

@@ -1,6 +1,6 @@
 """Token vectors from co-occurrence counts, by a sparse decomposition, in seconds.
 
-Positive pointwise mutual information of pairs up to WINDOW apart in a document, contexts smoothed by the power 0.75,
+Positive pointwise mutual information of pairs up to a window apart in a document, contexts smoothed by the power 0.75,
 a truncated singular value decomposition, left vectors times the roots of the singular values (Levy, Goldberg and Dagan
 2015, Improving Distributional Similarity with Lessons Learned from Word Embeddings, TACL 3). A network that starts from
 such vectors need not spend its first thousands of steps on finding them (docs/results.md).
@@ -17,7 +17,7 @@ from torch import Tensor
 
 logger = logging.getLogger(__name__)
 
-WINDOW = 5
+WINDOW = 5  # unless asked for another
 CONTEXTS = 15_000  # most frequent tokens that count as context
 SMOOTHING = 0.75
 TOKENS_READ = 100_000_000  # at most, in blocks spread over the whole data
@@ -36,7 +36,7 @@ class Counted(Protocol):
         """Ids int64 (n,) and numbers of their documents, a piece at a time; below 0 for what is in none."""
 
 
-def cooccurrence_vectors(corpus: Counted, *, components: int, seed: int = 0) -> np.ndarray:
+def cooccurrence_vectors(corpus: Counted, *, components: int, window: int = WINDOW, seed: int = 0) -> np.ndarray:
     """Vectors float32 (V, components) of all tokens by what stands around them, less their mean, each of norm 1.
 
     A token without a pair has zeros. Columns go by falling singular value; where the data has fewer components than
@@ -45,10 +45,11 @@ def cooccurrence_vectors(corpus: Counted, *, components: int, seed: int = 0) -> 
     Args:
         corpus: what to read.
         components: at least 1.
+        window: how far apart a pair may be, at least 1; pairs, and the time, grow with it.
         seed: of the decomposition, and of the order in which blocks are read.
     """
     ids = np.flatnonzero(corpus.counts > 0)
-    found = decomposed(positive_pmi(pair_counts(corpus, ids, seed=seed)), components=components, seed=seed)
+    found = decomposed(positive_pmi(pair_counts(corpus, ids, window=window, seed=seed)), components=components, seed=seed)
     known = np.abs(found).max(1, initial=0) > 0
     if known.any():
         found[known] -= found[known].mean(0)
@@ -59,8 +60,8 @@ def cooccurrence_vectors(corpus: Counted, *, components: int, seed: int = 0) -> 
     return vectors
 
 
-def pair_counts(corpus: Counted, ids: np.ndarray, *, seed: int = 0) -> csr_matrix:
-    """How often a token stands up to WINDOW places before or after a context in a document: float32 (n, contexts)."""
+def pair_counts(corpus: Counted, ids: np.ndarray, *, window: int = WINDOW, seed: int = 0) -> csr_matrix:
+    """How often a token stands up to `window` places before or after a context in a document: float32 (n, contexts)."""
     vocab_size = len(corpus.counts)
     row, column = np.full(vocab_size, -1, np.int32), np.full(vocab_size, -1, np.int32)
     row[ids] = np.arange(len(ids))
@@ -71,7 +72,7 @@ def pair_counts(corpus: Counted, ids: np.ndarray, *, seed: int = 0) -> csr_matri
     sums: list[csr_matrix] = []  # of falling size, so that each pair is added up a few times only
     read = 0
     for tokens, documents in corpus.blocks(size=BLOCK, most=TOKENS_READ, seed=seed):
-        sums.append(_pairs_of(tokens, documents, row, column, shape))
+        sums.append(_pairs_of(tokens, documents, row, column, shape, window))
         while len(sums) > 1 and sums[-1].nnz > sums[-2].nnz / 2:
             last = sums.pop()
             sums[-1] = sums[-1] + last
@@ -86,11 +87,11 @@ def pair_counts(corpus: Counted, ids: np.ndarray, *, seed: int = 0) -> csr_matri
 
 
 def _pairs_of(
-    tokens: np.ndarray, documents: np.ndarray, row: np.ndarray, column: np.ndarray, shape: tuple[int, int]
+    tokens: np.ndarray, documents: np.ndarray, row: np.ndarray, column: np.ndarray, shape: tuple[int, int], window: int
 ) -> csr_matrix:
     """The counts of one block."""
     rows, columns = [], []
-    for offset in range(1, min(WINDOW, len(tokens) - 1) + 1):
+    for offset in range(1, min(window, len(tokens) - 1) + 1):
         same = (documents[:-offset] == documents[offset:]) & (documents[offset:] >= 0)
         early, late = tokens[:-offset][same], tokens[offset:][same]
         for token, context in ((late, early), (early, late)):

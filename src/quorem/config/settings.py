@@ -91,6 +91,13 @@ class EmbeddingSettings:
         "initial token vectors: cooccurrence (a decomposition of counts of the training rows, which takes seconds to "
         "minutes) or random; default cooccurrence, or random with --init-from",
     )
+    start_window: int = option(
+        5,
+        "co-occurrence, for start and clusters: tokens up to so far apart stand together; wider (20 to 50) says more of "
+        "what a text is about, and takes longer",
+        largest=1000,
+        at_least=1,
+    )
     assignment_file: str | None = option(None, "assignment=file: text file with one token a line")
 
 

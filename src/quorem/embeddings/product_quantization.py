@@ -56,8 +56,10 @@ class ProductQuantizationEmbedding(TieredEmbedding):
         self.rotation = nn.Parameter(torch.eye(dim))
         tail = torch.arange(assignment.tail)
         turns, place = tail // self.words, tail % self.words  # so that every codeword is read
-        drawn = [((place + hashed(turns, self.words, seed=part)) % self.words).to(torch.uint8) for part in range(parts)]
-        self.register_buffer("token_codes", torch.stack(drawn, dim=-1))
+        codes = tail.new_empty(assignment.tail, parts, dtype=torch.uint8)
+        for part in range(0 if tail.is_meta else parts):
+            codes[:, part] = (place + hashed(turns, self.words, seed=part)) % self.words
+        self.register_buffer("token_codes", codes)
         self.reset_parameters(dim**-0.5)
 
     @classmethod

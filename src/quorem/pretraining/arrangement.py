@@ -74,7 +74,10 @@ def arrange(plan: Plan, run: Run, tokenizer: PreTrainedTokenizerFast, shards: Sh
     vectors = _stored_vectors(run.folder / START, len(tokenizer)) if starts else None
     if (starts or clustered) and vectors is None:
         vectors = cooccurrence_vectors(
-            corpus, components=plan.discriminator.embedding_size if starts else COMPONENTS, seed=config.train.seed
+            corpus,
+            components=plan.discriminator.embedding_size if starts else COMPONENTS,
+            window=table.start_window,
+            seed=config.train.seed,
         )
         if starts:
             with whole_file(run.folder / START) as file:
