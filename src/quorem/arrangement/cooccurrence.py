@@ -49,7 +49,9 @@ def cooccurrence_vectors(corpus: Counted, *, components: int, window: int = WIND
         seed: of the decomposition, and of the order in which blocks are read.
     """
     ids = np.flatnonzero(corpus.counts > 0)
-    found = decomposed(positive_pmi(pair_counts(corpus, ids, window=window, seed=seed)), components=components, seed=seed)
+    found = decomposed(
+        positive_pmi(pair_counts(corpus, ids, window=window, seed=seed)), components=components, seed=seed
+    )
     known = np.abs(found).max(1, initial=0) > 0
     if known.any():
         found[known] -= found[known].mean(0)
