@@ -93,8 +93,8 @@ class EmbeddingSettings:
     )
     start_window: int = option(
         5,
-        "co-occurrence, for start and clusters: tokens up to so far apart stand together; wider (20 to 50) says more of "
-        "what a text is about, and takes longer",
+        "co-occurrence, for start and clusters: tokens up to so far apart stand together; wider (20 to 50) says more "
+        "of what a text is about, and takes longer",
         largest=1000,
         at_least=1,
     )
