@@ -72,7 +72,7 @@ def test_it_learns_what_can_be_learned(tuned, name):
     )
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", [name for name in CASES if "," not in name])  # of each task one
 def test_a_stopped_run_goes_on_bit_for_bit(tuned, base, tmp_path, monkeypatch, name):
     whole, path = tuned(name)
     asked = TextProgram.micro_batches
