@@ -49,7 +49,7 @@ $(VENV)/bin/python:
 
 # Python compiles a module when it is first imported; --no-compile does not compile those that never are.
 $(VENV)/.installed: $(BIN)/python pyproject.toml constraints.txt
-	$(BIN)/pip install --quiet --no-compile --constraint constraints.txt --editable .
+	$(BIN)/pip install --no-compile --constraint constraints.txt --editable .
 	touch $@
 
 $(VENV)/.dev: $(BIN)/python pyproject.toml constraints.txt

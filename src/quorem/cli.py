@@ -10,6 +10,7 @@ import sys
 import textwrap
 from collections.abc import Sequence
 from dataclasses import replace
+from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from quorem.config.finetuning import FinetuneConfig
 from quorem.config.loading import leaves, load, override
 from quorem.config.settings import PrepareConfig, PretrainConfig
 from quorem.data.writers import WRITERS
-from quorem.errors import UserError
+from quorem.errors import UserError, did_you_mean
 from quorem.exporting.arguments import add_card, add_compress, add_export, add_push
 from quorem.guard import guarded, quiet_without_reader
 from quorem.recommending.arguments import add_recommend, add_similar
@@ -58,10 +59,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not words:
         parser.print_help()
         return 0
+    if words[0] not in (names := _names(parser)) and not words[0].startswith("-"):
+        parser.error(f"{words[0]}: no such command.{did_you_mean(words[0], names)}")
     rest, assignments = _assignments(words)
     options, unknown = parser.parse_known_args(rest)
     if unknown:  # with the usage of the command, not that of quorem
-        options.parser.error(f"unrecognized arguments: {' '.join(unknown)} (settings are written section.key=value)")
+        meant = _meant(unknown[0], options)
+        options.parser.error(
+            f"unrecognized arguments: {' '.join(unknown)} (settings are written section.key=value).{meant}"
+        )
     if assignments and not hasattr(options, "config"):
         parser.error(f"this command takes no settings such as {assignments[0]}")
     options.assignments = assignments
@@ -72,6 +78,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         import_module(f"quorem.commands.{options.command}").run(options)
 
     return guarded(command, again=["quorem", *words])
+
+
+def _names(parser: argparse.ArgumentParser) -> list[str]:
+    """Those of the sub-commands."""
+    return [name for action in parser._actions if action.metavar == "COMMAND" for name in action.choices or ()]
+
+
+def _meant(word: str, options: argparse.Namespace) -> str:
+    """What somebody may have meant by an option that there is not: a setting of that name, or an option like it."""
+    name = word.removeprefix("--").partition("=")[0].replace("-", "_")
+    settings = [key for key, *_ in leaves(options.base)] if hasattr(options, "base") else []
+    named = [f"{key}=..." for key in settings if key.rpartition(".")[2] == name]
+    known = [option for action in options.parser._actions for option in action.option_strings]
+    close = named or get_close_matches(word, known, n=1, cutoff=0.7)
+    return f" Did you mean {close[0]}?" if close else ""
 
 
 def _assignments(words: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -170,3 +170,19 @@ def test_no_color_is_heeded_on_a_terminal(tmp_path, sample_csv, pretrain_setting
     assert b"6/6" in shown  # the bar
     code, shown = on_a_terminal(*words[:-1], "train.no_such_setting=1")
     assert (code, COLOUR.findall(shown)) == (2, []), shown
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        ("pretrain a.csv --minuts 2 --out run", "--minutes"),
+        ("pretrain a.csv --batch-size=8 --out run", "train.batch_size=..."),
+        ("finetune run a.csv --epochs 3 --out run", "train.epochs=..."),
+        ("pretrian a.csv", "pretrain"),
+    ],
+)
+def test_what_was_probably_meant_is_said(capsys, words, meant):
+    with pytest.raises(SystemExit) as ended:
+        main(words.split())
+    assert ended.value.code == 2
+    assert f"Did you mean {meant}?" in capsys.readouterr().err.splitlines()[-1]

@@ -44,6 +44,20 @@ def test_other_endings_are_refused_before_anything_else(refused, tmp_path, name)
     assert f"{name}: nothing is written as {(tmp_path / name).suffix}" in line
 
 
+def test_of_a_run_that_is_not_finished_the_seeds_that_are_predict_and_it_is_said(quorem, refused, tmp_path, classifier):
+    run, path = tmp_path / "run", write(tmp_path / "in.csv")
+    run.mkdir()
+    shutil.copyfile(classifier / "config.yaml", run / "config.yaml")
+    line = refused("predict", run, path, "--out", tmp_path / "out.csv")
+    assert f"{run}: this run is not finished, so it has no model yet: run the same command again to resume" in line
+    shutil.copytree(classifier, run / "seed-0")
+    (run / "seed-1").mkdir()
+    outcome = quorem("predict", run, path, "--out", tmp_path / "out.csv")
+    assert outcome.code == 0
+    assert f"{run}: not all of its seeds are finished: this is by the 1 that are" in outcome.err
+    assert check(read(tmp_path / "out.csv"), PREDICTED)
+
+
 # ---- values
 
 

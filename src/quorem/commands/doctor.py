@@ -44,6 +44,8 @@ def run(options: argparse.Namespace) -> None:
         print(f"{name:<18}{value}")
     print("\nextras (pip install 'quorem[NAME]')")
     for extra, packages in _extras().items():
+        if extra == "dev":  # all of the others, and what developers need
+            continue
         missing = [name for name in packages if _version(name) == "not installed"]
         state = "installed" if not missing else f"without {', '.join(missing)}"
         print(fill(f"{extra:<18}{state}", WIDTH, subsequent_indent=" " * 18, break_on_hyphens=False))

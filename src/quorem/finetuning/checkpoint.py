@@ -1,9 +1,10 @@
 """What fine-tuning starts from and prediction uses: the models in folders."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from transformers.utils import logging as transformers_logging
@@ -14,6 +15,8 @@ from quorem.errors import UserError, shown
 from quorem.models.checkpoint_files import read_weights
 from quorem.models.configuration import QuoremConfig
 from quorem.models.modeling import QuoremPreTrainedModel
+
+logger = logging.getLogger(__name__)
 
 SEED = "seed-"  # how folders of runs that differ in their seeds begin
 
@@ -30,9 +33,7 @@ def model_folder(pretrained: str | Path) -> Path:
             return candidate
     refuse_seeds(folder)
     if (folder / "config.yaml").exists():
-        raise UserError(
-            f"{folder}: this run is not finished, so it has no model yet: run the same command again to resume"
-        )
+        _refuse_unfinished(folder)
     raise UserError(
         f"{folder}: no pre-trained model there (no discriminator/config.json): give a run of quorem pretrain"
     )
@@ -43,6 +44,28 @@ def model_folders(folder: Path) -> list[Path]:
     if (folder / "model").exists():
         return [folder / "model"]
     return _of_seeds(folder) or [folder]
+
+
+def models_to_use(folder: Path) -> list[Path]:
+    """The same, of a run that is finished; of one with several seeds those that are, and a warning.
+
+    Raises:
+        UserError: if the run is not finished and has no model yet.
+    """
+    found = model_folders(folder)
+    if (folder / "config.yaml").exists() and not (folder / "result.json").exists():
+        if found == [folder]:
+            _refuse_unfinished(folder)
+        if found != [folder / "model"]:
+            logger.warning(
+                "%s: not all of its seeds are finished: this is by the %d that are; the same command resumes the run",
+                folder, len(found),
+            )  # fmt: skip
+    return found
+
+
+def _refuse_unfinished(folder: Path) -> NoReturn:
+    raise UserError(f"{folder}: this run is not finished, so it has no model yet: run the same command again to resume")
 
 
 def refuse_seeds(folder: Path) -> None:

@@ -168,7 +168,7 @@ def check_train_of_finetuning(train: FinetuneTrainSettings, *, updates_rows: boo
     """
     for key, why in (
         ("generator_learning_rate", "there is no generator"),
-        ("minutes", "epochs say how long"),
+        ("minutes", "train.epochs or train.max_steps say how long"),
         ("shard_layers", "all weights are kept by each process"),
     ):
         if getattr(train, key):

@@ -22,7 +22,7 @@ from quorem.data.readers.value import Number
 from quorem.data.writers import choose_writer
 from quorem.errors import UserError, check_choice
 from quorem.files import check_new
-from quorem.finetuning.checkpoint import model_folders
+from quorem.finetuning.checkpoint import models_to_use
 from quorem.finetuning.rows import tell_unknown
 from quorem.recommending.average import Average, load_average
 from quorem.recommending.ranking import leave_out
@@ -130,7 +130,7 @@ def load_recommender(folder: Path) -> tuple[Average, PreTrainedTokenizerFast, Se
     Raises:
         UserError: if there is no such model, or a damaged one.
     """
-    folders = model_folders(folder)
+    folders = models_to_use(folder)
     average, source = load_average(folders), folders[0]
     tokenizer, settings = load_tokenizer(source), source.parent / "config.yaml"
     if settings.exists() and source != folder:

@@ -6,7 +6,7 @@ from typing import Any
 
 from quorem.config.shape import check_shape
 from quorem.errors import UserError
-from quorem.finetuning.checkpoint import model_folders
+from quorem.finetuning.checkpoint import models_to_use
 from quorem.finetuning.predict import Predictor, load_predictor, predict_with
 from quorem.finetuning.text_task import TextTask
 from quorem.tasks import TASKS, load_task
@@ -52,7 +52,7 @@ def load_predictor_of(folder: Path) -> Predictor:
     Raises:
         UserError: if there is none, it is damaged, or its task predicts no columns.
     """
-    source = model_folders(folder)[0]
+    source = models_to_use(folder)[0]
     if not (source / "config.json").exists():
         found = (
             "a pre-training run: run quorem finetune on it first"
