@@ -59,9 +59,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not words:
         parser.print_help()
         return 0
-    if words[0] not in (names := _names(parser)) and not words[0].startswith("-"):
-        parser.error(f"{words[0]}: no such command.{did_you_mean(words[0], names)}")
     rest, assignments = _assignments(words)
+    if rest and not rest[0].startswith("-") and rest[0] not in (names := _names(parser)):
+        parser.error(f"{rest[0]}: no such command.{did_you_mean(rest[0], names)}")
     options, unknown = parser.parse_known_args(rest)
     if unknown:  # with the usage of the command, not that of quorem
         meant = _meant(unknown[0], options)
@@ -87,12 +87,13 @@ def _names(parser: argparse.ArgumentParser) -> list[str]:
 
 def _meant(word: str, options: argparse.Namespace) -> str:
     """What somebody may have meant by an option that there is not: a setting of that name, or an option like it."""
-    name = word.removeprefix("--").partition("=")[0].replace("-", "_")
+    option = word.partition("=")[0]
+    name = option.removeprefix("--").replace("-", "_")
     settings = [key for key, *_ in leaves(options.base)] if hasattr(options, "base") else []
     named = [f"{key}=..." for key in settings if key.rpartition(".")[2] == name]
     known = [option for action in options.parser._actions for option in action.option_strings]
-    close = named or get_close_matches(word, known, n=1, cutoff=0.7)
-    return f" Did you mean {close[0]}?" if close else ""
+    close = named or get_close_matches(option, known, n=1, cutoff=0.7)
+    return f" Did you mean {' or '.join(close)}?" if close else ""
 
 
 def _assignments(words: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -184,7 +184,7 @@ ORDERS = (
 def test_auto_classes_know_its_models_whichever_is_imported_first(pretrained):
     """Each in a process of its own, forked from one that has imported much of what transformers imports."""
     code = f"""
-import os, traceback, scipy.optimize, torch._dynamo, torch.distributed.fsdp
+import os, sys, traceback, scipy.optimize, torch._dynamo, torch.distributed.fsdp
 for order in {ORDERS!r}:
     child = os.fork()
     if not child:
@@ -192,11 +192,11 @@ for order in {ORDERS!r}:
             exec(order)
             print(type(AutoModel.from_pretrained({str(pretrained / "discriminator")!r})).__name__, flush=True)
         except BaseException:
-            traceback.print_exc()
+            traceback.print_exc(file=sys.stdout)
         os._exit(0)
     os.waitpid(child, 0)
 """
-    assert run(code).split() == ["QuoremModel"] * len(ORDERS)  # a child without a name has said why
+    assert run(code).split() == ["QuoremModel"] * len(ORDERS)
 
 
 def test_every_public_name_is_there():

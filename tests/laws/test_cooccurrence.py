@@ -49,6 +49,7 @@ def by_id(corpus, counted, ids):
 def test_pairs_are_those_of_a_plain_loop(shards, monkeypatch, block, window):
     """But for pairs that the border of a block cuts: with one block all of them."""
     monkeypatch.setattr(cooccurrence, "BLOCK", block)
+    block = block * cooccurrence.WINDOW // max(window, cooccurrence.WINDOW)
     corpus, ids = Corpus(shards), np.arange(5, VOCAB)
     found = by_id(corpus, pair_counts(corpus, ids, window=window), ids)
     tokens = shards.tokens.astype(int)

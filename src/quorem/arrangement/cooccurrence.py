@@ -73,7 +73,8 @@ def pair_counts(corpus: Counted, ids: np.ndarray, *, window: int = WINDOW, seed:
     shape = (len(ids), max(1, len(contexts)))
     sums: list[csr_matrix] = []  # of falling size, so that each pair is added up a few times only
     read = 0
-    for tokens, documents in corpus.blocks(size=BLOCK, most=TOKENS_READ, seed=seed):
+    size = max(1, BLOCK * WINDOW // max(window, WINDOW))  # as many pairs as with WINDOW are held before they are summed
+    for tokens, documents in corpus.blocks(size=size, most=TOKENS_READ, seed=seed):
         sums.append(_pairs_of(tokens, documents, row, column, shape, window))
         while len(sums) > 1 and sums[-1].nnz > sums[-2].nnz / 2:
             last = sums.pop()

@@ -95,7 +95,7 @@ class EmbeddingSettings:
         5,
         "co-occurrence, for start and clusters: tokens up to so far apart stand together; wider (20 to 50) says more "
         "of what a text is about, and takes longer",
-        largest=1000,
+        largest=100,
         at_least=1,
     )
     assignment_file: str | None = option(None, "assignment=file: text file with one token a line")

@@ -54,9 +54,9 @@ def models_to_use(folder: Path) -> list[Path]:
     """
     found = model_folders(folder)
     if (folder / "config.yaml").exists() and not (folder / "result.json").exists():
-        if found == [folder]:
+        if found == [folder] and not (folder / "config.json").exists() and not (folder / "discriminator").exists():
             _refuse_unfinished(folder)
-        if found != [folder / "model"]:
+        if found[0].parent.name.startswith(SEED):
             logger.warning(
                 "%s: not all of its seeds are finished: this is by the %d that are; the same command resumes the run",
                 folder, len(found),

@@ -47,6 +47,8 @@ def verdict(records: Sequence[dict[str, Any]]) -> str:
     found, steps = recent(records)
     if not found:
         return "no step changed the weights, because no loss was finite"
+    if any(key not in found for key in MET[:4]):
+        return "metrics.jsonl is damaged where the last steps are: nothing can be said of them"
     mlm, unigram, rtd, base_rate = (found[key] for key in MET[:4])
     generator = "more than" if unigram - mlm >= 0.05 else "nothing beyond"
     discriminator = "more than" if base_rate - rtd >= LEARNED else "nothing beyond"
