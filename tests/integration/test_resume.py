@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+import torch._inductor.config as inductor
 from safetensors.torch import load_file
 
 from quorem.config.loading import override
@@ -289,10 +290,10 @@ def test_gradient_checkpointing_changes_memory_alone(tmp_path, reviews, precisio
 @pytest.mark.skipif(shutil.which("g++") is None, reason="no compiler")
 @pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
+@inductor.patch(fallback_random=True)
 def test_compiled_layers_learn_the_same_and_resume_bit_for_bit(tmp_path, monkeypatch, reviews):
     """Compiling is what takes time here: both networks have the same layer, which drops what a plain one drops. The
     compiler's own random numbers, which it takes otherwise, come from the same generator."""
-    monkeypatch.setattr(torch._inductor.config, "fallback_random", True)
     sizes = {"num_hidden_layers": 1, "hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 1}
     layers = [f"model.{name}.{key}={size}" for name in ("discriminator", "generator") for key, size in sizes.items()]
     plain = (reviews, *layers, "train.max_steps=6")
