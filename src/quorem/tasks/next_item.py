@@ -194,7 +194,10 @@ class NextItem(Task):
     def describe(self, begun: Begun, program: NextItemProgram) -> str:
         """As in `Task`, with the number of targets."""
         assert isinstance(begun, BegunSessions)
-        more = f"{program.num_targets:,} targets in training; {len(begun.parts.test):,} rows judge the result"
+        data, judges = begun.config.data, f"{len(begun.parts.test):,} rows judge the result"
+        if data.test is None and data.split_column is None and data.test_period is None:  # leave one out
+            judges += " by their last items, those held out judge epochs by the items before"
+        more = f"{program.num_targets:,} targets in training; {judges}"
         return f"{super().describe(begun, program)}; {more}"
 
     def _shown(self, found: dict[str, Any]) -> str:
