@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from sklearn.feature_extraction.text import TfidfVectorizer
+from counting import tfidf_accuracy
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -84,11 +84,8 @@ def main() -> None:
             seconds = time.process_time() - start
             found[f"{name}, {pooling}"] = judged(vectors.numpy(), labels, options.labels) | {"seconds": seconds}
             print(f"{name}, {pooling}", found[f"{name}, {pooling}"], flush=True)
-    counted = make_pipeline(
-        TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, min_df=2), LogisticRegression(C=30, max_iter=1000)
-    )
-    counted.fit(texts[: options.labels], labels[: options.labels])
-    accuracy = float(counted.score(texts[options.labels :], labels[options.labels :]))
+    names, end = list(labels), options.labels
+    accuracy = tfidf_accuracy(texts[:end], names[:end], texts[end:], names[end:], inverse_penalty=30)
     found["TF-IDF"] = {"accuracy": accuracy}
     print("TF-IDF", found["TF-IDF"])
     settings = {name: str(value) for name, value in vars(options).items()}

@@ -91,7 +91,7 @@ def _meant(word: str, options: argparse.Namespace) -> str:
     name = option.removeprefix("--").replace("-", "_")
     settings = [key for key, *_ in leaves(options.base)] if hasattr(options, "base") else []
     named = [f"{key}=..." for key in settings if key.rpartition(".")[2] == name]
-    known = [option for action in options.parser._actions for option in action.option_strings]
+    known = [each for action in options.parser._actions for each in action.option_strings]
     close = named or get_close_matches(option, known, n=1, cutoff=0.7)
     return f" Did you mean {' or '.join(close)}?" if close else ""
 

@@ -6,6 +6,7 @@ import re
 import shutil
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 import torch._inductor.config as inductor
@@ -317,6 +318,18 @@ def test_without_a_compiler_compiling_is_refused(monkeypatch, reviews):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(UserError, match=r"no C\+\+ compiler is installed"):
         resolve(settings(reviews, "train.compile=true"))
+
+
+def test_start_vectors_are_of_the_window_that_is_asked_for(tmp_path, monkeypatch, reviews):
+    interrupt_after(monkeypatch, 1)
+    found = []
+    for window in (1, 5):
+        run = tmp_path / str(window)
+        with pytest.raises(KeyboardInterrupt):
+            pretrain(settings(reviews, f"model.embedding.start_window={window}"), run)
+        found.append(np.load(run / "data" / "start.npy"))
+    assert found[0].shape == found[1].shape
+    assert np.abs(found[0] - found[1]).max() > 0.1
 
 
 def test_a_run_that_has_logged_and_has_no_checkpoint_begins_from_the_same_vectors(tmp_path, monkeypatch, reviews):

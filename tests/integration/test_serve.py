@@ -321,20 +321,23 @@ def test_health_and_pages(encoder_client, recommender_client):
 def test_a_signal_stops_it_after_what_has_begun(tmp_path, pretrained, number):
     out, err = tmp_path / "out", tmp_path / "err"
     process = forked.start("serve", pretrained, "--port", "0", out=out, err=err)
-    while not (out.exists() and "\n" in out.read_text()):
-        time.sleep(0.01)
-        assert process.is_alive(), err.read_text()
-    port = int(re.search(r"at http://127\.0\.0\.1:(\d+): /", out.read_text())[1])
-    with socket.create_connection(("127.0.0.1", port), timeout=20) as begun:
-        body = b'{"texts": ["a fine film"]}'
-        head = f"POST /detect HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {len(body)}"
-        begun.sendall(head.encode() + b"\r\n\r\n" + body[:5])
-        time.sleep(0.2)
-        os.kill(process.pid, number)
-        time.sleep(0.2)
-        begun.sendall(body[5:])
-        assert begun.recv(1000).startswith(b"HTTP/1.1 200")
-    process.join(20)
+    try:
+        while not (out.exists() and "\n" in out.read_text()):
+            time.sleep(0.01)
+            assert process.is_alive(), err.read_text()
+        port = int(re.search(r"at http://127\.0\.0\.1:(\d+): /", out.read_text())[1])
+        with socket.create_connection(("127.0.0.1", port), timeout=20) as begun:
+            body = b'{"texts": ["a fine film"]}'
+            head = f"POST /detect HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {len(body)}"
+            begun.sendall(head.encode() + b"\r\n\r\n" + body[:5])
+            time.sleep(0.2)
+            os.kill(process.pid, number)
+            time.sleep(0.2)
+            begun.sendall(body[5:])
+            assert begun.recv(1000).startswith(b"HTTP/1.1 200")
+        process.join(20)
+    finally:
+        process.kill()  # a server that still runs would be waited for at the end of all tests
     assert (process.exitcode, out.read_text().splitlines()[1:]) == (0, ["stopped"])
     assert "Traceback" not in err.read_text()
 

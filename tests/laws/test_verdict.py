@@ -14,6 +14,7 @@ def test_a_verdict_is_not_about_one_lucky_step():
     assert "mlm loss 9.000" in verdict(records[:1])
     assert verdict([*records, {"step": 43, "skipped_steps": 2}]) == told
     assert "no step changed the weights" in verdict([{"step": 43, "skipped_steps": 43}])
+    assert "is damaged where the last steps are" in verdict([records[0] | {"rtd_loss": "x"}])
 
 
 def record(step, *, share=0.12, rtd=0.3, base_rate=0.4):

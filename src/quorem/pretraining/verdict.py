@@ -22,7 +22,7 @@ def recent(records: Sequence[dict[str, Any]], keys: Sequence[str] = MET) -> tupl
     Args:
         records: the lines of metrics.jsonl, each with means since the one before, or without where its steps were
             skipped.
-        keys: of what; those that some of these records lack are left out.
+        keys: of what; those that some of these records lack, or that are no numbers there, are left out.
     """
     ends = [0, *(record["step"] for record in records)]
     steps, last = list[int](), list[dict[str, Any]]()
