@@ -27,6 +27,13 @@ def start(*words, out, err, first=None, **environment):
     return process
 
 
+def warm():
+    """Start the server that forks, if it is not there yet, so that what comes next is as fast as it is later."""
+    process = PROCESSES.Process(target=int)
+    process.start()
+    process.join()
+
+
 def run(*words, first=None, **environment):
     """Run a command to its end."""
     return _ended(words, [environment], first)

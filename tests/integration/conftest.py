@@ -6,22 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from small_networks import SMALL_NETWORKS
 from task_cases import WORDS
 
 from quorem.cli import main
 from quorem.samples import write_reviews, write_sessions
-
-SMALL_NETWORKS = (
-    "model.size=tiny",
-    "model.embedding_size=16",
-    "model.discriminator.hidden_size=32",
-    "model.discriminator.intermediate_size=32",
-    "model.discriminator.attention_head_size=8",
-    "model.generator.hidden_size=16",
-    "model.generator.intermediate_size=16",
-    "model.generator.attention_head_size=8",
-    "train.precision=fp32",
-)
 
 
 @dataclass
@@ -48,6 +37,7 @@ def pretrain_settings():
     """Settings of a run of six steps and two checkpoints, in a second."""
     return [
         *SMALL_NETWORKS,
+        "train.precision=fp32",
         "model.embedding.kind=qr",
         "model.vocab_size=3000",
         "data.max_length=32",

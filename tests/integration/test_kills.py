@@ -17,6 +17,7 @@ import forked
 import pytest
 import torch
 from safetensors.torch import load_file
+from small_networks import SMALL_NETWORKS
 
 from quorem.config.loading import override
 from quorem.config.settings import PretrainConfig
@@ -25,7 +26,7 @@ from quorem.samples import write_reviews
 from quorem.training.device import autocast_dtype
 from quorem.training.interrupt import Interrupts
 
-KILLS = int(os.environ.get("QUOREM_KILLS", "8"))
+KILLS = int(os.environ.get("QUOREM_KILLS", "6"))
 STEPS = 24
 NATIVE = autocast_dtype("auto", torch.device("cpu")) is not None
 IN_TURN = ("fp32", "bf16") if NATIVE else ("fp32",)  # emulated bf16 takes 20 times as long; test_resume has it
@@ -40,9 +41,9 @@ def reviews(tmp_path_factory):
 
 def words(reviews, *settings):
     return (
-        f"data.path={reviews}", "data.text_column=review", "data.max_length=32", "model.size=tiny",
+        f"data.path={reviews}", "data.text_column=review", "data.max_length=32", *SMALL_NETWORKS,
         "model.vocab_size=400", "model.embedding.kind=qr", "model.embedding.tier=60", "model.dropout=0.1",
-        "train.batch_size=4", f"train.max_steps={STEPS}", "train.checkpoint_every=2", "train.log_every=3", *settings,
+        "train.batch_size=4", f"train.max_steps={STEPS}", "train.checkpoint_every=4", "train.log_every=3", *settings,
     )  # fmt: skip
 
 
@@ -95,7 +96,7 @@ def assert_same(folder, whole):
 def whole(tmp_path_factory, reviews):
     """Uninterrupted runs, by precision, with the seconds they took."""
     found = {}
-    assert finished(words(reviews, "train.max_steps=1"), tmp_path_factory.mktemp("warm") / "run") == 0  # the server
+    forked.warm()
     for precision in IN_TURN:
         folder = tmp_path_factory.mktemp("whole") / precision
         began = time.monotonic()
@@ -127,7 +128,7 @@ def test_kills_change_nothing(tmp_path, reviews, whole):
     assert_same(folder, expected)
 
 
-@pytest.mark.parametrize("words", [("reviews", "--rows", "4000"), ("items", "--rows", "20000", "--vocab-size", "1000")])
+@pytest.mark.parametrize("words", [("reviews", "--rows", "2000"), ("items", "--rows", "20000", "--vocab-size", "1000")])
 def test_a_killed_sample_has_no_name_and_the_next_one_clears_what_it_left(tmp_path, words):
     folder, whole = tmp_path / "samples", tmp_path / "whole.txt"
     folder.mkdir()
@@ -136,6 +137,7 @@ def test_a_killed_sample_has_no_name_and_the_next_one_clears_what_it_left(tmp_pa
     def start(out):
         return forked.start("sample", *words, "--out", out, out=log(folder), err=log(folder))
 
+    forked.warm()
     began = time.monotonic()
     process = start(whole)
     process.join()
@@ -296,39 +298,39 @@ def test_a_bar_ends_before_the_error_of_its_training(tmp_path, reviews, monkeypa
 
 @pytest.fixture
 def small_disc(tmp_path):
-    """A file system of its own, and what gives it another size in MB."""
+    """A file system of its own, and what gives it another size in KB."""
     place = tmp_path / "disc"
     place.mkdir()
 
-    def mount(megabytes, *options):
-        command = ["mount", "-t", "tmpfs", "-o", ",".join([*options, f"size={megabytes}m"]), "tmpfs", str(place)]
+    def mount(kilobytes, *options):
+        command = ["mount", "-t", "tmpfs", "-o", ",".join([*options, f"size={kilobytes}k"]), "tmpfs", str(place)]
         try:
             return subprocess.run(command, capture_output=True, text=True).stderr
         except OSError as error:
             return str(error)
 
-    if said := mount(1):
+    if said := mount(100):
         pytest.skip(f"no file system can be mounted here: {said}")
     try:
-        yield place, lambda megabytes: mount(megabytes, "remount")
+        yield place, lambda kilobytes: mount(kilobytes, "remount")
     finally:
         subprocess.run(["umount", str(place)], check=True)
 
 
-@pytest.mark.parametrize(("megabytes", "states"), [(3, []), (11, ["step-000002", "step-000004"])])  # of 4 MB each
+@pytest.mark.parametrize(("kilobytes", "states"), [(250, []), (850, ["step-000004", "step-000008"])])  # of 285 KB each
 def test_a_disc_that_is_really_full_ends_a_run_cleanly_and_it_goes_on_with_more_room(
-    small_disc, reviews, whole, megabytes, states
+    small_disc, reviews, whole, kilobytes, states
 ):
     folder, resize = small_disc
     settings = words(reviews, "train.precision=fp32")
-    assert resize(megabytes) == ""
+    assert resize(kilobytes) == ""
     assert finished(settings, folder) == 2, said(folder)
     assert said(folder).splitlines()[-1].startswith("quorem: the disc is full: make room or choose another --out")
     assert said(folder).count("the disc is full") == 1
     assert "Traceback" not in said(folder)
     assert [path for path in folder.rglob("*") if path.suffix in (".partial", ".old")] == []
     assert sorted(path.name for path in (folder / "state").iterdir()) == states
-    assert resize(200) == ""
+    assert resize(100_000) == ""
     assert finished(settings, folder) == 0, said(folder)
-    assert ("resumed after step 4" in said(folder)) == bool(states)
+    assert ("resumed after step 8" in said(folder)) == bool(states)
     assert_same(folder, whole["fp32"][0])

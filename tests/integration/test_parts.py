@@ -109,7 +109,7 @@ def _tokenizer(files, folder):
 
 def test_a_killed_worker_is_a_clear_error_and_the_same_command_goes_on(tmp_path):
     for number in range(2):
-        write_reviews(tmp_path / f"{number}.csv", rows=4_000, seed=number)
+        write_reviews(tmp_path / f"{number}.csv", rows=2_000, seed=number)
     settings = ["--text-column", "review", f"tokenizer.path={_tokenizer(tmp_path, tmp_path)}"]
     command = ["prepare", tmp_path / "*.csv", *settings]
     two, said = ["--out", tmp_path / "two", "--processes", "2"], tmp_path / "said"

@@ -11,6 +11,7 @@ import pytest
 import torch
 import torch._inductor.config as inductor
 from safetensors.torch import load_file
+from small_networks import SMALL_NETWORKS
 
 from quorem.config.loading import override
 from quorem.config.settings import PretrainConfig
@@ -40,7 +41,7 @@ def settings(path, *assignments):
             f"data.path={path}",
             "data.text_column=review",
             "data.max_length=32",
-            "model.size=tiny",
+            *SMALL_NETWORKS,
             "model.vocab_size=400",
             "model.dropout=0.1",
             "train.batch_size=8",

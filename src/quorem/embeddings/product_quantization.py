@@ -175,7 +175,10 @@ def _k_means(numbers: Tensor, words: int, *, seed: int) -> Any:
     cluster, exceptions = (import_module(f"sklearn.{name}") for name in ("cluster", "exceptions"))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", exceptions.ConvergenceWarning)  # fewer different rows than codewords are fine
-        return cluster.KMeans(words, n_init=1, max_iter=ROUNDS, random_state=seed).fit(numbers.contiguous().numpy())
+        rows = numbers.contiguous().numpy()
+        # Starts from float64: of float32, scikit-learn turns the rows into float64 once for each of them.
+        start, _ = cluster.kmeans_plusplus(rows.astype("float64"), words, random_state=seed)
+        return cluster.KMeans(words, init=start.astype("float32"), n_init=1, max_iter=ROUNDS).fit(rows)
 
 
 def _dealt_out(values: list[float], widths: list[int]) -> list[int]:

@@ -171,7 +171,7 @@ class NextItem(Graph):
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, ...]:
         seen = None if self.model.config.causal else attention_mask  # no token sees padding, which comes after it
         states = self.model.electra(input_ids, seen).last_hidden_state
-        rows = torch.arange(len(states), device=states.device)
+        rows = torch.arange(states.shape[0], device=states.device)  # len() would fix the number of rows
         hidden = self.model.generator_predictions(states[rows, attention_mask.sum(1) - 1])
         if not self.whole:
             return (hidden,)
