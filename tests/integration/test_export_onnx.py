@@ -118,7 +118,7 @@ def test_a_classifier_copied_away_from_its_run_gives_the_same_and_names_its_labe
 def test_a_recommender_gives_vectors_and_exact_probabilities(tmp_path, quorem, head_and_table, monkeypatch):
     head, table = head_and_table.split()
     captures, capture = [], torch.export.export
-    monkeypatch.setattr(torch.export, "export", lambda *of, **how: captures.append(how["strict"]) or capture(*of, **how))
+    monkeypatch.setattr(torch.export, "export", lambda *of, **by: captures.append(by["strict"]) or capture(*of, **by))
     more = {"causal": True, "never_targets": [0, 2, 3, 4], "head": {"kind": head}}
     more |= {"vocab_size": 3_000, "embedding": {"kind": table} | TABLES[table] | ROWS.get(table, {})}
     model = save_network("next_item", tmp_path / "run" / "model", **more)
