@@ -69,6 +69,17 @@ def test_it_says_how_often_the_data_is_read(monkeypatch, quorem, words, slow, mi
     assert ("more than 16 passes over the same data" in outcome.err) == many
 
 
+def test_what_it_is_and_needs_is_said_once(quorem, words):
+    outcome = quorem(*words, "model.size=tiny", "--minutes", "0.02")
+    assert outcome.code == 0, outcome.err
+    said = outcome.err.splitlines()
+    for line in ("token vectors start", "memory: ", "measuring how long a step takes"):
+        assert len([each for each in said if each.startswith(line)]) == 1, outcome.err
+    assert [each for each in said if "1 s of steps of 8 x 32" in each]
+    (steps,) = re.findall(r"([\d,]+) steps in 1 s,", outcome.err)
+    assert {total for total in re.findall(r"^step \d+/(\d+)", outcome.err, re.MULTILINE)} == {steps}
+
+
 def test_the_size_follows_from_the_data_and_stays_with_the_run(tmp_path, monkeypatch, quorem, words):
     words += ["train.max_steps=2"]
     outcome = quorem(*words)

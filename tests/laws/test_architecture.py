@@ -12,7 +12,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 
 
 ORDER = (
-    ("errors", "folders", "files", "lock", "bars"),
+    ("errors", "folders", "files", "lock", "bars", "silence"),
     *(
         (name,)
         for name in ("config", "tokenization", "data", "embeddings", "heads", "arrangement", "models", "training")

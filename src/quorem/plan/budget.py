@@ -15,6 +15,7 @@ from quorem.data.readers import COMPRESSIONS
 from quorem.data.readers.compression import open_data
 from quorem.plan.dry_run import measure_steps
 from quorem.plan.presets import PRESETS, Preset
+from quorem.silence import silence
 from quorem.training.device import autocast_dtype
 from quorem.training.loop import Program
 from quorem.training.run_folder import Run
@@ -137,7 +138,8 @@ def steps_within(
         train: settings of the loop.
         total_steps: steps of the whole run without a time limit.
     """
-    with TemporaryDirectory() as folder:
+    logger.info("measuring how long a step takes")
+    with TemporaryDirectory() as folder, silence():
         run = Run(Path(folder) / "run", {})
         found = measure_steps(program, optimizer, replace(train, tracker=None), total_steps=total_steps, run=run)
     steps = max(1, int(60 * minutes / found.seconds_a_step))

@@ -34,6 +34,7 @@ from quorem.pretraining.held_out import HeldOut
 from quorem.pretraining.init_from import network_folders, with_implied_settings
 from quorem.pretraining.program import PretrainProgram, build_pretraining_optimizer
 from quorem.pretraining.verdict import Watch, verdict
+from quorem.silence import silence
 from quorem.tokenization import fingerprint, save_tokenizer
 from quorem.training import processes, sharding
 from quorem.training.card import write_cards_of
@@ -43,6 +44,7 @@ from quorem.training.loop import fit
 from quorem.training.optimizer_state import load_optimizer_of_run
 from quorem.training.run_folder import Run, has_trained, read_settings
 from quorem.training.schedule import warmup_steps
+from quorem.training.timing import duration
 
 logger = logging.getLogger(__name__)
 
@@ -219,14 +221,22 @@ def _build(
     sizes = {name: sum(p.numel() for p in part.parameters()) for name, part in program.module.named_children()}
     logger.info(
         "%s tokens (%s) in %s rows, vocabulary %s; %s parameters in the generator, %s in the discriminator; "
-        "%s steps of %s x %s; token table %s, softmax %s",
+        "%s of %s x %s; token table %s, softmax %s",
         f"{shards.meta.num_tokens:,}", shards.unknown, f"{len(program.rows):,}",
         f"{len(tokenizer):,}{f' of at most {vocab_size:,}' if trained else ''}", *(f"{n:,}" for n in sizes.values()),
-        program.total_steps, config.train.batch_size, config.data.max_length, kind,
+        _length(config, program.total_steps), config.train.batch_size, config.data.max_length, kind,
         head_text(program.module.generator.config.head),
     )  # fmt: skip
     logger.info(MEMORY, f"{needed / 1e6:,.0f}")
     return program, optimizer, tokenizer, sizes
+
+
+def _length(config: PretrainConfig, steps: int) -> str:
+    """How long a run is, in steps, or in the minutes that its steps are to fit into."""
+    minutes = config.train.minutes
+    if minutes is None or config.train.max_steps is not None:
+        return f"{steps:,} steps"
+    return f"{duration(60 * minutes)} of steps"
 
 
 def _train(config: PretrainConfig, run: Run, source: Source | None) -> dict[str, Any]:
@@ -237,7 +247,10 @@ def _train(config: PretrainConfig, run: Run, source: Source | None) -> dict[str,
     with_steps = _with_steps_in_time(config, run, source, inputs)
     if with_steps != config:
         config, run = with_steps, Run(run.folder, to_mapping(with_steps), fixed=FIXED)
-    program, optimizer, tokenizer, sizes = _build(config, run, source, inputs)
+        with silence():  # it was built and told of before, to be measured
+            program, optimizer, tokenizer, sizes = _build(config, run, source, inputs)
+    else:
+        program, optimizer, tokenizer, sizes = _build(config, run, source, inputs)
     falls = config.objective.mask_rate_end is not None
     lengthen(run, config.train, program.order, others_follow_steps=falls)
     judge = HeldOut(program, config, run) if program.held_out else None
