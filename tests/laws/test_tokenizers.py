@@ -302,6 +302,14 @@ def test_encode_names_the_row_of_a_bad_text(bad):
     assert tokenizer.encode("[MASK]", add_special_tokens=False) == [4]
 
 
+def test_what_takes_long_is_announced(monkeypatch, caplog):
+    caplog.set_level(logging.INFO, "quorem")
+    for many, said in ((4, False), (3, True)):
+        monkeypatch.setattr("quorem.tokenization.train.MANY_WORDS", many)
+        train_tokenizer(["a b c"], vocab_size=1_000)
+        assert ("learning at most 1,000 tokens from 3 different words" in caplog.text) == said
+
+
 def test_words_are_numbered_by_falling_frequency_then_by_code_point():
     tokenizer = train_tokenizer(["c b, b a", "z c d z z d y"], vocab_size=100)
     assert names(tokenizer, range(5, len(tokenizer))) == ["z", "b", "c", "d", ",", "a", "y"]

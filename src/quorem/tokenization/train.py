@@ -1,5 +1,6 @@
 """Training a tokenizer from texts."""
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, replace
@@ -45,6 +46,9 @@ class Kind(NamedTuple):
 OPTIONS: dict[str, Any] = {"normalization": "nfc", "lowercase": True, "strip_accents": False, "separator": None}
 """The options that not every kind has, with their defaults."""
 
+logger = logging.getLogger(__name__)
+
+MANY_WORDS = 50_000  # different ones, of which learning takes a while
 OF_TEXT = ("normalization", "lowercase", "strip_accents")
 
 TOKENIZERS: dict[str, Kind] = {
@@ -115,6 +119,8 @@ def train_tokenizer(
     first = first_texts(texts)
     counts = count_words(chain(first, texts), steps)
     hint_at_kind(kind, first, counts)
+    if len(counts) >= MANY_WORDS:
+        logger.info("learning at most %s tokens from %s different words", f"{vocab_size:,}", f"{len(counts):,}")
     model = TOKENIZERS[kind].learn(counts, vocab_size=vocab_size, min_frequency=min_frequency)
     tokenizer = Tokenizer(model)
     tokenizer.normalizer, tokenizer.pre_tokenizer, tokenizer.decoder = TOKENIZERS[kind].finish(steps, model)
