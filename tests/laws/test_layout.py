@@ -241,7 +241,8 @@ def test_what_is_left_open_is_filled_with_what_measured_best(table, head, vocab_
         (30_000, {"budget": "20MB"}, "dense", 0),
         (30_000, {"compression": "10x"}, "pq", 0),
         (30_000, {"compression": "10x", "start": "random"}, "qr", 8),
-        (30_000, {"compression": "20x"}, "qr", 0),
+        (30_000, {"compression": "20x"}, "pq", 0),
+        (30_000, {"compression": "50x"}, "qr", 0),
         (30_000, {"compression": "5x", "own_rank": 3}, "qr", 3),
     ],
 )

@@ -31,7 +31,7 @@ BYTES = 4  # of a float32 and of an int32
 DENSE = "dense"  # kind of a table that sharing would not make smaller
 AUTO, AUTO_BUDGET = "auto", "512MB"  # bytes of a dense table of a million rows of 128
 AUTO_OWN_RANK = 8  # of qr: numbers of a token's own, where the budget has room for them: docs/results.md
-AUTO_WIDTH = 8  # of pq: the widest part; the narrower, the nearer to a dense table
+AUTO_WIDTH = 16  # of pq: the widest part; with wider ones many tokens would share all their codes
 STARTS = ("cooccurrence", "random")
 LEVELS = 3  # of a head of digits, unless the table has its own
 FULL_UP_TO = 20_000  # tokens; above it levels are faster (docs/results.md)
@@ -183,10 +183,10 @@ def with_kind(model: ModelSettings, *, vocab_size: int, width: int) -> ModelSett
     """Resolve kind=auto from the settings alone, so that every machine decides the same.
 
     A dense table if it fits, because a step pays nothing for rows it does not touch. Otherwise a pq table, which at a
-    tenth of the bytes learns nearly what a dense one does (docs/results.md), if the vectors that choose its codes are
-    counted and parts of at most AUTO_WIDTH numbers fit into three quarters of the budget. Otherwise, or if a setting of
-    qr is given, a qr table. Its tokens get a few numbers of their own if these fit into three quarters: they are worth
-    more than further shared rows.
+    tenth of the bytes learns nearly what a dense one does, and at a twentieth more than qr (docs/results.md), if the
+    vectors that choose its codes are counted and parts of at most AUTO_WIDTH numbers fit into three quarters of the
+    budget. Otherwise, or if a setting of qr is given, a qr table. Its tokens get a few numbers of their own if these
+    fit into three quarters: they are worth more than further shared rows.
 
     Args:
         model: the settings.
