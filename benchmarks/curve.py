@@ -1,9 +1,10 @@
-"""The figure of quality against compression, from results of learning.py.
+"""The figure of quality against compression, from results of learning.py on the same rows.
 
-    python benchmarks/curve.py results.json docs/budget.svg
+    python benchmarks/curve.py docs/budget.svg results.json more.json
 
 Arms are named KIND RATIOx ("qr 10x"), and dense; a line for each kind, one point a ratio: the mean over seeds, with a
-bar from the lowest to the highest. What counting reaches on the same rows is drawn across.
+bar from the lowest to the highest. A line begins at the dense arm of its own file. What counting reaches on the same
+rows is drawn across.
 """
 
 import argparse
@@ -16,36 +17,43 @@ from typing import Any
 import matplotlib.pyplot as plt
 
 ARM = re.compile(r"(?P<kind>.+) (?P<ratio>[\d.]+)x")
-NAMES = {"qr": "qr", "qr own": "qr and numbers of a token's own", "low_rank": "low rank"}
+NAMES = {
+    "qr own": "qr and numbers of a token's own",
+    "pq": "product quantization",
+    "pq after": "the same, after training",
+    "low_rank": "low rank",
+}
 
 
 def main() -> None:
     """Draw the lines."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("results", type=Path)
     parser.add_argument("figure", type=Path)
+    parser.add_argument("results", type=Path, nargs="+")
     options = parser.parse_args()
-    results = json.loads(options.results.read_text(encoding="utf-8"))
-    lines: dict[str, list[tuple[float, list[float]]]] = {}
-    for name, arm in results["arms"].items():
-        scores = [seed["nll"] for seed in arm["seeds"].values() if "nll" in seed]
-        found = ARM.fullmatch(name)
-        if found and scores:
-            lines.setdefault(re.sub(r"own\d+", "own", found["kind"]), []).append((float(found["ratio"]), scores))
-    dense = [seed["nll"] for seed in results["arms"]["dense"]["seeds"].values()]
     figure, axes = plt.subplots(figsize=(6.5, 4), layout="constrained")
-    for kind, points in sorted(lines.items()):
-        _draw(axes, NAMES.get(kind, kind), [(1.0, dense), *sorted(points)])
+    ticks = {1.0}
+    for path in options.results:
+        results = json.loads(path.read_text(encoding="utf-8"))
+        lines: dict[str, list[tuple[float, list[float]]]] = {}
+        for name, arm in results["arms"].items():
+            scores = [seed["nll"] for seed in arm["seeds"].values() if "nll" in seed]
+            found = ARM.fullmatch(name)
+            if found and scores:
+                lines.setdefault(re.sub(r"own\d+", "own", found["kind"]), []).append((float(found["ratio"]), scores))
+        dense = [seed["nll"] for seed in results["arms"]["dense"]["seeds"].values()]
+        for kind, points in sorted(lines.items()):
+            _draw(axes, NAMES.get(kind, kind), [(1.0, dense), *sorted(points)])
+            ticks |= {ratio for ratio, _ in points}
     counting = results["counting"]["nll"]["cooccurrence"]
     axes.axhline(counting, color="gray", linestyle="--", linewidth=1)
     axes.annotate(
-        "counting what stands together", (12, counting), xytext=(0, 4), textcoords="offset points", fontsize=8
+        "counting what stands together", (14, counting), xytext=(0, -11), textcoords="offset points", fontsize=8
     )
     axes.set(
         xscale="log", xlabel="times smaller than a row for each item", ylabel="held-out loss of the generator, nats"
     )
-    ticks = sorted({1.0, *(ratio for points in lines.values() for ratio, _ in points)})
-    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks], minor=False)
+    axes.set_xticks(sorted(ticks), [f"{tick:g}" for tick in sorted(ticks)], minor=False)
     axes.minorticks_off()
     axes.margins(y=0.08)
     axes.legend(frameon=False, fontsize=8)
