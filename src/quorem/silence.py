@@ -1,4 +1,4 @@
-"""What has been said, or is of no interest, is not said."""
+"""No log lines for a while."""
 
 import logging
 from collections.abc import Iterator

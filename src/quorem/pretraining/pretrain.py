@@ -1,6 +1,7 @@
 """Pre-training, from a data file to a run folder."""
 
 import logging
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -245,11 +246,10 @@ def _train(config: PretrainConfig, run: Run, source: Source | None) -> dict[str,
     if (finished := finished_result(run, otherwise=otherwise)) is not None:
         return finished
     with_steps = _with_steps_in_time(config, run, source, inputs)
-    if with_steps != config:
+    measured = with_steps != config
+    if measured:
         config, run = with_steps, Run(run.folder, to_mapping(with_steps), fixed=FIXED)
-        with silence():  # it was built and told of before, to be measured
-            program, optimizer, tokenizer, sizes = _build(config, run, source, inputs)
-    else:
+    with silence() if measured else nullcontext():  # what was built to be measured has been told of
         program, optimizer, tokenizer, sizes = _build(config, run, source, inputs)
     falls = config.objective.mask_rate_end is not None
     lengthen(run, config.train, program.order, others_follow_steps=falls)

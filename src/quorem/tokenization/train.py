@@ -26,6 +26,8 @@ from quorem.tokenization.wordpiece import isolate_unknown, learn_wordpieces, wor
 from quorem.tokenization.words import learn_words
 from quorem.tokenization.wrap import wrap
 
+logger = logging.getLogger(__name__)
+
 
 class Kind(NamedTuple):
     """A kind of tokenizer.
@@ -45,8 +47,6 @@ class Kind(NamedTuple):
 
 OPTIONS: dict[str, Any] = {"normalization": "nfc", "lowercase": True, "strip_accents": False, "separator": None}
 """The options that not every kind has, with their defaults."""
-
-logger = logging.getLogger(__name__)
 
 MANY_WORDS = 50_000  # different ones, of which learning takes a while
 OF_TEXT = ("normalization", "lowercase", "strip_accents")
