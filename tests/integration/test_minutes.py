@@ -30,7 +30,8 @@ def slow(monkeypatch):
         asked.append(total_steps)
         return DryRun(6.0, total_steps, 0, 0)
 
-    monkeypatch.setattr(budget, "measure_steps", measure)
+    for module in ("plan.budget", "pretraining.pretrain"):
+        monkeypatch.setattr(f"quorem.{module}.measure_steps", measure)
     return asked
 
 
@@ -67,6 +68,13 @@ def test_it_says_how_often_the_data_is_read(monkeypatch, quorem, words, slow, mi
     steps, passes = re.search(r"6 s a step: (\S+) steps in .*, (\S+) passes over the data", outcome.err).groups()
     assert float(passes) == pytest.approx(2 * int(steps.replace(",", "")) / slow[0], abs=0.05)
     assert ("more than 16 passes over the same data" in outcome.err) == many
+
+
+def test_a_dry_run_is_of_the_steps_that_fit(quorem, words, slow):
+    outcome = quorem(*words, "model.size=tiny", "--minutes", "0.75", "--dry-run")
+    assert outcome.code == 0, outcome.err
+    assert "dry run: 6 s a step, 7 steps in about 42 s" in outcome.out
+    assert len(slow) == 1
 
 
 def test_what_it_is_and_needs_is_said_once(quorem, words):

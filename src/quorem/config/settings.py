@@ -305,7 +305,9 @@ class ObjectiveSettings:
 class TrainSettings:
     """The training loop."""
 
-    max_steps: int | None = option(None, "number of steps; default from train.epochs", above=0)
+    max_steps: int | None = option(
+        None, "number of steps; default from train.epochs; pre-training: 0 keeps the networks as they start", at_least=0
+    )
     epochs: float = option(1.0, "passes over the data", above=0)
     minutes: float | None = option(
         None,

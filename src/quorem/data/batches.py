@@ -39,7 +39,7 @@ class EpochOrder:
 
     def steps(self, train: TrainSettings) -> int:
         """How many steps a run has in all."""
-        return train.max_steps or max(1, round(train.epochs * self.steps_per_epoch))
+        return max(1, round(train.epochs * self.steps_per_epoch)) if train.max_steps is None else train.max_steps
 
     def indices(self, step: int) -> np.ndarray:
         """Items int64 (<= batch_size,) of a step, counted from 0."""

@@ -13,7 +13,7 @@ from quorem.config.settings import PretrainConfig, TrainSettings
 from quorem.data.documents import RowCounts
 from quorem.data.readers import COMPRESSIONS
 from quorem.data.readers.compression import open_data
-from quorem.plan.dry_run import measure_steps
+from quorem.plan.dry_run import DryRun, measure_steps
 from quorem.plan.presets import PRESETS, Preset
 from quorem.silence import silence
 from quorem.training.device import autocast_dtype
@@ -142,8 +142,19 @@ def steps_within(
     with TemporaryDirectory() as folder, silence():
         run = Run(Path(folder) / "run", {})
         found = measure_steps(program, optimizer, replace(train, tracker=None), total_steps=total_steps, run=run)
+    return steps_that_fit(minutes, found, epochs=train.epochs)
+
+
+def steps_that_fit(minutes: float, found: DryRun, *, epochs: float) -> int:
+    """Number of steps that fit into a time limit, at least 1, after a word on how often they read the data.
+
+    Args:
+        minutes: time limit.
+        found: what a few steps took of a run without a time limit.
+        epochs: passes over the data of that run.
+    """
     steps = max(1, int(60 * minutes / found.seconds_a_step))
-    passes = train.epochs * steps / total_steps
+    passes = epochs * steps / found.total_steps
     logger.info(
         "%.3g s a step: %s steps in %s, %s over the data",
         found.seconds_a_step, f"{steps:,}", duration(60 * minutes), f"{passes:,.1f} passes",

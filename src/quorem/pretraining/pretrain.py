@@ -23,7 +23,7 @@ from quorem.files import fingerprint_files
 from quorem.lock import locked
 from quorem.models.checkpoint_files import weight_files
 from quorem.models.electra import Electra
-from quorem.plan.budget import choose_size, events_of_files, steps_within, tokens_of_files, tokens_seen
+from quorem.plan.budget import choose_size, events_of_files, steps_that_fit, steps_within, tokens_of_files, tokens_seen
 from quorem.plan.dry_run import DryRun, measure_steps
 from quorem.plan.memory import MEMORY, check_memory
 from quorem.plan.plan import Plan
@@ -34,7 +34,7 @@ from quorem.pretraining.arrangement import ATTRIBUTES, ORDER, START, arrange, is
 from quorem.pretraining.held_out import HeldOut
 from quorem.pretraining.init_from import network_folders, with_implied_settings
 from quorem.pretraining.program import PretrainProgram, build_pretraining_optimizer
-from quorem.pretraining.verdict import Watch, verdict
+from quorem.pretraining.verdict import NO_STEP, Watch, verdict
 from quorem.silence import silence
 from quorem.tokenization import fingerprint, save_tokenizer
 from quorem.training import processes, sharding
@@ -108,7 +108,11 @@ def dry_run(config: PretrainConfig, *, source: Source | None = None) -> DryRun:
         config, source = _resolve_inputs(config, source, Path(folder))
         run = Run(Path(folder) / "run", to_mapping(config))
         program, optimizer, _, _ = _build(config, run, source, _record_inputs(config, run, source))
-        return measure_steps(program, optimizer, config.train, total_steps=program.total_steps, run=run)
+        found = measure_steps(program, optimizer, config.train, total_steps=program.total_steps, run=run)
+    minutes, train = config.train.minutes, config.train
+    if minutes is None or train.max_steps is not None:
+        return found
+    return replace(found, total_steps=steps_that_fit(minutes, found, epochs=train.epochs))
 
 
 def _resolve_inputs(config: PretrainConfig, source: Source | None, out: Path) -> tuple[PretrainConfig, Source | None]:
@@ -267,8 +271,10 @@ def _train(config: PretrainConfig, run: Run, source: Source | None) -> dict[str,
         restore=judge.restore if judge else None,
         on_record=watch.look,
     )
+    if judge and not program.total_steps:
+        judge.after_step(0)
     records = run.training_records()
-    if not any("mlm_loss" in record for record in records):
+    if program.total_steps and not any("mlm_loss" in record for record in records):
         raise UserError(f"{run.folder}: {verdict(records)}: lower train.learning_rate, with another --out")
     _save_networks(program.module, run, tokenizer)
     if judge and judge.best_step not in (0, program.total_steps) and (best := run.load_best(judge.best_step)):
@@ -277,9 +283,10 @@ def _train(config: PretrainConfig, run: Run, source: Source | None) -> dict[str,
         logger.info(
             "%s: step %s was best on held-out rows: best/ holds its networks", run.folder, f"{judge.best_step:,}"
         )
-    used = next(record for record in reversed(records) if "mlm_loss" in record)
+    used = next((record for record in reversed(records) if "mlm_loss" in record), {})
     last = program.last or {key: value for key, value in used.items() if key not in LOOP_METRICS}
-    result = {**last, "parameters": sizes, "vocab_size": len(tokenizer), "verdict": verdict(records)}
+    said = verdict(records) if program.total_steps else NO_STEP
+    result = {**last, "parameters": sizes, "vocab_size": len(tokenizer), "verdict": said}
     if judge:
         result |= {"held_out": judge.last, "best_step": judge.best_step}
     result |= {"keep_state": True} if config.train.keep_state else {}

@@ -12,6 +12,7 @@ logger = logging.getLogger(__name__)
 LEARNED = 0.005  # nats below the base rate's entropy that count as more than nothing
 FEW_REPLACED = 0.05  # share of all tokens; with fewer the generator is too good
 VERDICT_STEPS = 20  # that a verdict is about, at least: the loss of one step is too noisy
+NO_STEP = "no step was taken (train.max_steps=0): the networks are as they started"
 RISEN = {"mlm_loss": 1.0, "rtd_loss": 0.5}  # nats above the lowest mean so far that are no noise
 MET = ("mlm_loss", "unigram_entropy", "rtd_loss", "base_rate_entropy", "share_replaced")
 

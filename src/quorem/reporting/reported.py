@@ -68,7 +68,7 @@ class ReportedRun:
         folder: of a run of `quorem pretrain` or `quorem finetune`, finished or not.
 
     Raises:
-        UserError: if it is none, or has logged nothing yet.
+        UserError: if it is none, has logged nothing yet, or took no step.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -82,6 +82,10 @@ class ReportedRun:
         for record in read_records(folder):
             check_shape({"step": None} | record, RECORD, f"{folder / 'metrics.jsonl'}: a record")
             self.records.append(dict(flat(record)))
+        if not self.records and self.config.train.max_steps == 0:
+            raise UserError(
+                f"{folder}: took no step (train.max_steps=0), so there are no curves: report a run that was trained"
+            )
         if not self.records:
             why = "no whole line in metrics.jsonl" if (folder / "metrics.jsonl").exists() else "no metrics.jsonl"
             raise UserError(f"{folder}: has logged nothing yet ({why}): wait for its lines, or delete a damaged run")

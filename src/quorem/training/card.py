@@ -322,14 +322,14 @@ def _results_said(kind: str, made: Made) -> str:
                   for name, found in ranked.items()]  # fmt: skip
         return "\n".join(lines)
     baselines = made.result.get("baselines", {})
-    titles = [rows, "this model", "held against", *baselines]
-    lines = [f"| {' | '.join(titles)} |", "|---" * len(titles) + "|"]
+    titles, lines = [rows, "this model", "held against", *baselines], list[str]()
     for name, other in AGAINST.items():
         if isinstance(result.get(name), int | float):
             beside = f"{other} {_number(result[other])}" if other and other in result else _majority(name, result)
             counted = [_number(found.get(name)) for found in baselines.values()]
             lines.append(f"| {' | '.join([name, _number(result[name]), beside, *counted])} |")
-    return "\n".join([*lines, *(["", str(made.result["verdict"])] if "verdict" in made.result else [])])
+    table = [f"| {' | '.join(titles)} |", "|---" * len(titles) + "|", *lines, ""] if lines else []
+    return "\n".join([*table, str(made.result.get("verdict", ""))]).rstrip()
 
 
 def _majority(name: str, result: Mapping[str, Any]) -> str:
