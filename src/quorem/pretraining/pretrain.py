@@ -283,7 +283,7 @@ def _train(config: PretrainConfig, run: Run, source: Source | None) -> dict[str,
         logger.info(
             "%s: step %s was best on held-out rows: best/ holds its networks", run.folder, f"{judge.best_step:,}"
         )
-    used = next((record for record in reversed(records) if "mlm_loss" in record), {})
+    used: dict[str, Any] = next((record for record in reversed(records) if "mlm_loss" in record), {})
     last = program.last or {key: value for key, value in used.items() if key not in LOOP_METRICS}
     said = verdict(records) if program.total_steps else NO_STEP
     result = {**last, "parameters": sizes, "vocab_size": len(tokenizer), "verdict": said}
