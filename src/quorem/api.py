@@ -15,7 +15,7 @@ from quorem.data.dataset import DatasetSource
 from quorem.data.events.source import EventSource
 from quorem.data.source import DEFAULT_TEXT_COLUMN, Source
 from quorem.embeddings import EMBEDDINGS, TokenEmbedding, build_table
-from quorem.errors import check_choice
+from quorem.errors import UserError, check_choice
 from quorem.exporting.compress import compress as compress_run
 from quorem.exporting.export import export as export_run
 from quorem.heads import HEADS, GeneratorHead
@@ -70,7 +70,7 @@ def pretrain(data: Data, out: str | Path, *, settings: Mapping[str, Any] | None 
 
 
 def finetune(
-    pretrained: "Encoder | str | Path",
+    pretrained: Encoder | Finetuned | NextItem | str | Path,
     data: Data,
     out: str | Path,
     *,
@@ -82,7 +82,7 @@ def finetune(
     """Fine-tune a pre-trained run on labelled rows into a run folder, as `quorem finetune` does, and load it.
 
     Args:
-        pretrained: what `pretrain` or `load` gave, or its folder.
+        pretrained: what `pretrain`, `finetune` or `load` gave, or its folder.
         data: as for `pretrain`, with labels.
         out: the run folder.
         task: of TASKS.
@@ -96,7 +96,7 @@ def finetune(
     """
     check_choice("task", task, TASKS)
     source, config = _configured(TASKS[task].settings(), data, settings, given)
-    folder = pretrained.folder if isinstance(pretrained, Encoder) else pretrained
+    folder = pretrained if isinstance(pretrained, str | Path) else pretrained.folder
     finetune_run(replace(config, pretrained=str(folder)), Path(out), source=source, seeds=seeds)
     return load(out)
 
@@ -166,12 +166,14 @@ def embedding(num_embeddings: int, embedding_dim: int, *, kind: str = "qr", **op
         options: settings of model.embedding: budget="20MB", compression="20x", operation="multiply", own_rank=8, ...
 
     Raises:
-        UserError: for an unknown kind or option, or a budget that is too small.
+        UserError: for an unknown kind or option, attributes, which pre-training reads, or a budget that is too small.
     """
     words = [f"model.embedding.{name}={value}" for name, value in options.items()]
     table = override(PretrainConfig(model=ModelSettings(embedding=EmbeddingSettings(kind=kind))), words).model.embedding
     if table.assignment is None:
         table = replace(table, assignment="identity")
+    if table.attributes_file is not None:
+        raise UserError(f"kind={kind}: is for pre-training (model.embedding.attributes_file): choose another kind")
     entry, _ = lay_out(ModelSettings(embedding=table), vocab_size=num_embeddings, width=embedding_dim)
     return build_table(entry, num_embeddings, embedding_dim)
 
@@ -186,13 +188,18 @@ def softmax(table: TokenEmbedding, *, kind: str = "auto", never: Iterable[int] =
         options: of the kind, such as digits=3 of a tree.
 
     Raises:
-        UserError: for an unknown kind.
+        UserError: for another table, an unknown kind, or one that does not fit the table or the options.
     """
-    name = next(name for name, known in EMBEDDINGS.items() if type(table) is known)
+    name = next((name for name, known in EMBEDDINGS.items() if type(table) is known), None)
+    if name is None:
+        raise UserError(f"{type(table).__name__}: a table that quorem.embedding has made is needed")
     if kind == "auto":
         kind = head_kind(kind, name, table.num_embeddings, own_rank=int(table.options.get("own_rank", 0)))
     check_choice("kind", kind, HEADS)
-    found = HEADS[kind](table, never=never, **options)
+    try:
+        found = HEADS[kind](table, never=never, **options)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"a {kind} softmax of a {name} table: {error}") from error
     found.reset_parameters(table.dim**-0.5)
     return found
 

@@ -1,6 +1,5 @@
 """What a run has made, loaded: an encoder, a fine-tuned model, a recommender."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from quorem.models.configuration import QuoremConfig
 from quorem.models.modeling import QuoremForPreTraining
 from quorem.tasks.predict import load_predictor_of, task_name
 from quorem.tokenization import load_tokenizer
-from quorem.tokenization.special import SPECIAL_IDS
+from quorem.training.run_folder import read_settings, run_of
 from quorem.vectors.encoder import batches, encode_texts
 
 
@@ -32,10 +31,13 @@ class _OfRun:
 
     @property
     def result(self) -> dict[str, Any]:
-        """What result.json says of the run: scores, and those of counting beside them; empty where only a model is."""
-        run = self.folder.parent if (self.folder / "config.json").exists() else self.folder
-        path = run / "result.json"
-        return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
+        """What result.json says of the run: scores, and those of counting beside them; empty where only a model is.
+
+        Raises:
+            UserError: if it is damaged.
+        """
+        path = (run_of(self.folder) or self.folder) / "result.json"
+        return read_settings(path) if path.is_file() else {}
 
 
 class Encoder(_OfRun):
@@ -194,15 +196,15 @@ class NextItem(_OfRun):
         Returns:
             A list for each session, empty where it has no item that the model knows.
         """
-        from quorem.recommending.recommend import Recommender
+        from quorem.recommending.recommend import Recommender, encode_items, known_ids
 
         if top < 1:
             raise UserError(f"top={top}: 1 or more needed")
-        ids = [self.tokenizer.convert_tokens_to_ids(list(map(str, _texts(session)))) for session in _texts(sessions)]
+        items = encode_items(self.tokenizer, [list(map(str, _texts(session))) for session in _texts(sessions)])
         asked = Recommender(
             self.average, self.tokenizer, max_items=self.data.max_items, top=top, exclude_seen=exclude_seen
         )
-        found = asked.after([[token for token in session if token >= SPECIAL_IDS] for session in ids])
+        found = asked.after([known_ids(session) for session in items])
         return [[{"item": item, "score": share} for item, share in zip(*each, strict=True)] for each in found]
 
     def __repr__(self) -> str:

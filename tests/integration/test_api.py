@@ -123,6 +123,33 @@ def test_settings_that_are_not_known_are_named(tmp_path, sample_csv):
         package.load(tmp_path)
 
 
+def test_a_fine_tuned_model_is_fine_tuned_again(tmp_path, classifier, sample_csv, finetune_settings):
+    fine = dict(each.split("=", 1) for each in finetune_settings) | {"train.epochs": 1}
+    columns = {"text_column": "review", "label_column": "sentiment"}
+    found = package.finetune(package.load(classifier), str(sample_csv), tmp_path / "again", settings=fine, **columns)
+    assert found.labels == ["negative", "positive"]
+
+
+@pytest.mark.parametrize("row", [None, float("nan"), 3, ("a", None)])
+def test_what_is_no_text_is_named(classifier, row):
+    with pytest.raises(UserError, match="a text, or a pair of two texts, is needed for each row"):
+        package.load(classifier).predict(["good", row])
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: package.softmax(torch.nn.Embedding(9, 4)), "Embedding: a table that quorem.embedding has made"),
+        (lambda: package.softmax(package.embedding(900, 4, kind="dense"), kind="tree", digit=3), "digit"),
+        (lambda: package.softmax(package.embedding(900, 4), kind="full"), "a full softmax of a qr table: "),
+        (lambda: package.embedding(9, 4, kind="attributes", attributes_file="x.csv"), "is for pre-training"),
+    ],
+)
+def test_tables_and_softmaxes_that_do_not_fit_are_named(make, said):
+    with pytest.raises(UserError, match=said):
+        make()
+
+
 def test_a_dataset_is_data_too(tmp_path, small):
     rows = [{"text": f"a good film of {number} minutes"} for number in range(60)]
     encoder = package.pretrain(rows, tmp_path / "run", settings=small)

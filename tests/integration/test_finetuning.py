@@ -43,7 +43,7 @@ def test_every_parameter_of_a_compositional_classifier_has_its_layers_rate():
 
 def test_the_preset_is_found_through_the_run_or_its_discriminator(tmp_path):
     (tmp_path / "discriminator").mkdir()
-    (tmp_path / "config.yaml").write_text("model: {size: tiny}\n")
+    (tmp_path / "config.yaml").write_text("model: {size: tiny}\ndata: {}\ntrain: {}\n")
     assert size_of(str(tmp_path)) == size_of(str(tmp_path / "discriminator")) == "tiny"
     assert size_of(str(tmp_path / "elsewhere" / "model")) == "small"
 
@@ -59,7 +59,7 @@ def test_the_preset_is_found_through_the_run_or_its_discriminator(tmp_path):
 )
 def test_attention_has_dropout_where_asked_or_where_the_preset_has_it(tmp_path, size, given, expected):
     (tmp_path / "discriminator").mkdir()
-    (tmp_path / "config.yaml").write_text(f"model: {{size: {size}}}\n")
+    (tmp_path / "config.yaml").write_text(f"model: {{size: {size}}}\ndata: {{}}\ntrain: {{}}\n")
     config = Classification().resolve(override(FinetuneConfig(), [f"pretrained={tmp_path}", *given]))
     assert config.classifier.attention_dropout == expected
 

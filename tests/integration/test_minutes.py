@@ -57,6 +57,12 @@ def test_a_run_has_the_steps_that_fit_and_resumes_with_them(tmp_path, monkeypatc
     assert quorem(*words).code == 0
 
 
+def test_steps_that_are_named_count_more_than_minutes(tmp_path, quorem, refused, words, slow):
+    words += ["model.size=tiny", "--minutes", "0.75"]
+    assert quorem(*words).code == 0
+    assert "it cannot continue with other steps" in refused(*words, "train.max_steps=9", after_log=True)
+
+
 @pytest.mark.parametrize(("minutes", "many"), [("0.2", False), ("240", True)])
 def test_it_says_how_often_the_data_is_read(monkeypatch, quorem, words, slow, minutes, many):
     def stop(*_, **__):

@@ -113,6 +113,22 @@ def test_from_python_a_session_gets_what_the_command_writes(sessions, recommende
         model.recommend(histories[:1], top=0)
 
 
+def test_from_python_items_are_read_as_the_command_reads_them(quorem, tmp_path, pretrain_settings):
+    """Where the tokenizer lowers case, in Python too."""
+    (tmp_path / "carts.txt").write_text("Milk Bread Eggs Jam\n" * 30 + "Bread Eggs Jam Milk\n" * 30)
+    more = ["model.embedding.kind=dense", "data.rows=isolated"]
+    words = ["pretrain", tmp_path / "carts.txt", "--tokenizer", "words", "--out", tmp_path / "run"]
+    assert quorem(*words, *pretrain_settings, *more).code == 0
+    words = ["finetune", tmp_path / "run", tmp_path / "carts.txt", "--task", "next_item", "--out", tmp_path / "next"]
+    assert quorem(*words, "train.max_steps=2", "train.precision=fp32").code == 0
+    words = ["recommend", tmp_path / "next", tmp_path / "carts.txt", "--top", "2", "--out", tmp_path / "found.jsonl"]
+    assert quorem(*words).code == 0
+    written = json.loads((tmp_path / "found.jsonl").read_text().splitlines()[0])
+    (found,) = package.load(tmp_path / "next").recommend([["Milk", "Bread", "Eggs", "Jam"]], top=2)
+    assert [each["item"] for each in found] == written["items"]
+    assert len(found) == 2
+
+
 def test_a_report_has_the_ranking_beside_the_baselines(quorem, recommender, tmp_path):
     assert quorem("report", recommender, "--out", tmp_path / "page.html").code == 0
     page = (tmp_path / "page.html").read_text()

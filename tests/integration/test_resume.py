@@ -333,6 +333,18 @@ def test_start_vectors_are_of_the_window_that_is_asked_for(tmp_path, monkeypatch
     assert np.abs(found[0] - found[1]).max() > 0.1
 
 
+def test_start_vectors_are_of_the_width_that_is_asked_for(tmp_path, monkeypatch, reviews):
+    """A run that was refused or killed before its first step may be begun again with other sizes."""
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, 1)
+        with pytest.raises(KeyboardInterrupt):
+            pretrain(settings(reviews, "model.embedding_size=8"), tmp_path / "begun")
+    assert not (tmp_path / "begun" / "metrics.jsonl").exists()
+    for name in ("begun", "fresh"):
+        pretrain(settings(reviews, "model.embedding_size=24"), tmp_path / name)
+    assert_bit_identical(weights(tmp_path / "fresh"), weights(tmp_path / "begun"))
+
+
 def test_a_run_that_has_logged_and_has_no_checkpoint_begins_from_the_same_vectors(tmp_path, monkeypatch, reviews):
     """They are there until the run is finished, and gone then."""
     config = settings(reviews, "train.log_every=1", "train.checkpoint_every=1000")

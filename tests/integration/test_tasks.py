@@ -143,35 +143,6 @@ def test_settings_of_another_task_are_refused(refused, base, tmp_path):
     assert "task=regression: these are the settings of another task: give --task regression" in line
 
 
-def test_seeds_give_mean_spread_and_an_average_and_go_on(quorem, refused, base, tmp_path):
-    path, out = data("classification", tmp_path), tmp_path / "run"
-    words = command("classification", base, path, out, "train.epochs=2", "train.learning_rate=1e-3")
-    assert quorem(*words, "--seeds", "2").code == 0
-    once = (out / "seed-1" / "model" / "model.safetensors").stat().st_mtime_ns
-    outcome = quorem(*words, "--seeds", "3")
-    assert outcome.code == 0
-    assert (out / "seed-1" / "model" / "model.safetensors").stat().st_mtime_ns == once
-    result = json.loads((out / "result.json").read_text())
-    losses = [json.loads((out / f"seed-{seed}" / "result.json").read_text())["loss"] for seed in range(3)]
-    assert result["seeds"] == [0, 1, 2]
-    assert result["mean"]["loss"] == pytest.approx(np.mean(losses))
-    assert result["spread"]["loss"] == pytest.approx(
-        {"min": min(losses), "max": max(losses), "std": np.std(losses, ddof=1)}
-    )
-    assert len(set(losses)) == 3
-    assert result["ensemble"]["loss"] <= result["mean"]["loss"]  # -log of a mean is no more than the mean of -log
-    assert "over 3 seeds" in outcome.out
-    for one in (["embed", out, path, "--out", "x.npy"], ["similar", out, "--item", "w1"], ["card", out],
-                ["export", out, "--format", "onnx", "--out", tmp_path / "x"]):  # fmt: skip
-        line = refused(*one, after_log=True)
-        assert line == f"quorem: {out}: holds 3 runs of different seeds: give one of them, such as {out / 'seed-0'}"
-    texts = [row["text"] for row in CASES["classification"].rows(9, random.Random(7))]
-    shares = [package.load(out / f"seed-{seed}").probabilities(texts) for seed in range(3)]
-    assert torch.allclose(package.load(out).probabilities(texts), torch.stack(shares).mean(0), atol=1e-6)
-    counts = predict(out, path, out=tmp_path / "out.jsonl")
-    assert counts["predicted"] == 120
-
-
 def test_patience_stops_training_and_is_recorded(base, tmp_path):
     path, out = data("classification", tmp_path), tmp_path / "run"
     words = command("classification", base, path, out, "train.learning_rate=1e-30", "train.patience=2")
@@ -179,6 +150,20 @@ def test_patience_stops_training_and_is_recorded(base, tmp_path):
     result = json.loads((out / "result.json").read_text())
     assert (result["stopped_early"], result["last"]["epoch"], result["epoch"]) == (3.0, 3.0, 1.0)
     assert main(words) == 0  # a finished run
+
+
+def test_a_run_that_was_killed_after_patience_was_over_takes_no_further_step(base, tmp_path, monkeypatch):
+    path = data("classification", tmp_path)
+    more = ("train.learning_rate=1e-30", "train.patience=2", "train.keep_state=true")
+    assert main(command("classification", base, path, tmp_path / "whole", *more)) == 0
+    with monkeypatch.context() as patch:
+        patch.setattr("quorem.tasks.classification.Classification.finish", lambda *_: [][0])
+        with pytest.raises(IndexError):
+            main(command("classification", base, path, tmp_path / "cut", *more))
+    assert main(command("classification", base, path, tmp_path / "cut", *more)) == 0
+    assert read_records(tmp_path / "cut")[-1]["step"] == read_records(tmp_path / "whole")[-1]["step"]
+    results = [json.loads((tmp_path / name / "result.json").read_text()) for name in ("whole", "cut")]
+    assert results[0] == results[1]
 
 
 def test_balanced_weights_are_those_of_scikit_learn():

@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from quorem.config.settings import PretrainConfig
+from quorem.config.settings import ModelSettings, PretrainConfig
 from quorem.data.events.source import source_of
+from quorem.finetuning.checkpoint import size_of
 from quorem.plan import budget
 from quorem.plan.budget import (
     SIZES,
@@ -18,7 +19,7 @@ from quorem.plan.budget import (
     tokens_of_files,
     tokens_seen,
 )
-from quorem.plan.presets import PRESETS
+from quorem.plan.presets import PRESETS, network_configs
 from quorem.pretraining import pretrain
 
 
@@ -99,3 +100,12 @@ def test_tokens_are_those_of_files_epochs_or_steps(tmp_path):
     assert tokens_seen(config, 1_300) == 1_300
     assert tokens_seen(replace(config, train=replace(config.train, epochs=2.5)), 1_000) == 2_500
     assert tokens_seen(replace(config, train=replace(config.train, max_steps=10, batch_size=4)), 9) == 10 * 4 * 128
+
+
+@pytest.mark.parametrize("size", ["tiny", "origin", "small", "base", "large"])
+def test_the_size_of_a_network_alone_is_that_of_its_layers(tmp_path, size):
+    _, config = network_configs(replace(ModelSettings(), size=size), vocab_size=100, max_length=16)
+    config.save_pretrained(tmp_path / "network")
+    assert size_of(str(tmp_path / "network")) == size
+    (tmp_path / "network" / "config.json").write_text('{"hidden_size": 7}')
+    assert size_of(str(tmp_path / "network")) == "small"

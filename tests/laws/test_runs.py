@@ -12,7 +12,7 @@ import torch
 from quorem.config.settings import PrepareConfig, TextDataSettings
 from quorem.data.prepare import prepare
 from quorem.errors import UserError
-from quorem.training.run_folder import Run, read_records, read_settings
+from quorem.training.run_folder import Run, read_records, read_settings, run_of
 
 CONFIG = {"data": {"path": "a.csv"}, "train": {"seed": 0}}
 STEPS = 7
@@ -304,3 +304,27 @@ def test_what_a_power_cut_made_of_lines_beyond_the_checkpoint_is_forgotten(tmp_p
     run = written(tmp_path, b'{"step": 1}\n', b'{"step": 2}\n', *BAD, b'{"step": 4}\n')
     run.drop_records_after(1)
     assert (tmp_path / "metrics.jsonl").read_bytes() == b'{"step": 1}\n'
+
+
+@pytest.mark.parametrize("place", [".", "discriminator", "model", "best", "best/discriminator"])
+def test_the_run_of_a_folder_is_found(tmp_path, place):
+    run = tmp_path / "run"
+    (run / place).mkdir(parents=True)
+    assert run_of(run / place) is None
+    (run / "config.yaml").write_text("model: {}\n")  # another program's
+    assert run_of(run / place) is None
+    (run / "config.yaml").write_text("data: {}\ntrain: {}\n")
+    assert run_of(run / place) == run.resolve()
+    (run / "other").mkdir()
+    assert run_of(run / "other") is None
+    (run / "config.yaml").write_text("data: [\n")
+    with pytest.raises(UserError, match=r"config\.yaml: cannot be read"):
+        run_of(run / place)
+
+
+def test_a_run_that_was_refused_after_its_bad_rows_were_listed_begins_anew(tmp_path):
+    Run(tmp_path / "run", {"data": {"path": "a"}, "train": {}})
+    for name in ("environment.json", "bad_rows.txt"):
+        (tmp_path / "run" / name).write_text("{}")
+    Run(tmp_path / "run", {"data": {"path": "b"}, "train": {}})
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["config.yaml"]

@@ -120,11 +120,10 @@ class AnswerHeadSettings(EncoderSettings):
 
 
 @dataclass(frozen=True)
-class QuestionAnsweringConfig:
+class QuestionAnsweringConfig(TaskConfig):
     """All settings of `quorem finetune --task question_answering`."""
 
-    task: str = option("question_answering", "what is learned; --task chooses it")
-    pretrained: str = option("", "the pre-training run, or a model folder")
+    task: str = named("question_answering")
     data: QuestionDataSettings = section(QuestionDataSettings)
     classifier: AnswerHeadSettings = section(AnswerHeadSettings)
     train: FinetuneTrainSettings = loop()

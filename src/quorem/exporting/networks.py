@@ -3,12 +3,11 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from transformers import PreTrainedTokenizerFast
 
 from quorem.errors import UserError
 from quorem.finetuning.checkpoint import model_folder
-from quorem.models.checkpoint_files import read_weights
+from quorem.models.checkpoint_files import check_finite, read_weights
 from quorem.models.classifier import QuoremForSequenceClassification
 from quorem.models.configuration import QuoremConfig
 from quorem.models.modeling import QuoremForMaskedLM, QuoremForPreTraining, QuoremPreTrainedModel
@@ -78,7 +77,5 @@ def read_network(folder: str | Path) -> Network:
     except Exception as error:  # a damaged file can fail in any way
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{place}: config.json and the weights do not fit each other ({reason}): copy both") from error
-    for name, parameter in model.named_parameters():
-        if not torch.isfinite(parameter).all():
-            raise UserError(f"{place}: NaN or an infinite number in {name}: train again, with a smaller learning rate")
+    check_finite(model, place)
     return Network(place, kind, model.eval(), load_tokenizer(place))

@@ -6,15 +6,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
-import torch
 from transformers.utils import logging as transformers_logging
 
 from quorem.config.loading import load
 from quorem.config.settings import PretrainConfig
 from quorem.errors import UserError, shown
-from quorem.models.checkpoint_files import read_weights
+from quorem.models.checkpoint_files import check_finite, read_weights
 from quorem.models.configuration import QuoremConfig
 from quorem.models.modeling import QuoremPreTrainedModel
+from quorem.plan.presets import size_like
+from quorem.training.run_folder import read_settings, run_of
 
 logger = logging.getLogger(__name__)
 
@@ -143,19 +144,15 @@ def load_model(
             f"{source}: config.json: id2label={shown(architecture.id2label)}: a name of its own for each of "
             f"{len(labels)} classes needed: copy it anew"
         )
-    for name, parameter in model.named_parameters():
-        if not torch.isfinite(parameter).all():
-            raise UserError(
-                f"{source}: model.safetensors has NaN or an infinite number in {name}, so its scores mean nothing: "
-                "train again, with a smaller train.learning_rate"
-            )
+    check_finite(model, source)
     return model
 
 
 def size_of(pretrained: str) -> str:
-    """The preset a pre-training run, or the run around a discriminator folder, was made with; else small."""
-    folder = Path(pretrained)
-    for run in (folder, folder.parent):
-        if (run / "discriminator").exists() and (run / "config.yaml").exists():
-            return load(PretrainConfig, run / "config.yaml").model.size
-    return "small"
+    """The preset of a pre-training run, or of the one around a network; else the preset with the network's sizes."""
+    run, folder = run_of(pretrained), Path(pretrained)
+    if run is not None and "model" in read_settings(run / "config.yaml"):
+        return load(PretrainConfig, run / "config.yaml").model.size
+    files = (place / "config.json" for place in (folder / "discriminator", folder / "model", folder))
+    file = next((each for each in files if each.is_file()), None)
+    return "small" if file is None else size_like(read_settings(file))

@@ -11,6 +11,8 @@ import torch
 from quorem.config.loading import to_mapping
 from quorem.data.bad_rows import report_bad_rows
 from quorem.data.source import Source
+from quorem.errors import UserError
+from quorem.finetuning.checkpoint import SEED
 from quorem.finetuning.task import Begun, Task
 from quorem.lock import locked
 from quorem.plan.dry_run import DryRun, measure_steps
@@ -67,6 +69,8 @@ def dry_run_task(task: Task, config: Any, *, source: Source | None = None) -> Dr
 
 def _finetune(task: Task, begun: Begun, out: Path) -> dict[str, Any]:
     config = begun.config
+    if any(out.glob(f"{SEED}*/config.yaml")):
+        raise UserError(f"{out}: holds runs of several seeds: give --seeds, or choose another --out")
     with processes.main_process_first():
         run = Run(out, to_mapping(config))
     if run.writes:
@@ -76,7 +80,7 @@ def _finetune(task: Task, begun: Begun, out: Path) -> dict[str, Any]:
         return done
     begun = task.prepare(begun, run, lambda other, folder: finetune_task(task, other, folder, source=begun.source))
     program, optimizer = _program(task, begun)
-    lengthen(run, config.train, program.order)
+    lengthen(run, config.train, program.order, others_follow_steps=task.has_phases(config))
     epochs = _Epochs(task, begun, run, program)
     fit(
         program,
@@ -87,7 +91,7 @@ def _finetune(task: Task, begun: Begun, out: Path) -> dict[str, Any]:
         run=run,
         after_step=epochs,
         state=lambda: dict(epochs.state),
-        restore=epochs.state.update,
+        restore=epochs.restore,
     )
     best, last = epochs.state["best"], epochs.state["last"]
     result = task.finish(begun, run, best, last)
@@ -129,6 +133,11 @@ class _Epochs:
         if over:
             logger.info("train.patience=%s: no better %s since epoch %g: training stops", since, by, best["epoch"])
         return over
+
+    def restore(self, state: dict[str, Any]) -> bool:
+        """Go on from a checkpoint; whether training had ended there."""
+        self.state.update(state)
+        return self.patience_is_over
 
     @property
     def _save(self) -> Callable[[Path], None]:

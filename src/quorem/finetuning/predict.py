@@ -24,6 +24,7 @@ from quorem.finetuning.rows import is_blank, tell_unknown
 from quorem.finetuning.text_task import EVALUATION_ROWS, TextTask
 from quorem.tokenization import Unknown, load_tokenizer
 from quorem.training.device import autocast_dtype
+from quorem.training.run_folder import read_settings, run_of
 
 logger = logging.getLogger(__name__)
 
@@ -142,11 +143,13 @@ def load_predictor(task: TextTask, folder: Path) -> Predictor:
         UserError: if a file is missing or damaged.
     """
     sources = model_folders(folder)
-    settings = sources[0].parent / "config.yaml"
+    run = run_of(sources[0])
     models = [load_model(task.model_class, task.network, source).eval() for source in sources]
     tokenizer = load_tokenizer(sources[0])
-    if settings.exists():
-        return Predictor(task, models, tokenizer, load(task.settings, settings).data)
+    if len(models) > 1 and (result := folder / "result.json").is_file():
+        task.settle(models[0].config, read_settings(result).get("ensemble") or {})
+    if run is not None:
+        return Predictor(task, models, tokenizer, load(task.settings, run / "config.yaml").data)
     length = min(tokenizer.model_max_length, 512)
     return Predictor(task, models, tokenizer, replace(task.settings().data, max_length=length))
 

@@ -18,7 +18,7 @@ from quorem.data.source import OF_PATHS
 from quorem.errors import UserError, check_choice
 from quorem.models.configuration import TRUNCATIONS, WINDOWS
 from quorem.tokenization import Unknown, encode
-from quorem.training.run_folder import read_settings
+from quorem.training.run_folder import read_settings, run_of
 
 logger = logging.getLogger(__name__)
 
@@ -70,10 +70,9 @@ def with_midi_of_run(data: HeldOutSettings, run: str | Path) -> HeldOutSettings:
     """
     if data.midi != "auto":
         return data
-    usual, folder = ReadingSettings(), Path(run)
+    usual, place = ReadingSettings(), run_of(run)
     filled = {name: getattr(usual, name) for name in OF_PATHS}
-    place = next((each for each in (folder, folder.parent) if any((each / name).is_dir() for name in NETWORKS)), None)
-    if place is not None and (place / "config.yaml").is_file():
+    if place is not None:
         there = read_settings(place / "config.yaml").get("data")
         found = there if isinstance(there, dict) else {}
         filled = {name: found.get(name, value) for name, value in filled.items()}
@@ -208,7 +207,7 @@ def pair_document(value: Any) -> Document:
     Raises:
         UserError: for anything else.
     """
-    texts = (value,) if isinstance(value, str) else tuple(value)
+    texts = (value,) if isinstance(value, str) else tuple(value) if isinstance(value, Sequence) else ()
     if not 1 <= len(texts) <= 2 or not all(isinstance(text, str) for text in texts):
         raise UserError(f"{value!r}: a text, or a pair of two texts, is needed for each row")
     return Document(texts[0], more=texts[1:])

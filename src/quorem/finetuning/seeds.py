@@ -2,6 +2,7 @@
 
 import logging
 import statistics
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import torch
 
 from quorem.config.loading import to_mapping
+from quorem.config.shape import is_number
 from quorem.data.source import Source
 from quorem.errors import UserError
 from quorem.finetuning.checkpoint import SEED
@@ -20,11 +22,11 @@ from quorem.training.run_folder import Run, flat
 
 logger = logging.getLogger(__name__)
 
-NO_SCORES = ("held_out.", "labels", "keep_state", "test.rows", "unknown_targets")
+NO_SCORES = ("baselines.", "keep_state", "test.rows", "unknown_targets")
 
 
 def finetune_seeds(task: Task, config: Any, out: Path, *, number: int, source: Source | None = None) -> dict[str, Any]:
-    """Fine-tune with the seeds train.seed, train.seed + 1, ..., each into `out`/seed-N; finished ones are taken as is.
+    """Fine-tune with the seeds train.seed, train.seed + 1, ..., each into `out`/seed-N, unless it is finished there.
 
     The rows held out are the same for all (data.split_seed). `quorem predict` on `out` averages what the models say.
 
@@ -47,17 +49,25 @@ def finetune_seeds(task: Task, config: Any, out: Path, *, number: int, source: S
     config = task.resolve(config)
     seeds = [config.train.seed + place for place in range(number)]
     with locked(out, mine=processes.rank() == 0):
+        if (out / "metrics.jsonl").exists():
+            raise UserError(f"--seeds {number}: {out} holds a single run: choose another --out")
         with processes.main_process_first():
             run = Run(out, to_mapping(config))
-        if run.earlier is not None:
-            run.accept()
+        there = (run.result or {}).get("seeds", [])
+        if len(there) > number:
+            raise UserError(f"--seeds {number}: there are {len(there)} in {out}: give as many, or choose another --out")
+        if there == seeds and run.earlier is None and run.result is not None:
+            logger.info("%s: this run is finished; nothing to do", out)
+            return run.result
         found = []
         for seed in seeds:
             logger.info("seed %s", seed)
             each = task.without_baseline(replace(config, train=replace(config.train, seed=seed)))
             found.append(finetune_task(task, each, out / f"{SEED}{seed}", source=source))
-        result = {"seeds": seeds, **spread(found)}
+            if run.earlier is not None and seed == seeds[0]:  # it can be done; until here nothing was changed
+                run.accept()
         begun = task.begin(config, source)
+        result = {"seeds": seeds, **spread(found, leave_out=begun.facts)}
         if torch.accelerator.is_available():
             begun.model.to(torch.accelerator.current_accelerator())  # where the average is judged
         result["ensemble"] = task.judge_average(begun, [out / f"{SEED}{seed}" / "model" for seed in seeds])
@@ -66,13 +76,18 @@ def finetune_seeds(task: Task, config: Any, out: Path, *, number: int, source: S
     return result
 
 
-def spread(results: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """The mean of every number that all results have, by its dotted name, and its min, max and standard deviation."""
-    flattened = [dict(flat(result)) for result in results]
+def spread(results: list[dict[str, Any]], *, leave_out: Collection[str] = ()) -> dict[str, dict[str, Any]]:
+    """The mean of every score that all results have, by its dotted name, and its min, max and standard deviation.
+
+    Args:
+        results: of runs, as result.json has them.
+        leave_out: names in them that hold no scores, such as what is known of the data.
+    """
+    flattened = [dict(flat({k: v for k, v in result.items() if k not in leave_out})) for result in results]
     names = [
         name
         for name, value in flattened[0].items()
-        if isinstance(value, int | float) and not name.startswith(NO_SCORES) and all(name in each for each in flattened)
+        if is_number(value) and not name.startswith(NO_SCORES) and all(name in each for each in flattened)
     ]
     values = {name: [float(each[name]) for each in flattened] for name in names}
     return {

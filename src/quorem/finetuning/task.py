@@ -97,6 +97,10 @@ class Task(ABC):
             UserError: for data or a model that cannot be used.
         """
 
+    def has_phases(self, config: Any) -> bool:
+        """Whether a run of its own comes before the first step, as long as this one."""
+        return False
+
     def prepare(self, begun: Begun, run: Run, again: Again) -> Begun:
         """Do what comes before the first step, in the run's folder."""
         return begun

@@ -3,7 +3,7 @@
 import logging
 import time
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -226,6 +226,9 @@ class TextTask(Task):
     def average(self, outputs: Sequence[Any]) -> Any:
         """What several models say, as one: the mean of their tensors, or of each of the tensors in their lists."""
         return mean(outputs)
+
+    def settle(self, config: Any, ensemble: Mapping[str, Any]) -> None:
+        """Take over into a model's config what the scores of its average with others (`judge_average`) have settled."""
 
     def more_facts(self, config: Any, facts: dict[str, Any], training: Examples, held_out: Examples) -> dict[str, Any]:
         """What result.json also says, by the rows of both sides; warns of what is odd about them."""

@@ -134,6 +134,20 @@ def fill(network: nn.Module, folder: Path, name: str) -> frozenset[str]:
     return frozenset(new)
 
 
+def check_finite(network: nn.Module, folder: Path) -> None:
+    """Accept weights that are all finite.
+
+    Raises:
+        UserError: naming the first that is not.
+    """
+    for name, parameter in network.named_parameters():
+        if not torch.isfinite(parameter).all():
+            raise UserError(
+                f"{folder}: model.safetensors has NaN or an infinite number in {name}, so its scores mean nothing: "
+                "train again, with a smaller train.learning_rate"
+            )
+
+
 def _placed(index: Path) -> dict[str, str]:
     """Which shard has which tensor."""
     try:

@@ -17,7 +17,7 @@ from transformers.modeling_outputs import MaskedLMOutput
 
 from quorem.data.batches import collate
 from quorem.errors import UserError
-from quorem.models.checkpoint_files import read_weights
+from quorem.models.checkpoint_files import check_finite, read_weights
 from quorem.models.configuration import QuoremConfig
 from quorem.models.modeling import IGNORED, QuoremForMaskedLM
 from quorem.tokenization.special import SPECIAL_TOKENS
@@ -131,9 +131,7 @@ def load_next_item(folder: Path) -> QuoremForNextItem:
             f"{source}: config.json and model.safetensors do not fit each other: train again or copy both again "
             f"({' '.join(str(error).split())[:200]})"
         ) from error
-    for name, parameter in model.named_parameters():
-        if not torch.isfinite(parameter).all():
-            raise UserError(f"{source}: {name} has NaN or infinite numbers: train again with a smaller learning rate")
+    check_finite(model, source)
     return model.eval()
 
 

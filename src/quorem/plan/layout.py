@@ -61,7 +61,7 @@ def lay_out(
         UserError: for settings that cannot be used, or a budget that is too small.
     """
     model = with_kind(model, vocab_size=vocab_size, width=width)
-    _check(model, vocab_size)
+    _check(model)
     model = with_table_defaults(model)
     table = model.embedding
     limit = _limit(table, vocab_size, width)
@@ -127,7 +127,7 @@ def parse_ratio(text: str, name: str = "model.embedding.compression=") -> float:
     return ratio
 
 
-def _check(model: ModelSettings, vocab_size: int) -> None:
+def _check(model: ModelSettings) -> None:
     table, head = model.embedding, model.head
     check_bounds(model, "model.")
     check_choice("model.embedding.kind", table.kind, (AUTO, *EMBEDDINGS))

@@ -6,7 +6,7 @@ has them. origin has the sizes of the original repository; tiny is for samples a
 budgets: what they start from was chosen by measurement (docs/results.md, "What learns on a small budget").
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,6 +63,15 @@ PRESETS: dict[str, Preset] = {
         mask_rate=0.25, finetune_learning_rate=5e-5, layer_decay=0.9,
     ),
 }  # fmt: skip
+
+
+SIZE_KEYS = ("num_hidden_layers", "hidden_size", "intermediate_size", "num_attention_heads", "attention_head_size")
+
+
+def size_like(config: Mapping[str, Any]) -> str:
+    """The first preset whose discriminator has the layers, widths and heads of a config.json; small if none has."""
+    sizes = tuple(config.get(key) for key in SIZE_KEYS[:4])  # transformers' ELECTRA has no width of a head
+    return next((size for size, each in PRESETS.items() if each.discriminator[:4] == sizes), "small")
 
 
 def preset(size: str) -> Preset:
@@ -130,15 +139,14 @@ def _config(
     name: str, shared: dict[str, Any], named: tuple[int, int, int, int, int], given: NetworkSettings
 ) -> QuoremConfig:
     try:
-        return QuoremConfig(**shared, **_sizes(named, given, name))
+        return QuoremConfig(**shared, **_sizes(named, given))
     except ValueError as error:
         raise UserError(f"model.{name}: {error}") from error
 
 
-def _sizes(named: tuple[int, int, int, int, int], given: NetworkSettings, where: str) -> dict[str, int]:
-    keys = ("num_hidden_layers", "hidden_size", "intermediate_size", "num_attention_heads", "attention_head_size")
+def _sizes(named: tuple[int, int, int, int, int], given: NetworkSettings) -> dict[str, int]:
     sizes = {}
-    for key, default in zip(keys, named, strict=True):
+    for key, default in zip(SIZE_KEYS, named, strict=True):
         value = getattr(given, key)
         sizes[key] = default if value is None else value
     return sizes

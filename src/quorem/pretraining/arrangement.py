@@ -26,7 +26,10 @@ from quorem.plan.plan import Plan
 from quorem.training.run_folder import Run, has_trained, read_settings
 
 ORDER, ATTRIBUTES, START = "data/order.bin", "data/attributes.npy", "data/start.npy"  # of a run, once they are known
-MADE_BY = (("model", "embedding"), ("train", "seed"), ("data", "held_out"), ("data", "rows"), ("data", "max_length"))
+MADE_BY = (
+    *(("model", name) for name in ("size", "embedding_size", "discriminator", "embedding", "head")),
+    *(("data", name) for name in ("held_out", "rows", "max_length")), ("train", "seed"),
+)  # fmt: skip
 COMPONENTS = 32  # of vectors that are for clusters alone
 
 

@@ -147,7 +147,8 @@ def _with_size_of_run(config: PretrainConfig, out: Path) -> PretrainConfig:
     model, train = there.get("model") or {}, there.get("train") or {}
     if config.model.size == AUTO and model.get("size") in PRESETS:
         config = replace(config, model=replace(config.model, size=model["size"]))
-    if config.train.minutes is not None and config.train.minutes == train.get("minutes"):
+    asked = config.train
+    if asked.max_steps is None and asked.minutes is not None and asked.minutes == train.get("minutes"):
         config = replace(config, train=replace(config.train, max_steps=train.get("max_steps")))
     return config
 

@@ -2,7 +2,6 @@
 
 import logging
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -33,7 +32,7 @@ from quorem.heads import CosineHead
 from quorem.models.next_item import HEAD, QuoremForNextItem
 from quorem.tokenization import Unknown
 from quorem.tokenization.special import SPECIAL_IDS
-from quorem.training.run_folder import read_settings
+from quorem.training.run_folder import read_settings, run_of
 
 logger = logging.getLogger(__name__)
 
@@ -45,11 +44,12 @@ def with_events_of_run(data: SessionDataSettings, pretrained: str) -> SessionDat
         data: the settings.
         pretrained: the run.
     """
-    path = Path(pretrained) / "config.yaml"
+    run = run_of(pretrained)
     paths = [data.path] if isinstance(data.path, str) else data.path
     given = data.text_column or any(getattr(data, name) != getattr(EventSettings(), name) for name in NAMES)
-    if given or not path.is_file() or any(known_format(each) == "text" for each in paths):
+    if given or run is None or any(known_format(each) == "text" for each in paths):
         return data
+    path = run / "config.yaml"
     there = read_settings(path).get("data") or {}
     columns = {name: there[name] for name in NAMES if there.get(name) is not None}
     if not (columns.get("events") or columns.get("item_column")):

@@ -25,18 +25,18 @@ from quorem.files import check_new
 from quorem.finetuning.checkpoint import models_to_use
 from quorem.finetuning.rows import tell_unknown
 from quorem.recommending.average import Average, load_average
-from quorem.recommending.ranking import leave_out
+from quorem.recommending.ranking import SCORES_AT_ONCE, leave_out
 from quorem.recommending.users import event_source, head_of_users, note_bad, rows_of_users
 from quorem.tokenization import Unknown, encode, load_tokenizer
 from quorem.tokenization.special import SPECIAL_IDS
 from quorem.training.device import autocast_dtype
+from quorem.training.run_folder import run_of
 
 logger = logging.getLogger(__name__)
 
 ADDED = (Column("items"), Column("probabilities"))
 ROWS_AT_ONCE = 1_024  # whose best are looked for together: nodes of the softmax are read once for all of them
 ROWS_ENCODED = 256
-SCORES_AT_ONCE = 2**24  # numbers of (rows, V) in memory at once, where all are needed
 
 Found = list[tuple[list[str], list[float]]]
 
@@ -132,10 +132,21 @@ def load_recommender(folder: Path) -> tuple[Average, PreTrainedTokenizerFast, Se
     """
     folders = models_to_use(folder)
     average, source = load_average(folders), folders[0]
-    tokenizer, settings = load_tokenizer(source), source.parent / "config.yaml"
-    if settings.exists() and source != folder:
-        return average, tokenizer, load(NextItemConfig, settings).data
+    tokenizer, run = load_tokenizer(source), run_of(source)
+    if run is not None:
+        return average, tokenizer, load(NextItemConfig, run / "config.yaml").data
     return average, tokenizer, SessionDataSettings(max_items=max(1, min(int(tokenizer.model_max_length), 512) - 2))
+
+
+def encode_items(tokenizer: PreTrainedTokenizerFast, sessions: Sequence[Sequence[str]]) -> list[list[list[int]]]:
+    """Of each item of each session its ids, as the tokenizer reads it: usually one, [UNK]'s where it is not known."""
+    encoded = iter(encode(tokenizer, [item for session in sessions for item in session]))
+    return [[next(encoded) for _ in session] for session in sessions]
+
+
+def known_ids(items: Sequence[Sequence[int]]) -> list[int]:
+    """The ids of a session of `encode_items` that the model knows."""
+    return [token for ids in items for token in ids if token >= SPECIAL_IDS]
 
 
 def read_items(path: Path, tokenizer: PreTrainedTokenizerFast) -> list[int]:

@@ -14,6 +14,7 @@ from quorem.errors import UserError
 from quorem.finetuning.predict import Predictor
 from quorem.finetuning.rows import is_blank
 from quorem.loaded import Encoder, Finetuned, NextItem, described, load, plain
+from quorem.recommending.recommend import encode_items, known_ids
 from quorem.serving.rows import ITEMS, TEXT, Kind, Whole, given, kind_of
 from quorem.tokenization import Unknown
 from quorem.tokenization.special import SPECIAL_IDS
@@ -243,20 +244,16 @@ def _recommend(found: NextItem, kind: Kind) -> Operation:
 
 def _embed_sessions(found: NextItem, kind: Kind) -> Operation:
     def run(sessions: list[list[str]]) -> list[Any]:
-        known = [[token for token in _ids(found, session) if token >= SPECIAL_IDS] for session in sessions]
+        known = [known_ids(session) for session in encode_items(found.tokenizer, sessions)]
         return _vectors(found.model.vectors(known, max_items=found.data.max_items).cpu())
 
     what = "A vector for each session: what the softmax over items is asked with."
     return Operation("embed", what, kind, list[float], run, kind.given)
 
 
-def _ids(found: NextItem, session: list[str]) -> list[int]:
-    ids: list[int] = found.tokenizer.convert_tokens_to_ids(session)
-    return ids
-
-
 def _unknown(found: NextItem, session: list[str]) -> list[str]:
-    return [item for item, token in zip(session, _ids(found, session), strict=True) if token < SPECIAL_IDS]
+    (items,) = encode_items(found.tokenizer, [session])
+    return [item for item, ids in zip(session, items, strict=True) if not known_ids([ids])]
 
 
 def _vectors(vectors: Tensor) -> list[list[float]]:

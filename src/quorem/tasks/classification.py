@@ -151,10 +151,14 @@ class Classification(TextTask):
             model.ngrams.requires_grad_(False)
         return model
 
+    def has_phases(self, config: FinetuneConfig) -> bool:
+        """With recipe=origin: the head is trained first."""
+        return config.classifier.recipe == "origin" and not config.classifier.freeze_encoder
+
     def prepare(self, begun: Begun, run: Run, again: Again) -> Begun:
         """Fit the n-gram branch; with recipe=origin train the head first, into `frozen`."""
         config = begun.config
-        if config.classifier.recipe == "origin" and not config.classifier.freeze_encoder:
+        if self.has_phases(config):
             first = replace(
                 config,
                 classifier=replace(config.classifier, freeze_encoder=True, baseline=False),

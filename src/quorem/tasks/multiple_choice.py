@@ -139,7 +139,8 @@ class MultipleChoice(TextTask):
 
     def document(self, value: Any) -> Document:
         """A text and a list of choices."""
-        if not isinstance(value, Sequence) or len(value) != 2 or isinstance(value[1], str):
+        pair = isinstance(value, Sequence) and len(value) == 2
+        if not pair or isinstance(value[1], str) or not isinstance(value[1], Sequence):
             raise UserError(f"{value!r}: a text and a list of choices are needed for each row")
         return Document(str(value[0]), more=tuple(map(str, value[1])))
 

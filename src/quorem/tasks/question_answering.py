@@ -210,24 +210,22 @@ class QuestionAnswering(TextTask):
         }
 
     def more_facts(self, config: Any, facts: dict[str, Any], training: Examples, held_out: Examples) -> dict[str, Any]:
-        """Scores of guesses without a model, and of the right spans once they begin and end where tokens do."""
-        units, golds = facts["answer_units"], [gold.texts for gold in held_out.labels]
-
-        def scores(spans: Sequence[tuple[int, int] | None]) -> dict[str, Any]:
-            places = [None if span is None else each.characters(*span)
-                      for each, span in zip(held_out.origins, spans, strict=True)]  # fmt: skip
-            texts = ["" if place is None else each.text[slice(*place)]
-                     for each, place in zip(held_out.origins, places, strict=True)]  # fmt: skip
-            return score_answers(texts, golds, units=units)
-
+        """Scores of the right spans once they begin and end where tokens do."""
         right = [
             None if gold.span is None else passage.tokens(*gold.span)
             for gold, passage in zip(held_out.labels, held_out.origins, strict=True)
         ]
-        baselines = {"nearest words": scores(nearest_spans(training, held_out))}
-        if facts["may_lack_answer"]:
-            baselines["never an answer"] = score_answers([""] * len(golds), golds, units=units)
-        return {"baselines": baselines, "ceiling": scores(right)}
+        return {"ceiling": _scores_of_spans(right, held_out, units=facts["answer_units"])}
+
+    def baselines(self, begun: Begun) -> dict[str, Any]:
+        """As in `Task`, of guesses without a model."""
+        held_out, units = begun.held_out, begun.facts["answer_units"]
+        spans = nearest_spans(begun.training, held_out)
+        found = {"nearest words": _scores_of_spans(spans, held_out, units=units)}
+        if begun.facts["may_lack_answer"]:
+            never: list[None] = [None] * len(held_out)
+            found["never an answer"] = _scores_of_spans(never, held_out, units=units)
+        return {"baselines": found}
 
     def objective(self, begun: Begun) -> SpanCrossEntropy:
         """As in `TextTask`."""
@@ -295,6 +293,10 @@ class QuestionAnswering(TextTask):
         begun.model.config.no_answer_threshold = found.get("no_answer_threshold", 0.0)
         return found
 
+    def settle(self, config: Any, ensemble: Mapping[str, Any]) -> None:
+        """As in `TextTask`: the threshold."""
+        config.no_answer_threshold = ensemble.get("no_answer_threshold", config.no_answer_threshold)
+
     def columns(self, config: Any) -> tuple[Column, ...]:
         """The answer, empty for none, its probability, and where it begins and ends in the text, in characters."""
         places = (Column("prediction_start", "integer"), Column("prediction_end", "integer"))
@@ -333,3 +335,12 @@ class QuestionAnswering(TextTask):
         if "no_answer_threshold" in result:
             line += f"; no answer above {result['no_answer_threshold']:.4g}"
         return "\n".join([f"{line})", *self.said_of_baselines(result)])
+
+
+def _scores_of_spans(spans: Sequence[tuple[int, int] | None], held_out: Examples, *, units: str) -> dict[str, Any]:
+    """Scores of an answer for each question, given as tokens of its text; None for no answer."""
+    texts = []
+    for passage, span in zip(held_out.origins, spans, strict=True):
+        place = None if span is None else passage.characters(*span)
+        texts.append("" if place is None else passage.text[slice(*place)])
+    return score_answers(texts, [gold.texts for gold in held_out.labels], units=units)

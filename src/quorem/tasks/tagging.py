@@ -206,7 +206,13 @@ class Tagging(TextTask):
         ]
 
     def document(self, value: Any) -> Document:
-        """A list of words, or a text with spaces between them."""
+        """A list of words, or a text with spaces between them.
+
+        Raises:
+            UserError: for anything else.
+        """
+        if not isinstance(value, str | Sequence):
+            raise UserError(f"{value!r}: a list of words, or a text, is needed for each row")
         words = value.split() if isinstance(value, str) else [str(word) for word in value]
         return Document(json.dumps(words) if words else "")
 

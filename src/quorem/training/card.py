@@ -271,7 +271,7 @@ def model_card(folder: Path, *, made: Made, format: str = "quorem", license: str
         "## Results", _results_said(kind, made),
         "## Size", _sizes_said(config, made, format),
         "## Data", _data_said(made),
-        "## How it was made", _commands_said(kind, made),
+        "## How it was made", _commands_said(made),
         "## Limits", _limits_said(kind, made, license),
     ]  # fmt: skip
     text = str(ModelCard("\n\n".join(parts) + "\n"))
@@ -358,7 +358,7 @@ def _data_said(made: Made) -> str:
     return "\n".join(lines) or "Nothing is known of it."
 
 
-def _commands_said(kind: str, made: Made) -> str:
+def _commands_said(made: Made) -> str:
     if not made.settings:
         return "No config.yaml of a run was beside the model."
     path, name = _shown("path", (made.settings.get("data") or {}).get("path")), made.compressed.get("from", made.name)

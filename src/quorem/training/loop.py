@@ -77,7 +77,7 @@ def fit(
     run: Run,
     after_step: Callable[[int], bool | None] | None = None,
     state: Callable[[], dict[str, Any]] | None = None,
-    restore: Callable[[dict[str, Any]], None] | None = None,
+    restore: Callable[[dict[str, Any]], bool | None] | None = None,
     on_record: Callable[[dict[str, Any]], None] | None = None,
 ) -> None:
     """Train from the run's last checkpoint, or from the start, to `total_steps`.
@@ -98,7 +98,8 @@ def fit(
         after_step: called with the number of steps done, after each; for evaluation. If it says True, in every
             process, training ends.
         state: more to keep in a checkpoint; if it has `best_step`, the checkpoint of that step is kept too.
-        restore: called with what `state` gave when the run is resumed.
+        restore: called with what `state` gave when the run is resumed. If it says True, training had ended before
+            total_steps, and no step is taken.
         on_record: called with every line of metrics.jsonl.
 
     Raises:
@@ -115,10 +116,10 @@ def fit(
     module = program.module.to(accelerator.device)
     _set_up_layers(module, settings)
     window = Window(accelerator.device)
-    start = _resume(module, optimizer, run, program, window, restore)
+    start, ended = _resume(module, optimizer, run, program, window, restore)
     loop = _Loop(program, optimizer, settings, run, window, start=start, total_steps=total_steps, schedule=schedule)
     module.train()
-    steps = prefetch(loop.prepare, range(start, total_steps))
+    steps = prefetch(loop.prepare, range(start, start if ended else total_steps))
     tracker = tracked(accelerator, settings.tracker, run, done=start)
     with Interrupts() as interrupts, tracker, closing(steps), closing(loop.progress):
         for step, (micro_batches, example) in steps:
@@ -310,23 +311,22 @@ def _resume(
     run: Run,
     program: Program,
     window: Window,
-    restore: Callable[[dict[str, Any]], None] | None,
-) -> int:
-    """Load the last checkpoint, if there is one; the number of steps it had done."""
+    restore: Callable[[dict[str, Any]], bool | None] | None,
+) -> tuple[int, bool]:
+    """Load the last checkpoint, if there is one; the number of steps it had done, and whether training had ended."""
     saved = run.load_state()
     if saved is None:
         run.drop_records_after(0)
-        return 0
+        return 0, False
     sharding.load(module, saved["model"])
     load_moments(optimizer, module, saved=saved["optimizer"]["state"], names=saved["parameters"])
     window.load_state_dict(saved["window"])
     if processes.rank() == 0:  # the sums of all processes are in it
         program.load_state_dict(saved["program"])
     run.drop_records_after(saved["step"])
-    if restore:
-        restore(saved["extra"])
+    ended = bool(restore and restore(saved["extra"]))
     logger.info("%s: resumed after step %d", run.folder, saved["step"])
-    return saved["step"]
+    return saved["step"], ended
 
 
 def _reference(key: str, record: dict[str, Any]) -> str:

@@ -47,12 +47,16 @@ NOT_PART_OF_A_RUN = (
 )  # fmt: skip
 """Settings that may differ when a run is continued."""
 
+NETWORKS = ("discriminator", "generator", "model")  # folders of a run that hold one
+RUN_SECTIONS = {"data", "train"}  # of config.yaml, which other programs write too
 COMPRESSED = "compressed.json"  # of a folder that quorem compress has written
 README = "README.md"  # of a model folder (quorem.training.card)
 
 LENGTH = ("train.max_steps", "train.epochs")
 """Settings that may differ when a run is lengthened (quorem.training.longer)."""
 
+BEFORE_ANYTHING = ("environment.json", "bad_rows.txt")
+"""What a run writes, beside its settings, before it makes anything."""
 CHECKSUM = "sha256"  # of state.pt, beside it
 STATE = re.compile(rf"step-(\d{{6,}})({TEMPORARY}|\.old)?")  # names of checkpoints, and of what a kill leaves of them
 LEFT_BY_KILLS = re.compile(rf"(config\.yaml|environment\.json){TEMPORARY}")  # where nothing else is yet
@@ -78,11 +82,11 @@ class Run:
         self.earlier: TrainSettings | None = None
         if present := check_run_folder(folder):
             there = read_settings(folder / "config.yaml")
-            if not {"data", "train"} <= there.keys() and config:
+            if not there.keys() >= RUN_SECTIONS and config:
                 raise UserError(f"{folder}: its config.yaml is not the file of a run: choose another --out")
-            if set(present) <= {"config.yaml", "environment.json"}:  # a run that failed before it made anything
-                if self.writes:
-                    (folder / "environment.json").unlink(missing_ok=True)
+            if set(present) <= {"config.yaml", *BEFORE_ANYTHING}:  # a run that failed before it made anything
+                for name in BEFORE_ANYTHING if self.writes else ():
+                    (folder / name).unlink(missing_ok=True)
             else:
                 self._check_same(there, config, tuple(fixed) if fixed and not has_trained(self.folder) else ("",))
         if self.earlier is None:
@@ -266,6 +270,21 @@ def check_run_folder(folder: Path) -> list[str]:
             f"{folder}: is not empty ({', '.join(present[:5])}) and holds no run: choose another --out or empty it"
         )
     return present
+
+
+def run_of(folder: str | Path) -> Path | None:
+    """The run that a folder is, or that it belongs to as one of its networks or as best/; None if it is of no run.
+
+    Raises:
+        UserError: if its config.yaml is damaged.
+    """
+    places = [Path(folder).resolve()]
+    if places[0].name in NETWORKS:
+        places.append(places[0].parent)
+    if places[-1].name == "best":
+        places.append(places[-1].parent)
+    files = (place / "config.yaml" for place in places)
+    return next((file.parent for file in files if file.is_file() and read_settings(file).keys() >= RUN_SECTIONS), None)
 
 
 def has_trained(folder: Path) -> bool:

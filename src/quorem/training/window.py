@@ -20,8 +20,8 @@ class Window:
 
     Attributes:
         loss: sum over the steps that were not skipped, float32 ().
-        counts: int64 (3,): those steps; skipped steps since the run began; skipped steps in a row, which stays at
-            SKIPS_IN_A_ROW once it is reached.
+        counts: int64 (3,): those steps; skipped steps since the run began; skipped steps in a row, which no
+            longer falls once it has reached SKIPS_IN_A_ROW.
         taken: steps since the last record, skipped ones included.
         seconds: that a run before this one has spent on them.
     """
