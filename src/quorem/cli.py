@@ -5,6 +5,7 @@ imported when it is run.
 """
 
 import argparse
+import glob
 import re
 import sys
 import textwrap
@@ -17,7 +18,7 @@ from typing import Any
 
 from quorem import __version__
 from quorem.config.finetuning import FinetuneConfig
-from quorem.config.loading import leaves, load, override
+from quorem.config.loading import leaves, load, override, read_values
 from quorem.config.settings import PrepareConfig, PretrainConfig
 from quorem.data.writers import WRITERS
 from quorem.errors import UserError, did_you_mean
@@ -59,8 +60,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not words:
         parser.print_help()
         return 0
-    rest, assignments = _assignments(words)
-    if rest and not rest[0].startswith("-") and rest[0] not in (names := _names(parser)):
+    rest, assignments = _assignments(words, takes_settings=_takes_settings(parser, words[0]))
+    if rest and not rest[0].startswith("-") and rest[0] not in (names := _commands(parser)):
         parser.error(f"{rest[0]}: no such command.{did_you_mean(rest[0], names)}")
     options, unknown = parser.parse_known_args(rest)
     if unknown:  # with the usage of the command, not that of quorem
@@ -80,9 +81,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return guarded(command, again=["quorem", *words])
 
 
-def _names(parser: argparse.ArgumentParser) -> list[str]:
-    """Those of the sub-commands."""
-    return [name for action in parser._actions if action.metavar == "COMMAND" for name in action.choices or ()]
+def _commands(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    """The sub-commands by their names."""
+    return next(dict(action.choices) for action in parser._actions if isinstance(action, argparse._SubParsersAction))
+
+
+def _takes_settings(parser: argparse.ArgumentParser, command: str) -> bool:
+    """Whether a sub-command takes section.key=value; of one that there is not nobody knows."""
+    found = _commands(parser).get(command)
+    return found is None or found.get_default("base") is not None
 
 
 def _meant(word: str, options: argparse.Namespace) -> str:
@@ -96,9 +103,17 @@ def _meant(word: str, options: argparse.Namespace) -> str:
     return f" Did you mean {' or '.join(close)}?" if close else ""
 
 
-def _assignments(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The words that are no settings, and the settings: section.key=value, --section.key=value, --section.key value."""
+def _assignments(words: Sequence[str], *, takes_settings: bool) -> tuple[list[str], list[str]]:
+    """The words that are no settings, and the settings: section.key=value, --section.key=value, --section.key value.
+
+    A word without a dot before its =, such as year=2024/a.csv, is none where the command takes none, or where there is
+    such a file.
+    """
     rest, found, left = list[str](), list[str](), iter(words)
+
+    def is_file(word: str) -> bool:
+        return not takes_settings or Path(word).exists() or bool(glob.has_magic(word) and glob.glob(word))
+
     for word in left:
         if OPTION.fullmatch(word):
             value = next(left, None)
@@ -106,7 +121,7 @@ def _assignments(words: Sequence[str]) -> tuple[list[str], list[str]]:
                 rest.append(word)  # argparse says that it is not known
             else:
                 found.append(f"{word[2:]}={value}")
-        elif (match := SETTING.match(word)) and (not match[1] or "." in match[0]):
+        elif (match := SETTING.match(word)) and ("." in match[0] or not (match[1] or is_file(word))):
             found.append(word.removeprefix("--"))
         else:
             rest.append(word)
@@ -339,6 +354,18 @@ def _short(config: Any, name: str) -> str:
     return f"settings, as section.key=value or --section.key value; {more}:\n" + "\n".join(lines)
 
 
+def _check_task(file: str, task: str) -> None:
+    """Accept a file of settings that is of this task, as far as it says.
+
+    Raises:
+        UserError: if it is of another one.
+    """
+    values = read_values(file)
+    there = values.get("task", task) if isinstance(values, dict) else task
+    if there != task and there in TASKS:
+        raise UserError(f"{file}: task={there}: these are the settings of another task: give --task {there}")
+
+
 def _configured(options: argparse.Namespace) -> Any:
     """Settings from --config, then the command's own options, then section.key=value."""
     base, init_from = options.base, getattr(options, "init_from", None)
@@ -346,6 +373,8 @@ def _configured(options: argparse.Namespace) -> Any:
         from quorem.pretraining.init_from import settings_of, with_another_table
 
         base = settings_of(init_from)
+    if options.config and hasattr(options, "task"):
+        _check_task(options.config, options.task)
     config = load(type(base), options.config, base=base) if options.config else base
     if hasattr(options, "data"):
         given = {

@@ -68,8 +68,7 @@ def new_bytes(path: Path) -> Iterator[BinaryIO]:
         OSError: if it cannot be written.
     """
     with locked(path):
-        if path.exists():  # asked only now: another process may have finished it
-            raise UserError(f"{path} already exists: delete it or choose another name; it will not be overwritten.")
+        check_new(path)  # asked only now: another process may have finished it
         with whole_file(path) as stream:
             yield stream
 
@@ -84,20 +83,6 @@ def new_text(path: Path) -> Iterator[TextIO]:
     """
     with new_bytes(path) as file, io.TextIOWrapper(file, encoding="utf-8", newline="") as stream:
         yield stream
-
-
-@contextmanager
-def new_file(path: Path) -> Iterator[TextIO]:
-    """As `new_text`, for what is written from nothing: every OSError is about the file.
-
-    Raises:
-        UserError: if the file exists or cannot be written, or another process is writing it.
-    """
-    try:
-        with new_text(path) as stream:
-            yield stream
-    except OSError as error:
-        raise UserError(f"{path} cannot be written: {error.strerror}. Choose a folder you can write to.") from error
 
 
 def check_new(path: Path) -> None:

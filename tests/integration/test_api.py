@@ -141,6 +141,7 @@ def test_what_is_no_text_is_named(classifier, row):
     [
         (lambda: package.softmax(torch.nn.Embedding(9, 4)), "Embedding: a table that quorem.embedding has made"),
         (lambda: package.softmax(package.embedding(900, 4, kind="dense"), kind="tree", digit=3), "digit"),
+        (lambda: package.softmax(package.embedding(900, 4), never=[900]), "never=900: an id from 0 to 899 needed"),
         (lambda: package.softmax(package.embedding(900, 4), kind="full"), "a full softmax of a qr table: "),
         (lambda: package.embedding(9, 4, kind="attributes", attributes_file="x.csv"), "is for pre-training"),
     ],
@@ -148,6 +149,15 @@ def test_what_is_no_text_is_named(classifier, row):
 def test_tables_and_softmaxes_that_do_not_fit_are_named(make, said):
     with pytest.raises(UserError, match=said):
         make()
+
+
+@pytest.mark.parametrize(("kind", "options"), [("tree", {"digits": 3}), ("tree", {"digits": 2}), ("digits", {}),
+                                                ("digits", {"digits": 2})])  # fmt: skip
+def test_a_softmax_has_the_levels_that_are_asked_for(kind, options):
+    head = package.softmax(package.embedding(30_000, 8, own_rank=4), kind=kind, **options)
+    hidden = torch.randn(2, 8)
+    total = torch.cat([log_prob for _, log_prob in head.full_log_prob(hidden)], dim=-1).exp().sum(-1)
+    torch.testing.assert_close(total, torch.ones(2), atol=1e-4, rtol=0)
 
 
 def test_a_dataset_is_data_too(tmp_path, small):

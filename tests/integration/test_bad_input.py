@@ -269,7 +269,7 @@ def test_predict_does_not_overwrite(refused, tmp_path, data, classifier):
     existing.write_text("mine", encoding="utf-8")
     assert "exists already" in refused("predict", classifier, data, "--out", existing)
     assert "exists already" in refused("predict", classifier, data, "--out", data)
-    assert "already exists" in refused("sample", "reviews", "--rows", "3", "--out", existing)
+    assert "exists already" in refused("sample", "reviews", "--rows", "3", "--out", existing)
     assert (existing.read_text(), data.read_text()) == ("mine", TEXTS)
 
 
@@ -382,7 +382,7 @@ def test_fine_tuning_and_predicting_on_a_full_disc(
 
 def test_a_sample_on_a_full_disc(refused, out, half_written):
     with room_for(5_000):
-        assert "cannot be written" in refused("sample", "reviews", "--rows", "100", "--out", out)
+        assert "the disc is full" in refused("sample", "reviews", "--rows", "100", "--out", out)
     assert half_written(out) == []
     assert not out.exists()
 

@@ -217,6 +217,10 @@ def test_a_folder_of_another_network_gets_no_card(tmp_path, refused):
     assert not (model / "README.md").exists()
 
 
+class ConnectionAborted(Exception):
+    """Of the library that carries the hub's requests: no OSError."""
+
+
 class FakeHub:
     """What `push` asks of HfApi, noted."""
 
@@ -229,6 +233,8 @@ class FakeHub:
         FakeHub.calls.append(("create_repo", name, options))
         if name == "taken/name":
             raise OSError("403 Forbidden")
+        if name == "me/offline":
+            raise ConnectionAborted("no route to host")
         return SimpleNamespace(repo_id=f"me/{name}", __str__=lambda: "")
 
     def upload_folder(self, *, folder_path, **options):
@@ -267,7 +273,9 @@ def test_a_licence_given_when_pushing_stands_in_the_card(tmp_path, quorem, refus
 
 def test_without_a_token_or_a_right_nothing_is_pushed(tmp_path, refused, hub, monkeypatch):
     make_run(tmp_path / "run", "discriminator")
-    assert "taken/name: the hub has refused it (403 Forbidden)" in refused("push", tmp_path / "run", "taken/name")
+    for name, said in (("taken/name", "403 Forbidden"), ("me/offline", "no route to host")):
+        line = refused("push", tmp_path / "run", name)
+        assert f"{name}: the hub has refused it, or was not reached ({said})" in line
     monkeypatch.setattr(huggingface_hub, "get_token", lambda: None)
     assert "no token" in refused("push", tmp_path / "run", "reviews")
-    assert [call[0] for call in hub] == ["create_repo"]
+    assert [call[0] for call in hub] == ["create_repo"] * 2

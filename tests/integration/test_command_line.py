@@ -186,3 +186,21 @@ def test_what_was_probably_meant_is_said(capsys, words, meant):
         main(words.split())
     assert ended.value.code == 2
     assert f"Did you mean {meant}?" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_file_whose_name_has_an_equals_sign_is_a_file(quorem, tmp_path, monkeypatch):
+    (tmp_path / "year=2024").mkdir()
+    (tmp_path / "year=2024" / "a.csv").write_text("text\n" + "a b c\n" * 20)
+    monkeypatch.chdir(tmp_path)
+    for place, file in enumerate(("year=2024/a.csv", "year=*/a.csv")):
+        outcome = quorem("prepare", file, "--out", f"out{place}", "model.vocab_size=50")
+        assert outcome.code == 0, outcome.err
+    assert "unknown setting month" in quorem("prepare", "month=2024/a.csv", "--out", "none").err
+    assert "no pre-trained model there" in quorem("similar", "year=2024", "--item", "color=red").err
+
+
+def test_the_settings_of_another_task_are_told(quorem, refused, tmp_path):
+    outcome = quorem("config", "tagging", "--out", tmp_path / "s.yaml")
+    assert "every setting of quorem finetune --task tagging" in outcome.out
+    line = refused("finetune", "run", "rows.csv", "--config", tmp_path / "s.yaml", "--out", tmp_path / "out")
+    assert "task=tagging: these are the settings of another task: give --task tagging" in line

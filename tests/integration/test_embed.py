@@ -3,12 +3,15 @@
 import csv
 import json
 import math
+import shutil
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 import quorem as package
+from quorem.errors import UserError
 from quorem.samples import write_sessions
 from quorem.vectors.encoder import encode_texts, load_encoder
 from quorem.vectors.tokens import token_table
@@ -131,3 +134,30 @@ def test_what_embed_cannot_use(refused, tmp_path, pretrained, texts):
     (tmp_path / "v.npy").write_bytes(b"mine")
     assert "exists already" in refused("embed", pretrained, texts, "--text-column", "review", *out)
     assert (tmp_path / "v.npy").read_bytes() == b"mine"
+
+
+def test_what_a_recommender_and_tokens_have_no_use_for(refused, tmp_path, small_recommender):
+    sessions = small_recommender.parent / "items.txt"
+    words = ["embed", small_recommender, sessions, "--out", tmp_path / "v.npy"]
+    assert "--max-length=-2: a number at least 1 needed" in refused(*words, "--max-length", "-2")
+    assert "--max-length=0: a number at least 1 needed" in refused(*words, "--max-length", "0")
+    assert "--pooling max: a run of next_item has one vector for each row" in refused(*words, "--pooling", "max")
+    words = ["embed", small_recommender, "--tokens", "--out", tmp_path / "v.npy", "--pooling", "mean"]
+    assert "--pooling mean: is for texts, and --tokens has none" in refused(*words)
+
+
+def test_damaged_and_diverged_models_are_named(refused, tmp_path, pretrained, texts):
+    words = ["--text-column", "review", "--out", tmp_path / "v.npy"]
+    shutil.copytree(pretrained, tmp_path / "damaged")
+    (tmp_path / "damaged" / "discriminator" / "config.json").write_text("{")
+    assert "config.json is damaged" in refused("embed", tmp_path / "damaged", texts, *words)
+    shutil.copytree(pretrained, tmp_path / "diverged")
+    file = tmp_path / "diverged" / "discriminator" / "model.safetensors"
+    weights = load_file(file)
+    name = next(name for name in weights if name.endswith("word_embeddings.own"))
+    weights[name][9] = torch.nan
+    save_file(weights, file, metadata={"format": "pt"})
+    assert "has NaN or an infinite number in" in refused("embed", tmp_path / "diverged", texts, *words)
+    assert "has NaN or an infinite number in" in refused("similar", tmp_path / "diverged", "--item", "the")
+    with pytest.raises(UserError, match="has NaN or an infinite number in"):
+        package.load(tmp_path / "diverged")

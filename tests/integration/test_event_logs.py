@@ -12,6 +12,8 @@ import pytest
 
 import quorem as package
 from quorem.cli import main
+from quorem.config.next_item import SessionDataSettings
+from quorem.recommending.parts import held_out_source
 
 pytest.importorskip("duckdb", reason="logs of events need duckdb: pip install 'quorem[events]'")
 
@@ -220,3 +222,15 @@ def test_the_log_says_what_was_read(log, tmp_path, caplog):
     assert short > 0
     said = f"{number:,} rows read, {number - short:,} used, {short:,} skipped (0 empty, {short:,} of short sequences)"
     assert f"{said}, {meta.num_documents:,} sequences" in caplog.text
+
+
+def test_rare_items_of_a_test_log_stay_targets(tmp_path, quorem, pretrain_settings):
+    head, often = "user,item,time\n", "".join(f"u{n},{item},{t}\n" for n in range(4) for t, item in enumerate("abc"))
+    (tmp_path / "log.csv").write_text(head + often)
+    (tmp_path / "late.csv").write_text(head + "v1,a,1\nv1,b,2\nv1,c,3\nv2,a,1\nv2,b,2\n")  # c is rare here alone
+    columns = ["data.events=auto", "data.min_item_events=2"]
+    words = ["pretrain", tmp_path / "log.csv", "--tokenizer", "items", "--out", tmp_path / "run", *columns]
+    assert quorem(*words, *pretrain_settings).code == 0
+    data = SessionDataSettings(path=str(tmp_path / "log.csv"), test=str(tmp_path / "late.csv"), events="auto",
+                               min_item_events=2)  # fmt: skip
+    assert [document.text for document in held_out_source(data).documents()] == ["a\tb\tc", "a\tb"]

@@ -138,9 +138,9 @@ def test_samples_that_cannot_be_written(refused, tmp_path, items):
     line = refused("sample", "reviews", "--vocab-size", "5000", "--out", out)
     assert "--vocab-size 5000: only sample items has it" in line
     assert "vocab_size=99" in refused("sample", "items", "--vocab-size", "99", "--out", out)
-    assert "already exists" in refused("sample", "items", "--out", items)
+    assert "exists already" in refused("sample", "items", "--out", items)
     for name in ("out.csv", "out.txt.gz", "out"):
         assert "ends in .txt" in refused("sample", "items", "--out", tmp_path / name)
         assert not (tmp_path / name).exists()
-    assert "cannot be written" in refused("sample", "items", "--out", items / "below.txt")
+    assert "check the path and its permissions" in refused("sample", "items", "--out", items / "below.txt")
     assert not out.exists()

@@ -149,3 +149,22 @@ def test_the_list_of_bad_rows_survives_a_kill_at_the_end(tmp_path, monkeypatch):
             prepare(config, tmp_path / "out")
     assert prepare(config, tmp_path / "out").rows == {"read": 3, "used": 2, "skipped": 1, "bad": 1}
     assert "row 2 (line 3): found 2 fields" in (tmp_path / "out" / "bad_rows.txt").read_text()
+
+
+def test_another_reading_of_the_same_files_is_not_taken_for_this_one(quorem, refused, tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / "texts").mkdir(exist_ok=True)
+        (tmp_path / "texts" / f"{name}.txt").write_text("one\ntwo\nthree\n")
+    words = ["prepare", tmp_path / "texts", "--out", tmp_path / "out", "model.vocab_size=50"]
+    assert "2 documents" in quorem(*words).out
+    assert "differs in format" in refused(*words, "data.format=text")
+
+
+def test_two_folders_of_texts_are_read_as_one_is(quorem, tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name / ".checkpoints").mkdir(parents=True)
+        (tmp_path / name / "x.txt").write_text("one\ntwo\nthree\n")
+        (tmp_path / name / ".checkpoints" / "x-copy.txt").write_text("hidden\n")
+    outcome = quorem("prepare", tmp_path / "a", tmp_path / "b", "--out", tmp_path / "out", "model.vocab_size=50")
+    assert "2 documents" in outcome.out
+    assert "2 rows read" in outcome.err

@@ -243,13 +243,13 @@ def test_limits_are_kept_and_say_what_to_do(pretrained):
         host, port = client.address.removeprefix("http://").split(":")
         with socket.create_connection((host, int(port))) as slow:
             slow.sendall(
-                b"POST /embed HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 9\r\n\r\n{"
+                b"POST /embed HTTP/1.1\r\nhost: [::1]\r\ncontent-type: application/json\r\ncontent-length: 9\r\n\r\n{"
             )
             slow.settimeout(10)
             assert slow.recv(1000).startswith(b"HTTP/1.1 408")
         with socket.create_connection((host, int(port))) as chunked:  # without a length, and without an end
             chunked.sendall(
-                b"POST /embed HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
+                b"POST /embed HTTP/1.1\r\nhost: [::1]\r\ntransfer-encoding: chunked\r\n\r\n"
                 + b"64\r\n"
                 + b"x" * 100
                 + b"\r\n"
@@ -267,6 +267,18 @@ def test_limits_are_kept_and_say_what_to_do(pretrained):
         refused = next(each for each in found if each.status == 503)
         assert refused.headers["retry-after"] == "1"
         assert client("POST", "/embed", {"texts": ["a"]}).status == 200
+
+
+def test_another_name_than_this_machines_is_not_answered(pretrained):
+    """A page of the web whose name is made to mean 127.0.0.1 has its own name in the header."""
+    with running(pretrained, allow_hosts="models.example, other.example") as client:
+        for host in ("127.0.0.1", "localhost:80", "[::1]:9", "Models.example:443", "other.example"):
+            assert client("GET", "/health", headers={"host": host}).status == 200, host
+        for host in ("evil.example", "127.0.0.1.evil.example", "", "[", "evil.example:80"):
+            found = client("GET", "/health", headers={"host": host})
+            assert (found.status, "--allow-hosts" in found.body["error"]) == (421, True), host
+    with running(pretrained, host="0.0.0.0") as client:
+        assert client("GET", "/health", headers={"host": "anything.example"}).status == 200
 
 
 def test_a_failure_inside_is_a_500_without_its_cause_and_the_server_goes_on(pretrained):
@@ -328,7 +340,8 @@ def test_a_signal_stops_it_after_what_has_begun(tmp_path, pretrained, number):
         port = int(re.search(r"at http://127\.0\.0\.1:(\d+): /", out.read_text())[1])
         with socket.create_connection(("127.0.0.1", port), timeout=20) as begun:
             body = b'{"texts": ["a fine film"]}'
-            head = f"POST /detect HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {len(body)}"
+            head = "POST /detect HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+            head += f"content-length: {len(body)}"
             begun.sendall(head.encode() + b"\r\n\r\n" + body[:5])
             time.sleep(0.2)
             os.kill(process.pid, number)

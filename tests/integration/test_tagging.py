@@ -9,6 +9,9 @@ from tunes import write_tunes
 
 from quorem.cli import main
 from quorem.data.readers import READERS
+from quorem.data.readers.table import TableRow
+from quorem.data.writers.conll import write_conll
+from quorem.data.writers.line import Head, Line
 from quorem.errors import UserError
 from quorem.tasks.tagging import parse_words, score_tags
 
@@ -37,6 +40,9 @@ def conll(path, rows, *, between=" ", middle=()):
         (["O", "O", "O", "B-X"], ["I-X", "O", "O", "B-X"], (0.5, 1.0, 2 / 3)),  # I- after O begins one, as in conlleval
         (["I-X", "I-X", "O", "I-Y"], ["I-X", "I-X", "O", "O"], (1.0, 0.5, 2 / 3)),  # IO
         (["S-X", "B-Y", "I-Y", "E-Y"], ["S-X", "B-Y", "E-Y", "O"], (0.5, 0.5, 0.5)),  # IOBES
+        (["U-X", "U-X", "B-Y", "L-Y"], ["B-X", "L-X", "B-Y", "L-Y"], (0.5, 1 / 3, 0.4)),  # BILOU
+        (["X-B", "X-I", "O", "Y-B"], ["Y-B", "Y-I", "O", "Y-B"], (0.5, 0.5, 0.5)),  # the type before
+        (["X-U", "X-U", "Y-B", "Y-L"], ["X-B", "X-L", "Y-B", "Y-L"], (0.5, 1 / 3, 0.4)),
     ],
 )
 def test_entities_are_counted_as_conlleval_does(truth, found, wanted):
@@ -174,3 +180,12 @@ def test_words_of_several_a_note_cannot_be_tagged(tmp_path, pretrained, refused)
     words = ["--task", "tagging", "--label-column", "velocity", "--out", tmp_path / "out"]
     said = refused("finetune", pretrained, tmp_path / "tunes", *words, after_log=True)
     assert "pre-train with data.midi=notes" in said
+
+
+@pytest.mark.parametrize("word", ["", "b\nc", "b\tc", "b\rc"])
+def test_a_word_that_no_line_has_room_for_is_named(tmp_path, word):
+    row = TableRow(3, text=json.dumps(["a", word]))
+    told = pytest.raises(UserError, match=r"row 3 has the word .*, for which a line of CoNLL has no room")
+    with told, write_conll(tmp_path / "a.conll", Head([], [], ())) as fill:
+        fill([Line({}, row, {"prediction": ["O", "O"]})])
+    assert not (tmp_path / "a.conll").exists()

@@ -10,7 +10,8 @@ from reader_cases import read_csv, read_folder, read_jsonl, read_text
 
 from quorem.data.bad_rows import report_bad_rows
 from quorem.data.documents import MOST_MESSAGES, Document, RowCounts
-from quorem.data.readers.csv import find_delimiter, read_rows
+from quorem.data.readers.csv import read_rows
+from quorem.data.readers.dialect import find_dialect
 from quorem.errors import UserError
 from quorem.tokenization import encode, train_tokenizer
 
@@ -226,7 +227,7 @@ def test_the_delimiter_is_found_by_the_columns_and_told_once(tmp_path, caplog, n
 
 def test_a_delimiter_can_be_set_and_goes_before_the_name(tmp_path):
     path = write(tmp_path, "a b,text\n1 2,3 4\n", "a.csv")
-    assert find_delimiter(path, ["text"]) == ","
+    assert find_dialect(path, ["text"]).delimiter == ","
     assert read_rows(write(tmp_path, "a\tb\n1\t2\n"), delimiter="\\t")[0] == ["a", "b"]
     with pytest.raises(UserError, match=r"split at ';'\) has no column 'text'"):
         read_csv(path, text_column="text", delimiter=";")

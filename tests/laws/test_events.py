@@ -112,6 +112,28 @@ def test_the_last_period_is_the_tests_or_left_out(tmp_path):
         read(log_of(path, test_period="9d"))
 
 
+def test_rare_is_what_is_rare_before_the_last_period(tmp_path):
+    day = 86_400
+    rows = [("a", "x", 0), ("a", "x", 1), ("a", "y", 2), ("b", "y", 3 * day), ("b", "x", 3 * day)]
+    found, _ = read(log_of(write(tmp_path / "a.csv", rows), test_period="1d", min_item_events=2))
+    assert found == [["x", "x"]]
+    found, _ = read(log_of(tmp_path / "a.csv", min_item_events=2))
+    assert found == [["x", "x", "y"], ["y", "x"]]
+
+
+def test_fields_in_quotes_with_tabs_between_lose_them(tmp_path):
+    (tmp_path / "r.tsv").write_text('"user"\t"item"\t"time"\n"u1"\t"a"\t1\n"u1"\t"b"\t2\n')
+    assert read(log_of(tmp_path / "r.tsv", events="auto"))[0] == [["a", "b"]]
+    (tmp_path / "plain.tsv").write_text('user\titem\ttime\nu1\t"a\t1\nu1\tb"\t2\n')
+    assert read(log_of(tmp_path / "plain.tsv", events="auto"))[0] == [['"a', 'b"']]
+
+
+def test_utf_16_is_named(tmp_path):
+    (tmp_path / "a.csv").write_text("user,item,time\nu,a,1\n", encoding="utf-16")
+    with pytest.raises(UserError, match=r"a.csv: is UTF-16-LE, and logs of events are read as UTF-8"):
+        read(log_of(tmp_path / "a.csv", events="auto"))
+
+
 def test_of_each_user_the_last_sequence(tmp_path):
     path = write(tmp_path / "a.csv", [("a", "x", 0), ("b", "y", 5), ("a", "z", 9_000), ("a", "w", 9_001)])
     data = TextDataSettings(path=str(path), session_gap="1h", **COLUMNS)

@@ -44,6 +44,13 @@ def test_a_header_inside_the_file_is_no_row_and_told_once(tmp_path, caplog, agai
     ]
 
 
+def test_many_headers_are_one_line(tmp_path, caplog):
+    path = write(tmp_path, "text,label\na,x\n" * 50)
+    assert len(read(path)) == 50
+    (record,) = caplog.records
+    assert f"{path}, row 2 (line 3) (and 48 more rows): repeats the header" in record.getMessage()
+
+
 def test_the_name_of_a_single_column_may_be_a_text(tmp_path, caplog):
     path = write(tmp_path, f"text\na\ntext\n{MARK}text\nb\n")
     assert list(read_csv(path, text_column="text")) == [Document("a", None, 1), Document("text", None, 2),

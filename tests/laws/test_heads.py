@@ -21,6 +21,7 @@ from torch.nn import functional as F
 
 import quorem.heads.full
 import quorem.heads.levels
+from quorem.embeddings import Assignment, DenseEmbedding
 from quorem.heads import CosineHead, FullHead, TreeHead
 from quorem.heads.levels import LevelsHead
 
@@ -358,3 +359,12 @@ def test_hidden_vectors_that_are_not_numbers_draw_ids_of_the_vocabulary(head):
     for value in (torch.nan, torch.inf):
         drawn = head.sample(torch.full((3, DIM), value), seeded_uniforms(3))
         assert ((drawn >= 0) & (drawn < VOCAB)).all()
+
+
+@pytest.mark.parametrize("never", [[-1], [300]])
+def test_an_id_that_there_is_not_is_never_one_of_never(never):
+    table = DenseEmbedding(Assignment(300, own_rows=300, divisor=1), 8)
+    with pytest.raises(ValueError, match=r"never=-?\d+: an id from 0 to 299 needed"):
+        FullHead(table, never=never)
+    with pytest.raises(ValueError, match=r"scale=0: a number above 0 needed"):
+        CosineHead(table, scale=0)

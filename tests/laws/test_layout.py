@@ -5,12 +5,14 @@ from dataclasses import replace
 import pytest
 import torch
 
+import quorem
 from quorem.config.loading import from_mapping
 from quorem.config.settings import EmbeddingSettings, ModelSettings
 from quorem.embeddings import EMBEDDINGS, Assignment
 from quorem.errors import UserError
 from quorem.heads import HEADS
 from quorem.plan.layout import lay_out, parse_bytes, parse_ratio, size_of, with_kind, with_table_defaults
+from quorem.plan.sizes import table_facts
 
 WIDTH = 16
 SCALED = [kind for kind in EMBEDDINGS if kind not in ("dense", "attributes")]  # the others' rows are given
@@ -257,3 +259,13 @@ def test_auto_is_dense_where_it_fits_and_keeps_to_the_budget(vocab_size, given, 
     index = 4 * vocab_size * bool(entry.get("permuted")) if kind == "dense" else 0  # of the softmax's clusters
     assert size_of(entry, vocab_size, 128) - index <= limit
     assert lay_out(replace(model, embedding=chosen), vocab_size=vocab_size, width=128)[0] == entry
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"), [("qr", {"own_rank": 8}), ("pq", {"parts": 8}), ("low_rank", {"rank": 4})]
+)
+def test_ids_to_a_row_are_counted_by_the_rows_they_share(kind, options):
+    table = quorem.embedding(20_000, 64, kind=kind, **options)
+    found, tail = table_facts(table)["ids_per_row"], table.assignment.tail
+    shared = {"qr": tail / table.assignment.divisor, "pq": tail / 256, "low_rank": 1}[kind]
+    assert found == pytest.approx(shared, rel=0.05, abs=1)

@@ -305,3 +305,17 @@ def test_rows_are_read_in_whole_for_counting():
     assert sorted(token for tokens, _ in blocks for token in tokens.tolist()) == sorted(rows.tokens.tolist())
     for tokens, owners in blocks:
         assert len(tokens) == len(owners)
+
+
+@pytest.mark.parametrize("causal", [True, False])
+def test_rows_are_padded_no_further_than_positions_go(causal):
+    model = QuoremForNextItem(config(causal=causal, positions="absolute", max_position_embeddings=10)).eval()
+    items = 9 if causal else 8
+    assert model.vectors([[5] * items, [6]], max_items=items).isfinite().all()
+
+
+def test_half_precision_sees_no_infinity():
+    """Where a row sees nothing, as padding on the left does with a causal encoder."""
+    model = QuoremForNextItem(config(causal=True)).eval().half()
+    ids, mask = torch.tensor([[0, 0, 5, 6], [5, 6, 7, 8]]), torch.tensor([[0, 0, 1, 1], [1, 1, 1, 1]])
+    assert model.electra(ids, mask).last_hidden_state.isfinite().all()

@@ -79,7 +79,7 @@ def test_a_file_says_what_comes_first(shards, tmp_path):
     data, _ = shards
     tokens = {f"t{i}": i for i in range(VOCAB)}
     path = tmp_path / "order.txt"
-    path.write_text("t80\nt20\nnot a token\nt5\nt50\n")
+    path.write_text("t80\nt20\nnot a token\nt5\nt50\n", encoding="utf-8-sig")  # with the mark that Windows writes
     found = token_order("file", data.counts, own_rows=OWN, divisor=DIVISOR, tokens=tokens, path=str(path))
     assert [i for i in found.tolist()[OWN:]][:3] == [80, 20, 50]
     assert sorted(found.tolist()) == list(range(VOCAB))

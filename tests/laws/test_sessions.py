@@ -169,7 +169,7 @@ def test_the_written_file_holds_the_sessions_and_nothing_is_left_beside_it(tmp_p
     write_sessions(path, rows=30, vocab_size=300, seed=2)
     assert [document.text for document in read_text(path)] == list(sessions(30, vocab_size=300, seed=2))
     assert list(path.parent.iterdir()) == [path]
-    with pytest.raises(UserError, match="already exists"):
+    with pytest.raises(UserError, match="exists already"):
         write_sessions(path, rows=1, vocab_size=300)
 
 

@@ -106,7 +106,7 @@ def test_what_a_folder_has_besides_is_named_and_not_read(folder, caplog):
         (folder / name).write_bytes(b"\0")
     with caplog.at_level(logging.INFO):
         assert len(texts(str(folder), format="csv")) == len(texts(str(folder), format="csv")) == 6
-    left = f"{folder}/.DS_Store, {folder}/a.pdf, {folder}/a.txt and 2 more"  # deep/readme and notes.md
+    left = f"{folder}/a.pdf, {folder}/a.txt, {folder}/deep/readme and 1 more"  # notes.md
     assert [record.getMessage() for record in caplog.records] == [
         f"{folder}: not read, for they are not csv by their endings: {left}"
     ]

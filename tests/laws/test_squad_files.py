@@ -189,6 +189,7 @@ def test_json_is_written_of_answers_only(tmp_path):
         ('{"text": ["a", "b"], "answer_start": [1, "2"]}', None, [("a", 1), ("b", 2)]),
         ('{"text": [], "answer_start": []}', None, []),
         ('{"text": "a", "answer_start": 3}', None, [("a", 3)]),
+        ('{"text": null, "answer_start": null}', None, []),
         ('[{"text": "a", "answer_start": 3}, {"text": " "}]', None, [("a", 3)]),
         ('["a", "b"]', None, [("a", None), ("b", None)]),
         ("[a]", "4", [("[a]", 4)]),
@@ -204,7 +205,15 @@ def test_answers_may_be_written_in_several_ways(value, start, answers):
 
 @pytest.mark.parametrize(
     ("value", "start"),
-    [('{"text": ["a"], "answer_start": [1, 2]}', None), ("[3]", None), ("a", "x"), ('{"text": [1]}', None)],
+    [
+        ('{"text": ["a"], "answer_start": [1, 2]}', None),
+        ("[3]", None),
+        ("a", "x"),
+        ('{"text": [1]}', None),
+        ('{"text": ["a"], "answer_start": 5}', None),
+        ('{"text": ["a"], "answer_start": [[1]]}', None),
+        ('{"text": 7}', None),
+    ],
 )
 def test_answers_of_another_form_are_an_error(value, start):
     with pytest.raises(ValueError):  # noqa: PT011 - whoever reads the row says which

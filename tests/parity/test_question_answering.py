@@ -9,8 +9,16 @@ import torch
 from torch.nn import functional as F
 from transformers import AutoModelForQuestionAnswering, ElectraConfig, ElectraForQuestionAnswering
 
-from quorem import QuoremConfig, QuoremForQuestionAnswering, UserError
+from quorem import (
+    QuoremConfig,
+    QuoremForQuestionAnswering,
+    QuoremForSequenceClassification,
+    QuoremModel,
+    UserError,
+)
 from quorem.finetuning.answer_scores import best_threshold, score_answer, score_answers
+from quorem.finetuning.program import infer
+from quorem.finetuning.rows import Examples
 
 SIZES = {
     "vocab_size": 211, "embedding_size": 24, "hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 48,
@@ -201,3 +209,28 @@ def test_scores_of_jaquads_dev_set_equal_torchmetrics(shared_data):
     by_character = score_answers(found, answers, units="characters")
     assert by_character["exact_match"] == scores["exact_match"]
     assert by_character["f1"] > scores["f1"]
+
+
+@pytest.mark.parametrize("head", ["hf", "paper"])
+def test_places_outside_of_the_row_count_for_nothing(head):
+    model, batch = make_model(head), make_batch()
+
+    def loss(starts, ends):
+        return model(**batch, start_positions=torch.tensor(starts), end_positions=torch.tensor(ends)).loss
+
+    close(loss([7, -1, 40], [9, -1, 40]), loss([7, 40, 40], [9, 40, 40]))
+    assert loss([-1, 40, -1], [40, -1, 40]).item() == 0
+
+
+def test_the_encoder_of_a_model_that_answers_loads_without_a_word(tmp_path):
+    make_model("paper").save_pretrained(tmp_path)
+    _, found = QuoremModel.from_pretrained(tmp_path, output_loading_info=True)
+    assert not found["unexpected_keys"]
+    assert not found["missing_keys"]
+
+
+def test_rows_as_long_as_positions_go_are_read():
+    """Batches are padded to a multiple of 16 tokens, but no further than to the last position."""
+    model = QuoremForSequenceClassification(QuoremConfig(**SIZES)).eval()
+    (found,) = infer(model, Examples([[5] * 40, [6] * 3], []), pad_id=0, batch_size=2, dtype=None)
+    assert found[1].logits.shape == (2, 2)

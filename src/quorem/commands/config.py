@@ -5,6 +5,7 @@ import argparse
 from quorem.cli import CONFIGS
 from quorem.config.writing import commented_yaml, json_schema
 from quorem.files import new_text
+from quorem.tasks import TASKS
 
 
 def run(options: argparse.Namespace) -> None:
@@ -16,4 +17,5 @@ def run(options: argparse.Namespace) -> None:
         return
     with new_text(options.out) as file:
         file.write(text)
-    print(f"{options.out}: every setting of quorem {options.of}")
+    command = f"finetune --task {options.of}" if options.of in TASKS else options.of
+    print(f"{options.out}: every setting of quorem {command}")

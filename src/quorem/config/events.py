@@ -41,7 +41,9 @@ class EventSettings:
         None,
         "events: the pause that ends a session, as 30min, 2h, 1d or 90s; without it a user's history is a document",
     )
-    min_item_events: int = _option(1, "events: items with fewer of them are left out", at_least=1)
+    min_item_events: int = _option(
+        1, "events: items with fewer of them, those in data.test_period not counted, are left out", at_least=1
+    )
     min_events: int = _option(
         1, "events: sequences with fewer of them, rare items not counted, are left out", at_least=1
     )

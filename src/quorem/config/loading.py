@@ -81,6 +81,15 @@ def load(kind: type[Settings], path: str | Path, *, base: Settings | None = None
     Raises:
         UserError: if the file is missing or malformed, or has unknown keys.
     """
+    return from_mapping(kind, read_values(path), base=base, source=str(path))
+
+
+def read_values(path: str | Path) -> Any:
+    """What a YAML (or JSON) file of settings holds, a mapping if it is one.
+
+    Raises:
+        UserError: if the file is missing or malformed.
+    """
     path = Path(path)
     kind_of_text, parse = ("JSON", parse_json) if path.suffix == ".json" else ("YAML", parse_yaml)
     try:
@@ -89,7 +98,7 @@ def load(kind: type[Settings], path: str | Path, *, base: Settings | None = None
         raise UserError(f"{path}: cannot be read ({error})") from error
     except ValueError as error:
         raise UserError(f"{path}: not valid {kind_of_text} ({error})") from error
-    return from_mapping(kind, values or {}, base=base, source=str(path))
+    return values or {}
 
 
 def check_bounds(settings: Any, prefix: str = "") -> None:

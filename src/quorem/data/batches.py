@@ -1,5 +1,6 @@
 """Batches: which examples make up a step is a pure function of (seed, step)."""
 
+import sys
 from collections.abc import Sequence
 
 import numpy as np
@@ -124,14 +125,18 @@ class TokenBudgetOrder(EpochOrder):
         return self.sorted[np.lexsort((chance, self.rising))]
 
 
-def collate(rows: Sequence[Sequence[int]], *, pad_id: int, multiple: int = 1) -> tuple[Tensor, Tensor | None]:
+def collate(
+    rows: Sequence[Sequence[int]], *, pad_id: int, multiple: int = 1, most: int = sys.maxsize
+) -> tuple[Tensor, Tensor | None]:
     """Rows of ids, padded on the right to the longest: input_ids int64 (batch, time) and attention_mask or None.
 
     The mask, bool (batch, time), is None if nothing is padding, so that attention can go without one. The length is
-    rounded up to a multiple: the CPU's matrix library keeps memory for every shape it meets.
+    rounded up to a multiple, but no further than to `most`: the CPU's matrix library keeps memory for every shape it
+    meets.
     """
     lengths = torch.tensor([len(row) for row in rows])
-    longest = -(-int(lengths.max()) // multiple) * multiple
+    longest = int(lengths.max())
+    longest = max(longest, min(-(-longest // multiple) * multiple, most))
     input_ids = torch.tensor([[*row, *[pad_id] * (longest - len(row))] for row in rows])
     mask = torch.arange(longest) < lengths.unsqueeze(1)
     return input_ids, None if bool(mask.all()) else mask

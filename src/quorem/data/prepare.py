@@ -100,7 +100,7 @@ def prepare_data(
     Raises:
         UserError: if what is there was made from something else.
     """
-    made_from = {"data": inputs, "text_column": source.text_column, **source.options}
+    made_from = {"data": inputs, "format": source.format, "text_column": source.text_column, **source.options}
     source = source.at(folder, inputs)
     if not (folder / "tokenizer").exists():
         check_spaces(source, cut=settings.path is None and settings.separator is None)
@@ -240,7 +240,8 @@ def _tokenizer(
     if place.exists():
         if (place / MADE_FROM).exists():
             found = json.loads((place / MADE_FROM).read_text(encoding="utf-8"))
-            differs = [key for key in facts if found.get("made_from", {}).get(key) != facts[key]]
+            there = {"format": source.format} | found.get("made_from", {})  # which earlier versions did not note
+            differs = [key for key in facts if there.get(key) != facts[key]]
             if differs:
                 raise UserError(
                     f"{place}: was made from something else (it differs in {', '.join(differs)}): delete {folder} to "

@@ -79,7 +79,7 @@ class SessionCorpus:
         self.sessions, self.counts = sessions, sessions.counts(vocab_size)
 
     def blocks(self, *, size: int, most: int, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """As `Corpus.blocks`: whole rows with a separator after each, about `size` tokens at a time, `most` in all."""
+        """As `Corpus.blocks`, without separators: whole rows, about `size` tokens at a time, `most` in all."""
         sessions = self.sessions
         breaks = np.searchsorted(sessions.ends, np.arange(size, len(sessions.tokens), size))
         bounds = np.unique(np.concatenate([[0], breaks, [len(sessions)]]))
@@ -174,7 +174,8 @@ def by_split(sessions: Sessions, splits: Sequence[str | None], name: str) -> tup
         raise UserError(f"{name}: rows of split {unknown[0]!r}: each must be of {', '.join(SPLITS)}: rename them")
     trained = np.array([split == "train" for split in found])
     if trained.all() or not trained.any():
-        raise UserError(f"{name}: all rows are of split {found[0]}: train and another one are needed: add one")
+        there = ", ".join(sorted(set(found)))
+        raise UserError(f"{name}: all rows are of split {there}: train and another one are needed: add one")
     return sessions.take(np.flatnonzero(trained)), sessions.take(np.flatnonzero(~trained))
 
 

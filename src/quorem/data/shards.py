@@ -110,7 +110,7 @@ class Shards:
         Raises:
             UserError: naming what differs.
         """
-        there = self.meta.made_from
+        there = {"format": wanted.get("format")} | dict(self.meta.made_from)  # which earlier versions did not note
         differs = [key for key in dict.fromkeys([*there, *wanted]) if there.get(key) != wanted.get(key)]
         if differs:
             raise UserError(

@@ -25,8 +25,6 @@ logger = logging.getLogger(__name__)
 DEFAULT_TEXT_COLUMN = "text"
 OF_PATHS = ("midi", "max_silence")
 """Options that formats with columns have where data.paths is set."""
-BESIDE = "._"
-"""How macOS begins the names of files that it writes beside others in archives and on foreign discs."""
 NAMED = 3
 
 
@@ -184,7 +182,8 @@ def find_format(path: str | list[str], chosen: str = "auto") -> tuple[tuple[Path
     """
     files = find_files(path, chosen)
     formats = {choose_format(file, chosen) for file in files}
-    if chosen == "auto" and formats == {"text"} and isinstance(path, str) and Path(path).is_dir():
+    entries = [path] if isinstance(path, str) else path
+    if chosen == "auto" and formats == {"text"} and all(Path(entry).is_dir() for entry in filter(None, entries)):
         formats = {"folder"}
     if len(formats) > 1:
         raise _several_formats(path, files)
@@ -207,7 +206,7 @@ def find_files(path: str | list[str], chosen: str = "auto") -> tuple[Path, ...]:
     for entry in filter(None, [path] if isinstance(path, str) else path):
         place = Path(entry)
         if place.is_dir():
-            every = sorted(file for file in place.rglob("*") if file.is_file() and not file.name.startswith(BESIDE))
+            every = sorted(file for file in place.rglob("*") if file.is_file() and not _is_hidden(file, place))
             there = exclude_own_files(every, place, itself=True)
             files = [file for file in there if known_format(file)]
             if not files and any(map(known_format, every)):
@@ -235,6 +234,11 @@ def find_files(path: str | list[str], chosen: str = "auto") -> tuple[Path, ...]:
     if not found:
         raise UserError("no data: name a file after the command, or set data.path")
     return tuple(found)
+
+
+def _is_hidden(file: Path, folder: Path) -> bool:
+    """Whether its name, or that of a folder it is in, begins with a dot: copies and notes of editors and systems."""
+    return any(part.startswith(".") for part in file.relative_to(folder).parts)
 
 
 def options_for(data: ReadingSettings, chosen: str) -> dict[str, Any]:

@@ -104,8 +104,10 @@ def parse_answers(value: str, start: str | None) -> list[tuple[str, int | None]]
         found = None
     if isinstance(found, dict) and {"text"} <= found.keys():
         texts, starts = found["text"], found.get("answer_start")
-        texts, starts = ([texts], [starts]) if isinstance(texts, str) else (texts, starts or [None] * len(texts))
-        pairs = list(zip(texts, starts, strict=True))
+        texts, starts = ([texts], [starts]) if isinstance(texts, str) else (texts or [], starts)
+        if not (isinstance(texts, list) and isinstance(starts, list | None)):
+            raise ValueError("no lists")
+        pairs = list(zip(texts, starts or [None] * len(texts), strict=True))
     elif isinstance(found, list):
         pairs = [(each.get("text"), each.get("answer_start")) if isinstance(each, dict) else (each, None)
                  for each in found]  # fmt: skip
@@ -113,6 +115,8 @@ def parse_answers(value: str, start: str | None) -> list[tuple[str, int | None]]
         pairs = [(value, start if start and start.strip() else None)] if value.strip() else []
     if not all(isinstance(text, str) for text, _ in pairs):
         raise ValueError("no texts")
+    if not all(isinstance(place, int | str | None) for _, place in pairs):
+        raise ValueError("no places")
     return [(text, None if place is None else int(place)) for text, place in pairs if text.strip()]
 
 

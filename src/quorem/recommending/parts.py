@@ -73,7 +73,8 @@ def held_out_source(data: SessionDataSettings) -> Source:
     Raises:
         UserError: for a file that cannot be used.
     """
-    return source_of(replace(data, path=str(data.test), test_period=None), text_column=data.text_column)
+    settings = replace(data, path=str(data.test), test_period=None, min_item_events=1)  # rare is what training says
+    return source_of(settings, text_column=data.text_column)
 
 
 def read_parts(

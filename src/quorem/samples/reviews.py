@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from quorem.errors import UserError
-from quorem.files import new_file
+from quorem.files import new_text
 
 LABELS = ("negative", "positive")
 LANGUAGE_SEED = 20_000  # the language is the same for every seed: seeds give new reviews, not new words
@@ -117,7 +117,7 @@ def write_reviews(path: Path, *, rows: int = 20_000, seed: int = 0) -> None:
         UserError: if the file exists or cannot be written, or `rows` or `seed` is out of range.
     """
     sample = reviews(rows, seed=seed)
-    with new_file(path) as stream:
+    with new_text(path) as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(("review", "sentiment"))
         writer.writerows(sample)

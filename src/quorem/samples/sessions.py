@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from quorem.errors import UserError
-from quorem.files import new_file
+from quorem.files import new_text
 
 SMALLEST_CATALOGUE, LARGEST_CATALOGUE = 100, 10_000_000
 MOST_IN_A_CLUSTER = 1_000
@@ -90,7 +90,7 @@ def write_sessions(path: Path, *, rows: int = 20_000, vocab_size: int, seed: int
     if path.suffix.lower() != ".txt":
         raise UserError(f"{path}: sessions are plain text, a session a line: choose a name that ends in .txt")
     sample = sessions(rows, vocab_size=vocab_size, seed=seed)
-    with new_file(path) as stream:
+    with new_text(path) as stream:
         stream.writelines(f"{session}\n" for session in sample)
 
 

@@ -17,6 +17,7 @@ import quorem
 from quorem.errors import UserError
 from quorem.serving.answers import ERRORS, refusal, request_of, response_of, wrong_body
 from quorem.serving.batching import Batcher, Overloaded
+from quorem.serving.hosts import Hosts
 from quorem.serving.limits import Limits
 from quorem.serving.operations import Operation, Served
 from quorem.serving.pages import page
@@ -78,7 +79,7 @@ def make_app(served: Served, settings: ServeSettings) -> Any:
         _add_operation(app, operation, batcher, settings)
     _add_health(app, served, batcher)
     _add_pages(app, served, settings)
-    return Limits(app, max_bytes=settings.max_request_bytes, timeout=settings.timeout)
+    return Hosts(Limits(app, max_bytes=settings.max_request_bytes, timeout=settings.timeout), settings)
 
 
 def _add_operation(app: FastAPI, operation: Operation, batcher: Batcher, settings: ServeSettings) -> None:

@@ -17,6 +17,7 @@ class ServeSettings:
         max_request_bytes: the largest body of a request.
         max_texts: the most texts, or other rows, of one request.
         max_queue: rows that may wait in all; a request that does not fit is refused with 503.
+        allow_hosts: names, with commas between, under which it may be asked besides, where host is this machine alone.
         timeout: seconds until a request is answered with 504, and until its body must have arrived.
     """
 
@@ -27,6 +28,7 @@ class ServeSettings:
     max_request_bytes: int = 1_000_000
     max_texts: int = 256
     max_queue: int = 1024
+    allow_hosts: str = ""
     timeout: float = 30.0
 
     def check(self) -> None:

@@ -27,13 +27,15 @@ from quorem.finetuning.rows import Examples, tell_unknown
 from quorem.finetuning.task import Begun
 from quorem.finetuning.text_task import TextTask
 from quorem.finetuning.windows import windows
-from quorem.models.token_classifier import IGNORED, QuoremForTokenClassification
+from quorem.models.modeling import IGNORED
+from quorem.models.token_classifier import QuoremForTokenClassification
 from quorem.tokenization import Unknown, encode
 from quorem.tokenization.special import SPECIAL_TOKENS
 
 logger = logging.getLogger(__name__)
 
-ENTITY = re.compile(r"[BIESLU]-.+|.+-[BIESLU]")  # IOB1, IOB2, IOBES, BILOU and IO, before or behind the type
+BEFORE, BEHIND = re.compile(r"[BIESLU]-.+"), re.compile(r".+-[BIESLU]")  # IOB1, IOB2, IOBES, BILOU, IO and a type
+BILOU = str.maketrans("UL", "SE")  # to IOBES, which seqeval knows
 OUTSIDE = "O"
 CLS, SEP = SPECIAL_TOKENS.index("[CLS]"), SPECIAL_TOKENS.index("[SEP]")
 
@@ -281,18 +283,26 @@ def score_tags(truth: Sequence[Sequence[str]], found: Sequence[Sequence[str]]) -
         truth: the tags of each text.
         found: as many.
     """
-    tags = {tag for row in truth for tag in row} - {OUTSIDE}
+    tags = {tag for rows in (truth, found) for row in rows for tag in row} - {OUTSIDE}
+    behind = not all(map(BEFORE.fullmatch, tags))
     flat = [[tag for row in rows for tag in row] for rows in (truth, found)]
     accuracy = float(np.mean([one == other for one, other in zip(*flat, strict=True)])) if flat[0] else 0.0
-    if all(ENTITY.fullmatch(tag) for tag in tags):
-        metrics, how = seqeval(), {"average": "micro"}
-        rows: tuple[Any, Any] = (list(map(list, truth)), list(map(list, found)))
+    how: dict[str, Any] = {"average": "macro"}
+    if not behind or all(map(BEHIND.fullmatch, tags)):
+        metrics, how = seqeval(), {"average": "micro", "suffix": behind}
+        rows: list[Any] = [[[_iobes(tag, behind) for tag in row] for row in side] for side in (truth, found)]
     else:
-        metrics, how = import_module("sklearn.metrics"), {"average": "macro"}
-        rows = (flat[0], flat[1])
+        metrics, rows = import_module("sklearn.metrics"), flat
     names = ("precision", "recall", "f1")
     scores = {name: float(getattr(metrics, f"{name}_score")(*rows, zero_division=0, **how)) for name in names}
     return scores | {"accuracy": accuracy}
+
+
+def _iobes(tag: str, behind: bool) -> str:
+    """A tag with the prefix of IOBES where it has one of BILOU."""
+    if tag == OUTSIDE:
+        return tag
+    return tag[:-1] + tag[-1].translate(BILOU) if behind else tag[0].translate(BILOU) + tag[1:]
 
 
 def seqeval() -> Any:

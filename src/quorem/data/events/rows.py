@@ -17,6 +17,7 @@ from quorem.config.settings import TextDataSettings
 from quorem.data.events.engine import connect
 from quorem.data.events.shapes import SHAPES, Columns, find_columns, find_shape, find_table
 from quorem.data.readers.compression import open_data
+from quorem.data.readers.encoding import find_encoding
 from quorem.data.readers.lines import Lines
 from quorem.errors import UserError
 
@@ -52,10 +53,12 @@ def find_rows(path: Path, kind: str, data: Any) -> Rows:
     Raises:
         UserError: if it cannot be read, or lacks a column.
     """
-    if kind == "jsonl":
-        return _of_objects(path, data)
     if kind == "parquet":
         return _of_parquet(path, data)
+    if (codec := find_encoding(path, None).codec) != "utf-8":
+        raise UserError(f"{path}: is {codec.upper()}, and logs of events are read as UTF-8: save it as UTF-8")
+    if kind == "jsonl":
+        return _of_objects(path, data)
     return _of_lines(path, data)
 
 

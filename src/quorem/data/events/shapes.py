@@ -14,6 +14,7 @@ from quorem.data.readers.lines import Lines
 from quorem.data.readers.records import Dialect, parse_records
 from quorem.errors import UserError, check_choice, did_you_mean
 
+QUOTED = re.compile(r'"[^"]*"')
 USERS = ("user_id", "user", "uid", "customer_id", "visitor_id", "reviewer_id", "session_id", "session")
 ITEMS = (
     "item_id", "item", "iid", "product_id", "product", "movie_id", "asin", "article_id", "track_id", "song_id",
@@ -189,7 +190,8 @@ def _dialect(path: Path, shape: Shape, data: Any, header: bool) -> Dialect:
         delimiter = max(DELIMITERS, key=line.count)
     if data.quoting == "auto":
         found = find_dialect(path, asked, delimiter=delimiter, quoting="standard", header=header)
-        return replace(found, quoting="none" if found.delimiter == "\t" else "standard")
+        plain = found.delimiter == "\t" and not any(map(QUOTED.fullmatch, first_line(path).split("\t")))
+        return replace(found, quoting="none" if plain else "standard")
     return find_dialect(path, asked, delimiter=delimiter, quoting=data.quoting, header=header)
 
 

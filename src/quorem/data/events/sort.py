@@ -106,7 +106,7 @@ class _Sorter:
         empty, last = self.engine.one(
             f"SELECT count(*) FILTER (b = {EMPTY}), max(t) FILTER (b = 0) FROM events", self.name
         )
-        dropped, spaced = {"empty": empty, "of rare items": self._rare()}, self._spaced()
+        dropped, spaced = {"empty": empty, "of rare items": self._rare(last)}, self._spaced()
         self._log_floats()
         self._order()
         pieces, users = self._merge(latest)
@@ -126,14 +126,16 @@ class _Sorter:
 
     # ---- counting
 
-    def _rare(self) -> int:
-        """How many events are of items with too few; `kept` has the other items."""
-        least = self.data.min_item_events
+    def _rare(self, last: int | None) -> int:
+        """How many events are of items with too few, those of a test period not counted; `kept` has the other items."""
+        least, period, before = self.data.min_item_events, getattr(self.data, "test_period", None), ""
         if least == 1:
             return 0
+        if period is not None and self.taken.timed and last is not None:
+            before = f"AND t <= {last - parse_span('data.test_period', period)}"
         self.engine.run(
-            f"CREATE TABLE kept AS SELECT i FROM (SELECT {_id('i')} i FROM events WHERE b = 0) GROUP BY i HAVING "
-            f"count(*) >= {least}",
+            f"CREATE TABLE kept AS SELECT i FROM (SELECT {_id('i')} i FROM events WHERE b = 0 {before}) GROUP BY i "
+            f"HAVING count(*) >= {least}",
             self.name,
         )
         query = f"SELECT count(*) FROM events WHERE b = 0 AND {_id('i')} NOT IN (SELECT i FROM kept)"

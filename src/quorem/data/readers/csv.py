@@ -13,7 +13,7 @@ from typing import Any
 
 from quorem.data.bad_rows import BadRow
 from quorem.data.documents import RowCounts
-from quorem.data.readers.dialect import delimiter_of, find_delimiter, find_dialect
+from quorem.data.readers.dialect import find_dialect
 from quorem.data.readers.lines import Lines
 from quorem.data.readers.records import Dialect, Record, read_records
 from quorem.data.readers.session import parse_items
@@ -163,6 +163,3 @@ def _readable(records: Iterator[Record | BadRow]) -> Iterator[tuple[int, list[st
         if isinstance(record, BadRow):
             raise record
         yield record.row, record.fields
-
-
-__all__ = ["delimiter_of", "find_delimiter", "open_csv", "read_rows"]

@@ -73,13 +73,6 @@ def find_dialect(
     return replace(known, quoting=found)
 
 
-def find_delimiter(
-    path: Path, columns: Sequence[str], *, delimiter: str | None = None, encoding: str | None = None
-) -> str:
-    """What separates the fields of a file; see `find_dialect`."""
-    return find_dialect(path, columns, delimiter=delimiter, encoding=encoding).delimiter
-
-
 def delimiter_of(path: Path) -> str:
     """What separates the fields of a file of that name: a tab for .tsv, else a comma."""
     return "\t" if ".tsv" in path.name.lower() else ","

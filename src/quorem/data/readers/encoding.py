@@ -159,7 +159,7 @@ def _find_codec(name: str) -> str:
         codec = UNMARKED.get(codec, codec)
         newline = "\n".encode(codec)
     except (LookupError, ValueError) as error:
-        known = {*aliases, *aliases.values()}
+        known = {each for each in {*aliases, *aliases.values()} if _is_of_text(each)}
         hint = did_you_mean(name, known).partition(" Allowed")[0]
         raise UserError(
             f"data.encoding={name}: Python has no text codec of that name.{hint} Allowed: utf-8, utf-16, latin-1, "
@@ -168,3 +168,11 @@ def _find_codec(name: str) -> str:
     if newline.strip(b"\0") != b"\n":
         raise UserError(f"data.encoding={name}: its line ends are not those of ASCII: re-save the file as UTF-8.")
     return codec
+
+
+def _is_of_text(name: str) -> bool:
+    """Whether Python has a codec of that name here that is one of text."""
+    try:
+        return bool("\n".encode(name))
+    except (LookupError, ValueError):
+        return False

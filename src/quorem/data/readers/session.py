@@ -17,7 +17,7 @@ from quorem.data.readers.value import Number, check_characters
 logger = logging.getLogger(__name__)
 
 STRING = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\""""
-NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
+NUMBER = r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?"  # in one way only: others take for ever on a long list
 ITEM = rf"(?:np\.\w+\()?(?:(?P<string>{STRING})|(?P<number>{NUMBER}))\)?"
 EACH = re.sub(r"\?P<\w+>", "?:", ITEM)
 PYTHON_LISTS = [  # lists, tuples, and numpy's arrays, which have no commas

@@ -1,6 +1,7 @@
 """Write sentences as CoNLL: a line for each word, its predicted tag in the last column."""
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,8 @@ from quorem.data.readers.table import TableRow
 from quorem.data.writers.line import Head, Line, Write
 from quorem.errors import UserError
 from quorem.files import new_text
+
+BREAKS = re.compile(r"[\t\r\n]")
 
 
 @contextmanager
@@ -28,6 +31,11 @@ def write_conll(path: Path, head: Head) -> Iterator[Write]:
                 words, tags = _words(row), next(iter(after.values()), None)
                 if not isinstance(tags, list) or len(tags) != len(words):
                     raise UserError(f"{path}: row {row.number} has no tag for each word: write a .jsonl or .csv")
+                if wrong := next((each for each in words for field in each if BREAKS.search(field) or not field), None):
+                    raise UserError(
+                        f"{path}: row {row.number} has the word {wrong[0]!r}, for which a line of CoNLL has no room: "
+                        "write a .jsonl or .csv"
+                    )
                 fields = ("\t".join([*before, tag]) + "\n" for before, tag in zip(words, tags, strict=True))
                 file.write("".join(fields) + "\n")
 
