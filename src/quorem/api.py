@@ -15,12 +15,13 @@ from quorem.data.dataset import DatasetSource
 from quorem.data.events.source import EventSource
 from quorem.data.source import DEFAULT_TEXT_COLUMN, Source
 from quorem.embeddings import EMBEDDINGS, TokenEmbedding, build_table
+from quorem.embeddings.mixed_radix import even_moduli
 from quorem.errors import UserError, check_choice
 from quorem.exporting.compress import compress as compress_run
 from quorem.exporting.export import export as export_run
 from quorem.heads import HEADS, GeneratorHead
 from quorem.loaded import Encoder, Finetuned, NextItem, load
-from quorem.plan.layout import head_kind, lay_out
+from quorem.plan.layout import LEVELS, head_kind, lay_out
 from quorem.pretraining.pretrain import pretrain as pretrain_run
 from quorem.tasks import TASKS, load_task
 from quorem.tasks import finetune as finetune_run
@@ -185,7 +186,7 @@ def softmax(table: TokenEmbedding, *, kind: str = "auto", never: Iterable[int] =
         table: of `embedding`.
         kind: of HEADS: full, tree, two_level, digits, or auto, by the table.
         never: ids that are never targets.
-        options: of the kind, such as digits=3 of a tree.
+        options: of the kind, such as digits=3, the levels of a tree.
 
     Raises:
         UserError: for another table, an unknown kind, or one that does not fit the table or the options.
@@ -196,6 +197,9 @@ def softmax(table: TokenEmbedding, *, kind: str = "auto", never: Iterable[int] =
     if kind == "auto":
         kind = head_kind(kind, name, table.num_embeddings, own_rank=int(table.options.get("own_rank", 0)))
     check_choice("kind", kind, HEADS)
+    digits = options.pop("digits", LEVELS if kind == "digits" and "moduli" not in options else None)
+    if digits is not None and (kind == "digits" or digits > 2):  # a tree of two levels has none
+        options["moduli"] = even_moduli(table.assignment.tail, digits)
     try:
         found = HEADS[kind](table, never=never, **options)
     except (TypeError, ValueError) as error:

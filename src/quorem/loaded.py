@@ -11,8 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from quorem.data.readers.value import Number
 from quorem.errors import UserError
 from quorem.finetuning.checkpoint import model_folder, model_folders
-from quorem.models.checkpoint_files import fill
-from quorem.models.configuration import QuoremConfig
+from quorem.models.checkpoint_files import check_finite, fill, read_config
 from quorem.models.modeling import QuoremForPreTraining
 from quorem.tasks.predict import load_predictor_of, task_name
 from quorem.tokenization import load_tokenizer
@@ -54,11 +53,9 @@ class Encoder(_OfRun):
         self.folder = Path(folder)
         place = model_folder(folder)
         self.tokenizer: PreTrainedTokenizerFast = load_tokenizer(place)
-        try:
-            network = QuoremForPreTraining(QuoremConfig.from_pretrained(place, local_files_only=True))
-        except Exception as error:  # a damaged file can fail in any way
-            raise UserError(f"{place}: its config.json cannot be read ({error})") from error
+        network = QuoremForPreTraining(read_config(place))
         fill(network, place, "discriminator")
+        check_finite(network, place)
         self.model: QuoremForPreTraining = network.eval()
 
     def encode(self, texts: Sequence[str], *, pooling: str | None = None, max_length: int | None = None) -> Tensor:

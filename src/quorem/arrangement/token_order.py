@@ -71,10 +71,10 @@ def check_order(kind: str, path: str | None) -> None:
         _read_lines(str(path))
 
 
-def frequency_order(counts: Tensor, *, num_special: int = SPECIAL_IDS) -> Tensor:
-    """Ids int64 (V,) by falling count, special tokens (ids below num_special) first; ties keep the order of ids."""
-    order = torch.argsort(counts[num_special:], descending=True, stable=True) + num_special
-    return torch.cat([torch.arange(num_special), order])
+def frequency_order(counts: Tensor) -> Tensor:
+    """Ids int64 (V,) by falling count, special tokens first; ties keep the order of ids."""
+    order = torch.argsort(counts[SPECIAL_IDS:], descending=True, stable=True) + SPECIAL_IDS
+    return torch.cat([torch.arange(SPECIAL_IDS), order])
 
 
 def stored_order(path: Path, vocab_size: int) -> Tensor | None:
@@ -105,6 +105,6 @@ def _listed_first(tail: Tensor, path: str, tokens: dict[str, Any]) -> Tensor:
 
 def _read_lines(path: str) -> list[str]:
     try:
-        return Path(path).read_text(encoding="utf-8").splitlines()
+        return Path(path).read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"model.embedding.assignment_file={path}: cannot be read ({error})") from error

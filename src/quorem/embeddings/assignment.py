@@ -104,6 +104,7 @@ class Assignment(nn.Module):
             raise ValueError("every token has its own row, so there are no shared rows for new tokens")
         larger = Assignment(vocab_size, own_rows=self.own_rows, divisor=self.divisor, permuted=self.rank is not None)
         if self.rank is not None and larger.rank is not None:
+            larger.rank = larger.rank.to(self.rank.device)
             larger.rank[: self.vocab_size] = self.rank
         return larger
 

@@ -12,6 +12,8 @@ from quorem.embeddings.assignment import Assignment
 from quorem.embeddings.base import TieredEmbedding
 from quorem.embeddings.planning import TableSettings
 
+ROWS_AT_ONCE = 2**16
+
 
 class LowRankEmbedding(TieredEmbedding):
     """factor (V - K, r) times projection (r, D).
@@ -61,7 +63,9 @@ class LowRankEmbedding(TieredEmbedding):
 
     def fit_tail(self, weight: Tensor) -> None:
         """The largest singular values (Eckart and Young 1936)."""
-        values, right = torch.linalg.eigh(weight.double().T @ weight.double())  # D x D: nothing of size V is decomposed
+        parts = weight.split(ROWS_AT_ONCE)  # of which alone there are copies in float64
+        values, right = torch.linalg.eigh(sum(part.double().T @ part.double() for part in parts))  # D x D
         kept = right[:, values.argsort(descending=True)[: self.projection.shape[0]]]
-        self.factor.copy_((weight.double() @ kept).to(self.factor.dtype))
+        for part, rows in zip(parts, self.factor.split(ROWS_AT_ONCE), strict=True):
+            rows.copy_(part.double() @ kept)
         self.projection.copy_(kept.T.to(self.projection.dtype))

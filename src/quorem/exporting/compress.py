@@ -16,6 +16,7 @@ from quorem.exporting.networks import KINDS, Network, read_network
 from quorem.files import new_folder
 from quorem.finetuning.checkpoint import model_folder
 from quorem.heads import HEADS
+from quorem.models.checkpoint_files import TABLE
 from quorem.models.configuration import QuoremConfig
 from quorem.models.modeling import QuoremPreTrainedModel
 from quorem.plan.layout import BYTES, parse_bytes, parse_ratio, size_of
@@ -26,7 +27,6 @@ from quorem.training.run_folder import COMPRESSED
 
 logger = logging.getLogger(__name__)
 
-TABLE = "electra.embeddings.word_embeddings."
 WITH_SOFTMAX = ("generator", "next_item")
 COPIED = ("config.yaml", "environment.json")  # columns and formats of its data, for predict and finetune; versions
 
@@ -119,9 +119,7 @@ def compressed(network: Network, limit: int) -> tuple[QuoremPreTrainedModel, flo
             f"{network.folder}: its token table takes {now:,} bytes, and {limit:,} are allowed: give a smaller "
             "--budget or a larger --compression"
         )
-    settings = network.config.to_dict()
-    settings.pop("auto_map", None)  # of code that is not written
-    config = QuoremConfig.from_dict(settings)
+    config = QuoremConfig.from_dict(network.config.to_dict())
     config.embedding = _entry(network, limit)
     kind, build = KINDS[str((config.architectures or [""])[0])]
     model = build(config)

@@ -19,7 +19,7 @@ from quorem.embeddings import TokenEmbedding
 from quorem.errors import UserError
 from quorem.exporting.networks import Network, read_network
 from quorem.heads import FullHead
-from quorem.models.checkpoint_files import TIED
+from quorem.models.checkpoint_files import TABLE, TIED
 from quorem.tokenization.files import save_tokenizer
 
 logger = logging.getLogger(__name__)
@@ -40,7 +40,6 @@ SAME = (
 )  # fmt: skip
 """Settings that both configs have."""
 WITH_SOFTMAX, WITH_LABELS = ("generator", "next_item"), ("classifier", "token_classifier")
-TABLE = "electra.embeddings.word_embeddings."
 ROWS_AT_ONCE = 2**16  # of a table that is made dense
 OTHER_FORMATS = "or export with --format onnx or remote-code, which have it"
 REMOTE_CODE = "or export with --format remote-code, which has it"

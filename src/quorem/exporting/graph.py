@@ -30,10 +30,12 @@ class Graph(nn.Module):
         inputs: names of what it takes, int64.
         axes: their sizes, which a caller chooses.
         names: those of its outputs.
+        by_token: those of the outputs that have a number, or several, for each token.
     """
 
     inputs: tuple[str, ...] = ("input_ids", "attention_mask")
     axes: tuple[str, ...] = ("batch", "time")
+    by_token: tuple[str, ...] = ()
 
     def __init__(self, network: Network) -> None:
         super().__init__()
@@ -79,6 +81,8 @@ class JointAttention(nn.Module):
 class Discriminator(Graph):
     """logits (batch, time), positive where a token was replaced, and last_hidden_state (batch, time, hidden_size)."""
 
+    by_token = ("logits", "last_hidden_state")
+
     def __init__(self, network: Network) -> None:
         super().__init__(network)
         self.names = ("logits", "last_hidden_state")
@@ -90,6 +94,8 @@ class Discriminator(Graph):
 
 class Generator(Graph):
     """hidden (batch, time, D): what the softmax is asked with at each place."""
+
+    by_token = ("hidden",)
 
     def __init__(self, network: Network) -> None:
         super().__init__(network)
@@ -126,6 +132,8 @@ class Classifier(Graph):
 
 class TokenClassifier(Graph):
     """logits (batch, time, num_labels); a word's first token carries its tag."""
+
+    by_token = ("logits",)
 
     def __init__(self, network: Network) -> None:
         super().__init__(network)
@@ -193,7 +201,7 @@ class QuestionAnswering(Graph):
     others are 0 and have no score above -1e30.
     """
 
-    inputs = WITH_TYPES
+    inputs, by_token = WITH_TYPES, ("start_logits", "end_logits", "span_scores")
 
     def __init__(self, network: Network) -> None:
         super().__init__(network)

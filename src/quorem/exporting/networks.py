@@ -7,7 +7,7 @@ from transformers import PreTrainedTokenizerFast
 
 from quorem.errors import UserError
 from quorem.finetuning.checkpoint import model_folder
-from quorem.models.checkpoint_files import check_finite, read_weights
+from quorem.models.checkpoint_files import check_finite, read_config, read_weights
 from quorem.models.classifier import QuoremForSequenceClassification
 from quorem.models.configuration import QuoremConfig
 from quorem.models.modeling import QuoremForMaskedLM, QuoremForPreTraining, QuoremPreTrainedModel
@@ -58,10 +58,9 @@ def read_network(folder: str | Path) -> Network:
         UserError: if there is none, or a damaged one.
     """
     place = model_folder(folder)
-    try:
-        config = QuoremConfig.from_pretrained(place, local_files_only=True)
-    except Exception as error:  # a damaged file can fail in any way
-        raise UserError(f"{place}: config.json is damaged ({error}): copy it anew") from error
+    config = read_config(place)
+    if hasattr(config, "auto_map"):  # of an export with code: what is made of it has none, or its own
+        del config.auto_map
     named = (config.architectures or ["none"])[0]
     if named not in KINDS:
         raise UserError(

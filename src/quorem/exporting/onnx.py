@@ -163,8 +163,7 @@ def differences(path: Path, graph: Graph) -> dict[str, tuple[float, float]]:
         theirs = _by_start(graph, map(torch.from_numpy, run_onnx(session, inputs)))
         for name, ours in _by_start(graph, graph(**inputs)).items():
             pair = torch.stack([ours, theirs[name]])
-            per_token = name == "last_hidden_state" or ours.shape[:2] == mask.shape
-            pair = pair[:, mask] if per_token else pair
+            pair = pair[:, mask] if name in graph.by_token else pair
             pair = pair.masked_fill(pair < NEVER, 0.0)
             now = torch.stack([(pair[0] - pair[1]).abs().max(), pair[0].abs().max()])
             before = torch.tensor(found.get(name, (0.0, 0.0)))

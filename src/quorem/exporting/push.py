@@ -4,7 +4,7 @@ import logging
 from pathlib import Path
 
 import huggingface_hub
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+from huggingface_hub.errors import HFValidationError
 
 from quorem.errors import UserError
 from quorem.finetuning.checkpoint import model_folder
@@ -46,10 +46,11 @@ def push(folder: str | Path, name: str, *, public: bool = False, license: str | 
         )  # fmt: skip
     except HFValidationError as error:
         raise UserError(f"{name}: is no name of a repository ({error}): USER/NAME is needed") from error
-    except (HfHubHTTPError, OSError) as error:
-        reason = " ".join(str(error).split())[:300]
+    except Exception as error:  # a refusal, or of whichever library carries the requests
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise UserError(
-            f"{name}: the hub has refused it ({reason}): check the name and what the token may do"
+            f"{name}: the hub has refused it, or was not reached ({reason}): check the name, what the token may do and "
+            "the connection"
         ) from error
     return str(repository)
 

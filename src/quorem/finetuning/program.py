@@ -63,6 +63,11 @@ def reads_whole(module: nn.Module) -> bool:
     return bool(getattr(module, "reads_whole", False))
 
 
+def longest_row(module: PreTrainedModel) -> int:
+    """Tokens of the longest row that a model reads at once; documents that it cuts itself may be longer."""
+    return sys.maxsize if reads_whole(module) else int(module.config.longest_row)
+
+
 def piece_counts(module: PreTrainedModel, rows: Sequence[list[int]]) -> np.ndarray:
     """How many pieces int64 (n,) the encoder reads of each row."""
     config = module.config
@@ -93,7 +98,7 @@ def row_length(row: list[Any]) -> int:
     return max(map(len, row)) if row and isinstance(row[0], list) else len(row)
 
 
-def padded(examples: Examples, *, pad_id: int) -> tuple[Tensor, Tensor | None, Tensor | None]:
+def padded(examples: Examples, *, pad_id: int, most: int = sys.maxsize) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """Rows as input_ids int64, attention_mask bool or None and token_type_ids int64 or None, (batch, time) each.
 
     Where a row is several, choices, they are (batch, choices, time) each.
@@ -101,11 +106,11 @@ def padded(examples: Examples, *, pad_id: int) -> tuple[Tensor, Tensor | None, T
     if examples.rows and isinstance(examples.rows[0][0], list):
         choices, fields = len(examples.rows[0]), list[list[Any]]([examples.rows, examples.boundaries])
         flat = [[each for row in field for each in row] for field in fields]
-        found = padded(Examples(flat[0], [], boundaries=flat[1]), pad_id=pad_id)
+        found = padded(Examples(flat[0], [], boundaries=flat[1]), pad_id=pad_id, most=most)
         ids, mask, types = (None if each is None else each.unflatten(0, (-1, choices)) for each in found)
         assert ids is not None
         return ids, mask, types
-    input_ids, mask = collate(examples.rows, pad_id=pad_id, multiple=LENGTH_MULTIPLE)
+    input_ids, mask = collate(examples.rows, pad_id=pad_id, multiple=LENGTH_MULTIPLE, most=most)
     if not examples.boundaries:
         return input_ids, mask, None
     place = torch.arange(input_ids.shape[1])
@@ -148,7 +153,7 @@ class TextProgram:
         own = self.examples.take(chosen[first:end])
         for part in share_out(piece_counts(self.module, own.rows), size):
             examples = own.take(np.arange(len(own))[part])
-            input_ids, mask, types = padded(examples, pad_id=self.pad_id)
+            input_ids, mask, types = padded(examples, pad_id=self.pad_id, most=longest_row(self.module))
             pieces: Excerpts | None = None
             if reads_whole(self.module):
                 pieces = self.module.cut(input_ids, mask, multiple=LENGTH_MULTIPLE)
@@ -210,7 +215,10 @@ def infer(
     order = np.array(sorted(range(len(rows)), key=lambda i: row_length(rows[i])), np.int64)
     for part in share_out(piece_counts(module, [rows[i] for i in order]), batch_size):
         chosen = order[part]
-        inputs = [None if each is None else each.to(device) for each in padded(examples.take(chosen), pad_id=pad_id)]
+        inputs = [
+            None if each is None else each.to(device)
+            for each in padded(examples.take(chosen), pad_id=pad_id, most=longest_row(module))
+        ]
         with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
             outputs = module(inputs[0], inputs[1], token_type_ids=inputs[2])
         yield chosen.tolist(), outputs

@@ -35,6 +35,9 @@ class GeneratorHead(nn.Module):
         super().__init__()
         self.tie(embedding)
         self.never_ids = tuple(sorted(set(never)))
+        for each in self.never_ids:
+            if not 0 <= each < embedding.assignment.vocab_size:
+                raise ValueError(f"never={each}: an id from 0 to {embedding.assignment.vocab_size - 1} needed")
         self._never: Tensor | None = None  # the same on the parameters' device, made when first asked for
 
     @property

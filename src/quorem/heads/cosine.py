@@ -32,6 +32,8 @@ class CosineHead(FullHead):
 
     def __init__(self, embedding: TokenEmbedding, *, never: Iterable[int] = (), scale: float = SCALE) -> None:
         super().__init__(embedding, never=never)
+        if not scale > 0:
+            raise ValueError(f"scale={scale}: a number above 0 needed")
         self.scale = scale
 
     def query(self, hidden: Tensor) -> Tensor:

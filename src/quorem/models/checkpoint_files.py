@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from quorem.errors import UserError
+from quorem.models.configuration import QuoremConfig
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +32,7 @@ HEADS = {
     "question_answering": ("qa_outputs.", "qa_joint."),
     "next_item": ("generator_predictions.", "generator_lm_head."),  # which has the generator's
 }
+TABLE = "electra.embeddings.word_embeddings."  # of every network
 BARE = ("embeddings.", "embeddings_project.", "encoder.layer.")  # an encoder's that was saved alone
 WRAPPERS = ("module.", "_orig_mod.", "_fsdp_wrapped_module.", "model.", "network.", "net.", "backbone.", "encoder.",
             "electra.")  # fmt: skip
@@ -132,6 +134,18 @@ def fill(network: nn.Module, folder: Path, name: str) -> frozenset[str]:
     summary += f"; not used, because the {name} has no such part: {_listed(unused)}" if unused else ""
     logger.log(logging.WARNING if new or unused else logging.INFO, "%s: %s", name, summary)
     return frozenset(new)
+
+
+def read_config(folder: Path) -> QuoremConfig:
+    """A model folder's config.json.
+
+    Raises:
+        UserError: if it is damaged.
+    """
+    try:
+        return QuoremConfig.from_pretrained(folder)
+    except Exception as error:  # a damaged file can fail in any way
+        raise UserError(f"{folder}: config.json is damaged ({error}): copy it again") from error
 
 
 def check_finite(network: nn.Module, folder: Path) -> None:

@@ -163,9 +163,10 @@ class QuoremForSequenceClassification(QuoremPreTrainedModel):
             pieces = pieces or self.cut(input_ids, attention_mask)
             pooled = self._pooled_documents(pieces, len(input_ids), **kwargs)
         else:
-            asked = kwargs.pop("output_hidden_states", None)
-            pooled, found = self._pooled(input_ids, attention_mask, token_type_ids, **kwargs)
-            states = found.hidden_states if is_wanted(asked, self.config.output_hidden_states) else None
+            wanted = is_wanted(kwargs.pop("output_hidden_states", None), self.config.output_hidden_states)
+            how = {**kwargs, "output_hidden_states": wanted}
+            pooled, found = self._pooled(input_ids, attention_mask, token_type_ids, **how)
+            states = found.hidden_states if wanted else None
             attentions = found.attentions
         logits = self.classifier(pooled)
         if self.ngrams is not None:
@@ -191,9 +192,10 @@ class QuoremForSequenceClassification(QuoremPreTrainedModel):
         **kwargs: Any,
     ) -> tuple[Tensor, BaseModelOutput]:
         """Pooled vectors (rows, states x width) of one or all layers, and what the encoder gave."""
-        how = {"output_hidden_states": True, "return_dict": True}
+        every = self.config.classifier_layers == "all"
+        how = {"output_hidden_states": every or kwargs.get("output_hidden_states", False), "return_dict": True}
         found = self.electra(input_ids, attention_mask, token_type_ids, **{**kwargs, **how})
-        states = found.hidden_states if self.config.classifier_layers == "all" else (found.last_hidden_state,)
+        states = found.hidden_states if every else (found.last_hidden_state,)
         pooled = [pool(state, attention_mask, self.config.classifier_pooling) for state in states]
         return torch.cat(pooled, dim=-1), found
 

@@ -3,6 +3,7 @@
 With positions `absolute`, embedding kind `dense` and no attention_head_size it describes transformers' ELECTRA exactly.
 """
 
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -191,3 +192,8 @@ class QuoremConfig(PreTrainedConfig):
             if getattr(self, key) not in allowed:
                 raise ValueError(f"{key}={getattr(self, key)!r}: one of {', '.join(allowed)} needed")
         super().__post_init__(**kwargs)
+
+    @property
+    def longest_row(self) -> int:
+        """Tokens of the longest row that the encoder reads: only absolute positions have an end."""
+        return self.max_position_embeddings if self.positions == "absolute" else sys.maxsize

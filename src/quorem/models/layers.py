@@ -52,6 +52,8 @@ class SelfAttention(nn.Module):
         query, key, value = self._projected(hidden)
         if rotation is not None:
             query, key = rotate(query, rotation), rotate(key, rotation)
+        if bias is not None and query.dtype == torch.float16:  # which would make infinity of it, and NaN of that
+            bias = bias.clamp(min=torch.finfo(torch.float16).min / 2)
         bias = None if bias is None else bias.to(query.dtype)
         dropout = self.dropout.p if self.training else 0.0
         if shares is not None or (hidden.device.type == "cpu" and hidden.shape[1] <= WRITTEN_OUT_UP_TO):

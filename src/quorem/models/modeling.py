@@ -104,7 +104,7 @@ class QuoremPreTrainedModel(PreTrainedModel):
     # A folder holds one network with its head; the encoder alone, or with another head, leaves that head's weights out.
     _keys_to_ignore_on_load_unexpected: ClassVar = [
         r"^(discriminator|generator)_predictions\.",
-        r"^(generator_lm_head|classifier|ngrams|sequence_summary)\.",
+        r"^(generator_lm_head|classifier|ngrams|sequence_summary|qa_outputs|qa_joint)\.",
     ]
 
     def _init_weights(self, module: nn.Module) -> None:
@@ -202,16 +202,24 @@ class QuoremModel(QuoremPreTrainedModel):
         rotation = None
         if config.positions == "rotary":
             rotation = rotation_angles(time, config.attention_head_size, device)
+        keeps = is_wanted(output_hidden_states, config.output_hidden_states)
         states = [hidden]
         shares: list[Tensor] | None = [] if is_wanted(output_attentions, config.output_attentions) else None
         for layer in self.encoder.layer:
             hidden = layer(hidden, bias, rotation) if shares is None else layer(hidden, bias, rotation, shares)
-            states.append(hidden)
+            if keeps:
+                states.append(hidden)
         return BaseModelOutput(
             last_hidden_state=hidden,
-            hidden_states=tuple(states) if is_wanted(output_hidden_states, config.output_hidden_states) else None,
+            hidden_states=tuple(states) if keeps else None,
             attentions=None if shares is None else tuple(shares[: len(self.encoder.layer)]),
         )
+
+
+def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """The mean of -log p over the labels int64 (n,) that are not IGNORED, float32 (); 0 without any."""
+    found = F.cross_entropy(logits.float(), labels, ignore_index=IGNORED, reduction="sum")
+    return found / (labels != IGNORED).sum().clamp(min=1)
 
 
 def is_wanted(asked: bool | None, config: bool | None) -> bool:
@@ -359,7 +367,7 @@ class QuoremForPreTraining(QuoremPreTrainedModel):
         loss = None
         if labels is not None:
             counts = labels != IGNORED if attention_mask is None else (labels != IGNORED) & (attention_mask != 0)
-            each = F.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype), reduction="none")
+            each = F.binary_cross_entropy_with_logits(logits.float(), labels.float(), reduction="none")
             loss = each.masked_fill(~counts, 0.0).sum() / counts.sum().clamp(min=1)
         return TokenClassifierOutput(
             loss=loss, logits=logits, hidden_states=found.hidden_states, attentions=found.attentions

@@ -17,8 +17,7 @@ from transformers.modeling_outputs import MaskedLMOutput
 
 from quorem.data.batches import collate
 from quorem.errors import UserError
-from quorem.models.checkpoint_files import check_finite, read_weights
-from quorem.models.configuration import QuoremConfig
+from quorem.models.checkpoint_files import check_finite, read_config, read_weights
 from quorem.models.modeling import IGNORED, QuoremForMaskedLM
 from quorem.tokenization.special import SPECIAL_TOKENS
 
@@ -69,7 +68,9 @@ class QuoremForNextItem(QuoremForMaskedLM):
         """
         end = [] if self.config.causal else [MASK]
         rows = [[CLS, *history[-max_items:], *end] for history in histories]
-        input_ids, mask = collate(rows, pad_id=self.config.pad_token_id or 0, multiple=LENGTH_MULTIPLE)
+        config = self.config
+        pad_id, most = config.pad_token_id or 0, config.longest_row
+        input_ids, mask = collate(rows, pad_id=pad_id, multiple=LENGTH_MULTIPLE, most=most)
         last = torch.tensor([len(row) - 1 for row in rows]) + torch.arange(len(rows)) * input_ids.shape[1]
         return input_ids, None if self.config.causal else mask, last  # padding comes later: nobody sees it
 
@@ -133,15 +134,3 @@ def load_next_item(folder: Path) -> QuoremForNextItem:
         ) from error
     check_finite(model, source)
     return model.eval()
-
-
-def read_config(folder: Path) -> QuoremConfig:
-    """A model folder's config.json.
-
-    Raises:
-        UserError: if it is damaged.
-    """
-    try:
-        return QuoremConfig.from_pretrained(folder)
-    except Exception as error:  # a damaged file can fail in any way
-        raise UserError(f"{folder}: config.json is damaged ({error}): copy it again") from error

@@ -12,7 +12,7 @@ from transformers.utils.generic import can_return_tuple
 from quorem.errors import UserError, did_you_mean
 from quorem.models.configuration import QuoremConfig
 from quorem.models.layers import is_plain
-from quorem.models.modeling import QuoremModel, QuoremPreTrainedModel
+from quorem.models.modeling import IGNORED, QuoremModel, QuoremPreTrainedModel, cross_entropy
 
 HEAD_WIDTH = 512  # google-research/electra, finetune/qa: of both hidden layers
 BEAM = 20  # starts for which ends are scored (the same, beam_size)
@@ -170,7 +170,7 @@ def _loss(outputs: AnswerOutput, start: Tensor, end: Tensor, is_impossible: Tens
     assert outputs.end_logits is not None
     time = outputs.start_logits.shape[1]
     pairs = ((outputs.start_logits, start), (outputs.end_logits, end))
-    found = [F.cross_entropy(each.float(), place.clamp(0, time), ignore_index=time) for each, place in pairs]
+    found = [cross_entropy(each, place.masked_fill((place < 0) | (place >= time), IGNORED)) for each, place in pairs]
     loss = (found[0] + found[1]) / 2
     if is_impossible is not None and outputs.impossible_logits is not None:
         wanted, given = is_impossible.float(), outputs.impossible_logits.float()

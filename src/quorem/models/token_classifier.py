@@ -3,12 +3,11 @@
 from typing import Any
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 from transformers.modeling_outputs import TokenClassifierOutput
 from transformers.utils.generic import can_return_tuple
 
 from quorem.models.configuration import QuoremConfig
-from quorem.models.modeling import IGNORED, QuoremModel, QuoremPreTrainedModel
+from quorem.models.modeling import QuoremModel, QuoremPreTrainedModel, cross_entropy
 
 
 class QuoremForTokenClassification(QuoremPreTrainedModel):
@@ -45,7 +44,7 @@ class QuoremForTokenClassification(QuoremPreTrainedModel):
         logits = self.classifier(self.dropout(found.last_hidden_state))
         loss = None
         if labels is not None:
-            loss = F.cross_entropy(logits.float().flatten(0, 1), labels.flatten(), ignore_index=IGNORED)
+            loss = cross_entropy(logits.flatten(0, 1), labels.flatten())
         return TokenClassifierOutput(
             loss=loss, logits=logits, hidden_states=found.hidden_states, attentions=found.attentions
         )

@@ -85,6 +85,10 @@ def spared_bytes(table: nn.Parameter) -> int:
     return table.numel() * (TRAINED_BYTES - BYTES) - 2 * len(table) * BYTES
 
 
+NO_SHARED_ROWS = ("own", "projection", "own_projection", "rotation")
+"""Parameters of tables whose rows belong to a token, or to a matrix that all vectors go through."""
+
+
 def table_facts(table: TokenEmbedding) -> dict[str, Any]:
     """How the ids share the rows.
 
@@ -93,7 +97,7 @@ def table_facts(table: TokenEmbedding) -> dict[str, Any]:
         `uniqueness`, why no two ids read the same, empty if some do.
     """
     grid = table.assignment
-    shared = [len(p) for name, p in table.named_parameters() if name not in ("own", "projection") and p.numel()]
+    shared = [len(p) for name, p in table.named_parameters() if name not in NO_SHARED_ROWS and p.numel()]
     dense = isinstance(table, DenseEmbedding)
     return {
         "own_rows": grid.vocab_size if dense else grid.own_rows,

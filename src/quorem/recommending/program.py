@@ -95,7 +95,9 @@ class NextItemProgram:
         spans = zip(self.starts[chosen].tolist(), self.lengths[chosen].tolist(), strict=True)
         items = [tokens[start : start + length].tolist() for start, length in spans]
         rows = [[CLS, *some[:-1]] if self.causal else [CLS, *some[:-1], MASK] for some in items]
-        input_ids, mask = collate(rows, pad_id=self.module.config.pad_token_id or 0, multiple=LENGTH_MULTIPLE)
+        config = self.module.config
+        pad_id, most = config.pad_token_id or 0, config.longest_row
+        input_ids, mask = collate(rows, pad_id=pad_id, multiple=LENGTH_MULTIPLE, most=most)
         time, own_tokens = input_ids.shape[1], sum(map(len, rows))
         if self.causal:
             places = [number * time + place for number, row in enumerate(rows) for place in range(1, len(row))]

@@ -12,9 +12,9 @@ from quorem.config.settings import EmbeddingSettings, HeadSettings, ModelSetting
 from quorem.data.batches import WEIGHTS, step_seed
 from quorem.errors import UserError, check_choice
 from quorem.heads import HEADS
-from quorem.models.checkpoint_files import read_weights
+from quorem.models.checkpoint_files import read_config, read_weights
 from quorem.models.configuration import QuoremConfig
-from quorem.models.next_item import HEAD, QuoremForNextItem, read_config
+from quorem.models.next_item import HEAD, QuoremForNextItem
 from quorem.plan.layout import STARTED_UP_TO, lay_out
 from quorem.tokenization.special import SPECIAL_IDS
 

@@ -9,7 +9,7 @@ import torch
 from quorem.config.settings import PretrainConfig
 from quorem.data.batches import MASKING, step_seed
 from quorem.data.prepare import is_prepared, load_prepared
-from quorem.data.rows import ROWS
+from quorem.data.rows import split_rows
 from quorem.errors import UserError
 from quorem.models.electra import corrupt, mask_tokens
 from quorem.models.modeling import QuoremForMaskedLM, QuoremForPreTraining
@@ -58,9 +58,7 @@ def examples(run: Path, config: PretrainConfig) -> list[list[Token]]:
         generator = QuoremForMaskedLM.from_pretrained(run / "generator", local_files_only=True).eval()
     except Exception as error:  # a damaged file can fail in any way
         raise UserError(f"{run}: its models cannot be read ({error})") from error
-    max_length = config.data.max_length or 2
-    cls_id, pad_id = tokenizer.cls_token_id, tokenizer.pad_token_id
-    rows = ROWS[config.data.rows](shards, max_length=max_length, cls_id=cls_id, pad_id=pad_id)
+    rows, _ = split_rows(config.data, shards, tokenizer, seed=config.train.seed)
     chosen = np.unique(np.linspace(0, len(rows) - 1, ROWS_SHOWN + 1, dtype=np.int64)[:-1])
     ids, attention_mask = rows.batch(chosen)
     masked = mask_tokens(
@@ -78,7 +76,7 @@ def examples(run: Path, config: PretrainConfig) -> list[list[Token]]:
     corrupted, _ = corrupt(ids, positions, samples)
     scores = torch.sigmoid(discriminator(corrupted, attention_mask).logits)
     found = []
-    for row, length in enumerate((ids != pad_id).sum(1).clamp(max=TOKENS_SHOWN).tolist()):
+    for row, length in enumerate((ids != tokenizer.pad_token_id).sum(1).clamp(max=TOKENS_SHOWN).tolist()):
         original, shown = (tokenizer.convert_ids_to_tokens(each[row, :length].tolist()) for each in (ids, corrupted))
         facts = zip(original, shown, masked.chosen[row].tolist(), scores[row].tolist(), strict=False)
         found.append([Token(*fact) for fact in facts])

@@ -22,12 +22,12 @@ from quorem.data.readers.table import Column, TableRow
 from quorem.data.readers.value import Number
 from quorem.data.source import Source
 from quorem.data.writers import Head, Line, choose_writer
-from quorem.errors import UserError, check_choice
+from quorem.errors import UserError, check_choice, check_number
 from quorem.files import check_new, new_bytes, new_text
 from quorem.finetuning.checkpoint import model_folder
 from quorem.finetuning.rows import with_midi_of_run
-from quorem.models.configuration import QuoremConfig
-from quorem.recommending.recommend import load_recommender
+from quorem.models.checkpoint_files import read_config
+from quorem.recommending.recommend import ROWS_ENCODED, known_ids, load_recommender
 from quorem.tokenization import encode
 from quorem.tokenization.special import SPECIAL_IDS
 from quorem.training.device import autocast_dtype
@@ -82,6 +82,7 @@ def embed(
     if pooling is not None:
         check_choice("--pooling", pooling, POOLINGS)
     check_choice("data.bad_rows", bad_rows, BAD_ROWS)
+    check_number("--max-length", max_length, at_least=1)
     if out.suffix.lower() != NPY:
         choose_writer(out)
     vectors = _vectors_of(Path(run), pooling, max_length, precision)
@@ -134,7 +135,7 @@ def embed_tokens(run: str | Path, out: str | Path) -> dict[str, int]:
     elif writer is None:
         names_file = out.with_suffix(".tokens.txt")
         check_new(names_file)
-        with _npy(out) as write, new_text(names_file) as file:
+        with new_text(names_file) as file, _npy(out) as write:  # the vectors, which take longer, are whole first
             for names, found in pieces:
                 write(found)
                 file.writelines(f"{_without_spaces(name)}\n" for name in names)
@@ -155,14 +156,22 @@ def _vectors_of(
 ) -> Callable[[list[str]], Tensor]:
     """From texts to their vectors float32 (n, D), by the kind of model."""
     place = model_folder(run)
-    if "QuoremForNextItem" in (QuoremConfig.from_pretrained(place).architectures or []):
+    if "QuoremForNextItem" in (read_config(place).architectures or []):
+        if pooling is not None:
+            raise UserError(f"--pooling {pooling}: a run of next_item has one vector for each row: leave it out")
         average, items, data = load_recommender(run)
         (model,) = average.models
-        most = max_length or data.max_items
+        if torch.accelerator.is_available():
+            model.to(torch.accelerator.current_accelerator())
+        how: dict[str, Any] = {
+            "max_items": max_length or data.max_items,
+            "dtype": autocast_dtype(precision, model.device),
+        }
 
         def after(texts: list[str]) -> Tensor:
-            known = [[token for token in ids if token >= SPECIAL_IDS] for ids in encode(items, texts)]
-            return model.vectors(known, max_items=most, dtype=autocast_dtype(precision, model.device)).cpu()
+            known = [known_ids([ids]) for ids in encode(items, texts)]
+            parts = [known[start : start + ROWS_ENCODED] for start in range(0, len(known), ROWS_ENCODED)]
+            return torch.cat([model.vectors(part, **how).cpu() for part in parts])
 
         return after
     network, tokenizer = load_encoder(place)

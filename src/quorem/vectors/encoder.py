@@ -12,9 +12,8 @@ from quorem.data.batches import collate
 from quorem.errors import UserError, check_choice
 from quorem.finetuning.checkpoint import model_folder
 from quorem.finetuning.rows import encode_rows
-from quorem.models.checkpoint_files import read_weights
+from quorem.models.checkpoint_files import check_finite, read_config, read_weights
 from quorem.models.classifier import pool
-from quorem.models.configuration import QuoremConfig
 from quorem.models.modeling import QuoremModel
 from quorem.tokenization import load_tokenizer
 from quorem.tokenization.special import SPECIAL_IDS
@@ -38,7 +37,7 @@ def load_encoder(folder: str | Path) -> tuple[QuoremModel, PreTrainedTokenizerFa
     tokenizer = load_tokenizer(place)
     weights = read_weights(place, "discriminator")
     try:
-        network = QuoremModel(QuoremConfig.from_pretrained(place, local_files_only=True))
+        network = QuoremModel(read_config(place))
         own = {name.removeprefix("electra."): value for name, value in weights.items() if name.startswith("electra.")}
         network.load_state_dict(own)
     except UserError:
@@ -48,6 +47,7 @@ def load_encoder(folder: str | Path) -> tuple[QuoremModel, PreTrainedTokenizerFa
         raise UserError(
             f"{place}: config.json and the weights do not fit each other ({reason}): copy them anew"
         ) from error
+    check_finite(network, place)
     return network.eval(), tokenizer
 
 

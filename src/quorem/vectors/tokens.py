@@ -10,13 +10,11 @@ from transformers import PreTrainedTokenizerFast
 from quorem.embeddings import TokenEmbedding
 from quorem.errors import UserError
 from quorem.finetuning.checkpoint import model_folder
-from quorem.models.checkpoint_files import read_weights
-from quorem.models.configuration import QuoremConfig
+from quorem.models.checkpoint_files import TABLE, check_finite, read_config, read_weights
 from quorem.models.modeling import build_embedding
 from quorem.tokenization import load_tokenizer
 from quorem.tokenization.special import SPECIAL_IDS
 
-TABLE = "electra.embeddings.word_embeddings."
 TOKENS_AT_ONCE = 16_384
 
 
@@ -32,12 +30,13 @@ def token_table(run: str | Path) -> tuple[TokenEmbedding, PreTrainedTokenizerFas
     folder = model_folder(run)
     weights = read_weights(folder, "discriminator")
     try:
-        table = build_embedding(QuoremConfig.from_pretrained(folder))
+        table = build_embedding(read_config(folder))
         table.load_state_dict({name.removeprefix(TABLE): it for name, it in weights.items() if name.startswith(TABLE)})
     except UserError:
         raise
     except Exception as error:  # a damaged file can fail in any way
         raise UserError(f"{folder}: is damaged ({' '.join(str(error).split())[:200]}): copy it anew") from error
+    check_finite(table, folder)
     return table, load_tokenizer(folder)
 
 
