@@ -57,4 +57,4 @@ $(VENV)/.dev: $(BIN)/python pyproject.toml constraints.txt
 	touch $(VENV)/.installed $@
 
 clean:
-	rm -rf $(VENV) runs/demo
+	rm -rf $(VENV) $(VENV)-oldest $(VENV)-dist dist docs/_build runs/demo

@@ -39,13 +39,14 @@ from quorem.training.run_folder import read_settings
 
 
 def ranked(folder: Path, rows: Path, settings: dict[str, Any]) -> dict[str, float]:
-    """Hit rate, NDCG and MRR on rows of items."""
+    """Hit rate, NDCG and MRR on rows of items; not what depends on the training rows' counts."""
     model, tokenizer = load_next_item(folder), load_tokenizer(folder / "model")
     source = session_source(SessionDataSettings(path=str(rows)))
     cases, _ = read_sessions(source, tokenizer, RowCounts(), Unknown(), keep_target=True)
     most, seen = settings["data"]["max_items"], settings["next_item"]["exclude_seen"]
     counts = cases.counts(model.config.vocab_size)
-    return judge(lambda histories: model.scores(histories, max_items=most), cases, counts, exclude_seen=seen)
+    found = judge(lambda histories: model.scores(histories, max_items=most), cases, counts, exclude_seen=seen)
+    return {name: value for name, value in found.items() if not name.startswith(("coverage", "popularity"))}
 
 
 def classified(folder: Path, rows: list[dict[str, str]], columns: list[str]) -> dict[str, float]:

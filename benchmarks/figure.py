@@ -1,4 +1,4 @@
-"""The figure of the README: held-out quality against bytes, from the results of quality_embeddings.py.
+"""A figure of docs/results.md: held-out quality against bytes, from the results of quality_embeddings.py.
 
     python benchmarks/figure.py docs/quality.svg "300,000 Korean words=a.json,b.json" "43,000 items=c.json"
 

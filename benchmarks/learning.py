@@ -17,12 +17,14 @@ that its learning rate runs its whole course. Then, for each arm and seed:
     fine-tuned      accuracy at each number of labels, after the last epoch
     control         the same from new weights, at the numbers of labels that --control names
 
-beside what counting gives (benchmarks/counting.py): co-occurrence in a window, TF-IDF and NB-SVM on the same rows. What
+beside what counting gives (benchmarks/counting.py): co-occurrence in a window, TF-IDF and NB-SVM on the same rows, on
+average over the seeds that draw them. What
 is finished is kept in --out and not done again; a run that was stopped goes on from its checkpoint.
 """
 
 import argparse
 import csv
+import hashlib
 import json
 import os
 import shutil
@@ -50,6 +52,7 @@ from quorem.config.settings import PrepareConfig, PretrainConfig
 from quorem.data.prepare import load_prepared, prepare
 from quorem.data.rows import ROWS
 from quorem.data.shards import Shards
+from quorem.files import fingerprint_files
 from quorem.finetuning.rows import encode_rows
 from quorem.models.electra import corrupt, mask_tokens, real_tokens
 from quorem.models.modeling import QuoremForMaskedLM, QuoremForPreTraining
@@ -66,10 +69,20 @@ REFERENCE_SEED = 1_000_003
 
 
 def split_text(path: Path, folder: Path, *, without: Iterable[str]) -> None:
-    """Training and held-out documents, a line each, without those of some texts."""
-    if (folder / "held_out.txt").exists():
-        return
+    """Training and held-out documents, a line each, without those of some texts.
+
+    Raises:
+        SystemExit: if the folder holds those of another text, or without others.
+    """
     left_out, number = {" ".join(text.split()) for text in without}, 0
+    names = hashlib.sha256("\n".join(sorted(left_out)).encode()).hexdigest()
+    facts = {"text": fingerprint_files(path), "without": names}
+    if (folder / "held_out.txt").exists():
+        noted = folder / "split.json"
+        if noted.exists() and json.loads(noted.read_text()) != facts:
+            raise SystemExit(f"{folder}: holds another text, or one without other judged rows: give another --data")
+        return
+    (folder / "split.json").write_text(json.dumps(facts))
     with (
         path.open(encoding="utf-8") as lines,
         (folder / "training.txt").open("w", encoding="utf-8") as training,
@@ -203,7 +216,7 @@ def probe_features(encoder: Any, tokenizer: PreTrainedTokenizerFast, texts: list
 
 def probed(encoder: Any, tokenizer: PreTrainedTokenizerFast, rows: dict[str, list[tuple[str, str]]]) -> float:
     """Accuracy of a logistic regression on frozen states."""
-    training, judged = rows["train"][:PROBED], rows["test"][:PROBE_JUDGED]
+    training, judged = drawn(rows, PROBED, 0), rows["test"][:PROBE_JUDGED]
     scaler = StandardScaler()
     features = scaler.fit_transform(probe_features(encoder, tokenizer, [text for text, _ in training]))
     model = LogisticRegression(C=0.01, max_iter=2000).fit(features, [label for _, label in training])
@@ -211,15 +224,20 @@ def probed(encoder: Any, tokenizer: PreTrainedTokenizerFast, rows: dict[str, lis
     return float(model.score(features, [label for _, label in judged]))
 
 
+def drawn(rows: dict[str, list[tuple[str, str]]], number: int, seed: int) -> list[tuple[str, str]]:
+    """So many labelled rows, drawn by the seed; all for 0."""
+    chosen = np.random.default_rng(seed).permutation(len(rows["train"]))[: number or None]
+    return [rows["train"][i] for i in np.sort(chosen)]
+
+
 def some_labels(
     path: Path, rows: dict[str, list[tuple[str, str]]], columns: Sequence[str], number: int, seed: int
 ) -> None:
     """A CSV with so many labelled rows, drawn by the seed, and all that are judged on."""
-    chosen = np.random.default_rng(seed).permutation(len(rows["train"]))[:number]
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow([*columns, "split"])
-        writer.writerows([*rows["train"][i], "train"] for i in np.sort(chosen))
+        writer.writerows([*row, "train"] for row in drawn(rows, number, seed))
         writer.writerows([*row, "test"] for row in rows["test"])
 
 
@@ -249,13 +267,15 @@ def main() -> None:
     arms = {name.strip(): given.split() for name, _, given in (each.partition(":") for each in options.arm)}
     reference = options.reference or next(iter(arms))
     base = [f"data.path={options.data / 'training'}", *(s for s in options.settings if not s.startswith("tokenizer."))]
-    facts = {"text": options.text.name, "settings": options.settings, "seconds": options.seconds,
+    labelled = options.labelled.name if options.labelled else None
+    facts = {"text": options.text.name, "labelled": labelled, "columns": options.columns, "reference": reference,
+             "settings": options.settings, "seconds": options.seconds,
              "finetune": options.finetune, "few": options.few, "torch": torch.__version__,
              "bf16": bool(autocast_dtype("auto", torch.device("cpu")))}  # fmt: skip
     results: dict[str, Any] = {**facts, "counting": {}, "arms": {}}
     if options.out.exists():
         results = json.loads(options.out.read_text())
-        if changed := [key for key in facts if results.get(key, []) != facts[key]]:
+        if changed := [key for key in facts if key in results and results[key] != facts[key]]:
             parser.error(f"{options.out} holds runs with other {', '.join(changed)}: give another --out")
 
     def keep() -> None:
@@ -277,12 +297,13 @@ def main() -> None:
     numbers = options.labels if options.labelled else []
     for number in numbers:
         if str(number) not in counting:
-            texts, labels = zip(*(rows["train"][: number or None]), strict=True)
             judged, truth = zip(*rows["test"], strict=True)
-            counting[str(number)] = {
-                "tfidf": tfidf_accuracy(texts, labels, judged, truth),
-                "nbsvm": nbsvm_accuracy(texts, labels, judged, truth),
-            }
+            found = counting[str(number)] = {"tfidf": 0.0, "nbsvm": 0.0}
+            seeds = options.seeds if number else options.seeds[:1]  # all rows are the same for every seed
+            for seed in seeds:
+                texts, labels = zip(*drawn(rows, number, seed), strict=True)
+                found["tfidf"] += tfidf_accuracy(texts, labels, judged, truth) / len(seeds)
+                found["nbsvm"] += nbsvm_accuracy(texts, labels, judged, truth) / len(seeds)
             keep()
     given = [*base, *arms[reference], f"train.seed={REFERENCE_SEED}"]
     trained(given, options.data / "reference", seconds=options.seconds / 2)

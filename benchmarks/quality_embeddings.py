@@ -55,8 +55,9 @@ HELD_OUT_EVERY, RARE = 50, 10
 
 
 def arm(table: str, head: str = "two_level", *, condition: str = "mlp", **options: Any) -> list[str]:
-    """Settings of a table, its options and its head."""
-    chosen = [f"model.embedding.{key}={value}" for key, value in {"kind": table, **options}.items()]
+    """Settings of a table, its options and its head; ordered by frequency and started at random unless they say so."""
+    given = {"kind": table, "assignment": "frequency", "start": "random", **options}
+    chosen = [f"model.embedding.{key}={value}" for key, value in given.items()]
     return [*chosen, f"model.head.kind={head}", f"model.head.condition={condition}"]
 
 
@@ -124,8 +125,8 @@ def judge(program: PretrainProgram, shards: Shards, counts: torch.Tensor, *, max
     rng, dtype = torch.Generator().manual_seed(0), autocast_dtype(config.train.precision, torch.device("cpu"))
     head, detected, nlls, targets = program.module.generator.generator_lm_head, BinaryMetrics(), [], []
     program.module.eval()
-    for start in range(0, min(max_rows, len(rows) - 1), 32):
-        ids, mask = rows.batch(torch.arange(start, min(start + 32, len(rows) - 1)).numpy())
+    for start in range(0, min(max_rows, len(rows)), 32):
+        ids, mask = rows.batch(torch.arange(start, min(start + 32, len(rows))).numpy())
         masked = mask_tokens(ids, mask, special=program.special, mask_id=program.mask_id, rate=0.15, rng=rng)
         positions = masked.chosen.flatten().nonzero().squeeze(-1)
         with torch.autocast("cpu", dtype=dtype, enabled=dtype is not None):

@@ -56,12 +56,12 @@ def seconds_a_step(config: PretrainConfig) -> float:
     tokenizer, shards = load_prepared(str(config.data.path))
     settings = replace(config.train, log_every=10**9, checkpoint_every=10**9)
     with tempfile.TemporaryDirectory() as folder:
-        run = Run(Path(folder), {})
-        (Path(folder) / "data").mkdir()
+        warm, run = (Run(Path(folder) / name, {}) for name in ("warm", "timed"))
+        (warm.folder / "data").mkdir()
         plan = Plan.of(config, len(tokenizer))
-        program = PretrainProgram(plan, tokenizer, shards, arrange(plan, run, tokenizer, shards))
+        program = PretrainProgram(plan, tokenizer, shards, arrange(plan, warm, tokenizer, shards))
         optimizer = build_pretraining_optimizer(program.module, config)
-        fit(program, optimizer, settings=settings, total_steps=WARM_UP, schedule="constant", run=run)
+        fit(program, optimizer, settings=settings, total_steps=WARM_UP, schedule="constant", run=warm)
         began = time.process_time()
         fit(program, optimizer, settings=settings, total_steps=TIMED, schedule="constant", run=run)
         return (time.process_time() - began) / TIMED

@@ -2,10 +2,10 @@
 
     python benchmarks/rows.py shards/ --max-length 64 --batch-size 32 --out results.json
 
-Whole pre-training steps (size tiny, qr, bf16) on a folder of `quorem prepare`; ways take turns, round after round, and
-the figures are medians over rounds of real tokens, [CLS] and [SEP] included, a second of processor time, and ratios to
-packed in the same round. Padding is that of a whole epoch, or of its first 2,000 batches. `shuffled` is the plain way
-to compare with: a row for each document, in any order, padded to the longest of its batch.
+Whole pre-training steps (size tiny, qr, bf16, AdamW) on a folder of `quorem prepare`; ways take turns, round after
+round, and the figures are medians over rounds of real tokens, [CLS] and [SEP] included, a second of processor time, and
+ratios to packed in the same round. Padding is that of a whole epoch, or of its first 2,000 batches. `shuffled` is the
+plain way to compare with: a row for each document, in any order, padded to the longest of its batch.
 """
 
 import argparse

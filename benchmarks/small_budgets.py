@@ -32,6 +32,7 @@ from quorem.data.source import Source
 from quorem.models.electra import mask_tokens
 from quorem.plan.plan import Plan
 from quorem.plan.recipes import resolve
+from quorem.pretraining.arrangement import arrange
 from quorem.pretraining.program import MicroBatch, PretrainProgram, build_pretraining_optimizer
 from quorem.tokenization import load_tokenizer
 from quorem.training.device import autocast_dtype
@@ -49,8 +50,8 @@ def evaluate(program: PretrainProgram, shards: Shards, *, max_rows: int) -> dict
     program.reset()
     program.module.eval()
     with torch.no_grad(), torch.autocast("cpu", dtype=dtype, enabled=dtype is not None):
-        for start in range(0, min(max_rows, len(rows) - 1), 32):
-            ids, mask = rows.batch(torch.arange(start, min(start + 32, len(rows) - 1)).numpy())
+        for start in range(0, min(max_rows, len(rows)), 32):
+            ids, mask = rows.batch(torch.arange(start, min(start + 32, len(rows))).numpy())
             masked = mask_tokens(ids, mask, special=program.special, mask_id=program.mask_id, rate=0.15, rng=rng)
             counts = (masked.num_tokens, masked.num_chosen, masked.num_tokens)
             program.loss(program.module, MicroBatch(masked.inputs(), *counts))
@@ -59,20 +60,24 @@ def evaluate(program: PretrainProgram, shards: Shards, *, max_rows: int) -> dict
     return record
 
 
-def program_and_optimizer(config: PretrainConfig, data: Path) -> tuple[PretrainProgram, torch.optim.Optimizer]:
-    """A fresh program on the prepared data."""
-    tokenizer = load_tokenizer(data / "tokenizer")
-    program = PretrainProgram(Plan.of(config, len(tokenizer)), tokenizer, Shards(data / "shards"))
+def program_and_optimizer(
+    config: PretrainConfig, data: Path, run: Run
+) -> tuple[PretrainProgram, torch.optim.Optimizer]:
+    """A fresh program on the prepared data, its tokens arranged as in training, for a new run."""
+    tokenizer, shards = load_tokenizer(data / "tokenizer"), Shards(data / "shards")
+    (run.folder / "data").mkdir()
+    plan = Plan.of(config, len(tokenizer))
+    program = PretrainProgram(plan, tokenizer, shards, arrange(plan, run, tokenizer, shards))
     return program, build_pretraining_optimizer(program.module, config)
 
 
 def seconds_per_step(config: PretrainConfig, data: Path) -> float:
     """Processor time of a step, measured on the first steps of a program that is then thrown away."""
-    program, optimizer = program_and_optimizer(config, data)
     with tempfile.TemporaryDirectory() as folder:
-        run = Run(Path(folder), {})
+        warm, run = (Run(Path(folder) / name, {}) for name in ("warm", "timed"))
+        program, optimizer = program_and_optimizer(config, data, warm)
         settings = replace(config.train, log_every=10**9, checkpoint_every=10**9)
-        fit(program, optimizer, settings=settings, total_steps=WARM_UP, schedule="constant", run=run)
+        fit(program, optimizer, settings=settings, total_steps=WARM_UP, schedule="constant", run=warm)
         began = time.process_time()
         fit(program, optimizer, settings=settings, total_steps=TIMED, schedule="constant", run=run)
         return (time.process_time() - began) / TIMED
@@ -82,9 +87,10 @@ def run_arm(config: PretrainConfig, data: Path, held_out: Shards, *, seconds: fl
     """Train for `seconds` and judge."""
     pace = seconds_per_step(config, data)
     config = replace(config, train=replace(config.train, max_steps=max(1, round(seconds / pace)), log_every=50))
-    program, optimizer = program_and_optimizer(config, data)
     with tempfile.TemporaryDirectory() as folder:
-        run, began = Run(Path(folder), {}), time.perf_counter()
+        run = Run(Path(folder), {})
+        program, optimizer = program_and_optimizer(config, data, run)
+        began = time.perf_counter()
         fit(
             program,
             optimizer,

@@ -4,9 +4,9 @@
 
 Each part is timed by itself on one batch, in turn, over several rounds: masking; the generator's encoder, forward and
 backward; its softmax, forward and backward; the draw; the discriminator's encoder, forward and backward; clipping and
-AdamW. `whole` is the step as training takes it. Medians, in milliseconds. A rate is the floating-point operations of an
-encoder's matrix products (torch's counter, forward and backward) over its time; `share` is that over the rate of square
-products of 2,048 in bf16, measured in the same round.
+AdamW. `whole` is the step with AdamW (train.optimizer=adamw). Medians, in milliseconds. A rate is the floating-point
+operations of an encoder's matrix products (torch's counter, forward and backward) over its time; `share` is that over
+the rate of square products of 2,048 in bf16, measured in the same round.
 """
 
 import argparse

@@ -192,16 +192,15 @@ def count_tags(folder: Path) -> dict[str, Any]:
             seen[word][tag] += 1
     most = sum(seen.values(), Counter()).most_common(1)[0][0]
     best = {word: tags.most_common(1)[0][0] for word, tags in seen.items()}
-    truth = [row["tags"] for row in judged]
-    scores = {
-        "a word's most frequent tag": score_tags(truth, [[best.get(w, most) for w in r["tokens"]] for r in judged])
-    }
+    truth, names = [row["tags"] for row in judged], {tag for row in rows for tag in row["tags"]}
+    usual = [[best.get(word, most) for word in row["tokens"]] for row in judged]
+    scores = {"a word's most frequent tag": score_tags(truth, usual, names)}
     vectors = DictVectorizer()
     features = vectors.fit_transform([each for row in training for each in around(row["tokens"])])
     regression = LogisticRegression(max_iter=200).fit(features, [tag for row in training for tag in row["tags"]])
     guesses = [regression.predict(vectors.transform(around(row["tokens"]))).tolist() for row in judged]
     name = f"logistic regression on {NEAR} words on either side"
-    return scores | {name: score_tags(truth, guesses)}
+    return scores | {name: score_tags(truth, guesses, names)}
 
 
 def around(words: Sequence[str]) -> list[dict[str, int]]:

@@ -33,6 +33,10 @@ def rows_of(options: argparse.Namespace) -> tuple[list[str], np.ndarray]:
     source = Source.of(data, text_column=options.text_column, label_column=options.label_column)
     documents = list(source.documents())
     others, judged = split(len(documents), share=options.share, seed=0)
+    if len(others) < options.labels:
+        raise SystemExit(
+            f"{options.csv}: {len(others)} rows are left to learn from: give fewer --labels or less --share"
+        )
     draw = np.random.RandomState(options.seed)
     chosen = [*draw.permutation(others)[: options.labels], *draw.permutation(judged)[: options.judged]]
     return [documents[i].text or "" for i in chosen], np.array([documents[i].label for i in chosen])

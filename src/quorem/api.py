@@ -173,8 +173,8 @@ def embedding(num_embeddings: int, embedding_dim: int, *, kind: str = "qr", **op
     table = override(PretrainConfig(model=ModelSettings(embedding=EmbeddingSettings(kind=kind))), words).model.embedding
     if table.assignment is None:
         table = replace(table, assignment="identity")
-    if table.attributes_file is not None:
-        raise UserError(f"kind={kind}: is for pre-training (model.embedding.attributes_file): choose another kind")
+    if table.attributes_file is not None or kind == "attributes":
+        raise UserError("attributes_file: is for pre-training (model.embedding.attributes_file): leave it out")
     entry, _ = lay_out(ModelSettings(embedding=table), vocab_size=num_embeddings, width=embedding_dim)
     return build_table(entry, num_embeddings, embedding_dim)
 
@@ -198,8 +198,11 @@ def softmax(table: TokenEmbedding, *, kind: str = "auto", never: Iterable[int] =
         kind = head_kind(kind, name, table.num_embeddings, own_rank=int(table.options.get("own_rank", 0)))
     check_choice("kind", kind, HEADS)
     digits = options.pop("digits", LEVELS if kind == "digits" and "moduli" not in options else None)
-    if digits is not None and (kind == "digits" or digits > 2):  # a tree of two levels has none
-        options["moduli"] = even_moduli(table.assignment.tail, digits)
+    if digits is not None:
+        if kind not in ("tree", "digits") or not isinstance(digits, int) or digits < 2:
+            raise UserError(f"digits={digits!r}: a whole number from 2 on, for kind tree or digits: kind is {kind}")
+        if kind == "digits" or digits > 2:  # a tree of two levels has no moduli
+            options["moduli"] = even_moduli(table.assignment.tail, digits)
     try:
         found = HEADS[kind](table, never=never, **options)
     except (TypeError, ValueError) as error:

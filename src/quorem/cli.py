@@ -5,8 +5,6 @@ imported when it is run.
 """
 
 import argparse
-import glob
-import re
 import sys
 import textwrap
 from collections.abc import Sequence
@@ -17,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from quorem import __version__
+from quorem.assignments import split_words
 from quorem.config.finetuning import FinetuneConfig
 from quorem.config.loading import leaves, load, override, read_values
 from quorem.config.settings import PrepareConfig, PretrainConfig
@@ -29,8 +28,6 @@ from quorem.serving.arguments import add_serve
 from quorem.tasks import TASKS
 from quorem.tasks.arguments import add_task
 
-SETTING = re.compile(r"(--)?[A-Za-z_]\w*(\.\w+)*=")  # section.key=value, anywhere on the line
-OPTION = re.compile(r"--[A-Za-z_]\w*(\.\w+)+")  # the same as an option, its value in the next word
 DRY_RUN = "prepare, build, take a few steps and say what the run will take; keep nothing"
 CONFIGS: dict[str, Any] = {
     "pretrain": PretrainConfig,
@@ -60,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not words:
         parser.print_help()
         return 0
-    rest, assignments = _assignments(words, takes_settings=_takes_settings(parser, words[0]))
+    rest, assignments = split_words(words, _commands(parser).get(words[0]), CONFIGS.values())
     if rest and not rest[0].startswith("-") and rest[0] not in (names := _commands(parser)):
         parser.error(f"{rest[0]}: no such command.{did_you_mean(rest[0], names)}")
     options, unknown = parser.parse_known_args(rest)
@@ -86,12 +83,6 @@ def _commands(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentPar
     return next(dict(action.choices) for action in parser._actions if isinstance(action, argparse._SubParsersAction))
 
 
-def _takes_settings(parser: argparse.ArgumentParser, command: str) -> bool:
-    """Whether a sub-command takes section.key=value; of one that there is not nobody knows."""
-    found = _commands(parser).get(command)
-    return found is None or found.get_default("base") is not None
-
-
 def _meant(word: str, options: argparse.Namespace) -> str:
     """What somebody may have meant by an option that there is not: a setting of that name, or an option like it."""
     option = word.partition("=")[0]
@@ -101,31 +92,6 @@ def _meant(word: str, options: argparse.Namespace) -> str:
     known = [each for action in options.parser._actions for each in action.option_strings]
     close = named or get_close_matches(option, known, n=1, cutoff=0.7)
     return f" Did you mean {' or '.join(close)}?" if close else ""
-
-
-def _assignments(words: Sequence[str], *, takes_settings: bool) -> tuple[list[str], list[str]]:
-    """The words that are no settings, and the settings: section.key=value, --section.key=value, --section.key value.
-
-    A word without a dot before its =, such as year=2024/a.csv, is none where the command takes none, or where there is
-    such a file.
-    """
-    rest, found, left = list[str](), list[str](), iter(words)
-
-    def is_file(word: str) -> bool:
-        return not takes_settings or Path(word).exists() or bool(glob.has_magic(word) and glob.glob(word))
-
-    for word in left:
-        if OPTION.fullmatch(word):
-            value = next(left, None)
-            if value is None:
-                rest.append(word)  # argparse says that it is not known
-            else:
-                found.append(f"{word[2:]}={value}")
-        elif (match := SETTING.match(word)) and ("." in match[0] or not (match[1] or is_file(word))):
-            found.append(word.removeprefix("--"))
-        else:
-            rest.append(word)
-    return rest, found
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -362,7 +328,7 @@ def _check_task(file: str, task: str) -> None:
     """
     values = read_values(file)
     there = values.get("task", task) if isinstance(values, dict) else task
-    if there != task and there in TASKS:
+    if isinstance(there, str) and there != task and there in TASKS:
         raise UserError(f"{file}: task={there}: these are the settings of another task: give --task {there}")
 
 

@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 
@@ -130,7 +131,12 @@ def test_a_fine_tuned_model_is_fine_tuned_again(tmp_path, classifier, sample_csv
     assert found.labels == ["negative", "positive"]
 
 
-@pytest.mark.parametrize("row", [None, float("nan"), 3, ("a", None)])
+def test_arrays_are_lists(classifier):
+    model = package.load(classifier)
+    assert model.predict([np.array(["good", "film"])]) == model.predict([("good", "film")])
+
+
+@pytest.mark.parametrize("row", [None, float("nan"), 3, ("a", None), {"good": 1}])
 def test_what_is_no_text_is_named(classifier, row):
     with pytest.raises(UserError, match="a text, or a pair of two texts, is needed for each row"):
         package.load(classifier).predict(["good", row])
@@ -143,6 +149,14 @@ def test_what_is_no_text_is_named(classifier, row):
         (lambda: package.softmax(package.embedding(900, 4, kind="dense"), kind="tree", digit=3), "digit"),
         (lambda: package.softmax(package.embedding(900, 4), never=[900]), "never=900: an id from 0 to 899 needed"),
         (lambda: package.softmax(package.embedding(900, 4), kind="full"), "a full softmax of a qr table: "),
+        (
+            lambda: package.softmax(package.embedding(900, 4), kind="digits", digits=0),
+            "digits=0: a whole number from 2",
+        ),
+        (
+            lambda: package.softmax(package.embedding(900, 4), kind="two_level", digits=3),
+            "digits=3: .*kind is two_level",
+        ),
         (lambda: package.embedding(9, 4, kind="attributes", attributes_file="x.csv"), "is for pre-training"),
     ],
 )

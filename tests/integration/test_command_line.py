@@ -188,13 +188,20 @@ def test_what_was_probably_meant_is_said(capsys, words, meant):
     assert f"Did you mean {meant}?" in capsys.readouterr().err.splitlines()[-1]
 
 
-def test_a_file_whose_name_has_an_equals_sign_is_a_file(quorem, tmp_path, monkeypatch):
+def test_a_file_whose_name_has_an_equals_sign_is_a_file(quorem, tmp_path, monkeypatch, capsys):
     (tmp_path / "year=2024").mkdir()
     (tmp_path / "year=2024" / "a.csv").write_text("text\n" + "a b c\n" * 20)
     monkeypatch.chdir(tmp_path)
     for place, file in enumerate(("year=2024/a.csv", "year=*/a.csv")):
         outcome = quorem("prepare", file, "--out", f"out{place}", "model.vocab_size=50")
         assert outcome.code == 0, outcome.err
+    (tmp_path / "a.b=c.txt").write_text("a b c\n" * 20)
+    assert quorem("prepare", "a.b=c.txt", "--out", "lr=3", "model.vocab_size=50").code == 0
+    assert "unknown setting x" in quorem("prepare", f"x={'y' * 300}", "--out", "none").err
+    assert "no pre-trained model there" in quorem("similar", "none", "--item", "a.b=c").err
+    with pytest.raises(SystemExit):
+        quorem("predict", "run", "a.csv", "train.epochs=3", "--out", "none.csv")
+    assert "this command takes no settings such as train.epochs=3" in capsys.readouterr().err
     assert "unknown setting month" in quorem("prepare", "month=2024/a.csv", "--out", "none").err
     assert "no pre-trained model there" in quorem("similar", "year=2024", "--item", "color=red").err
 

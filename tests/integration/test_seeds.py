@@ -3,6 +3,7 @@
 import json
 import random
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -86,9 +87,9 @@ def test_seeds_give_mean_spread_and_an_average_and_go_on(quorem, refused, base, 
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        (["train.epochs=1", "--seeds", "2"], "did not keep its optimizer's state"),
+        (["train.epochs=1", "--seeds", "2"], "was started for 12 steps, and 6 are fewer"),
         (["train.epochs=3", "--seeds", "2"], "did not keep its optimizer's state"),
-        (["--seeds", "1"], "--seeds 1: there are 2 in"),
+        (["--seeds", "1"], "holds seed-1 too: give more"),
         ([], "holds runs of several seeds: give --seeds"),
     ],
     ids=["fewer epochs", "more epochs", "fewer seeds", "no seeds"],
@@ -109,12 +110,21 @@ def test_a_single_run_is_no_folder_of_seeds(refused, quorem, base, tmp_path):
     assert contents(tmp_path / "run") == before
 
 
-def test_a_finished_folder_reads_nothing_again(quorem, copied, monkeypatch):
-    _, words = copied
-    monkeypatch.setattr("quorem.tasks.classification.Classification.read", lambda *_: pytest.fail("read again"))
-    outcome = quorem(*words, "--seeds", "2")
+def test_a_finished_folder_trains_nothing_again_and_knows_its_data(quorem, refused, copied, monkeypatch):
+    folder, words = copied
+    with monkeypatch.context() as patch:
+        patch.setattr("quorem.finetuning.seeds.finetune_task", lambda *_, **__: pytest.fail("trained again"))
+        outcome = quorem(*words, "--seeds", "2")
     assert outcome.code == 0
     assert "over 2 seeds" in outcome.out
+    path, before = Path(next(word for word in words if word.endswith("rows.jsonl"))), contents(folder)
+    rows = path.read_bytes()
+    try:
+        path.write_bytes(rows + rows.splitlines(keepends=True)[0])
+        assert "its input (data) has changed" in refused(*words, "--seeds", "2", after_log=True)
+    finally:
+        path.write_bytes(rows)
+    assert contents(folder) == before
 
 
 @pytest.mark.parametrize("name", ["regression", "question_answering, some without an answer"])

@@ -277,6 +277,9 @@ def test_another_name_than_this_machines_is_not_answered(pretrained):
         for host in ("evil.example", "127.0.0.1.evil.example", "", "[", "evil.example:80"):
             found = client("GET", "/health", headers={"host": host})
             assert (found.status, "--allow-hosts" in found.body["error"]) == (421, True), host
+    with running(pretrained, host="127.0.0.2", allow_hosts="models.example:8443") as client:
+        for host, status in (("127.0.0.2", 200), ("models.example", 200), ("evil.example", 421)):
+            assert client("GET", "/health", headers={"host": host}).status == status, host
     with running(pretrained, host="0.0.0.0") as client:
         assert client("GET", "/health", headers={"host": "anything.example"}).status == 200
 

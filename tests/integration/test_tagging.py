@@ -46,20 +46,27 @@ def conll(path, rows, *, between=" ", middle=()):
     ],
 )
 def test_entities_are_counted_as_conlleval_does(truth, found, wanted):
-    scores = score_tags([truth], [found])
+    scores = score_tags([truth], [found], {*truth, *found})
     assert (scores["precision"], scores["recall"], scores["f1"]) == pytest.approx(wanted)
     assert scores["accuracy"] == sum(one == other for one, other in zip(truth, found, strict=True)) / 4
 
 
 def test_no_entity_crosses_texts():
-    assert score_tags([["B-X"], ["I-X"]], [["B-X"], ["I-X"]])["f1"] == 1
-    assert score_tags([["B-X", "I-X"]], [["B-X", "I-X"]])["f1"] == 1
-    assert score_tags([["B-X"], ["I-X"]], [["B-X"], ["O"]])["recall"] == 0.5  # two entities
+    assert score_tags([["B-X"], ["I-X"]], [["B-X"], ["I-X"]], ["B-X", "I-X", "O"])["f1"] == 1
+    assert score_tags([["B-X", "I-X"]], [["B-X", "I-X"]], ["B-X", "I-X", "O"])["f1"] == 1
+    assert score_tags([["B-X"], ["I-X"]], [["B-X"], ["O"]], ["B-X", "I-X", "O"])["recall"] == 0.5  # two entities
+
+
+def test_every_epoch_is_judged_by_the_same_score():
+    """Whatever tags it happens to say."""
+    names = ["B-X", "O", "misc"]
+    assert score_tags([["B-X", "O"]], [["B-X", "O"]], names)["f1"] == 1
+    assert score_tags([["B-X", "O"]], [["B-X", "misc"]], names)["f1"] == pytest.approx(1 / 3)
 
 
 def test_tags_that_are_no_entities_get_scikit_learns_mean():
     truth, found = ["N", "V", "N", "D"], ["N", "N", "N", "D"]
-    scores = score_tags([truth], [found])
+    scores = score_tags([truth], [found], {*truth, *found})
     assert scores["accuracy"] == 0.75
     assert scores["f1"] == pytest.approx((0.8 + 0 + 1) / 3)
 

@@ -34,7 +34,7 @@ ORDER = (
     ("samples", "origin", "auto"),
     ("loaded",),
     ("api", "serving"),
-    ("guard", "cli", "commands"),
+    ("guard", "assignments", "cli", "commands"),
     ("", "__main__"),
 )
 """Rooms and the files beside them, from the ground up: what is above imports what is below, never the other way."""

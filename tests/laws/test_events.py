@@ -117,6 +117,8 @@ def test_rare_is_what_is_rare_before_the_last_period(tmp_path):
     rows = [("a", "x", 0), ("a", "x", 1), ("a", "y", 2), ("b", "y", 3 * day), ("b", "x", 3 * day)]
     found, _ = read(log_of(write(tmp_path / "a.csv", rows), test_period="1d", min_item_events=2))
     assert found == [["x", "x"]]
+    with pytest.raises(UserError, match=r"all events are of the last data.test_period=9d: shorten it"):
+        read(log_of(tmp_path / "a.csv", test_period="9d", min_item_events=2))
     found, _ = read(log_of(tmp_path / "a.csv", min_item_events=2))
     assert found == [["x", "x", "y"], ["y", "x"]]
 
@@ -124,6 +126,8 @@ def test_rare_is_what_is_rare_before_the_last_period(tmp_path):
 def test_fields_in_quotes_with_tabs_between_lose_them(tmp_path):
     (tmp_path / "r.tsv").write_text('"user"\t"item"\t"time"\n"u1"\t"a"\t1\n"u1"\t"b"\t2\n')
     assert read(log_of(tmp_path / "r.tsv", events="auto"))[0] == [["a", "b"]]
+    (tmp_path / "head.tsv").write_text('user\titem\ttime\n"u1"\t"a"\t1\n"u1"\t"b"\t2\n')
+    assert read(log_of(tmp_path / "head.tsv", events="auto"))[0] == [["a", "b"]]
     (tmp_path / "plain.tsv").write_text('user\titem\ttime\nu1\t"a\t1\nu1\tb"\t2\n')
     assert read(log_of(tmp_path / "plain.tsv", events="auto"))[0] == [['"a', 'b"']]
 

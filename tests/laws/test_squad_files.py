@@ -190,6 +190,7 @@ def test_json_is_written_of_answers_only(tmp_path):
         ('{"text": [], "answer_start": []}', None, []),
         ('{"text": "a", "answer_start": 3}', None, [("a", 3)]),
         ('{"text": null, "answer_start": null}', None, []),
+        ('{"text": ["a"], "answer_start": [3.0]}', None, [("a", 3)]),
         ('[{"text": "a", "answer_start": 3}, {"text": " "}]', None, [("a", 3)]),
         ('["a", "b"]', None, [("a", None), ("b", None)]),
         ("[a]", "4", [("[a]", 4)]),
@@ -213,6 +214,8 @@ def test_answers_may_be_written_in_several_ways(value, start, answers):
         ('{"text": ["a"], "answer_start": 5}', None),
         ('{"text": ["a"], "answer_start": [[1]]}', None),
         ('{"text": 7}', None),
+        ('{"text": ["a"], "answer_start": [1.5]}', None),
+        ('{"text": ["a"], "answer_start": [true]}', None),
     ],
 )
 def test_answers_of_another_form_are_an_error(value, start):

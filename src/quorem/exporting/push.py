@@ -46,6 +46,8 @@ def push(folder: str | Path, name: str, *, public: bool = False, license: str | 
         )  # fmt: skip
     except HFValidationError as error:
         raise UserError(f"{name}: is no name of a repository ({error}): USER/NAME is needed") from error
+    except (TypeError, AttributeError, NameError):
+        raise  # a fault of ours
     except Exception as error:  # a refusal, or of whichever library carries the requests
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise UserError(

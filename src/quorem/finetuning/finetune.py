@@ -137,6 +137,9 @@ class _Epochs:
     def restore(self, state: dict[str, Any]) -> bool:
         """Go on from a checkpoint; whether training had ended there."""
         self.state.update(state)
+        if self.patience_is_over:
+            best, patience = self.state["best"]["epoch"], self.begun.config.train.patience
+            logger.info("train.patience=%s: training had ended, no better since epoch %g", patience, best)
         return self.patience_is_over
 
     @property

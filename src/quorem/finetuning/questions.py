@@ -115,8 +115,10 @@ def parse_answers(value: str, start: str | None) -> list[tuple[str, int | None]]
         pairs = [(value, start if start and start.strip() else None)] if value.strip() else []
     if not all(isinstance(text, str) for text, _ in pairs):
         raise ValueError("no texts")
-    if not all(isinstance(place, int | str | None) for _, place in pairs):
+    if any(isinstance(place, bool) or not isinstance(place, int | float | str | None) for _, place in pairs):
         raise ValueError("no places")
+    if any(isinstance(place, float) and not place.is_integer() for _, place in pairs):  # pandas writes 3.0
+        raise ValueError("no whole number")
     return [(text, None if place is None else int(place)) for text, place in pairs if text.strip()]
 
 

@@ -2,7 +2,7 @@
 
 import logging
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,6 @@ from quorem.tokenization import Unknown, encode
 from quorem.training.run_folder import read_settings, run_of
 
 logger = logging.getLogger(__name__)
-
-NETWORKS = ("discriminator", "model")  # folders that a run has
 
 
 @dataclass(frozen=True)
@@ -207,10 +205,17 @@ def pair_document(value: Any) -> Document:
     Raises:
         UserError: for anything else.
     """
-    texts = (value,) if isinstance(value, str) else tuple(value) if isinstance(value, Sequence) else ()
+    texts = (value,) if isinstance(value, str) else tuple(listed(value) or ())
     if not 1 <= len(texts) <= 2 or not all(isinstance(text, str) for text in texts):
         raise UserError(f"{value!r}: a text, or a pair of two texts, is needed for each row")
     return Document(texts[0], more=texts[1:])
+
+
+def listed(value: Any) -> list[Any] | None:
+    """What a list, a tuple, an array or the like holds; None for a text, a mapping or what holds nothing."""
+    if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
+        return None
+    return list(value)
 
 
 def check_pairs(data: Any) -> None:

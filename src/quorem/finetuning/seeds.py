@@ -18,6 +18,7 @@ from quorem.finetuning.finetune import finetune_task
 from quorem.finetuning.task import Task
 from quorem.lock import locked
 from quorem.training import processes
+from quorem.training.longer import check_not_shorter, finished_result
 from quorem.training.run_folder import Run, flat
 
 logger = logging.getLogger(__name__)
@@ -51,22 +52,29 @@ def finetune_seeds(task: Task, config: Any, out: Path, *, number: int, source: S
     with locked(out, mine=processes.rank() == 0):
         if (out / "metrics.jsonl").exists():
             raise UserError(f"--seeds {number}: {out} holds a single run: choose another --out")
+        there = [int(path.parent.name.removeprefix(SEED)) for path in out.glob(f"{SEED}*/config.yaml")]
+        if more := sorted(set(there) - set(seeds)):
+            raise UserError(f"--seeds {number}: {out} holds {SEED}{more[0]} too: give more, or choose another --out")
         with processes.main_process_first():
             run = Run(out, to_mapping(config))
-        there = (run.result or {}).get("seeds", [])
-        if len(there) > number:
-            raise UserError(f"--seeds {number}: there are {len(there)} in {out}: give as many, or choose another --out")
-        if there == seeds and run.earlier is None and run.result is not None:
+        runs = {seed: replace(config, train=replace(config.train, seed=seed)) for seed in seeds}
+        runs = {seed: task.without_baseline(each) for seed, each in runs.items()}
+        if run.earlier is not None:
+            begun = task.begin(config, source)
+            check_not_shorter(out, config.train, run.earlier, task.program(begun).order)
+            for seed in there:
+                finished_result(Run(out / f"{SEED}{seed}", to_mapping(runs[seed])), otherwise="choose another --out")
+            run.accept()
+        if run.result is not None and run.result.get("seeds") == seeds:
+            run.write_environment(inputs=task.begin(config, source).inputs)
             logger.info("%s: this run is finished; nothing to do", out)
             return run.result
         found = []
-        for seed in seeds:
+        for seed, each in runs.items():
             logger.info("seed %s", seed)
-            each = task.without_baseline(replace(config, train=replace(config.train, seed=seed)))
             found.append(finetune_task(task, each, out / f"{SEED}{seed}", source=source))
-            if run.earlier is not None and seed == seeds[0]:  # it can be done; until here nothing was changed
-                run.accept()
         begun = task.begin(config, source)
+        run.write_environment(inputs=begun.inputs)
         result = {"seeds": seeds, **spread(found, leave_out=begun.facts)}
         if torch.accelerator.is_available():
             begun.model.to(torch.accelerator.current_accelerator())  # where the average is judged

@@ -143,13 +143,18 @@ def read_config(folder: Path) -> QuoremConfig:
         UserError: if it is damaged.
     """
     try:
-        return QuoremConfig.from_pretrained(folder)
+        return QuoremConfig.from_pretrained(folder, local_files_only=True)
     except Exception as error:  # a damaged file can fail in any way
         raise UserError(f"{folder}: config.json is damaged ({error}): copy it again") from error
 
 
-def check_finite(network: nn.Module, folder: Path) -> None:
+def check_finite(network: nn.Module, folder: Path, *, prefix: str = "") -> None:
     """Accept weights that are all finite.
+
+    Args:
+        network: with the weights of the folder, or a part of one.
+        folder: of the model.
+        prefix: what the names of that part begin with.
 
     Raises:
         UserError: naming the first that is not.
@@ -157,8 +162,8 @@ def check_finite(network: nn.Module, folder: Path) -> None:
     for name, parameter in network.named_parameters():
         if not torch.isfinite(parameter).all():
             raise UserError(
-                f"{folder}: model.safetensors has NaN or an infinite number in {name}, so its scores mean nothing: "
-                "train again, with a smaller train.learning_rate"
+                f"{weight_files(folder)[0]} has NaN or an infinite number in {prefix}{name}, so its scores mean "
+                "nothing: train again, with a smaller train.learning_rate"
             )
 
 

@@ -114,7 +114,8 @@ def write_reviews(path: Path, *, rows: int = 20_000, seed: int = 0) -> None:
     """Write `reviews` as a CSV file with the columns review and sentiment (UTF-8, LF line ends), whole or not at all.
 
     Raises:
-        UserError: if the file exists or cannot be written, or `rows` or `seed` is out of range.
+        UserError: if the file exists, or `rows` or `seed` is out of range.
+        OSError: if it cannot be written.
     """
     sample = reviews(rows, seed=seed)
     with new_text(path) as stream:

@@ -85,7 +85,8 @@ def write_sessions(path: Path, *, rows: int = 20_000, vocab_size: int, seed: int
     """Write `sessions` as a text file, one in each line (LF line ends), whole or not at all.
 
     Raises:
-        UserError: if the file exists, cannot be written or is not called .txt, or a number is out of range.
+        UserError: if the file exists or is not called .txt, or a number is out of range.
+        OSError: if it cannot be written.
     """
     if path.suffix.lower() != ".txt":
         raise UserError(f"{path}: sessions are plain text, a session a line: choose a name that ends in .txt")

@@ -21,6 +21,6 @@ def add_serve(parser: argparse.ArgumentParser) -> None:
     add("--max-request-bytes", int, "BYTES", "the largest body of a request; a larger one gets 413")
     add("--max-texts", int, "N", "the most texts, or other rows, of one request")
     add("--max-queue", int, "ROWS", "rows that may wait in all; a request beyond them gets 503")
-    what = "names under which a proxy may ask a server that listens to this machine alone"
+    what = "names under which it may be asked besides this machine's own, such as a proxy's"
     parser.add_argument("--allow-hosts", default=usual.allow_hosts, metavar="A,B", help=what)
     add("--timeout", float, "SECONDS", "a request that takes longer gets 504")

@@ -5,6 +5,7 @@ Host then has the page's name.
 """
 
 from collections.abc import MutableMapping
+from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -14,11 +15,13 @@ from quorem.serving.answers import refusal
 from quorem.serving.limits import Receive, Send
 from quorem.serving.settings import ServeSettings
 
-LOOPBACK = ("localhost", "127.0.0.1", "::1")
+HERE = ("localhost", "127.0.0.1", "::1")
 
 
 class Hosts:
-    """An application (ASGI) around another: where it listens to this machine alone, other names do not reach it.
+    """An application (ASGI) around another: requests under other names than the known ones do not reach it.
+
+    Where it listens to this machine alone, these are the machine's own names; elsewhere any, unless some are given.
 
     Args:
         app: the other.
@@ -26,22 +29,35 @@ class Hosts:
     """
 
     def __init__(self, app: Any, settings: ServeSettings) -> None:
-        self.app = app
-        self.known = {*LOOPBACK, *settings.allow_hosts.lower().replace(" ", "").split(",")} - {""}
-        self.any = settings.host.lower() not in LOOPBACK
+        given = {name_of(each.strip()) for each in settings.allow_hosts.split(",") if each.strip()}
+        self.app, self.known = app, {*HERE, name_of(_bracketed(settings.host)), *given}
+        self.any = not given and not _is_here(settings.host)
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         """Answer a request."""
-        if scope["type"] != "http" or self.any or _name(Headers(scope=scope).get("host", "")) in self.known:
+        asked = Headers(scope=scope).get("host") if scope["type"] == "http" else None
+        if self.any or asked is None or name_of(asked) in self.known:  # browsers always say whom they ask
             await self.app(scope, receive, send)
             return
-        sentence = "this server answers to this machine alone, as 127.0.0.1 or localhost: a proxy's name is let in by "
+        sentence = "this server does not answer to that name: ask 127.0.0.1 or localhost, or let a proxy's name in by "
         await refusal(421, f"{sentence}quorem serve --allow-hosts NAME")(scope, receive, send)
 
 
-def _name(host: str) -> str | None:
+def name_of(host: str) -> str | None:
     """A host without its port and brackets, in lower case; None where it is none."""
     try:
         return urlsplit(f"//{host}").hostname
     except ValueError:
         return None
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def _is_here(host: str) -> bool:
+    """Whether an address is this machine alone."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host.lower().rstrip(".") == "localhost"

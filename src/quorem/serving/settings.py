@@ -17,7 +17,8 @@ class ServeSettings:
         max_request_bytes: the largest body of a request.
         max_texts: the most texts, or other rows, of one request.
         max_queue: rows that may wait in all; a request that does not fit is refused with 503.
-        allow_hosts: names, with commas between, under which it may be asked besides, where host is this machine alone.
+        allow_hosts: names, with commas between, under which it may be asked besides this machine's own; without them
+            any name will do where host is not this machine alone.
         timeout: seconds until a request is answered with 504, and until its body must have arrived.
     """
 

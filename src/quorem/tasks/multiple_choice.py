@@ -19,7 +19,7 @@ from quorem.data.readers.value import Number
 from quorem.data.source import Source
 from quorem.errors import UserError
 from quorem.finetuning.program import infer
-from quorem.finetuning.rows import Examples, encode_pairs, tell_unknown, usable
+from quorem.finetuning.rows import Examples, encode_pairs, listed, tell_unknown, usable
 from quorem.finetuning.task import Begun
 from quorem.finetuning.text_task import TextTask
 from quorem.models.configuration import WINDOWS
@@ -139,10 +139,11 @@ class MultipleChoice(TextTask):
 
     def document(self, value: Any) -> Document:
         """A text and a list of choices."""
-        pair = isinstance(value, Sequence) and len(value) == 2
-        if not pair or isinstance(value[1], str) or not isinstance(value[1], Sequence):
+        pair = listed(value) or []
+        choices = listed(pair[1]) if len(pair) == 2 else None
+        if choices is None:
             raise UserError(f"{value!r}: a text and a list of choices are needed for each row")
-        return Document(str(value[0]), more=tuple(map(str, value[1])))
+        return Document(str(pair[0]), more=tuple(map(str, choices)))
 
     def said(self, result: dict[str, Any]) -> str:
         """The accuracy, beside that of guessing."""

@@ -3,7 +3,7 @@
 import json
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from importlib import import_module
 from typing import Any
@@ -23,7 +23,7 @@ from quorem.data.readers.value import Number
 from quorem.data.source import Source, find_format
 from quorem.errors import UserError, check_number
 from quorem.finetuning.program import TextProgram, infer
-from quorem.finetuning.rows import Examples, tell_unknown
+from quorem.finetuning.rows import Examples, listed, tell_unknown
 from quorem.finetuning.task import Begun
 from quorem.finetuning.text_task import TextTask
 from quorem.finetuning.windows import windows
@@ -191,7 +191,7 @@ class Tagging(TextTask):
         found = [[names[tag] for tag in each.argmax(-1).tolist()] for each in outputs]
         labels = torch.tensor([tag for row in examples.labels for tag in row])
         own = torch.cat(outputs).gather(-1, labels.unsqueeze(-1)).clamp(min=1e-9)
-        return score_tags(truth, found) | {"loss": float(-own.log().mean())}
+        return score_tags(truth, found, names) | {"loss": float(-own.log().mean())}
 
     def columns(self, config: Any) -> tuple[Column, ...]:
         """The tag of each word, and its probability: two lists."""
@@ -213,9 +213,10 @@ class Tagging(TextTask):
         Raises:
             UserError: for anything else.
         """
-        if not isinstance(value, str | Sequence):
+        words = value.split() if isinstance(value, str) else listed(value)
+        if words is None:
             raise UserError(f"{value!r}: a list of words, or a text, is needed for each row")
-        words = value.split() if isinstance(value, str) else [str(word) for word in value]
+        words = [str(word) for word in words]
         return Document(json.dumps(words) if words else "")
 
     def said(self, result: dict[str, Any]) -> str:
@@ -276,14 +277,15 @@ def cut(examples: Examples, config: Any) -> Examples:
     return Examples(rows, labels, origins=origins)
 
 
-def score_tags(truth: Sequence[Sequence[str]], found: Sequence[Sequence[str]]) -> dict[str, Any]:
+def score_tags(truth: Sequence[Sequence[str]], found: Sequence[Sequence[str]], names: Iterable[str]) -> dict[str, Any]:
     """Precision, recall and F1 of entities, or of tags that are none (see `Tagging.scores`), and accuracy of words.
 
     Args:
         truth: the tags of each text.
         found: as many.
+        names: all tags that there can be, which say whether they are of entities, and where their types stand.
     """
-    tags = {tag for rows in (truth, found) for row in rows for tag in row} - {OUTSIDE}
+    tags = set(names) - {OUTSIDE}
     behind = not all(map(BEFORE.fullmatch, tags))
     flat = [[tag for row in rows for tag in row] for rows in (truth, found)]
     accuracy = float(np.mean([one == other for one, other in zip(*flat, strict=True)])) if flat[0] else 0.0

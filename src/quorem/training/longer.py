@@ -1,6 +1,7 @@
 """Train a run longer than it was started for: the same command with more steps or epochs."""
 
 import logging
+from pathlib import Path
 from typing import Any
 
 from quorem.config.settings import TrainSettings
@@ -48,24 +49,39 @@ def lengthen(run: Run, train: TrainSettings, order: EpochOrder, *, others_follow
     """
     if run.earlier is None:
         return
+    check_not_shorter(run.folder, train, run.earlier, order)
     before, now, done = order.steps(run.earlier), order.steps(train), run.last_checkpoint() or 0
-    if now < before:
-        raise UserError(
-            f"{run.folder}: this run was started for {before:,} steps, and {now:,} are fewer: choose another --out or "
-            "delete it"
-        )
     run.accept()
     same_rates = train.schedule == "constant" and warmup_steps(train, now) == warmup_steps(run.earlier, before)
     if now == before or (same_rates and not others_follow_steps):
         logger.info(
             "%s: continues from step %s to %s, exactly like one run of %s steps", run.folder, *_counts(done, now, now)
         )
+    elif done and same_rates:
+        logger.warning(
+            "%s: continues from step %s to %s, but not exactly like one run of %s steps: what came before followed "
+            "from a length of %s", run.folder, *_counts(done, now, now, before),
+        )  # fmt: skip
     elif done:
         logger.warning(
             "%s: continues from step %s to %s, but not exactly like one run of %s steps: so far the schedule was that "
             "of %s steps, and the learning rate now jumps (train.schedule=constant with train.warmup in steps "
             "continues exactly)", run.folder, *_counts(done, now, now, before),
         )  # fmt: skip
+
+
+def check_not_shorter(folder: Path, train: TrainSettings, earlier: TrainSettings, order: EpochOrder) -> None:
+    """Accept as many steps as a run was started for, or more.
+
+    Raises:
+        UserError: for fewer.
+    """
+    before, now = order.steps(earlier), order.steps(train)
+    if now < before:
+        raise UserError(
+            f"{folder}: this run was started for {before:,} steps, and {now:,} are fewer: choose another --out or "
+            "delete it"
+        )
 
 
 def _counts(*numbers: int) -> Any:

@@ -36,7 +36,7 @@ def token_table(run: str | Path) -> tuple[TokenEmbedding, PreTrainedTokenizerFas
         raise
     except Exception as error:  # a damaged file can fail in any way
         raise UserError(f"{folder}: is damaged ({' '.join(str(error).split())[:200]}): copy it anew") from error
-    check_finite(table, folder)
+    check_finite(table, folder, prefix=TABLE)
     return table, load_tokenizer(folder)
 
 

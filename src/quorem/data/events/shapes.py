@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -190,7 +191,8 @@ def _dialect(path: Path, shape: Shape, data: Any, header: bool) -> Dialect:
         delimiter = max(DELIMITERS, key=line.count)
     if data.quoting == "auto":
         found = find_dialect(path, asked, delimiter=delimiter, quoting="standard", header=header)
-        plain = found.delimiter == "\t" and not any(map(QUOTED.fullmatch, first_line(path).split("\t")))
+        first = [line.rstrip("\r\n").split("\t") for line in islice(Lines(path), 2)]
+        plain = found.delimiter == "\t" and not any(QUOTED.fullmatch(field) for fields in first for field in fields)
         return replace(found, quoting="none" if plain else "standard")
     return find_dialect(path, asked, delimiter=delimiter, quoting=data.quoting, header=header)
 

@@ -74,7 +74,8 @@ def sort_events(
     Args:
         folder: where; what stands there is replaced when the new one is whole.
         files: in order, with their rows.
-        data: settings of section data: bad_rows, session_gap, min_item_events and min_events.
+        data: settings of section data: bad_rows, session_gap, min_item_events, min_events and, where it has one,
+            test_period.
         made_from: what to store.
         latest: whether of each user the last sequence alone is kept.
 
@@ -138,6 +139,8 @@ class _Sorter:
             f"HAVING count(*) >= {least}",
             self.name,
         )
+        if before and not self.engine.one(f"SELECT count(*) FROM events WHERE b = 0 {before}", self.name)[0]:
+            raise UserError(f"{self.name}: all events are of the last data.test_period={period}: shorten it")
         query = f"SELECT count(*) FROM events WHERE b = 0 AND {_id('i')} NOT IN (SELECT i FROM kept)"
         return int(self.engine.one(query, self.name)[0])
 

@@ -219,16 +219,17 @@ def _describe_width(path: Path, row: Record, width: int, dialect: Dialect) -> st
 
 def _without_headers(path: Path, records: Iterator[Record | BadRow], header: Record) -> Iterator[Record | BadRow]:
     """The records that do not repeat the header; the others keep their numbers."""
-    first, number = None, 0
+    number = 0
     for record in records:
         if isinstance(record, BadRow) or not _repeats(record.fields, header.fields):
             yield record
-        else:
-            first, number = first or record.place, number + 1
-    if first is not None:
-        more = f" (and {number - 1:,} more rows)" if number > 1 else ""
-        message = f"{path}, {first}{more}: repeats the header, as where files were joined: left out, for it is no row"
-        log_once(logger, logging.WARNING, message)
+            continue
+        number += 1
+        if number == 1:
+            why = "repeats the header, as where files were joined: left out, for it is no row"
+            log_once(logger, logging.WARNING, f"{path}, {record.place}: {why}")
+    if number > 1:
+        log_once(logger, logging.WARNING, f"{path}: {number:,} rows in all repeat the header")
 
 
 def _repeats(fields: list[str], header: list[str]) -> bool:

@@ -31,7 +31,8 @@ def write_conll(path: Path, head: Head) -> Iterator[Write]:
                 words, tags = _words(row), next(iter(after.values()), None)
                 if not isinstance(tags, list) or len(tags) != len(words):
                     raise UserError(f"{path}: row {row.number} has no tag for each word: write a .jsonl or .csv")
-                if wrong := next((each for each in words for field in each if BREAKS.search(field) or not field), None):
+                blank = [each[0] for each in words if not each[0].strip()]
+                if wrong := [*blank, *(field for each in words for field in each if BREAKS.search(field))]:
                     raise UserError(
                         f"{path}: row {row.number} has the word {wrong[0]!r}, for which a line of CoNLL has no room: "
                         "write a .jsonl or .csv"

@@ -1,0 +1,57 @@
+"""Which words of a command line are settings: section.key=value, --section.key=value, --section.key value."""
+
+import argparse
+import glob
+import os
+import re
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from quorem.config.loading import leaves
+
+SETTING = re.compile(r"(--)?[A-Za-z_]\w*(\.\w+)*=")
+OPTION = re.compile(r"--[A-Za-z_]\w*(\.\w+)+")  # a setting whose value is the next word
+
+
+def split_words(
+    words: Sequence[str], command: argparse.ArgumentParser | None, configs: Iterable[Callable[[], Any]]
+) -> tuple[list[str], list[str]]:
+    """The words that are no settings, and the settings as section.key=value.
+
+    The word after an option that takes one is no setting, nor is a file's name, such as year=2024/a.csv. Where a
+    command takes no settings, only words with the name of one are told apart, so that it can say so.
+
+    Args:
+        words: of the command line.
+        command: the parser of the command, whose `base` is its settings if it takes any; None for an unknown command.
+        configs: all settings that there are.
+    """
+    actions = command._actions if command is not None else []
+    valued = {option for action in actions if action.nargs != 0 for option in action.option_strings}
+    takes_settings = command is None or command.get_default("base") is not None
+    known = set() if takes_settings else {name for config in configs for name, *_ in leaves(config())}
+
+    def is_setting(word: str) -> bool:
+        match = SETTING.match(word)
+        if match is None or (match[1] and "." not in match[0]):
+            return False
+        if not takes_settings:
+            return match[0].removeprefix("--").rstrip("=") in known
+        return not (os.path.exists(word) or (glob.has_magic(word) and glob.glob(word)))
+
+    rest, found, left, before = list[str](), list[str](), iter(words), ""
+    for word in left:
+        if before in valued:
+            rest.append(word)
+        elif OPTION.fullmatch(word):
+            value = next(left, None)
+            if value is None:
+                rest.append(word)  # argparse says that it is not known
+            else:
+                found.append(f"{word[2:]}={value}")
+        elif is_setting(word):
+            found.append(word.removeprefix("--"))
+        else:
+            rest.append(word)
+        before = word
+    return rest, found
