@@ -21,11 +21,16 @@ def run(options: argparse.Namespace) -> None:
         print(task.said(finetune(config, options.out)))
 
 
+NOT_SHOWN = ("epoch", "last.", "validation.")  # of each seed; result.json has them
+
+
 def spread_table(result: dict[str, Any]) -> str:
     """What --seeds found: each score's mean and spread, and that of the averaged model."""
     lines = [f"{'over ' + str(len(result['seeds'])) + ' seeds':<24}{'mean':>12}{'std':>12}{'min':>12}{'max':>12}"]
     lines[0] += f"{'averaged':>12}" if "ensemble" in result else ""
     for name, mean in result["mean"].items():
+        if name.startswith(NOT_SHOWN):
+            continue
         spread = result["spread"][name]
         line = f"{name:<24}{mean:>12.4f}" + "".join(f"{spread[key]:>12.4f}" for key in ("std", "min", "max"))
         averaged = result.get("ensemble", {}).get(name)

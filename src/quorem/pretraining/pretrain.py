@@ -154,7 +154,10 @@ def _with_size_of_run(config: PretrainConfig, out: Path) -> PretrainConfig:
 
 
 def _with_size_for_data(config: PretrainConfig, source: Source | None) -> PretrainConfig:
-    """Settings with the model size that suits the data, for model.size=auto."""
+    """Settings with the model size that suits the data, for model.size=auto; the smallest where no step is taken."""
+    if config.train.max_steps == 0:
+        logger.info("model.size=auto: tiny, for no step is taken (set model.size for another)")
+        return replace(config, model=replace(config.model, size="tiny"))
     if source is None:
         tokens = float(Shards(Path(str(config.data.path)) / "shards").meta.num_tokens)
     elif isinstance(source, EventSource):
