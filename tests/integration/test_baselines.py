@@ -38,7 +38,7 @@ def result_of(folder):
 def test_a_run_says_what_a_linear_model_reaches(quorem, base, tmp_path, name, model, score):
     outcome = quorem(*command(name, base, tmp_path))
     (said, found), *more = result_of(tmp_path)["baselines"].items()
-    assert (said, more) == (f"TF-IDF of tokens, {model}", [])
+    assert (said, more) == (f"TF-IDF of 1 to 3 tokens, {model}", [])
     assert found["training_rows"] == 96
     assert found[score] > CASES[name].chance
     assert f"{said}, on the same rows: " in outcome.out
@@ -50,7 +50,7 @@ def test_its_accuracy_is_scikit_learns_on_the_same_rows(quorem, base, tmp_path):
     (found,) = result_of(tmp_path)["baselines"].values()
     rows = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
     training, judged = train_test_split(rows, test_size=0.2, random_state=3)
-    vectorizer = TfidfVectorizer(sublinear_tf=True, token_pattern=r"\S+", lowercase=False)
+    vectorizer = TfidfVectorizer(sublinear_tf=True, ngram_range=(1, 3), token_pattern=r"\S+", lowercase=False)
     features = vectorizer.fit_transform([row["text"] for row in training])
     model = LogisticRegression(C=10).fit(features, [row["label"] for row in training])
     said = model.predict(vectorizer.transform([row["text"] for row in judged]))
@@ -75,7 +75,7 @@ def test_seeds_and_phases_on_the_same_rows_have_it_once(quorem, base, tmp_path, 
     outcome = quorem(*command("classification", base, tmp_path), "--seeds", "2")
     assert outcome.code == 0
     assert len(asked) == 1
-    assert "TF-IDF of tokens, logistic regression, on the same rows: accuracy" in outcome.out
+    assert "TF-IDF of 1 to 3 tokens, logistic regression, on the same rows: accuracy" in outcome.out
     assert "baselines" in result_of(tmp_path)
     (tmp_path / "two").mkdir()
     assert quorem(*command("classification", base, tmp_path / "two", "classifier.recipe=origin")).code == 0

@@ -173,6 +173,7 @@ def test_balanced_weights_are_those_of_scikit_learn():
     objective = CrossEntropy(weights)
     found = objective.loss(SimpleNamespace(logits=logits), labels) / objective.weight(Examples([[1]] * 4, [0, 0, 0, 2]))
     assert float(found) == pytest.approx(float(F.cross_entropy(logits, labels, weight=weights)))
+    assert objective.weight(Examples([[1]] * 3, [0, 0, 0])) == 3  # a step without the rare class counts for no more
 
 
 @pytest.mark.parametrize(

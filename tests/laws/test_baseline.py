@@ -100,9 +100,9 @@ def test_what_is_counted_goes_by_the_texts(text, analysis):
 
 def test_tokens_are_whole_and_keep_their_case():
     found = Baseline.of(["Pitch_60 pitch_60 4/4", "Pitch_61 4/4"], [0, 1], ["Pitch_61"], columns=2, seed=0)
-    assert found.training.shape == (2, 4)
+    assert found.training.shape == (2, 8)
     assert found.held_out.nnz == 1
-    assert Baseline.of(["12,7,95", "12,8"], [0, 1], ["7"], columns=2, seed=0).training.shape == (2, 4)
+    assert Baseline.of(["12,7,95", "12,8"], [0, 1], ["7"], columns=2, seed=0).training.shape == (2, 8)
 
 
 def test_rare_ngrams_of_many_rows_are_left_out(monkeypatch):

@@ -129,14 +129,15 @@ def test_a_class_without_rows_and_rows_without_ngrams_have_finite_scores():
 def test_a_fit_is_kept_for_the_next_start_and_made_again_where_it_is_damaged(tmp_path, monkeypatch):
     rows, labels = labelled(40)
     first, second = (NgramBranch(longest=2, rows=512, num_labels=2) for _ in range(2))
-    scores = install_ngrams(first, rows, labels, penalty=0.01, folder=tmp_path / "state")
+    how = {"penalty": 0.01, "weights": None, "folder": tmp_path / "state"}
+    scores = install_ngrams(first, rows, labels, **how)
     assert first.weight.count_nonzero() > 0
     with monkeypatch.context() as patch:
         patch.setattr("quorem.finetuning.ngram_fit.fit_ngrams", None)  # is not called
-        assert torch.equal(install_ngrams(second, rows, labels, penalty=0.01, folder=tmp_path / "state"), scores)
+        assert torch.equal(install_ngrams(second, rows, labels, **how), scores)
     assert torch.equal(first.weight, second.weight)
     (tmp_path / "state" / KEPT).write_bytes(b"nothing")
-    assert torch.equal(install_ngrams(second, rows, labels, penalty=0.01, folder=tmp_path / "state"), scores)
+    assert torch.equal(install_ngrams(second, rows, labels, **how), scores)
 
 
 @pytest.mark.slow
@@ -150,3 +151,17 @@ def test_a_penalty_that_is_not_given_is_the_best_of_those_there_are():
     same = [p for p in PENALTIES if torch.equal(fit_ngrams(branch, rows, labels, penalty=p).weight, free.weight)]
     assert len(same) == 1
     assert same[0] > PENALTIES[0]
+
+
+def test_weights_of_classes_raise_the_rare_one():
+    """Whose rows are no longer taken for the common class."""
+    rng = random.Random(0)
+    labels = [int(rng.random() < 0.1) for _ in range(400)]
+    rows = [document(*(rng.choice(range(5, 13)) + 2 * label for _ in range(6))) for label in labels]
+    branch, weights = NgramBranch(longest=1, rows=64, num_labels=2), torch.tensor([400 / 2 / 360, 400 / 2 / 40])
+    shares = [
+        fit_ngrams(branch, rows, labels, penalty=0.1, weights=given).scores.softmax(-1)[:, 1].mean()
+        for given in (None, weights)
+    ]
+    assert shares[0] == pytest.approx(np.mean(labels), abs=0.05)
+    assert shares[1] > 1.3 * shares[0]

@@ -51,7 +51,13 @@ class NgramFit(NamedTuple):
 
 
 def install_ngrams(
-    branch: NgramBranch, rows: Sequence[Sequence[int]], labels: Sequence[int], *, penalty: float | None, folder: Path
+    branch: NgramBranch,
+    rows: Sequence[Sequence[int]],
+    labels: Sequence[int],
+    *,
+    penalty: float | None,
+    weights: Tensor | None,
+    folder: Path,
 ) -> Tensor:
     """Fit the branch, or take what was fitted from `folder`, where the first process leaves it for a resumed run.
 
@@ -60,6 +66,7 @@ def install_ngrams(
         rows: as in `fit_ngrams`.
         labels: the same.
         penalty: the same.
+        weights: the same.
         folder: of this run and no other, for rows, labels and settings are not compared.
 
     Returns:
@@ -69,7 +76,7 @@ def install_ngrams(
     try:
         found = NgramFit(**load_file(path))
     except (OSError, SafetensorError):  # not there yet, or damaged
-        found = fit_ngrams(branch, rows, labels, penalty=penalty)
+        found = fit_ngrams(branch, rows, labels, penalty=penalty, weights=weights)
         if processes.rank() == 0:
             folder.mkdir(parents=True, exist_ok=True)
             write_bytes(path, save({name: value.contiguous() for name, value in found._asdict().items()}))
@@ -79,7 +86,12 @@ def install_ngrams(
 
 
 def fit_ngrams(
-    branch: NgramBranch, rows: Sequence[Sequence[int]], labels: Sequence[int], *, penalty: float | None
+    branch: NgramBranch,
+    rows: Sequence[Sequence[int]],
+    labels: Sequence[int],
+    *,
+    penalty: float | None,
+    weights: Tensor | None = None,
 ) -> NgramFit:
     """The table for training rows; the branch itself is not changed.
 
@@ -93,8 +105,10 @@ def fit_ngrams(
         labels: their classes; every class may lack.
         penalty: of the squared weights, over twice the sum of the rows' losses; None for that of PENALTIES with the
             least loss on one of the four parts, fitted on the others.
+        weights: of the classes, float32 (num_labels,); None for equal ones.
     """
     began, classes = time.perf_counter(), np.asarray(labels)
+    of_rows = None if weights is None else weights.numpy()[classes]
     features = _features(branch, rows)
     folds = np.empty(len(classes), np.int64)
     folds[np.argsort(classes, kind="stable")] = np.arange(len(classes)) % FOLDS  # each with its share of every class
@@ -103,15 +117,16 @@ def fit_ngrams(
     for fold in range(min(FOLDS, len(classes))):
         inside, best = folds == fold, np.inf
         for tried in choices:
-            weight, bias = _regressions(features[~inside], classes[~inside], branch, tried)
+            others = None if of_rows is None else of_rows[~inside]
+            weight, bias = _regressions(features[~inside], classes[~inside], branch, tried, others)
             found = features[inside] @ weight + bias
-            loss, _ = _scaled(found, classes[inside], branch.num_labels)
+            loss, _ = _scaled(found, classes[inside], branch.num_labels, weights)
             if loss >= best:  # it has one minimum
                 break
             best, penalty, columns[inside] = loss, tried, found
         choices = (choices[0] if penalty is None else penalty,)
-    weight, bias = _regressions(features, classes, branch, *choices)
-    _, scale = _scaled(columns, classes, branch.num_labels)
+    weight, bias = _regressions(features, classes, branch, choices[0], of_rows)
+    _, scale = _scaled(columns, classes, branch.num_labels, weights)
     scores = class_scores(torch.from_numpy(columns * scale), branch.num_labels)
     logger.info(
         "n-gram branch: %s rows of the table used, penalty %g, accuracy out of fold %.4f, %.0f s",
@@ -138,9 +153,12 @@ def _features(branch: NgramBranch, rows: Sequence[Sequence[int]]) -> "csr_matrix
 
 
 def _regressions(
-    features: "csr_matrix", classes: np.ndarray, branch: NgramBranch, penalty: float
+    features: "csr_matrix", classes: np.ndarray, branch: NgramBranch, penalty: float, of_rows: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Weights (rows of the table, columns) and biases (columns,), float32, on unweighted features."""
+    """Weights (rows of the table, columns) and biases (columns,), float32, on unweighted features.
+
+    `of_rows` are the rows' weights (n,), None for equal ones.
+    """
     from scipy.sparse import diags
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
@@ -163,19 +181,19 @@ def _regressions(
         regression: Any = LogisticRegression(C=1 / penalty, max_iter=MOST_ITERATIONS)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # what more steps would change is below what is judged
-            regression.fit((features @ diags(ratios)).tocsr(), own)
+            regression.fit((features @ diags(ratios)).tocsr(), own, sample_weight=of_rows)
         weight[used, column], bias[column] = regression.coef_[0] * ratios, regression.intercept_[0]
     return weight, bias
 
 
-def _scaled(columns: np.ndarray, classes: np.ndarray, num_labels: int) -> tuple[float, float]:
+def _scaled(columns: np.ndarray, classes: np.ndarray, num_labels: int, weights: Tensor | None) -> tuple[float, float]:
     """The least cross-entropy of columns (n, columns) times a number, and that number."""
     from scipy.optimize import minimize_scalar
 
     scores, truth = class_scores(torch.from_numpy(columns), num_labels), torch.from_numpy(classes)
 
     def loss(logarithm: float) -> float:
-        return float(F.cross_entropy(scores * np.exp(logarithm), truth))
+        return float(F.cross_entropy(scores * np.exp(logarithm), truth, weight=weights))
 
     found = minimize_scalar(loss, bounds=(-6, 3), method="bounded")
     return float(found.fun), float(np.exp(found.x))

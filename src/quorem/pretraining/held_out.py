@@ -5,7 +5,6 @@ import math
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from quorem.config.settings import PretrainConfig
 from quorem.data.batches import HELD_OUT, step_seed
@@ -56,7 +55,7 @@ class HeldOut:
         dtype = autocast_dtype(self.config.train.precision, device)
         train = self.config.train
         order = rows.order(batch_size=train.batch_size, seed=0)
-        sums, counted = torch.zeros(2, dtype=torch.float64, device=device), torch.zeros(2)
+        sums, counted = torch.zeros(2, dtype=torch.float64, device=device), torch.zeros(2, dtype=torch.float64)
         detected = BinaryMetrics()
         was_training = module.training
         module.eval()
@@ -66,7 +65,7 @@ class HeldOut:
                 rate=settings.mask_rate_end or settings.mask_rate or 0,
                 rng=torch.Generator().manual_seed(step_seed(train.seed, HELD_OUT, step)),
             )
-            counted += Tensor([masked.num_chosen, masked.num_tokens])
+            counted += torch.tensor([masked.num_chosen, masked.num_tokens], dtype=torch.float64)
             number = len(masked.input_ids)
             size = train.micro_batch_size or number
             for start in range(0, number, size):

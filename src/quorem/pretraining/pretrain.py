@@ -178,7 +178,7 @@ def _with_steps_in_time(
         return config
     program, optimizer, _, _ = _build(config, run, source, inputs)
     steps = steps_within(minutes, program, optimizer, train, total_steps=program.total_steps)
-    return replace(config, train=replace(train, max_steps=processes.all_reduce_max(steps)))
+    return replace(config, train=replace(train, max_steps=-processes.all_reduce_max(-steps)))
 
 
 def _record_inputs(config: PretrainConfig, run: Run, source: Source | None) -> dict[str, str]:

@@ -11,14 +11,16 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from scipy.sparse import coo_matrix, csr_matrix
+from scipy.sparse import coo_matrix, csr_matrix, diags
 from torch import Tensor
 
 from quorem.data.sessions import Sessions
 
 FLOOR = 0.0  # the score of what a method knows nothing of
 FURTHEST = 10  # places between the two items of a rule
-NEAREST_RECENT, NEAREST = 500, 100  # sessions V-SKNN compares, the latest that share an item, and those it keeps
+EVENNESS = 0.5  # of rules: 0 leaves frequent items the most to say, 1 gives every item as much
+SHRINKAGE = 20.0  # sessions that item-kNN takes every item to be in besides (GRU4Rec's baselines)
+NEAREST_RECENT, NEAREST = 1_000, 500  # sessions V-SKNN compares, the latest that share an item, and those it keeps
 IDF_WEIGHT = 1.0
 BLOCK = 2_000_000  # tokens whose pairs are counted at once
 
@@ -45,6 +47,7 @@ class SequentialRules:
     """Which item follows which, each rule weighted by 1 / distance (SR there), here for all items of a history.
 
     The history's items count by 1 / place from its end: on diginetica that is worth .06 of HR@20 over the last alone.
+    An item's rules are divided by the root of their sum: else a frequent item early in a history outvotes the last.
     """
 
     def __init__(self, sessions: Sessions, vocab_size: int) -> None:
@@ -55,6 +58,8 @@ class SequentialRules:
                 first, then = tokens[:-distance][same], tokens[distance:][same]
                 weight = np.full(len(first), 1 / distance, np.float32)
                 self.rules = self.rules + coo_matrix((weight, (first, then)), shape=self.rules.shape).tocsr()
+        size = np.asarray(self.rules.sum(1)).ravel().clip(min=1e-9) ** -EVENNESS
+        self.rules = (diags(size.astype(np.float32)) @ self.rules).tocsr()
 
     def __call__(self, histories: Sequence[Sequence[int]]) -> Tensor:
         """Scores float32 (n, V)."""
@@ -70,7 +75,8 @@ class ItemNeighbours:
     def __init__(self, sessions: Sessions, vocab_size: int) -> None:
         self.sessions_of = _incidence(sessions, vocab_size).T.tocsr()
         self.items_of = self.sessions_of.T.tocsr()
-        size = np.asarray(self.sessions_of.sum(1)).ravel().clip(min=1)
+        # With SHRINKAGE two rare items that met once are not sure of each other.
+        size = np.asarray(self.sessions_of.sum(1)).ravel() + SHRINKAGE
         self.scale = (size**-0.5).astype(np.float32)
 
     def __call__(self, histories: Sequence[Sequence[int]]) -> Tensor:
@@ -88,6 +94,10 @@ class SessionNeighbours:
     Of the latest sessions that share an item the nearest are kept, by the sum of the shared items' weights, which fall
     linearly with the distance from the end. An item has the sum of its sessions' likenesses, each divided by how far
     from the end the last shared item is, times 1 + log(sessions / sessions with the item).
+
+    Attributes:
+        holds_cases: whether the training rows hold those that it is asked about (leave one out). Sessions without an
+            item besides those of the history are left out then, for one of them is the history itself.
     """
 
     def __init__(self, sessions: Sessions, vocab_size: int) -> None:
@@ -97,6 +107,7 @@ class SessionNeighbours:
         columns.sort_indices()
         self.session_ends, self.sessions = columns.indptr, columns.indices  # of each item, the latest last
         size = np.diff(self.session_ends)
+        self.holds_cases = False
         self.rarity = (1 + IDF_WEIGHT * np.log(max(1, len(sessions)) / size.clip(min=1))).astype(np.float32)
         self.vocab_size = vocab_size
 
@@ -123,6 +134,9 @@ class SessionNeighbours:
         candidates, first, inverse = np.unique(every, return_index=True, return_inverse=True)
         likeness = np.bincount(inverse, weights=weight)
         recent = np.arange(len(candidates))[-NEAREST_RECENT:]  # numbers of sessions go by time
+        if self.holds_cases:
+            size = self.item_ends[candidates + 1] - self.item_ends[candidates]
+            recent = recent[np.bincount(inverse)[recent] < size[recent]]
         kept = recent[np.argsort(-likeness[recent], kind="stable")[:NEAREST]]
         share = likeness[kept] / steps[first[kept]]  # posts go by step, so an item's first is its latest shared one
         neighbours = candidates[kept]

@@ -77,6 +77,11 @@ def held_out_source(data: SessionDataSettings) -> Source:
     return source_of(settings, text_column=data.text_column)
 
 
+def leaves_one_out(data: SessionDataSettings) -> bool:
+    """Whether the last item of each row is what is judged on, for want of rows that are for it."""
+    return data.test is None and data.split_column is None and data.test_period is None
+
+
 def read_parts(
     data: SessionDataSettings,
     source: Source,
@@ -105,7 +110,7 @@ def read_parts(
         tell_unknown(str(test), of_test)
     elif data.split_column is not None or data.test_period is not None:
         sessions, held_out = by_split(sessions, splits, str(source))
-    if test is None and data.split_column is None and data.test_period is None:
+    if leaves_one_out(data):
         parts = leave_one_out(sessions)
     else:
         sessions = _known(sessions)

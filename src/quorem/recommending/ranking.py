@@ -25,14 +25,15 @@ def places(scores: Tensor, targets: Tensor) -> Tensor:
     """The place of each target, float64 (n,), from 1 on, in the middle of ties; infinite where it cannot be had.
 
     Args:
-        scores: float32 (n, V); -inf for what is never recommended.
+        scores: float32 (n, V); -inf for what is never recommended, NaN for what a diverged model says.
         targets: int64 (n,); below 0 for one that is unknown.
     """
     own = scores.gather(1, targets.clamp(min=0).unsqueeze(1))
     above = (scores > own).sum(1)
-    equal = (scores == own).sum(1) - 1
+    equal = ((scores == own).sum(1) - 1).clamp(min=0)
     found = 1 + above.double() + equal.double() / 2
-    return found.masked_fill((targets < 0) | (own.squeeze(1) == -torch.inf), torch.inf)
+    none = (targets < 0) | (own.squeeze(1) == -torch.inf) | own.squeeze(1).isnan()
+    return found.masked_fill(none, torch.inf)
 
 
 class Ranked:
@@ -77,8 +78,9 @@ class Ranked:
         count of the items there.
         """
         found = {name: value / max(1, self.rows) for name, value in self.sums.items()}
-        known = max(1, int((self.counts[SPECIAL_IDS:] > 0).sum()))
-        found[f"coverage@{CUTOFFS[-1]}"] = int(self.ever.sum()) / known
+        known = self.counts[SPECIAL_IDS:] > 0
+        covered = int((self.ever[SPECIAL_IDS:] & known).sum())
+        found[f"coverage@{CUTOFFS[-1]}"] = covered / max(1, int(known.sum()))
         found[f"popularity@{CUTOFFS[-1]}"] = self.popularity / max(1, self.recommended)
         return found
 

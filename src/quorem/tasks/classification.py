@@ -62,8 +62,8 @@ class CrossEntropy:
         return torch.tensor(examples.labels)
 
     def weight(self, examples: Examples) -> float:
-        """The number of rows, or the sum of their weights."""
-        return len(examples) if self.weights is None else float(self.weights[examples.labels].sum())
+        """The number of rows: balanced weights are 1 on average over all of them, not over those of each step."""
+        return len(examples)
 
     def loss(self, outputs: Any, labels: Tensor) -> Tensor:
         """The sum over rows."""
@@ -172,9 +172,11 @@ class Classification(TextTask):
         branch, training = begun.model.ngrams, begun.training
         if branch is None:
             return begun
-        penalty, folder = config.classifier.ngram_penalty, run.folder / "state"
+        weights, penalty = self.objective(begun).weights, config.classifier.ngram_penalty
         with processes.main_process_first():
-            found = install_ngrams(branch, training.rows, training.labels, penalty=penalty, folder=folder)
+            found = install_ngrams(
+                branch, training.rows, training.labels, penalty=penalty, weights=weights, folder=run.folder / "state"
+            )
         return replace(begun, training=replace(training, ngram_scores=found))
 
     def objective(self, begun: Begun) -> CrossEntropy:

@@ -22,8 +22,15 @@ from quorem.models.checkpoint_files import read_weights, weight_files
 from quorem.plan.presets import preset
 from quorem.plan.recipes import check_train
 from quorem.recommending.average import load_average
-from quorem.recommending.baselines import BASELINES, FLOOR
-from quorem.recommending.parts import held_out_source, read_parts, session_source, start_anew, with_events_of_run
+from quorem.recommending.baselines import BASELINES, FLOOR, SessionNeighbours
+from quorem.recommending.parts import (
+    held_out_source,
+    leaves_one_out,
+    read_parts,
+    session_source,
+    start_anew,
+    with_events_of_run,
+)
 from quorem.recommending.program import NextItemProgram
 from quorem.recommending.ranking import Scorer, judge
 from quorem.recommending.start import ATTENTIONS, build_next_item, network_folder, resolve_start
@@ -170,6 +177,8 @@ class NextItem(Task):
         test, found = begun.parts.test, {}
         for name, kind in BASELINES.items() if begun.config.next_item.baselines else ():
             baseline = kind(begun.parts.counted, begun.model.config.vocab_size)
+            if isinstance(baseline, SessionNeighbours):
+                baseline.holds_cases = leaves_one_out(begun.config.data)
             found[name] = {"rows": len(test)} | _judge(begun, baseline, test, floor=FLOOR)
             logger.info("%s: %s", name, self._shown(found[name]))
         return {"baselines": found}
@@ -195,7 +204,7 @@ class NextItem(Task):
         """As in `Task`, with the number of targets."""
         assert isinstance(begun, BegunSessions)
         data, judges = begun.config.data, f"{len(begun.parts.test):,} rows judge the result"
-        if data.test is None and data.split_column is None and data.test_period is None:  # leave one out
+        if leaves_one_out(data):
             judges += " by their last items, those held out judge epochs by the items before"
         more = f"{program.num_targets:,} targets in training; {judges}"
         return f"{super().describe(begun, program)}; {more}"

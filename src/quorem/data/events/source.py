@@ -25,6 +25,7 @@ from quorem.data.events.engine import connect
 from quorem.data.events.rows import Rows, find_rows, names_of
 from quorem.data.events.shapes import looks_like_events
 from quorem.data.events.sort import BETWEEN, FACTS, SEQUENCES, EventFacts, read_facts, sort_events
+from quorem.data.once import log_once
 from quorem.data.source import Source, find_format
 from quorem.errors import UserError, check_choice
 from quorem.files import whole_file
@@ -155,6 +156,13 @@ class EventSource(Source):
         border = None
         if self.data.test_period is not None and facts.last is not None:
             border = facts.last - parse_span("data.test_period", self.data.test_period)
+            if self.data.session_gap is None:
+                log_once(
+                    logger,
+                    logging.WARNING,
+                    f"{self}: data.test_period={self.data.test_period} without data.session_gap: histories that begin "
+                    "before it are learned from whole, their events in it too: set data.session_gap",
+                )
         held_out = 0
         for number, sequence in enumerate(self.sequences(), start=1):
             events = sequence.items.count("\t") + 1
