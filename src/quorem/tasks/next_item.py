@@ -22,7 +22,7 @@ from quorem.models.checkpoint_files import read_weights, weight_files
 from quorem.plan.presets import preset
 from quorem.plan.recipes import check_train
 from quorem.recommending.average import load_average
-from quorem.recommending.baselines import BASELINES, FLOOR, SessionNeighbours
+from quorem.recommending.baselines import BASELINES, FLOOR, NEAREST, SessionNeighbours
 from quorem.recommending.parts import (
     held_out_source,
     leaves_one_out,
@@ -44,6 +44,7 @@ logger = logging.getLogger(__name__)
 
 HOLD_OUT = ("test", "split_column", "test_period")
 MEASURES = ("hr@1", "hr@5", "hr@10", "hr@20", "ndcg@10", "ndcg@20", "mrr@20", "coverage@20", "popularity@20")
+ROWS_TO_CHOOSE = 1_000  # validation rows that choose V-SKNN's number of neighbours
 NOTHING = Sessions(np.empty(0, np.int32), np.empty(0, np.int64))
 
 
@@ -179,6 +180,7 @@ class NextItem(Task):
             baseline = kind(begun.parts.counted, begun.model.config.vocab_size)
             if isinstance(baseline, SessionNeighbours):
                 baseline.holds_cases = leaves_one_out(begun.config.data)
+                baseline.nearest = _nearest(begun)
             found[name] = {"rows": len(test)} | _judge(begun, baseline, test, floor=FLOOR)
             logger.info("%s: %s", name, self._shown(found[name]))
         return {"baselines": found}
@@ -218,6 +220,19 @@ def _scorer(begun: Begun, model: Any) -> Scorer:
     config = begun.config
     dtype = autocast_dtype(config.train.precision, begun.model.device)
     return lambda histories: model.scores(histories, max_items=config.data.max_items, dtype=dtype)
+
+
+def _nearest(begun: BegunSessions) -> int:
+    """How many neighbours V-SKNN keeps: what ranks validation rows best, counted without them."""
+    cases = begun.parts.validation.take(np.arange(min(ROWS_TO_CHOOSE, len(begun.parts.validation))))
+    neighbours = SessionNeighbours(begun.parts.training, begun.model.config.vocab_size)
+    neighbours.holds_cases = leaves_one_out(begun.config.data)
+
+    def score(nearest: int) -> float:
+        neighbours.nearest = nearest
+        return _judge(begun, neighbours, cases, floor=FLOOR)[NextItem.chosen_by]
+
+    return max(NEAREST, key=score)
 
 
 def _judge(begun: Begun, scorer: Scorer, cases: Sessions, *, floor: float = -torch.inf) -> dict[str, float]:
