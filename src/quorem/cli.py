@@ -67,7 +67,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"unrecognized arguments: {' '.join(unknown)} (settings are written section.key=value).{meant}"
         )
     if assignments and not hasattr(options, "config"):
-        parser.error(f"this command takes no settings such as {assignments[0]}")
+        option = "--" + assignments[0].partition("=")[0].rpartition(".")[2].replace("_", "-")
+        known = [each for action in options.parser._actions for each in action.option_strings]
+        more = f": {option} does that here" if option in known else ""
+        options.parser.error(f"this command takes no settings such as {assignments[0]}{more}")
     options.assignments = assignments
 
     def command() -> None:

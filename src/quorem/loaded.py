@@ -1,6 +1,6 @@
 """What a run has made, loaded: an encoder, a fine-tuned model, a recommender."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +138,7 @@ class Classifier(Finetuned):
 
     def predict(self, texts: Sequence[Any]) -> list[dict[str, Any]]:
         """The most probable class of each text as a `label`, and its probability as a `score`."""
+        texts = _texts(texts)
         if not texts:
             return []
         best = self.probabilities(texts).max(-1)
@@ -197,7 +198,10 @@ class NextItem(_OfRun):
 
         if top < 1:
             raise UserError(f"top={top}: 1 or more needed")
-        items = encode_items(self.tokenizer, [list(map(str, _texts(session))) for session in _texts(sessions)])
+        rows = _texts(sessions)
+        if any(isinstance(session, str) for session in rows):
+            raise UserError(f"{rows[0]!r}: a list of sessions is needed, each a list of items: write [['1', '2']]")
+        items = encode_items(self.tokenizer, [list(map(str, _texts(session))) for session in rows])
         asked = Recommender(
             self.average, self.tokenizer, max_items=self.data.max_items, top=top, exclude_seen=exclude_seen
         )
@@ -225,10 +229,17 @@ def _model_folder(folder: str | Path) -> Path:
     return several if (several / "config.json").exists() else model_folder(folder)
 
 
-def _texts(texts: Sequence[Any]) -> Sequence[Any]:
+def _texts(texts: Any) -> list[Any]:
+    """What a list, a column of pandas, an array or an iterator holds.
+
+    Raises:
+        UserError: for one text, or a table, of which a column is needed.
+    """
     if isinstance(texts, str):
         raise UserError(f"{texts!r}: a list is needed, not one text: write [text]")
-    return texts
+    if hasattr(texts, "columns") or hasattr(texts, "column_names") or isinstance(texts, Mapping):
+        raise UserError(f"a {type(texts).__name__} has several columns: give the one to read, as rows['text']")
+    return list(texts)
 
 
 def described(model: PreTrainedModel) -> str:

@@ -37,6 +37,8 @@ def locked(out: Path, *, mine: bool = True) -> Iterator[None]:
         return
     place = out.resolve()
     make_folder(place.parent)
+    if not os.access(place.parent, os.W_OK) and not place.is_dir():
+        raise UserError(f"{out}: {place.parent} cannot be written to: check its permissions, or choose another --out")
     inside = place.is_dir() and not os.access(place.parent, os.W_OK)  # a folder that is lent alone
     file = (place if inside else place.parent) / lock_name(out)
     lock = FileLock(file)

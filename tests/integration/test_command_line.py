@@ -198,7 +198,7 @@ def test_a_file_whose_name_has_an_equals_sign_is_a_file(quorem, tmp_path, monkey
     (tmp_path / "a.b=c.txt").write_text("a b c\n" * 20)
     assert quorem("prepare", "a.b=c.txt", "--out", "lr=3", "model.vocab_size=50").code == 0
     assert "unknown setting x" in quorem("prepare", f"x={'y' * 300}", "--out", "none").err
-    assert "no pre-trained model there" in quorem("similar", "none", "--item", "a.b=c").err
+    assert "there is no such folder" in quorem("similar", "none", "--item", "a.b=c").err
     with pytest.raises(SystemExit):
         quorem("predict", "run", "a.csv", "train.epochs=3", "--out", "none.csv")
     assert "this command takes no settings such as train.epochs=3" in capsys.readouterr().err

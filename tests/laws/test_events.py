@@ -132,6 +132,12 @@ def test_fields_in_quotes_with_tabs_between_lose_them(tmp_path):
     assert read(log_of(tmp_path / "plain.tsv", events="auto"))[0] == [['"a', 'b"']]
 
 
+def test_a_date_without_hyphens_is_no_second_of_1970(tmp_path):
+    (tmp_path / "a.csv").write_text("user,item,time\nu,a,20240131\n")
+    with pytest.raises(UserError, match=r"'20240131': Unix seconds to nanoseconds, or ISO 8601, needed"):
+        read(log_of(tmp_path / "a.csv", events="auto"))
+
+
 def test_utf_16_is_named(tmp_path):
     (tmp_path / "a.csv").write_text("user,item,time\nu,a,1\n", encoding="utf-16")
     with pytest.raises(UserError, match=r"a.csv: is UTF-16-LE, and logs of events are read as UTF-8"):

@@ -40,6 +40,7 @@ class DatasetSource(Source):
         Raises:
             UserError: if the rows cannot be read twice, or are a dictionary of splits.
         """
+        rows = _listed(rows, text_column)
         if isinstance(rows, Mapping):
             raise UserError(f"dataset: these are splits ({', '.join(map(str, rows))}): give one, as dataset['train']")
         if isinstance(rows, Iterator):
@@ -118,3 +119,16 @@ class DatasetSource(Source):
                     kind = type(value).__name__
                     raise UserError(f"{place} is a {kind}, where text is needed: map it to text")
             yield TableRow.of(number, values)
+
+
+def _listed(rows: Any, text_column: str | None) -> Any:
+    """The rows of a table of pandas or Arrow as mappings, and texts alone as rows of one column; all else as it is."""
+    if hasattr(rows, "to_pylist"):  # Arrow
+        rows = rows.to_pylist()
+    elif hasattr(rows, "to_dict") and hasattr(rows, "columns"):  # pandas, whose missing values are no texts
+        rows = rows.astype(object).where(rows.notna(), None).to_dict("records")
+    elif hasattr(rows, "tolist"):  # a column of it, or an array
+        rows = rows.tolist()
+    if isinstance(rows, list) and rows and isinstance(rows[0], str):
+        rows = [{str(text_column): text} for text in rows]
+    return rows

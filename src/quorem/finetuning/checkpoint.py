@@ -15,7 +15,7 @@ from quorem.models.checkpoint_files import check_finite, read_weights
 from quorem.models.configuration import QuoremConfig
 from quorem.models.modeling import QuoremPreTrainedModel
 from quorem.plan.presets import size_like
-from quorem.training.run_folder import read_settings, run_of
+from quorem.training.run_folder import COMPRESSED, read_settings, run_of
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +29,7 @@ def model_folder(pretrained: str | Path) -> Path:
         UserError: if there is none, or one of each of several seeds.
     """
     folder = Path(pretrained)
+    check_there(folder)
     for candidate in (folder / "discriminator", folder / "model", folder):
         if (candidate / "config.json").exists():
             return candidate
@@ -53,16 +54,31 @@ def models_to_use(folder: Path) -> list[Path]:
     Raises:
         UserError: if the run is not finished and has no model yet.
     """
+    check_there(folder)
     found = model_folders(folder)
     if (folder / "config.yaml").exists() and not (folder / "result.json").exists():
         if found == [folder] and not (folder / "config.json").exists() and not (folder / "discriminator").exists():
             _refuse_unfinished(folder)
+        if found == [folder / "model"] and not (folder / COMPRESSED).exists():
+            logger.warning("%s: this run is not finished: this is by its best epoch so far", folder)
         if found[0].parent.name.startswith(SEED):
             logger.warning(
                 "%s: not all of its seeds are finished: this is by the %d that are; the same command resumes the run",
                 folder, len(found),
             )  # fmt: skip
     return found
+
+
+def check_there(folder: Path) -> None:
+    """Accept a folder that is there.
+
+    Raises:
+        UserError: for a file, or nothing.
+    """
+    if not folder.exists():
+        raise UserError(f"{folder}: there is no such folder: give a run")
+    if not folder.is_dir():
+        raise UserError(f"{folder}: is a file, not a run: give the folder of a run first")
 
 
 def _refuse_unfinished(folder: Path) -> NoReturn:

@@ -108,6 +108,8 @@ def finetune(config: Any, out: Path, *, source: "Source | None" = None, seeds: i
     from quorem.finetuning.finetune import finetune_task
     from quorem.finetuning.seeds import finetune_seeds
 
+    if out.resolve() == Path(config.pretrained).resolve():
+        raise UserError(f"--out {out}: is the run to start from: choose another --out")
     if seeds is not None:
         return finetune_seeds(_task_of(config), config, out, number=seeds, source=source)
 

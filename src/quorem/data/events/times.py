@@ -2,6 +2,8 @@
 
 NUMBER = r"^-?\d+(\.\d*)?([eE]\+?\d+)?$"
 ISO = r"^\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d+)?)?\s*(Z|z|UTC|[+-]\d\d(:?\d\d)?)?)?$"
+DATE = r"^(19|20)\d\d(0[1-9]|1[0-2])([0-2]\d|3[01])$"
+"""20240131: a date, and no second of 1970; written as ISO 8601 has it, with hyphens, it is read."""
 UNITS = {1: "Unix seconds", 2: "milliseconds", 3: "microseconds", 4: "nanoseconds", 5: "ISO 8601"}
 """Kinds of times; a log has one of them."""
 SIZES = (1e11, 1e14, 1e17, 9e18)
@@ -18,7 +20,8 @@ def kind_of(text: str) -> str:
         f"WHEN abs(TRY_CAST({text} AS DOUBLE)) < {size} THEN {unit}" for unit, size in enumerate(SIZES, start=1)
     )
     return (
-        f"CASE WHEN regexp_matches({text}, '{NUMBER}') THEN CASE {sizes} END WHEN regexp_matches({text}, '{ISO}') AND "
+        f"CASE WHEN regexp_matches({text}, '{DATE}') THEN NULL WHEN regexp_matches({text}, '{NUMBER}') THEN CASE {sizes} "
+        f"END WHEN regexp_matches({text}, '{ISO}') AND "
         f"TRY_CAST({text} AS TIMESTAMPTZ) IS NOT NULL THEN 5 END"
     )
 

@@ -27,6 +27,7 @@ COMMON = (  # what files are in that are not UTF-8; of those that read a file al
     *("cp1252", "cp949", "cp932", "euc_jp", "gb18030", "big5", "cp1250", "cp1251", "koi8_r"),
     *("cp1253", "cp1254", "cp1255", "cp1256", "cp1257", "cp1258", "cp874"),
 )
+LIKE_WESTERN = ("cp1250", "cp1254", "cp1257", "cp1258")  # a few letters do not tell them from cp1252
 WIDE = ("utf_16_le", "utf_16_be")
 SAMPLE = 16_384  # bytes from which the encoding is guessed
 
@@ -80,6 +81,8 @@ class Encoding:
         if self._guess is None:  # once a file
             self._guess = guess_codec(self.path, offset) or ""
         looks = f"looks like {self._guess}: set data.encoding={self._guess}" if self._guess else ""
+        if self._guess in LIKE_WESTERN:
+            looks = f"looks like cp1252, if it is Western European, or {self._guess}: set data.encoding to that"
         return (
             f"{where} {self.codec.upper()}: {looks or 'set data.encoding to what it is'}. Or re-save the file as UTF-8 "
             "(in a spreadsheet: 'CSV UTF-8')."
