@@ -20,8 +20,8 @@ def kind_of(text: str) -> str:
         f"WHEN abs(TRY_CAST({text} AS DOUBLE)) < {size} THEN {unit}" for unit, size in enumerate(SIZES, start=1)
     )
     return (
-        f"CASE WHEN regexp_matches({text}, '{DATE}') THEN NULL WHEN regexp_matches({text}, '{NUMBER}') THEN CASE {sizes} "
-        f"END WHEN regexp_matches({text}, '{ISO}') AND "
+        f"CASE WHEN regexp_matches({text}, '{DATE}') THEN NULL WHEN regexp_matches({text}, '{NUMBER}') THEN CASE "
+        f"{sizes} END WHEN regexp_matches({text}, '{ISO}') AND "
         f"TRY_CAST({text} AS TIMESTAMPTZ) IS NOT NULL THEN 5 END"
     )
 
