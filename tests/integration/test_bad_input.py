@@ -253,7 +253,7 @@ def test_fine_tuning_needs_a_finished_run(refused, tmp_path, data, out, pretrain
     assert "not finished" in refused("finetune", unfinished, data, "--out", out)
     (tmp_path / "folder").mkdir()
     assert "no pre-trained model there" in refused("finetune", tmp_path / "folder", data, "--out", out)
-    assert "no pre-trained model there" in refused("finetune", tmp_path / "nowhere", data, "--out", out)
+    assert "there is no such folder" in refused("finetune", tmp_path / "nowhere", data, "--out", out)
     assert not out.exists()
 
 

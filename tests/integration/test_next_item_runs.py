@@ -107,7 +107,7 @@ def test_from_python_a_session_gets_what_the_command_writes(sessions, recommende
         assert [each["score"] for each in said] == pytest.approx(row["probabilities"], rel=1e-4)
         assert not {each["item"] for each in said} & set(history)
     assert found[-2:] == [[], []]
-    with pytest.raises(UserError, match="a list is needed"):
+    with pytest.raises(UserError, match="a list of sessions is needed, each a list of items"):
         model.recommend(["one session"])
     with pytest.raises(UserError, match="top=0: 1 or more needed"):
         model.recommend(histories[:1], top=0)

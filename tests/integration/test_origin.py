@@ -310,7 +310,7 @@ def test_a_wrong_working_dir_is_found_before_the_sample_is_written(tmp_path, cap
         (pretraining_script, other, "is not empty (a.jpg) and holds no run"),
         (pretraining_script, file, "is a file, not a folder"),
         (finetuning_script, other, "no pre-trained model there"),
-        (finetuning_script, tmp_path / "none", "no pre-trained model there"),
+        (finetuning_script, tmp_path / "none", "there is no such folder"),
     ):
         assert script(["--working_dir", str(folder)]) == 2
         assert message in capsys.readouterr().err
@@ -320,7 +320,7 @@ def test_a_wrong_working_dir_is_found_before_the_sample_is_written(tmp_path, cap
 def test_fine_tuning_before_pretraining_says_so(capsys, tmp_path, sample_csv):
     code = finetuning_script(["--raw_data_loc", str(sample_csv), "--working_dir", str(tmp_path / "none")])
     assert code == 2
-    assert "no pre-trained model there" in capsys.readouterr().err
+    assert "there is no such folder" in capsys.readouterr().err
 
 
 def test_importing_the_scripts_runs_nothing():

@@ -76,7 +76,7 @@ def check_there(folder: Path) -> None:
         UserError: for a file, or nothing.
     """
     if not folder.exists():
-        raise UserError(f"{folder}: there is no such folder: give a run")
+        raise UserError(f"{folder}: there is no such folder: give that of a finished run")
     if not folder.is_dir():
         raise UserError(f"{folder}: is a file, not a run: give the folder of a run first")
 
