@@ -3,8 +3,6 @@
 Everything here is also what a command does, with the same settings and the same folders.
 """
 
-import glob
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +19,7 @@ from quorem.embeddings.mixed_radix import even_moduli
 from quorem.errors import UserError, check_choice
 from quorem.exporting.compress import compress as compress_run
 from quorem.exporting.export import export as export_run
+from quorem.files import is_named
 from quorem.heads import HEADS, GeneratorHead
 from quorem.loaded import Encoder, Finetuned, NextItem, load
 from quorem.plan.layout import LEVELS, head_kind, lay_out
@@ -221,7 +220,7 @@ def _configured(
         check_choice("argument", name, SHORT)
     values = {SHORT[name]: value for name, value in given.items()} | dict(settings or {})
     several = isinstance(data, list | tuple) and all(isinstance(each, str | Path) for each in data)
-    if several and data and not any(map(_is_path, cast(Sequence[Any], data))):
+    if several and data and not any(map(is_named, cast(Sequence[Any], data))):
         first = str(next(iter(cast(Sequence[Any], data))))[:60]
         raise UserError(f'{first!r}: no such file. A list of texts is no data: give rows, as [{{"text": "..."}}]')
     if several or isinstance(data, str | Path):
@@ -239,11 +238,6 @@ def _configured(
         columns = load_task(settled.task).reading(settled.data)
     columns["text_column"] = columns["text_column"] or DEFAULT_TEXT_COLUMN
     return DatasetSource.of_rows(cast(Iterable[Mapping[str, Any]], data), **columns), settled
-
-
-def _is_path(value: str | Path) -> bool:
-    """Whether a file of that name is there, or of such names."""
-    return os.path.exists(value) or bool(glob.has_magic(str(value)) and glob.glob(str(value), recursive=True))
 
 
 def _written(value: Any) -> str:

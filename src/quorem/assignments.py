@@ -1,13 +1,12 @@
 """Which words of a command line are settings: section.key=value, --section.key=value, --section.key value."""
 
 import argparse
-import glob
-import os
 import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from quorem.config.loading import leaves
+from quorem.files import is_named
 
 SETTING = re.compile(r"(--)?[A-Za-z_]\w*(\.\w+)*=")
 OPTION = re.compile(r"--[A-Za-z_]\w*(\.\w+)+")  # a setting whose value is the next word
@@ -37,7 +36,7 @@ def split_words(
             return False
         if not takes_settings:
             return match[0].removeprefix("--").rstrip("=") in known
-        return not (os.path.exists(word) or (glob.has_magic(word) and glob.glob(word)))
+        return not is_named(word)
 
     rest, found, left, before = list[str](), list[str](), iter(words), ""
     for word in left:

@@ -4,6 +4,7 @@ What is written appears under a temporary name, which has the number of the proc
 and on the disc. Whoever writes holds the lock of the output (quorem.lock): other temporary files are left by kills.
 """
 
+import glob
 import hashlib
 import io
 import os
@@ -83,6 +84,11 @@ def new_text(path: Path) -> Iterator[TextIO]:
     """
     with new_bytes(path) as file, io.TextIOWrapper(file, encoding="utf-8", newline="") as stream:
         yield stream
+
+
+def is_named(name: str | Path) -> bool:
+    """Whether there is a file or folder of that name, or of those that a pattern stands for."""
+    return os.path.exists(name) or bool(glob.has_magic(str(name)) and glob.glob(str(name), recursive=True))
 
 
 def check_new(path: Path) -> None:

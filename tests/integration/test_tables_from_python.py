@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 import quorem as package
+from quorem.config.settings import TextDataSettings
 from quorem.data.dataset import DatasetSource
+from quorem.data.events.source import EventSource
 from quorem.errors import UserError
 
 pandas = pytest.importorskip("pandas")
@@ -41,3 +43,10 @@ def test_models_are_asked_about_columns(pretrained, classifier):
             encoder.encode(table)
         with pytest.raises(UserError, match="has several columns: give the one to read"):
             model.predict(table)
+
+
+def test_a_table_of_events_is_a_log():
+    pytest.importorskip("duckdb", reason="needs quorem[events]")
+    events = {"user": ["u", "u", "v"], "item": ["a", "b", "a"], "time": pandas.to_datetime(["2024-01-02"] * 3)}
+    data = TextDataSettings(user_column="user", item_column="item", time_column="time")
+    assert [each.text for each in EventSource.of_rows(pandas.DataFrame(events), data).documents()] == ["a\tb", "a"]

@@ -3,7 +3,6 @@
 import builtins
 import gzip
 import json
-from pathlib import Path
 
 import pytest
 from reader_cases import read_midi
@@ -250,13 +249,10 @@ def test_labels_and_splits_are_the_names_of_folders(tmp_path):
 
 
 @spellings
-def test_real_tunes_give_documents_with_as_many_notes(tmp_path, spelling):
-    archive = Path(__file__).parents[3] / "shared" / "data" / "nottingham" / "nottingham.tar.gz"
-    if not archive.is_file():
-        pytest.skip("../shared/data/nottingham/nottingham.tar.gz is not there")
+def test_real_tunes_give_documents_with_as_many_notes(tmp_path, shared_data, spelling):
     import tarfile
 
-    with tarfile.open(archive) as found:
+    with tarfile.open(shared_data / "nottingham" / "nottingham.tar.gz") as found:
         for member in [member for member in found if member.name.endswith(".mid")][:20]:
             path = tmp_path / "tune.mid"
             path.write_bytes(found.extractfile(member).read())

@@ -40,7 +40,7 @@ class DatasetSource(Source):
         Raises:
             UserError: if the rows cannot be read twice, or are a dictionary of splits.
         """
-        rows = _listed(rows, text_column)
+        rows = rows_of(rows, text_column)
         if isinstance(rows, Mapping):
             raise UserError(f"dataset: these are splits ({', '.join(map(str, rows))}): give one, as dataset['train']")
         if isinstance(rows, Iterator):
@@ -121,7 +121,7 @@ class DatasetSource(Source):
             yield TableRow.of(number, values)
 
 
-def _listed(rows: Any, text_column: str | None) -> Any:
+def rows_of(rows: Any, text_column: str | None = None) -> Any:
     """The rows of a table of pandas or Arrow as mappings, and texts alone as rows of one column; all else as it is."""
     if hasattr(rows, "to_pylist"):  # Arrow
         rows = rows.to_pylist()

@@ -22,8 +22,8 @@ from quorem.models.modeling import QuoremPreTrainedModel
 from quorem.plan.layout import BYTES, parse_bytes, parse_ratio, size_of
 from quorem.tokenization.files import save_tokenizer
 from quorem.tokenization.special import SPECIAL_IDS
-from quorem.training.card import MODELS, made_by, write_new_cards
-from quorem.training.run_folder import COMPRESSED
+from quorem.training.card import made_by, write_new_cards
+from quorem.training.run_folder import COMPRESSED, NETWORKS
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +78,7 @@ def compress(
 
 def _fill(run: Path, folder: Path, limit: Callable[[int], int]) -> tuple[list[str], dict[str, Any]]:
     """Write the networks and what goes with them; a line for each, and its bytes and share of variance by its name."""
-    found = [run / name for name in MODELS if (run / name / "config.json").is_file()] or [model_folder(run)]
+    found = [run / name for name in NETWORKS if (run / name / "config.json").is_file()] or [model_folder(run)]
     lines, networks = list[str](), dict[str, Any]()
     for source in found:
         network = read_network(source)

@@ -52,7 +52,8 @@ def finetune_seeds(task: Task, config: Any, out: Path, *, number: int, source: S
     with locked(out, mine=processes.rank() == 0):
         if (out / "metrics.jsonl").exists():
             raise UserError(f"--seeds {number}: {out} holds a single run: choose another --out")
-        there = [int(path.parent.name.removeprefix(SEED)) for path in out.glob(f"{SEED}*/config.yaml")]
+        names = [path.parent.name.removeprefix(SEED) for path in out.glob(f"{SEED}*/config.yaml")]
+        there = [int(name) for name in names if name.isdecimal()]
         if more := sorted(set(there) - set(seeds)):
             raise UserError(f"--seeds {number}: {out} holds {SEED}{more[0]} too: give more, or choose another --out")
         with processes.main_process_first():

@@ -14,18 +14,18 @@ from quorem.config.loading import from_mapping
 from quorem.config.settings import EmbeddingSettings, HeadSettings, ModelSettings, PretrainConfig, TokenizerSettings
 from quorem.data.prepare import is_prepared
 from quorem.errors import UserError
-from quorem.models.checkpoint_files import TIED, fill, read_weights, weight_files
+from quorem.models.checkpoint_files import TABLE, TIED, fill, read_weights, weight_files
 from quorem.models.configuration import QuoremConfig, check_sizes
 from quorem.models.modeling import QuoremForMaskedLM, QuoremForPreTraining
-from quorem.plan.presets import PRESETS
+from quorem.plan.presets import PRESETS, SIZE_KEYS
 from quorem.tokenization import adopt_tokenizer, fingerprint, read_tokenizer, tokenizer_files
 from quorem.training.run_folder import read_settings
 
 logger = logging.getLogger(__name__)
 
 NETWORKS: dict[str, type[Any]] = {"discriminator": QuoremForPreTraining, "generator": QuoremForMaskedLM}
-SIZES = ("num_hidden_layers", "hidden_size", "intermediate_size", "num_attention_heads")
-TABLE, HEAD = "electra.embeddings.word_embeddings.", "generator_lm_head."
+SIZES = SIZE_KEYS[:4]  # transformers' ELECTRA has no width of a head
+HEAD = "generator_lm_head."
 FIXED = ("hidden_act", "layer_norm_eps", "type_vocab_size")  # that no setting of a run changes
 
 

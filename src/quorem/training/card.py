@@ -20,12 +20,11 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from quorem.errors import UserError
 from quorem.files import write_text
-from quorem.training.run_folder import COMPRESSED, README, Run, read_settings
+from quorem.training.run_folder import COMPRESSED, NETWORKS, README, Run, places_around, read_settings
 
 logger = logging.getLogger(__name__)
 
-MODELS = ("discriminator", "generator", "model")  # folders of a run
-PLACES = (*MODELS, "best/discriminator", "best/generator")
+PLACES = (*NETWORKS, "best/discriminator", "best/generator")
 MARK = "<!-- Written by quorem ({}). It is written again while its text is as it was; change it, and it is kept. -->\n"
 MARKED = re.compile(r"(.*\n)" + re.escape(MARK).replace(r"\{\}", "([0-9a-f]{16})"), re.DOTALL)
 LICENSE = re.compile(r"\A---\n(?:[^\n]*\n)*?license: ([^\n]+)\n")
@@ -212,16 +211,13 @@ def _hash(text: str) -> str:
 
 def made_by(folder: str | Path) -> Made:
     """The run around a model folder, or a run itself; a config.yaml that is no run's tells nothing."""
-    place = Path(folder).resolve()
-    runs = [place]
-    if place.name in MODELS:
-        runs += [place.parent.parent if place.parent.name == "best" else place.parent]
-    for run in runs:
+    places = places_around(folder)
+    for run in places:
         if settings := _settings_of_run(run / "config.yaml"):
             files = [run / name for name in ("result.json", "environment.json", COMPRESSED)]
             found = [read_settings(file) if file.is_file() else {} for file in files]
             return Made(run.name, settings, *found)
-    return Made(place.name)
+    return Made(places[0].name)
 
 
 def _settings_of_run(path: Path) -> dict[str, Any]:

@@ -272,18 +272,23 @@ def check_run_folder(folder: Path) -> list[str]:
     return present
 
 
+def places_around(folder: str | Path) -> list[Path]:
+    """Where the run of a folder may be: the folder itself and, of a network or best/, those around it."""
+    places = [Path(folder).resolve()]
+    if places[0].name in NETWORKS:
+        places.append(places[0].parent)
+    if places[-1].name == "best":
+        places.append(places[-1].parent)
+    return places
+
+
 def run_of(folder: str | Path) -> Path | None:
     """The run that a folder is, or that it belongs to as one of its networks or as best/; None if it is of no run.
 
     Raises:
         UserError: if its config.yaml is damaged.
     """
-    places = [Path(folder).resolve()]
-    if places[0].name in NETWORKS:
-        places.append(places[0].parent)
-    if places[-1].name == "best":
-        places.append(places[-1].parent)
-    files = (place / "config.yaml" for place in places)
+    files = (place / "config.yaml" for place in places_around(folder))
     return next((file.parent for file in files if file.is_file() and read_settings(file).keys() >= RUN_SECTIONS), None)
 
 

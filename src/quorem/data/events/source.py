@@ -20,6 +20,7 @@ from quorem.config.events import NAMES, EventSettings, is_log, parse_span
 from quorem.config.loading import check_bounds
 from quorem.config.settings import ReadingSettings, TokenizerSettings
 from quorem.data.bad_rows import BAD_ROWS
+from quorem.data.dataset import rows_of
 from quorem.data.documents import Document, RowCounts
 from quorem.data.events.engine import connect
 from quorem.data.events.rows import Rows, find_rows, names_of
@@ -99,7 +100,7 @@ class EventSource(Source):
         folder = _Folder()
         path = folder.path / "events.jsonl"
         with whole_file(path) as file:
-            for row in rows:
+            for row in rows_of(rows):
                 file.write(json.dumps(dict(row), default=str).encode() + b"\n")
         source = cls.of_log(replace(data, path=str(path)))
         source.own["rows"] = folder
