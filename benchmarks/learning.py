@@ -8,7 +8,8 @@ r"""A fair judge of what models learn: equal processor time, the same held-out t
 Every 50th document of the text is held out: neither the vocabulary nor clusters, counts or start vectors see it. Of the
 labelled rows those whose `split` is test are judged on, and their texts are left out of the text before anything is
 made of it. Every arm trains for the same processor seconds of one thread, its number of steps set from its own pace, so
-that its learning rate runs its whole course. Then, for each arm and seed:
+that its learning rate runs its whole course; with --steps for as many steps as every other. Then, for each arm and
+seed:
 
     nll             the generator's exact nll (nats) at masked positions of held-out text, the same masks for all
     auc             the discriminator's, on replacements drawn once and kept: by frequency, and by a generator that is
@@ -112,9 +113,11 @@ def prepare_text(folder: Path, settings: list[str]) -> None:
     prepare(override(PrepareConfig(), [f"data.path={folder / 'held_out.txt'}", path]), folder / "held_out")
 
 
-def trained(settings: list[str], out: Path, *, seconds: float) -> dict[str, Any]:
-    """Pre-train for so many processor seconds into a run folder; goes on where it was stopped."""
-    if (out / "steps.json").exists():
+def trained(settings: list[str], out: Path, *, seconds: float, steps: int = 0) -> dict[str, Any]:
+    """Pre-train for so many steps, else processor seconds, into a run folder; goes on where it was stopped."""
+    if steps:
+        out.mkdir(parents=True, exist_ok=True)
+    elif (out / "steps.json").exists():
         steps = int(json.loads((out / "steps.json").read_text()))
     else:
         steps = round(seconds / seconds_a_step(resolve(override(PretrainConfig(), settings))))
@@ -249,7 +252,8 @@ def main() -> None:
     parser.add_argument("--arm", action="append", required=True, help='"NAME: SETTING SETTING"')
     parser.add_argument("--reference", help="arm whose settings draw the stored replacements; the first if not given")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--seconds", type=float, default=600.0)
+    parser.add_argument("--seconds", type=float, default=600.0, help="of one thread, for every arm")
+    parser.add_argument("--steps", type=int, default=0, help="for every arm, instead of --seconds")
     parser.add_argument("--labelled", type=Path, help="CSV with a column split: train, test")
     parser.add_argument("--columns", nargs=2, default=["text", "label"], metavar=("TEXT", "LABEL"))
     parser.add_argument("--labels", type=int, nargs="*", default=[1_000, 10_000], help="numbers of labels; 0 is all")
@@ -269,7 +273,7 @@ def main() -> None:
     base = [f"data.path={options.data / 'training'}", *(s for s in options.settings if not s.startswith("tokenizer."))]
     labelled = options.labelled.name if options.labelled else None
     facts = {"text": options.text.name, "labelled": labelled, "columns": options.columns, "reference": reference,
-             "settings": options.settings, "seconds": options.seconds,
+             "settings": options.settings, "seconds": options.seconds, "steps": options.steps,
              "finetune": options.finetune, "few": options.few, "torch": torch.__version__,
              "bf16": bool(autocast_dtype("auto", torch.device("cpu")))}  # fmt: skip
     results: dict[str, Any] = {**facts, "counting": {}, "arms": {}}
@@ -306,7 +310,7 @@ def main() -> None:
                 found["nbsvm"] += nbsvm_accuracy(texts, labels, judged, truth) / len(seeds)
             keep()
     given = [*base, *arms[reference], f"train.seed={REFERENCE_SEED}"]
-    trained(given, options.data / "reference", seconds=options.seconds / 2)
+    trained(given, options.data / "reference", seconds=options.seconds / 2, steps=options.steps // 2)
     judge.draw_by_frequency()
     judge.draw("reference", QuoremForMaskedLM.from_pretrained(options.data / "reference" / "run" / "generator").eval())
     for seed in options.seeds:
@@ -316,7 +320,8 @@ def main() -> None:
             folder = options.data / f"{name.replace(' ', '_')}-{seed}"
             run = folder / "run"
             if "steps" not in found:
-                found |= trained([*base, *settings, f"train.seed={seed}"], folder, seconds=options.seconds)
+                given = [*base, *settings, f"train.seed={seed}"]
+                found |= trained(given, folder, seconds=options.seconds, steps=options.steps)
                 keep()
             if "nll" not in found:
                 discriminator = QuoremForPreTraining.from_pretrained(run / "discriminator").eval()
