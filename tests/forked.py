@@ -1,5 +1,6 @@
 """Commands in processes of their own, forked from a server that has imported the library, which takes seconds."""
 
+import faulthandler
 import multiprocessing
 import os
 import socket
@@ -70,6 +71,7 @@ def _command(words, out, err, first, environment):
     for path, number in ((out, 1), (err, 2)):
         with open(path, "a") as file:
             os.dup2(file.fileno(), number)
+    faulthandler.enable()  # what dies of a signal says where
     if first:
         first()
     raise SystemExit(main(words))

@@ -61,7 +61,8 @@ def check_number(key: str, value: float | None, **bounds: float) -> None:
 def did_you_mean(name: str, allowed: Iterable[str]) -> str:
     """The end of an unknown-name error: ' Did you mean X?' where one is close, and the allowed names.
 
-    A list of more than a dozen names is given only where none is close; long names and long lists are cut.
+    Of settings, whose names have dots, those are close that end in the name: model.size for size. A list of more than
+    a dozen names is given only where none is close; long names and long lists are cut.
 
     Args:
         name: what was given.
@@ -69,10 +70,16 @@ def did_you_mean(name: str, allowed: Iterable[str]) -> str:
     """
     names = sorted(allowed)
     folded = {known.casefold(): known for known in names}
-    close = get_close_matches(name.casefold(), folded, n=1, cutoff=0.6)
-    hint = f" Did you mean {folded[close[0]]}?" if close else ""
+    ends = [known for known in names if known.endswith(f".{name}")]
+    close = ends or [folded[each] for each in get_close_matches(name.casefold(), folded, n=1, cutoff=0.6)]
+    hint = f" Did you mean {' or '.join(map(_legible, close))}?" if close else ""
     if hint and len(names) > 12:
         return hint
-    shown = [known if len(known) <= LONGEST else f"{known[:LONGEST]}..." for known in names[:MOST]]
+    shown = [_legible(known) if len(known) <= LONGEST else f"{known[:LONGEST]}..." for known in names[:MOST]]
     more = f" and {len(names) - MOST:,} more" if len(names) > MOST else ""
     return f"{hint} Allowed: {', '.join(shown)}{more}."
+
+
+def _legible(name: str) -> str:
+    """A name in a list; between quotes where it begins or ends with a space, which nobody would see."""
+    return name if name == name.strip() else repr(name)

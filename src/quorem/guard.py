@@ -102,7 +102,11 @@ def guarded(command: Callable[[], None], *, again: Sequence[str]) -> int:
         elif memory.has_run_out(error):
             print(f"{speaker}: out of memory: use {LESS_MEMORY}", file=sys.stderr)
         elif processes.is_loss_of_another(error):
-            print(f"{speaker}: another process of the run has ended: see its message for the cause", file=sys.stderr)
+            reason = " ".join(str(error).split())[:200]
+            print(
+                f"{speaker}: another process of the run has ended: see its message for the cause (here: {reason})",
+                file=sys.stderr,
+            )
         else:
             raise
         return 2

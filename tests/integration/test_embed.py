@@ -73,6 +73,12 @@ def test_other_formats_hold_the_rows_too(quorem, tmp_path, pretrained, texts):
     np.testing.assert_allclose(table["vector"].to_pylist(), expected, rtol=1e-6, atol=1e-7)
 
 
+def test_what_the_model_does_not_know_is_told(quorem, tmp_path, pretrained):
+    (tmp_path / "a.txt").write_text("a good film\nzyzzyva qwxv\n")
+    outcome = quorem("embed", pretrained, tmp_path / "a.txt", "--out", tmp_path / "v.npy")
+    assert "a.txt: 80.00 % of tokens and 95.00 % of characters unknown to the model" in outcome.err
+
+
 def test_a_classifier_has_vectors_too(quorem, tmp_path, classifier, texts):
     assert quorem("embed", classifier, texts, "--text-column", "review", "--out", tmp_path / "v.npy").code == 0
     network, tokenizer = load_encoder(classifier)

@@ -159,7 +159,10 @@ def test_layers_that_were_shared_out_are_whole_in_checkpoints(tmp_path, reviews,
     begun = [start(*shared, out=os.devnull, err=said, **environment) for environment in group()]
     while not list((tmp_path / "two").glob("state/step-000006*")):
         time.sleep(0.01)
-        assert all(process.is_alive() for process in begun), said.read_text()
+        if not all(process.is_alive() for process in begun):
+            for process in begun:
+                process.join()
+            pytest.fail(f"exit codes {[process.exitcode for process in begun]}; said: {said.read_text()}")
     begun[dies].kill()
     for process in begun:
         process.join()
@@ -236,10 +239,7 @@ def test_one_clear_line_says_what_is_wrong_in_each_process(tmp_path, reviews):
     lines = [line for line in done.stderr.splitlines() if line.startswith(("quorem:", "quorem, "))]
     assert len(lines) == 2
     assert any("thesis.tex" in line and line.startswith("quorem: ") for line in lines)
-    assert any(
-        line == "quorem, process 1: another process of the run has ended: see its message for the cause"
-        for line in lines
-    )
+    assert any("quorem, process 1: another process of the run has ended" in line for line in lines)
 
 
 def test_two_processes_fine_tune_as_one_does(tmp_path, reviews, one):

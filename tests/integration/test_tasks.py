@@ -253,3 +253,12 @@ def test_regression_predicts_on_the_scale_of_its_labels(tuned):
     found = [each["prediction"] for each in model.predict([row["text"] for row in rows])]
     assert np.abs(np.array(found) - [row["label"] for row in rows]).mean() < 5
     assert model.model.config.target_std == pytest.approx(11.2, abs=1)
+
+
+def test_labels_that_are_no_numbers_are_skipped_where_that_is_asked_for(quorem, base, tmp_path):
+    rows = CASES["regression"].rows(40, random.Random(0))
+    rows[3]["label"] = "about 7"
+    path = write(tmp_path / "rows.jsonl", rows)
+    outcome = quorem(*command("regression", base, path, tmp_path / "run", "train.max_steps=1", "data.bad_rows=skip"))
+    assert "40 rows read, 39 used" in outcome.err
+    assert "row 4: column 'label' is 'about 7'" in (tmp_path / "run" / "bad_rows.txt").read_text()

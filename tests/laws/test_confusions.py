@@ -55,3 +55,15 @@ def test_nearly_as_many_classes_as_rows_are_warned_of(caplog):
     label_names(["a", "b", "a"])
     label_names(["a", "b", "c"] * 2)
     assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    ("labels", "alike"), [(["1", "0", "1.0"], "'1' and '1.0' are 2"), (["neg", "POS", "Pos", "pos"], "'POS' and")]
+)
+def test_labels_that_seem_to_mean_one_class_are_told(caplog, labels, alike):
+    assert set(label_names(labels * 5)) == set(labels)
+    assert f"labels {alike}" in caplog.text
+    assert "classes: if they mean one, write them alike" in caplog.text
+    caplog.clear()
+    label_names(["1", "0", "-1"] * 5)
+    assert not caplog.records

@@ -1,5 +1,6 @@
 """Logs of events: grouped and sorted as a naive twin does it, counted, in every shape, and refused in one line."""
 
+import re
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -132,9 +133,11 @@ def test_fields_in_quotes_with_tabs_between_lose_them(tmp_path):
     assert read(log_of(tmp_path / "plain.tsv", events="auto"))[0] == [['"a', 'b"']]
 
 
-def test_a_date_without_hyphens_is_no_second_of_1970(tmp_path):
-    (tmp_path / "a.csv").write_text("user,item,time\nu,a,20240131\n")
-    with pytest.raises(UserError, match=r"'20240131': Unix seconds to nanoseconds, or ISO 8601, needed"):
+@pytest.mark.parametrize("time", ["20240131", "31.01.2024", "01/31/2024 18:05"])
+def test_dates_of_other_forms_are_no_times_and_the_right_form_is_shown(tmp_path, time):
+    (tmp_path / "a.csv").write_text(f"user,item,time\nu,a,{time}\n")
+    right = "Unix seconds to nanoseconds, or ISO 8601, needed, such as 2024-01-31 18:05:00"
+    with pytest.raises(UserError, match=re.escape(f"{time!r}: {right} (pandas.to_datetime makes it of other forms)")):
         read(log_of(tmp_path / "a.csv", events="auto"))
 
 

@@ -146,3 +146,13 @@ def test_names_in_messages_have_an_end():
     message = did_you_mean("text", [f"{number} {'x' * 1000}" for number in range(1_000)])
     assert len(message) < 10_000
     assert "and 900 more" in message
+
+
+def test_a_space_around_a_name_is_seen(tmp_path):
+    assert failure(write(tmp_path, "text, label\na,x\n")).endswith("Did you mean ' label'? Allowed: ' label', text.")
+
+
+def test_the_last_part_of_a_setting_is_enough_for_a_hint():
+    names = ["model.size", "model.embedding.kind", "model.head.kind", *(f"train.x{number}" for number in range(20))]
+    assert did_you_mean("size", names) == " Did you mean model.size?"
+    assert did_you_mean("kind", names) == " Did you mean model.embedding.kind or model.head.kind?"

@@ -2,7 +2,8 @@
 
 import logging
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 
 from quorem.errors import UserError
 
@@ -25,10 +26,22 @@ def label_names(labels: Sequence[str]) -> list[str]:
     try:
         numbers = {name: float(name) for name in names}
     except ValueError:
+        _tell_alike({name: name.casefold() for name in names})
         return sorted(names)
+    _tell_alike(numbers)
     if not all(math.isfinite(number) for number in numbers.values()):  # "nan" has no place in an order of numbers
         return sorted(names)
     return sorted(names, key=lambda name: (numbers[name], name))
+
+
+def _tell_alike(meanings: Mapping[str, object]) -> None:
+    """Warn of names that seem to mean one class."""
+    for meaning, count in Counter(meanings.values()).items():
+        if count > 1:
+            alike = sorted(name for name, other in meanings.items() if other == meaning)
+            logger.warning(
+                "labels %s are %s classes: if they mean one, write them alike", " and ".join(map(repr, alike)), count
+            )
 
 
 def not_nan(labels: Sequence[str]) -> list[int]:

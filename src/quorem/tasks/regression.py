@@ -89,12 +89,15 @@ class Regression(TextTask):
         """The rows with their numbers.
 
         Raises:
-            UserError: for a label that is no finite number, or one number for all rows.
+            UserError: for a label that is no finite number, unless data.bad_rows is skip, or one number for all rows.
         """
         documents = usable(source.documents(counts), counts)
         check_some_used(counts, str(source))
+        numbers = [_number(str(source), each, config.data, counts) for each in documents]
+        documents = [each for each, number in zip(documents, numbers, strict=True) if number is not None]
+        labels = [number for number in numbers if number is not None]
+        check_some_used(counts, str(source))
         logger.info("%s: %s", source, counts)
-        labels = [_number(str(source), each, config.data.label_column) for each in documents]
         if len(set(labels)) < 2:
             raise UserError(f"{source}: every label is {labels[0]:g}: two numbers or more are needed to learn from")
         unknown = Unknown()
@@ -175,14 +178,18 @@ class Regression(TextTask):
         return "\n".join([line, *self.said_of_baselines(result)])
 
 
-def _number(source: str, document: Document, column: str) -> float:
+def _number(source: str, document: Document, data: Any, counts: RowCounts) -> float | None:
+    """The label of a row; None where it is no number and left out, which is counted."""
     try:
         number = float(document.label or "")
     except ValueError:
         number = math.nan
     if not math.isfinite(number):
-        raise UserError(
-            f"{source}, row {document.row}: column {column!r} is {document.label!r}, where a number is needed: correct "
-            "it, or leave the row's label empty"
-        )
+        wrong = f"{source}, row {document.row}: column {data.label_column!r} is {document.label!r}, where a number is "
+        if data.bad_rows == "error":
+            raise UserError(
+                f"{wrong}needed: correct it, leave the row's label empty, or skip such rows with data.bad_rows=skip"
+            )
+        counts.recount_as_bad(f"{wrong}needed")
+        return None
     return number

@@ -2,6 +2,7 @@
 
 import logging
 import re
+import shlex
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
@@ -13,6 +14,7 @@ LOOKED_AT = 1_000_000  # characters
 ENOUGH_WORDS = 1_000  # with fewer words, words that occur once mean nothing
 MOST_ONCE = 0.6  # share of all words read
 MOST_EVENTS = 0.5
+BETWEEN_ITEMS = ",;|"  # what lists have after an item
 OF_LANGUAGE = ("words", "wordpiece", "bpe", "unigram")
 LONGEST_MEAN = 15  # characters; words of German have six
 EVENT = re.compile(r"\w+[_:=]-?[\w.:/#-]*\d[\w.:/#-]*")
@@ -50,6 +52,15 @@ def hint_at_kind(kind: str, texts: Sequence[str], counts: Counter[str]) -> None:
                 "token", example, kind,
             )  # fmt: skip
             return
+    if kind == "items" and total >= ENOUGH_WORDS:
+        for mark in BETWEEN_ITEMS:
+            marked = sum(count for item, count in counts.items() if len(item) > 1 and item.endswith(mark))
+            if marked > MOST_EVENTS * total:
+                logger.warning(
+                    "%.0f %% of all items end in %r, which is a part of them: give %s if that stands between items",
+                    100 * marked / total, mark, shlex.quote(f"tokenizer.separator={mark} "),
+                )  # fmt: skip
+                return
     if kind not in ("words", "items") or total < ENOUGH_WORDS:
         return
     once = sum(1 for count in counts.values() if count == 1)

@@ -25,10 +25,10 @@ from quorem.data.writers import Head, Line, choose_writer
 from quorem.errors import UserError, check_choice, check_number
 from quorem.files import check_new, new_bytes, new_text
 from quorem.finetuning.checkpoint import model_folder
-from quorem.finetuning.rows import with_midi_of_run
+from quorem.finetuning.rows import tell_unknown, with_midi_of_run
 from quorem.models.checkpoint_files import read_config
 from quorem.recommending.recommend import ROWS_ENCODED, known_ids, load_recommender
-from quorem.tokenization import encode
+from quorem.tokenization import Unknown, encode
 from quorem.tokenization.special import SPECIAL_IDS
 from quorem.training.device import autocast_dtype
 from quorem.vectors.encoder import POOLINGS, encode_texts, load_encoder
@@ -85,7 +85,8 @@ def embed(
     check_number("--max-length", max_length, at_least=1)
     if out.suffix.lower() != NPY:
         choose_writer(out)
-    vectors = _vectors_of(Path(run), pooling, max_length, precision)
+    unknown = Unknown()
+    vectors = _vectors_of(Path(run), pooling, max_length, precision, unknown)
     data, counts, width = with_midi_of_run(LabelledDataSettings(), run), RowCounts(), 0
     source = find_source(path, format, text_column, data, {})
     files = join(source, text_column, data, own_encoding=True)
@@ -101,6 +102,7 @@ def embed(
         if not counts.used:
             raise UserError(f"{source}: has no rows: give a file with some")
     report_bad_rows(counts, out.parent, name=f"{out.stem}.{FILE}")
+    tell_unknown(str(source), unknown)
     return {"read": counts.read, "written": counts.used, "bad": counts.bad, "width": width}
 
 
@@ -152,9 +154,9 @@ def embed_tokens(run: str | Path, out: str | Path) -> dict[str, int]:
 
 
 def _vectors_of(
-    run: Path, pooling: str | None, max_length: int | None, precision: str
+    run: Path, pooling: str | None, max_length: int | None, precision: str, unknown: Unknown
 ) -> Callable[[list[str]], Tensor]:
-    """From texts to their vectors float32 (n, D), by the kind of model."""
+    """From texts to their vectors float32 (n, D), by the kind of model; what it does not know of them is tallied."""
     place = model_folder(run)
     if "QuoremForNextItem" in (read_config(place).architectures or []):
         if pooling is not None:
@@ -169,7 +171,9 @@ def _vectors_of(
         }
 
         def after(texts: list[str]) -> Tensor:
-            known = [known_ids([ids]) for ids in encode(items, texts)]
+            rows = encode(items, texts)
+            unknown.add(items, texts, rows, range(1, len(rows) + 1))
+            known = [known_ids([ids]) for ids in rows]
             parts = [known[start : start + ROWS_ENCODED] for start in range(0, len(known), ROWS_ENCODED)]
             return torch.cat([model.vectors(part, **how).cpu() for part in parts])
 
@@ -178,7 +182,9 @@ def _vectors_of(
     if torch.accelerator.is_available():
         network.to(torch.accelerator.current_accelerator())
     dtype = autocast_dtype(precision, network.device)
-    return lambda texts: encode_texts(network, tokenizer, texts, pooling=pooling, max_length=max_length, dtype=dtype)
+    return lambda texts: encode_texts(
+        network, tokenizer, texts, pooling=pooling, max_length=max_length, dtype=dtype, unknown=unknown
+    )
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from quorem.finetuning.rows import encode_rows
 from quorem.models.checkpoint_files import check_finite, read_config, read_weights
 from quorem.models.classifier import pool
 from quorem.models.modeling import QuoremModel
-from quorem.tokenization import load_tokenizer
+from quorem.tokenization import Unknown, load_tokenizer
 from quorem.tokenization.special import SPECIAL_IDS
 
 POOLINGS = {"sif": "sif", "mean": "mean", "first": "cls", "max": "max"}  # and what `pool` calls them
@@ -52,7 +52,11 @@ def load_encoder(folder: str | Path) -> tuple[QuoremModel, PreTrainedTokenizerFa
 
 
 def batches(
-    network: QuoremModel, tokenizer: PreTrainedTokenizerFast, texts: Sequence[str], max_length: int | None
+    network: QuoremModel,
+    tokenizer: PreTrainedTokenizerFast,
+    texts: Sequence[str],
+    max_length: int | None,
+    unknown: Unknown | None = None,
 ) -> Iterator[tuple[Tensor, Tensor | None]]:
     """Texts as input_ids int64 (b, time) and attention_mask bool (b, time) or None, on the network's device.
 
@@ -61,12 +65,13 @@ def batches(
         tokenizer: its.
         texts: any.
         max_length: tokens of a text that are read, special ones included; the network's limit if None.
+        unknown: a tally to keep of whole texts.
     """
     limit = network.config.max_position_embeddings
     length = limit if max_length is None else max_length
     if network.config.positions == "absolute":
         length = min(length, limit)
-    rows = encode_rows(tokenizer, texts, max_length=length, truncation="head")
+    rows = encode_rows(tokenizer, texts, max_length=length, truncation="head", unknown=unknown)
     for start in range(0, len(rows), AT_ONCE):
         ids, mask = collate(rows[start : start + AT_ONCE], pad_id=int(tokenizer.pad_token_id))
         yield ids.to(network.device), None if mask is None else mask.to(network.device)
@@ -81,6 +86,7 @@ def encode_texts(
     pooling: str | None = None,
     max_length: int | None = None,
     dtype: torch.dtype | None = None,
+    unknown: Unknown | None = None,
 ) -> Tensor:
     """A vector for each text.
 
@@ -97,6 +103,7 @@ def encode_texts(
             only been pre-trained, and mean of one that was fine-tuned.
         max_length: as in `batches`.
         dtype: of autocast; None for float32 throughout.
+        unknown: a tally to keep of whole texts.
 
     Returns:
         float32 (n, embedding_size) for sif, else (n, hidden_size), on the CPU.
@@ -109,7 +116,7 @@ def encode_texts(
     check_choice("pooling", pooling, POOLINGS)
     config = network.config
     found = [torch.empty(0, config.embedding_size if pooling == "sif" else config.hidden_size)]
-    for ids, mask in batches(network, tokenizer, texts, max_length):
+    for ids, mask in batches(network, tokenizer, texts, max_length, unknown):
         if pooling == "sif":
             found.append(sif(network, ids, mask).cpu())
             continue

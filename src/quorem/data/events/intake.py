@@ -161,7 +161,10 @@ class Intake:
             what = str(found)
         elif why == NO_TIME:
             value = repr(found) if found else "empty"
-            what = f"data.time_column={rows.columns.time} is {value}: Unix seconds to nanoseconds, or ISO 8601, needed"
+            what = (
+                f"data.time_column={rows.columns.time} is {value}: Unix seconds to nanoseconds, or ISO 8601, needed, "
+                "such as 2024-01-31 18:05:00 (pandas.to_datetime makes it of other forms)"
+            )
         elif why == CONTROL:
             what = f"{found!r} has a tab, a line break or another control character, which no id may have"
         else:

@@ -278,7 +278,7 @@ def check_spaces(source: Source, *, cut: bool) -> None:
         UserError: naming the first.
     """
     if cut and isinstance(source, EventSource) and (spaced := source.facts().spaced):
-        raise UserError(f"{spaced} has a space, where it would be cut: pre-train with tokenizer.separator=\\t")
+        raise UserError(f"{spaced} has a space, where it would be cut: pre-train with 'tokenizer.separator=\\t'")
 
 
 def refuse_events_as_text(source: Source, kind: str) -> None:
