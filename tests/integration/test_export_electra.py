@@ -129,6 +129,7 @@ def test_every_kind_of_table_becomes_a_dense_one(kind, tmp_path, quorem):
         ("question_answering", {}, r"classifier\.head=paper.*classifier\.head=hf.*onnx or remote-code"),
         ("classifier", {"classifier_length": 20}, r"data\.truncation=head.*--format remote-code"),
         ("classifier", {"classifier_ngrams": 2, "classifier_ngram_rows": 50}, r"classifier\.ngrams=0.*remote-code"),
+        ("classifier", {"classifier_sif": True}, r"sif=true.*classifier\.sif=false.*remote-code"),
     ],
 )
 def test_what_plain_electra_lacks_is_refused_by_the_setting_that_it_comes_from(

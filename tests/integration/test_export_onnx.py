@@ -303,6 +303,7 @@ def test_every_other_kind_of_table_gives_the_same(tmp_path):
         ("discriminator", {"embedding": TABLES["path"]}, r"kind=path.*--format electra or remote-code"),
         ("classifier", {"classifier_length": 20}, r"data\.truncation=windows.*data\.truncation=head.*remote-code"),
         ("classifier", {"classifier_ngrams": 2, "classifier_ngram_rows": 50}, r"ngrams=2.*ngrams=0.*remote-code"),
+        ("classifier", {"classifier_sif": True}, r"classifier\.sif=true.*classifier\.sif=false.*remote-code"),
     ],
 )
 def test_what_has_no_graph_is_refused_by_its_setting(kind, changes, said, tmp_path, refused, half_written):

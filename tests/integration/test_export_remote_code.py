@@ -10,7 +10,7 @@ from transformers.dynamic_module_utils import get_imports
 
 from quorem.exporting.remote_code import ENTRY, OWN, code_files
 
-WINDOWS = {"classifier_length": 12, "classifier_ngrams": 2, "classifier_ngram_rows": 500}
+WINDOWS = {"classifier_length": 12, "classifier_ngrams": 2, "classifier_ngram_rows": 500, "classifier_sif": True}
 
 
 def same(found, expected):

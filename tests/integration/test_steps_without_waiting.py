@@ -75,7 +75,9 @@ def test_pretraining(tmp_path, reviews, settings, dtype):
     assert_steps_do_not_wait(program, build_pretraining_optimizer(program.module, config), dtype)
 
 
-@pytest.mark.parametrize("settings", [(), ("data.truncation=windows", "data.max_length=16", "classifier.ngrams=2")])
+@pytest.mark.parametrize(
+    "settings", [(), ("data.truncation=windows", "data.max_length=16", "classifier.ngrams=2", "classifier.sif=true")]
+)
 def test_finetuning(pretrained, sample_csv, settings):
     given = (
         f"pretrained={pretrained}", f"data.path={sample_csv}", "data.text_column=review",
@@ -86,8 +88,8 @@ def test_finetuning(pretrained, sample_csv, settings):
     tokenizer = load_tokenizer(pretrained / "discriminator")
     examples, facts = task.read(config, tokenizer, task.source(config.data), RowCounts())
     model = task.build(config, pretrained / "discriminator", facts).train()
-    if model.ngrams is not None:
-        examples = replace(examples, ngram_scores=torch.zeros(len(examples), len(facts["labels"])))
+    if model.branches:
+        examples = replace(examples, branch_scores=torch.zeros(len(examples), len(facts["labels"])))
     how = {"pad_id": tokenizer.pad_token_id, "objective": CrossEntropy()}
     program = TextProgram(model, examples, config.train, **how)
     trained = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]

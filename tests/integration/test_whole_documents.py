@@ -1,4 +1,4 @@
-"""Fine-tuning that reads whole documents: in windows, by their n-grams, or both."""
+"""Fine-tuning that reads whole documents: in windows, by their n-grams or their mean vectors, or all of it."""
 
 import csv
 import json
@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification, pipeline
 
-from quorem.finetuning.ngram_fit import FOLDS
+from quorem.finetuning.linear_fit import FOLDS
 from quorem.finetuning.program import TextProgram
 from quorem.tasks.predict import predict
 
@@ -18,7 +18,8 @@ KINDS = {
     "windows": ["data.truncation=windows"],
     "ngrams": NGRAMS,
     "ngrams, both ends": [*NGRAMS, "data.truncation=both"],
-    "both": [*NGRAMS, "data.truncation=windows"],
+    "SIF": ["classifier.sif=true"],
+    "all": [*NGRAMS, "classifier.sif=true", "data.truncation=windows"],
 }
 
 
@@ -53,20 +54,22 @@ def test_predictions_judgements_and_pipelines_agree(tmp_path, quorem, command, s
             assert found["score"] == pytest.approx(float(row["probability"]), abs=1e-5)
 
 
-def test_the_table_is_in_the_model_and_counts(tmp_path, quorem, command):
-    assert quorem(*command("both", tmp_path / "run")).code == 0
+def test_tables_are_in_the_model_and_count(tmp_path, quorem, command):
+    assert quorem(*command("all", tmp_path / "run")).code == 0
     model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "run" / "model")
     assert torch.equal(weights(tmp_path / "run")["ngrams.weight"], model.ngrams.weight)
     assert 0 < model.ngrams.weight.count_nonzero() < 4096
+    assert torch.equal(weights(tmp_path / "run")["sif.weight"], model.sif.weight)
     ids = torch.tensor([[2, 9, 10, 11, 3]])
-    before = model(ids).logits
-    model.ngrams.reset_parameters()
-    assert not torch.equal(model(ids).logits, before)
+    for branch in (model.ngrams, model.sif):
+        before = model(ids).logits
+        branch.reset_parameters()
+        assert not torch.equal(model(ids).logits, before)
 
 
 def test_an_interrupted_run_goes_on_bit_for_bit(tmp_path, monkeypatch, quorem, command):
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    assert quorem(*command("both", whole, "train.checkpoint_every=3")).code == 0
+    assert quorem(*command("all", whole, "train.checkpoint_every=3")).code == 0
     asked = TextProgram.micro_batches
 
     def stop(self, at, **share):
@@ -76,10 +79,10 @@ def test_an_interrupted_run_goes_on_bit_for_bit(tmp_path, monkeypatch, quorem, c
 
     with monkeypatch.context() as patch:
         patch.setattr(TextProgram, "micro_batches", stop)
-        assert quorem(*command("both", cut, "train.checkpoint_every=3")).code != 0
+        assert quorem(*command("all", cut, "train.checkpoint_every=3")).code != 0
     with monkeypatch.context() as patch:
-        patch.setattr("quorem.finetuning.ngram_fit.fit_ngrams", None)  # what was fitted is kept
-        assert quorem(*command("both", cut, "train.checkpoint_every=3")).code == 0
+        patch.setattr("quorem.finetuning.linear_fit.fit_branches", None)  # what was fitted is kept
+        assert quorem(*command("all", cut, "train.checkpoint_every=3")).code == 0
     one, other = weights(whole), weights(cut)
     assert one.keys() == other.keys()
     assert all(torch.equal(one[name], other[name]) for name in one)
@@ -92,7 +95,7 @@ def test_micro_batches_change_nothing_but_rounding(tmp_path, quorem, command):
     for size in (3, 32):
         run = tmp_path / str(size)
         settings = ["classifier.dropout=0", "train.max_steps=3", f"train.micro_batch_size={size}"]
-        assert quorem(*command("both", run, *settings)).code == 0
+        assert quorem(*command("all", run, *settings)).code == 0
         found.append(weights(run))
     small, whole = found
     for name, value in whole.items():
@@ -114,9 +117,9 @@ def test_rows_that_are_judged_do_not_change_the_table(tmp_path, quorem, command,
                 changed = name == "turned round" and row["part"] == "test"
                 writer.writerow(row | ({"sentiment": turned, "review": "other words"} if changed else {}))
         words = ["finetune", pretrained, path, *COLUMNS, "--out", tmp_path / name, "data.split_column=part"]
-        assert quorem(*words, *NGRAMS, "data.max_length=24", "train.max_steps=1").code == 0
-        tables.append(weights(tmp_path / name)["ngrams.weight"])
-    assert torch.equal(*tables)
+        assert quorem(*words, *NGRAMS, "classifier.sif=true", "data.max_length=24", "train.max_steps=1").code == 0
+        tables.append([weights(tmp_path / name)[f"{branch}.weight"] for branch in ("ngrams", "sif")])
+    assert all(torch.equal(*same) for same in zip(*tables, strict=True))
 
 
 @pytest.mark.parametrize(
@@ -130,19 +133,20 @@ def test_rows_that_are_judged_do_not_change_the_table(tmp_path, quorem, command,
     ],
 )
 def test_what_cannot_be_is_refused_by_name(tmp_path, refused, command, setting, told):
-    assert told in refused(*command("both", tmp_path / "run", setting))
+    assert told in refused(*command("all", tmp_path / "run", setting))
     assert not (tmp_path / "run").exists()
 
 
 def test_a_frozen_encoder_and_the_originals_phases_have_a_branch_too(tmp_path, quorem, command):
     for setting in ("classifier.freeze_encoder=true", "classifier.recipe=origin", "classifier.from_scratch=true"):
         run = tmp_path / setting
-        assert quorem(*command("both", run, setting, "train.max_steps=2")).code == 0
+        assert quorem(*command("all", run, setting, "train.max_steps=2")).code == 0
         assert weights(run)["ngrams.weight"].count_nonzero() > 0
+        assert weights(run)["sif.weight"].count_nonzero() > 0
 
 
 def test_a_dry_run_leaves_nothing(tmp_path, quorem, command):
-    assert quorem(*command("both", tmp_path / "run"), "--dry-run").code == 0
+    assert quorem(*command("all", tmp_path / "run"), "--dry-run").code == 0
     assert not (tmp_path / "run").exists()
 
 
@@ -150,5 +154,5 @@ def test_a_few_rows_are_enough(tmp_path, quorem, pretrained):
     path = tmp_path / "few.csv"
     path.write_text("review,sentiment\n" + "good film,1\nbad film,0\n" * (FOLDS // 2) + "good,1\n")
     words = ["finetune", pretrained, path, *COLUMNS, "--out", tmp_path / "run", "train.max_steps=1"]
-    assert quorem(*words, *KINDS["both"], "data.max_length=8").code == 0
+    assert quorem(*words, *KINDS["all"], "data.max_length=8").code == 0
     assert json.loads((tmp_path / "run" / "result.json").read_text())["held_out"]["rows"] == 1

@@ -107,11 +107,13 @@ def test_vectors_stand_where_ids_do(name):
 
 
 @pytest.mark.parametrize(
-    "changes", [{"classifier_length": 8}, {"classifier_ngrams": 2, "classifier_ngram_rows": 64}], ids=str
+    "changes",
+    [{"classifier_length": 8}, {"classifier_ngrams": 2, "classifier_ngram_rows": 64}, {"classifier_sif": True}],
+    ids=str,
 )
 def test_a_classifier_that_needs_ids_refuses_vectors(changes):
     model = make("classifier", **changes)
-    with pytest.raises(UserError, match="inputs_embeds: this classifier cuts whole documents or counts their n-grams"):
+    with pytest.raises(UserError, match="inputs_embeds: this classifier cuts whole documents or has a linear branch"):
         model(inputs_embeds=torch.zeros(1, 4, 24))
 
 

@@ -1,17 +1,25 @@
 """The n-gram branch against counting by hand."""
 
 import random
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
 from quorem.embeddings.hashing import hashed
-from quorem.finetuning.ngram_fit import KEPT, PENALTIES, fit_ngrams, install_ngrams
+from quorem.finetuning.linear_fit import KEPT, fit_branches, install_branches
+from quorem.finetuning.ngram_fit import PENALTIES, NgramFeatures
 from quorem.models.ngrams import KEYS, NOTHING, NgramBranch, ngram_keys
 from quorem.tokenization.special import SPECIAL_IDS
 
 CLS, SEP, PAD, UNK = 2, 3, 0, 1
+
+
+def fit_ngrams(branch, rows, labels, *, penalty, weights=None):
+    """Its table, its bias, and the scores of the rows out of fold."""
+    found = fit_branches([NgramFeatures(branch, penalty=penalty)], rows, labels, weights=weights)
+    return SimpleNamespace(weight=found["0.weight"], bias=found["0.bias"], scores=found["scores"])
 
 
 def document(*ids):
@@ -122,22 +130,23 @@ def test_a_class_without_rows_and_rows_without_ngrams_have_finite_scores():
     rows[0], rows[1] = document(), document(UNK)
     fit = fit_ngrams(NgramBranch(longest=2, rows=512, num_labels=3), rows, labels, penalty=0.003)
     assert fit.scores.shape == (40, 3)
-    assert all(part.isfinite().all() for part in fit)
+    assert all(part.isfinite().all() for part in vars(fit).values())
     assert (fit.scores.argmax(1) < 2).all()
 
 
 def test_a_fit_is_kept_for_the_next_start_and_made_again_where_it_is_damaged(tmp_path, monkeypatch):
     rows, labels = labelled(40)
-    first, second = (NgramBranch(longest=2, rows=512, num_labels=2) for _ in range(2))
-    how = {"penalty": 0.01, "weights": None, "folder": tmp_path / "state"}
-    scores = install_ngrams(first, rows, labels, **how)
-    assert first.weight.count_nonzero() > 0
+    modules = [NgramBranch(longest=2, rows=512, num_labels=2) for _ in range(2)]
+    first, second = (NgramFeatures(module, penalty=0.01) for module in modules)
+    how = {"weights": None, "folder": tmp_path / "state"}
+    scores = install_branches([first], rows, labels, **how)
+    assert modules[0].weight.count_nonzero() > 0
     with monkeypatch.context() as patch:
-        patch.setattr("quorem.finetuning.ngram_fit.fit_ngrams", None)  # is not called
-        assert torch.equal(install_ngrams(second, rows, labels, **how), scores)
-    assert torch.equal(first.weight, second.weight)
+        patch.setattr("quorem.finetuning.linear_fit.fit_branches", None)  # is not called
+        assert torch.equal(install_branches([second], rows, labels, **how), scores)
+    assert torch.equal(modules[0].weight, modules[1].weight)
     (tmp_path / "state" / KEPT).write_bytes(b"nothing")
-    assert torch.equal(install_ngrams(second, rows, labels, **how), scores)
+    assert torch.equal(install_branches([second], rows, labels, **how), scores)
 
 
 @pytest.mark.slow

@@ -95,6 +95,11 @@ class ClassifierSettings(PooledSettings):
         at_least=0,
         at_most=8,
     )
+    sif: bool = option(
+        False,
+        "a linear branch beside the encoder that reads the mean of a whole text's token vectors, in which rare tokens "
+        "weigh more (SIF); it is fitted first",
+    )
     ngram_rows: int = option(
         2**21, "rows of the branch's table, into which n-grams are hashed", at_least=1, at_most=2**28
     )

@@ -116,6 +116,7 @@ class Classifier(Graph):
             self.inputs = WITH_TYPES
         for key, value, needed in (
             ("classifier.ngrams", config.classifier_ngrams, 0),
+            ("classifier.sif", str(config.classifier_sif).lower(), "false"),
             ("data.truncation", config.classifier_truncation if config.classifier_length else "head", "head"),
         ):
             if value != needed:

@@ -158,7 +158,7 @@ class TextProgram:
             if reads_whole(self.module):
                 pieces = self.module.cut(input_ids, mask, multiple=LENGTH_MULTIPLE)
             more: dict[str, Any] = {"pieces": pieces} if pieces is not None else {}
-            more |= {"ngram_scores": examples.ngram_scores} if examples.ngram_scores is not None else {}
+            more |= {"branch_scores": examples.branch_scores} if examples.branch_scores is not None else {}
             read, seen = (input_ids, mask) if pieces is None else pieces[:2]
             tokens = read.numel() if seen is None else int(seen.sum())
             labels = self.objective.labels(examples, input_ids.shape[-1])

@@ -32,7 +32,7 @@ class Examples:
         labels: what is learned; None where rows have none.
         splits: of each row where it was read, None for none.
         boundaries: where the second text of a pair begins, whose tokens are of type 1; empty where rows are single.
-        ngram_scores: float32 (n, classes), those of an n-gram branch in training.
+        branch_scores: float32 (n, classes), those of linear branches in training.
         origins: what a row was made of, such as a window's place in its text; empty where rows are texts.
         texts: whole, those of a pair joined by a space; empty where no baseline reads them.
     """
@@ -41,7 +41,7 @@ class Examples:
     labels: list[Any]
     splits: list[str | None] = field(default_factory=list)
     boundaries: list[Any] = field(default_factory=list)
-    ngram_scores: Tensor | None = None
+    branch_scores: Tensor | None = None
     origins: list[Any] = field(default_factory=list)
     texts: list[str] = field(default_factory=list)
 

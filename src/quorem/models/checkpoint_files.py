@@ -26,7 +26,7 @@ ENCODER = ("electra.embeddings.", "electra.embeddings_project.", "electra.encode
 HEADS = {
     "discriminator": ("discriminator_predictions.",),
     "generator": ("generator_predictions.", "generator_lm_head."),
-    "classifier": ("classifier.", "ngrams."),
+    "classifier": ("classifier.", "ngrams.", "sif."),
     "token_classifier": ("classifier.",),
     "multiple_choice": ("sequence_summary.", "classifier."),
     "question_answering": ("qa_outputs.", "qa_joint."),

@@ -13,6 +13,7 @@ from quorem.models.configuration import QuoremConfig
 from quorem.models.excerpts import Excerpts, excerpts
 from quorem.models.modeling import QuoremModel, QuoremPreTrainedModel, is_wanted
 from quorem.models.ngrams import NgramBranch
+from quorem.models.sif import SifBranch
 
 PIECES_AT_ONCE = 64  # that the encoder reads without gradients, however many a document has
 
@@ -86,7 +87,7 @@ class QuoremForSequenceClassification(QuoremPreTrainedModel):
     """Encoder and classifier: input_ids (batch, time) -> logits (batch, num_labels).
 
     With config.classifier_length a row is a whole document: the encoder reads excerpts of at most so many tokens, and
-    the n-gram branch, if there is one, all of it; their scores are added up.
+    linear branches, if there are any, all of it; their scores are added up.
     """
 
     def __init__(self, config: QuoremConfig) -> None:
@@ -104,6 +105,9 @@ class QuoremForSequenceClassification(QuoremPreTrainedModel):
             self.ngrams = NgramBranch(
                 longest=config.classifier_ngrams, rows=config.classifier_ngram_rows, num_labels=config.num_labels
             )
+        self.sif: SifBranch | None = None
+        if config.classifier_sif:
+            self.sif = SifBranch(vocab_size=config.vocab_size, num_labels=config.num_labels)
         self.post_init()
 
     @property
@@ -111,9 +115,14 @@ class QuoremForSequenceClassification(QuoremPreTrainedModel):
         """Whether a row of input_ids is a whole document, however long."""
         return self.config.classifier_length > 0
 
+    @property
+    def branches(self) -> list[NgramBranch | SifBranch]:
+        """The linear ones beside the encoder."""
+        return [branch for branch in (self.ngrams, self.sif) if branch is not None]
+
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
-        if isinstance(module, NgramBranch):
+        if isinstance(module, NgramBranch | SifBranch):
             module.reset_parameters()
 
     def cut(self, input_ids: Tensor, attention_mask: Tensor | None, *, multiple: int = 1) -> Excerpts:
@@ -132,7 +141,7 @@ class QuoremForSequenceClassification(QuoremPreTrainedModel):
         token_type_ids: Tensor | None = None,
         labels: Tensor | None = None,
         pieces: Excerpts | None = None,
-        ngram_scores: Tensor | None = None,
+        branch_scores: Tensor | None = None,
         **kwargs: Any,
     ) -> SequenceClassifierOutput:
         """Scores of the classes.
@@ -145,18 +154,18 @@ class QuoremForSequenceClassification(QuoremPreTrainedModel):
                 also float (batch, num_labels) of 0 and 1, for binary cross-entropy, or float (batch,), standardised,
                 for the squared error of one logit.
             pieces: what the encoder reads, if it has been cut already.
-            ngram_scores: (batch, num_labels), to add in place of those of the n-gram branch.
+            branch_scores: (batch, num_labels), to add in place of those of the linear branches.
             kwargs: passed to the encoder. Of a document that is cut neither hidden states nor attention are returned:
                 its pieces have their own.
 
         Raises:
-            UserError: for inputs_embeds where the model reads ids: it cuts documents, or has the n-gram branch.
+            UserError: for inputs_embeds where the model reads ids: it cuts documents, or has a linear branch.
         """
         states = attentions = None
-        if input_ids is None and (self.reads_whole or self.ngrams is not None):
+        if input_ids is None and (self.reads_whole or self.branches):
             raise UserError(
-                "inputs_embeds: this classifier cuts whole documents or counts their n-grams, which needs input_ids "
-                "(its classifier_length and classifier_ngrams are not 0): give input_ids"
+                "inputs_embeds: this classifier cuts whole documents or has a linear branch that reads them, which "
+                "needs input_ids (its classifier_length, classifier_ngrams or classifier_sif is set): give input_ids"
             )
         if self.reads_whole:
             assert input_ids is not None
@@ -169,8 +178,11 @@ class QuoremForSequenceClassification(QuoremPreTrainedModel):
             states = found.hidden_states if wanted else None
             attentions = found.attentions
         logits = self.classifier(pooled)
-        if self.ngrams is not None:
-            logits = logits + (self.ngrams(input_ids) if ngram_scores is None else ngram_scores)
+        if branch_scores is not None:
+            logits = logits + branch_scores
+        else:
+            for branch in self.branches:
+                logits = logits + branch(input_ids)
         loss = None if labels is None else self._loss(logits.float(), labels)
         return SequenceClassifierOutput(loss=loss, logits=logits, hidden_states=states, attentions=attentions)
 

@@ -114,6 +114,7 @@ class QuoremConfig(PreTrainedConfig):
         classifier_truncation (`str`): which: head, tail, both, or windows, which are pooled.
         classifier_ngrams (`int`): longest n-grams of the branch beside the encoder; 0 for no branch.
         classifier_ngram_rows (`int`): rows of its table.
+        classifier_sif (`bool`): whether there is a branch for the weighted mean of token vectors.
         window_length (`int`): tokens of a window over a text whose words are tagged, or that questions are answered
             from, special ones and the question included.
         window_stride (`int`): tokens that two windows share.
@@ -158,6 +159,7 @@ class QuoremConfig(PreTrainedConfig):
     classifier_truncation: str = WINDOWS
     classifier_ngrams: int = 0
     classifier_ngram_rows: int = 0
+    classifier_sif: bool = False
     window_length: int = 0
     window_stride: int = 0
     question_length: int = 64

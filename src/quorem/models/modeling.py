@@ -104,7 +104,7 @@ class QuoremPreTrainedModel(PreTrainedModel):
     # A folder holds one network with its head; the encoder alone, or with another head, leaves that head's weights out.
     _keys_to_ignore_on_load_unexpected: ClassVar = [
         r"^(discriminator|generator)_predictions\.",
-        r"^(generator_lm_head|classifier|ngrams|sequence_summary|qa_outputs|qa_joint)\.",
+        r"^(generator_lm_head|classifier|ngrams|sif|sequence_summary|qa_outputs|qa_joint)\.",
     ]
 
     def _init_weights(self, module: nn.Module) -> None:

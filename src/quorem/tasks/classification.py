@@ -21,7 +21,8 @@ from quorem.data.source import Source
 from quorem.errors import UserError, check_choice
 from quorem.finetuning.baseline import Baseline
 from quorem.finetuning.labels import label_names, not_nan, tell_classes
-from quorem.finetuning.ngram_fit import install_ngrams
+from quorem.finetuning.linear_fit import Branch, install_branches
+from quorem.finetuning.ngram_fit import NgramFeatures
 from quorem.finetuning.program import sequence_logits
 from quorem.finetuning.rows import (
     Examples,
@@ -32,6 +33,7 @@ from quorem.finetuning.rows import (
     usable,
     whole_texts,
 )
+from quorem.finetuning.sif_fit import SifFeatures
 from quorem.finetuning.task import Again, Begun
 from quorem.finetuning.text_task import FROZEN_RATE, TextTask
 from quorem.models.classifier import QuoremForSequenceClassification
@@ -80,7 +82,7 @@ class Classification(TextTask):
     """A class for each text. With recipe=origin the head is first trained on the frozen encoder, into out/frozen."""
 
     name, settings = "classification", FinetuneConfig
-    model_class, network, new = QuoremForSequenceClassification, "classifier", ("classifier.", "ngrams.")
+    model_class, network, new = QuoremForSequenceClassification, "classifier", ("classifier.", "ngrams.", "sif.")
     chosen_by, shown = "accuracy", ("accuracy", "macro_f1")
     text_columns, linear = ("text_pair_column",), "logistic regression"
 
@@ -92,8 +94,9 @@ class Classification(TextTask):
         """As in `TextTask`."""
         chosen = config.classifier
         check_pairs(config.data)
-        if config.data.text_pair_column is not None and chosen.ngrams:
-            raise UserError("classifier.ngrams: counts n-grams of single texts: leave it or data.text_pair_column out")
+        for name, given in (("ngrams", chosen.ngrams), ("sif", chosen.sif)):
+            if config.data.text_pair_column is not None and given:
+                raise UserError(f"classifier.{name}: is for single texts: leave it or data.text_pair_column out")
         check_choice("classifier.class_weights", chosen.class_weights, CLASS_WEIGHTS)
         check_choice("classifier.recipe", chosen.recipe, RECIPES)
         found: FinetuneConfig = super().resolve(config)
@@ -142,13 +145,14 @@ class Classification(TextTask):
             "classifier_truncation": config.data.truncation,
             "classifier_ngrams": chosen.ngrams,
             "classifier_ngram_rows": chosen.ngram_rows if chosen.ngrams else 0,
+            "classifier_sif": chosen.sif,
         }
 
     def build(self, config: FinetuneConfig, source: Path, facts: dict[str, Any], *, keep: bool = False) -> Any:
-        """As in `TextTask`; an n-gram branch has no gradients, for it is fitted."""
+        """As in `TextTask`; linear branches have no gradients, for they are fitted."""
         model = super().build(config, source, facts, keep=keep)
-        if model.ngrams is not None:
-            model.ngrams.requires_grad_(False)
+        for branch in model.branches:
+            branch.requires_grad_(False)
         return model
 
     def has_phases(self, config: FinetuneConfig) -> bool:
@@ -156,7 +160,7 @@ class Classification(TextTask):
         return config.classifier.recipe == "origin" and not config.classifier.freeze_encoder
 
     def prepare(self, begun: Begun, run: Run, again: Again) -> Begun:
-        """Fit the n-gram branch; with recipe=origin train the head first, into `frozen`."""
+        """Fit linear branches; with recipe=origin train the head first, into `frozen`."""
         config = begun.config
         if self.has_phases(config):
             first = replace(
@@ -169,15 +173,15 @@ class Classification(TextTask):
             logger.info("second phase: all weights")
             model = self.build(config, run.folder / "frozen" / "model", begun.facts, keep=True)
             begun = replace(begun, model=model, facts=begun.facts | {"frozen_accuracy": frozen["accuracy"]})
-        branch, training = begun.model.ngrams, begun.training
-        if branch is None:
+        training, branches = begun.training, _branches(begun.model, config.classifier.ngram_penalty)
+        if not branches:
             return begun
-        weights, penalty = self.objective(begun).weights, config.classifier.ngram_penalty
+        weights = self.objective(begun).weights
         with processes.main_process_first():
-            found = install_ngrams(
-                branch, training.rows, training.labels, penalty=penalty, weights=weights, folder=run.folder / "state"
+            found = install_branches(
+                branches, training.rows, training.labels, weights=weights, folder=run.folder / "state"
             )
-        return replace(begun, training=replace(training, ngram_scores=found))
+        return replace(begun, training=replace(training, branch_scores=found))
 
     def objective(self, begun: Begun) -> CrossEntropy:
         """As in `TextTask`."""
@@ -249,6 +253,16 @@ def balanced_weights(labels: Sequence[int], num_classes: int) -> Tensor:
     return weights
 
 
+def _branches(model: QuoremForSequenceClassification, ngram_penalty: float | None) -> list[Branch]:
+    """The linear branches to fit."""
+    found: list[Branch] = []
+    if model.ngrams is not None:
+        found.append(NgramFeatures(model.ngrams, penalty=ngram_penalty))
+    if model.sif is not None:
+        found.append(SifFeatures(model.sif, model.electra.get_input_embeddings()))
+    return found
+
+
 def _reads_whole(config: FinetuneConfig) -> bool:
-    """Whether the classifier is given whole documents: for their windows, or for their n-grams."""
-    return config.data.truncation == WINDOWS or config.classifier.ngrams > 0
+    """Whether the classifier is given whole documents: for their windows, or for a linear branch."""
+    return config.data.truncation == WINDOWS or config.classifier.ngrams > 0 or config.classifier.sif

@@ -138,6 +138,7 @@ class MultiLabel(TextTask):
             "classifier_layers": chosen.layers,
             "classifier_length": 0,
             "classifier_ngrams": 0,
+            "classifier_sif": False,
         }
 
     def objective(self, begun: Begun) -> BinaryCrossEntropy:

@@ -124,6 +124,7 @@ class Regression(TextTask):
             "classifier_layers": chosen.layers,
             "classifier_length": 0,
             "classifier_ngrams": 0,
+            "classifier_sif": False,
         }
 
     def objective(self, begun: Begun) -> SquaredError:

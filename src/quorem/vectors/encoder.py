@@ -1,6 +1,5 @@
 """From texts to vectors: what a pre-trained encoder makes of each, pooled."""
 
-import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -15,12 +14,11 @@ from quorem.finetuning.rows import encode_rows
 from quorem.models.checkpoint_files import check_finite, read_config, read_weights
 from quorem.models.classifier import pool
 from quorem.models.modeling import QuoremModel
+from quorem.models.sif import sif_weights
 from quorem.tokenization import Unknown, load_tokenizer
-from quorem.tokenization.special import SPECIAL_IDS
 
 POOLINGS = {"sif": "sif", "mean": "mean", "first": "cls", "max": "max"}  # and what `pool` calls them
 PRE_TRAINED = ("QuoremForPreTraining", "QuoremForMaskedLM", "QuoremModel")  # no task has changed their layers
-SMOOTHING = 1e-3  # a of a / (a + p), Arora et al. 2017
 AT_ONCE = 64  # texts
 
 
@@ -128,11 +126,9 @@ def encode_texts(
 
 
 def sif(network: QuoremModel, ids: Tensor, attention_mask: Tensor | None) -> Tensor:
-    """The mean of tokens' vectors, weighted by smooth inverse frequency: a / (a + p).
+    """The mean of tokens' vectors, weighted by smooth inverse frequency (`quorem.models.sif`).
 
-    Arora, Liang and Ma 2017 (A simple but tough-to-beat baseline for sentence embeddings). How often a token occurs
-    is not stored with a model: p is by Zipf's law, 1 / (rank ln V), for tokenizers number tokens by how often they
-    occur. Special tokens weigh nothing, unless there is nothing else.
+    Special tokens weigh nothing, unless there is nothing else.
 
     Args:
         network: whose token table is read.
@@ -142,11 +138,8 @@ def sif(network: QuoremModel, ids: Tensor, attention_mask: Tensor | None) -> Ten
     Returns:
         float32 (batch, embedding_size).
     """
-    rank = (ids - SPECIAL_IDS + 1).clamp(min=1).float()
-    weight = SMOOTHING / (SMOOTHING + 1 / (rank * math.log(network.config.vocab_size)))
-    special = ids < SPECIAL_IDS
-    nothing = special.all(-1, keepdim=True)
-    weight = weight.masked_fill(special & ~nothing, 0.0).unsqueeze(-1)
+    weight = sif_weights(ids, network.config.vocab_size)
+    weight = weight.masked_fill((weight == 0).all(-1, keepdim=True), 1.0).unsqueeze(-1)
     if attention_mask is not None:
         weight = weight * attention_mask.unsqueeze(-1)
     return (network.get_input_embeddings()(ids).float() * weight).sum(1) / weight.sum(1)

@@ -1,0 +1,62 @@
+"""Fitting the SIF branch: logistic regression on the weighted means of pre-trained token vectors."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from quorem.finetuning.linear_fit import logistic, per_column
+from quorem.models.sif import SifBranch, sif_shares
+
+PENALTIES = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)  # a thousand film reviews want about 100, 45,000 about 10
+IDS_AT_ONCE = 65_536
+
+
+class SifFeatures:
+    """What a SIF branch is fitted on (`quorem.finetuning.linear_fit.Branch`): a document's mean vector.
+
+    Each of its numbers is standardised over training rows, so that one penalty serves all.
+
+    Args:
+        module: the branch, whose numbers are looked for.
+        embedding: ids int64 -> vectors float (..., D), as they are now.
+    """
+
+    name = "SIF branch"
+
+    def __init__(self, module: SifBranch, embedding: nn.Module) -> None:
+        self.module, self.embedding = module, embedding
+        self.penalties: Sequence[float] = PENALTIES
+
+    @torch.no_grad()
+    def features(self, rows: Sequence[Sequence[int]]) -> np.ndarray:
+        """The means float32 (n, D); zeros where a row has no token that is known."""
+        found = []
+        for row in rows:
+            ids = torch.tensor([row])
+            shares = sif_shares(ids, self.module.weight.shape[0])
+            found.append((shares.unsqueeze(-1) * self.embedding(ids).float()).sum(1))
+        return torch.cat(found).numpy()
+
+    def regressions(
+        self, features: np.ndarray, classes: np.ndarray, penalty: float, of_rows: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Weights (D, columns) and biases (columns,), float32, on features that are not standardised."""
+        mean, std = features.mean(0), features.std(0)
+        std[std == 0] = 1
+        standard = (features - mean) / std
+
+        def fit(own: np.ndarray) -> tuple[np.ndarray, float]:
+            weight, bias = logistic(standard, own, penalty, of_rows)
+            return weight / std, bias - float(weight @ (mean / std))
+
+        return per_column(fit, classes, features.shape[1], self.module)
+
+    @torch.no_grad()
+    def weight(self, weight: np.ndarray) -> Tensor:
+        """The score of each token float32 (V, columns)."""
+        return torch.cat([
+            self.embedding(ids).float() @ torch.from_numpy(weight)
+            for ids in torch.arange(self.module.weight.shape[0]).split(IDS_AT_ONCE)
+        ])  # fmt: skip
