@@ -37,7 +37,7 @@ class SifFeatures:
         for row in rows:
             ids = torch.tensor([row])
             shares = sif_shares(ids, self.module.weight.shape[0])
-            found.append((shares.unsqueeze(-1) * self.embedding(ids).float()).sum(1))
+            found.append((shares.unsqueeze(-1) * self._vectors(ids)).sum(1))
         return torch.cat(found).numpy()
 
     def regressions(
@@ -57,6 +57,11 @@ class SifFeatures:
     def weight(self, weight: np.ndarray) -> Tensor:
         """The score of each token float32 (V, columns)."""
         return torch.cat([
-            self.embedding(ids).float() @ torch.from_numpy(weight)
+            self._vectors(ids) @ torch.from_numpy(weight)
             for ids in torch.arange(self.module.weight.shape[0]).split(IDS_AT_ONCE)
         ])  # fmt: skip
+
+    def _vectors(self, ids: Tensor) -> Tensor:
+        """Those of tokens float32 (..., D), on the CPU."""
+        found: Tensor = self.embedding(ids.to(next(self.embedding.parameters()).device))
+        return found.float().cpu()
