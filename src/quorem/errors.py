@@ -8,6 +8,7 @@ from difflib import get_close_matches
 from typing import Any
 
 MOST, LONGEST = 100, 60  # names in a list, and characters of one
+MOST_MEANT = 3  # names that somebody may have meant
 MOST_BITS = 1_000  # of a number that is written out; Python writes no more than 4,300 digits
 LONGEST_WORD = 500  # characters without a space in a message; paths have fewer
 
@@ -70,16 +71,18 @@ def did_you_mean(name: str, allowed: Iterable[str]) -> str:
     """
     names = sorted(allowed)
     folded = {known.casefold(): known for known in names}
-    ends = [known for known in names if known.endswith(f".{name}")]
-    close = ends or [folded[each] for each in get_close_matches(name.casefold(), folded, n=1, cutoff=0.6)]
-    hint = f" Did you mean {' or '.join(map(_legible, close))}?" if close else ""
+    close = get_close_matches(name.casefold(), folded, n=1, cutoff=0.6)
+    if name.casefold() not in folded:
+        close = [each for each in folded if each.endswith(f".{name.casefold()}")][:MOST_MEANT] or close
+    hint = f" Did you mean {' or '.join(_legible(folded[each]) for each in close)}?" if close else ""
     if hint and len(names) > 12:
         return hint
-    shown = [_legible(known) if len(known) <= LONGEST else f"{known[:LONGEST]}..." for known in names[:MOST]]
+    shown = [_legible(known) for known in names[:MOST]]
     more = f" and {len(names) - MOST:,} more" if len(names) > MOST else ""
     return f"{hint} Allowed: {', '.join(shown)}{more}."
 
 
 def _legible(name: str) -> str:
-    """A name in a list; between quotes where it begins or ends with a space, which nobody would see."""
-    return name if name == name.strip() else repr(name)
+    """A name in a message, cut; between quotes where it begins or ends with a space, which nobody would see."""
+    cut = name if len(name) <= LONGEST else f"{name[:LONGEST]}..."
+    return cut if cut == cut.strip() else repr(cut)

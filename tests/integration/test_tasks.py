@@ -182,6 +182,8 @@ def test_balanced_weights_are_those_of_scikit_learn():
         ("classification", None, ["classifier.class_weights=even"], "classifier.class_weights=even: unknown"),
         ("classification, pairs", [{"text": "w1", "label": "a"}] * 9, [], "no key 'second'"),
         ("classification, pairs", None, ["data.truncation=windows"], "reads single texts: choose head"),
+        ("classification, pairs", None, ["classifier.ngrams=2"], "classifier.ngrams: is for single texts"),
+        ("classification, pairs", None, ["classifier.sif=true"], "classifier.sif: is for single texts"),
         ("classification", None, ["train.patience=0"], "train.patience=0: a number at least 1"),
         ("classification", None, ["--seeds", "0"], "--seeds 0: 1 or more needed"),
         ("multi_label", [{"text": "w1", "label": "a"}] * 9, [], "has 1 label in all: two or more are needed"),

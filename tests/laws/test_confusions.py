@@ -58,12 +58,16 @@ def test_nearly_as_many_classes_as_rows_are_warned_of(caplog):
 
 
 @pytest.mark.parametrize(
-    ("labels", "alike"), [(["1", "0", "1.0"], "'1' and '1.0' are 2"), (["neg", "POS", "Pos", "pos"], "'POS' and")]
+    ("labels", "alike"),
+    [(["1", "0", "1.0"], "'1' and '1.0' are different"), (["neg", "POS", "Pos", "pos"], "'POS' and")],
 )
 def test_labels_that_seem_to_mean_one_class_are_told(caplog, labels, alike):
     assert set(label_names(labels * 5)) == set(labels)
     assert f"labels {alike}" in caplog.text
     assert "classes: if they mean one, write them alike" in caplog.text
+    assert len(caplog.records) == 1
     caplog.clear()
-    label_names(["1", "0", "-1"] * 5)
+    label_names(["1", "0", "-1", "9007199254740992", "9007199254740993"] * 5)
     assert not caplog.records
+    label_names([f"{number}{end}" for number in range(100) for end in ("", ".0")] * 3)
+    assert "'1' and '1.0'; '10' and '10.0' (and 97 more groups) are" in caplog.text

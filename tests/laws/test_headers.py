@@ -155,4 +155,7 @@ def test_a_space_around_a_name_is_seen(tmp_path):
 def test_the_last_part_of_a_setting_is_enough_for_a_hint():
     names = ["model.size", "model.embedding.kind", "model.head.kind", *(f"train.x{number}" for number in range(20))]
     assert did_you_mean("size", names) == " Did you mean model.size?"
+    assert did_you_mean("Size", names) == " Did you mean model.size?"
+    assert did_you_mean("text", ["Text", "meta.text"]).startswith(" Did you mean Text?")
+    assert len(did_you_mean("text", [f"{number}{'x' * 900}.text" for number in range(1_000)])) < 500
     assert did_you_mean("kind", names) == " Did you mean model.embedding.kind or model.head.kind?"

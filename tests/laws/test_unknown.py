@@ -144,6 +144,7 @@ def test_items_with_a_comma_behind_bring_the_hint_to_split_there(caplog):
     train_tokenizer(["12, 13, 12, 15"] * 400, kind="items", vocab_size=100)
     assert "75 % of all items end in ',', which is a part of them: give 'tokenizer.separator=, ' if" in caplog.text
     caplog.clear()
+    train_tokenizer(["12,\t13,\t12,\t15"] * 400, kind="items", vocab_size=100, separator="\t")
     found = train_tokenizer(["12, 13, 12, 15"] * 400, kind="items", vocab_size=100, separator=", ")
     assert sorted(found.get_vocab())[:3] == ["12", "13", "15"]
     assert caplog.text == ""

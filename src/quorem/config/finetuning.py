@@ -95,19 +95,19 @@ class ClassifierSettings(PooledSettings):
         at_least=0,
         at_most=8,
     )
-    sif: bool = option(
-        False,
-        "a linear branch beside the encoder that reads the mean of a whole text's token vectors, in which rare tokens "
-        "weigh more (SIF); it is fitted first",
-    )
     ngram_rows: int = option(
-        2**21, "rows of the branch's table, into which n-grams are hashed", at_least=1, at_most=2**28
+        2**21, "rows of the n-gram branch's table, into which n-grams are hashed", at_least=1, at_most=2**28
     )
     ngram_penalty: float | None = option(
         None,
-        "penalty of the branch's squared weights, over twice the sum of the rows' losses; by default chosen on "
+        "penalty of the n-gram branch's squared weights, over twice the sum of the rows' losses; by default chosen on "
         "training rows",
         above=0,
+    )
+    sif: bool = option(
+        False,
+        "a linear branch beside the encoder that reads the mean of a whole text's pre-trained token vectors, in which "
+        "rare tokens weigh more (SIF); it is fitted first",
     )
 
 

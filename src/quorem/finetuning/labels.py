@@ -2,12 +2,14 @@
 
 import logging
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 
 from quorem.errors import UserError
 
 logger = logging.getLogger(__name__)
+
+MOST_TOLD = 3
 
 
 def label_names(labels: Sequence[str]) -> list[str]:
@@ -28,20 +30,22 @@ def label_names(labels: Sequence[str]) -> list[str]:
     except ValueError:
         _tell_alike({name: name.casefold() for name in names})
         return sorted(names)
-    _tell_alike(numbers)
+    _tell_alike({name: Decimal(name) for name in names})
     if not all(math.isfinite(number) for number in numbers.values()):  # "nan" has no place in an order of numbers
         return sorted(names)
     return sorted(names, key=lambda name: (numbers[name], name))
 
 
 def _tell_alike(meanings: Mapping[str, object]) -> None:
-    """Warn of names that seem to mean one class."""
-    for meaning, count in Counter(meanings.values()).items():
-        if count > 1:
-            alike = sorted(name for name, other in meanings.items() if other == meaning)
-            logger.warning(
-                "labels %s are %s classes: if they mean one, write them alike", " and ".join(map(repr, alike)), count
-            )
+    """Warn of names that seem to mean one class, by what each means."""
+    groups: dict[object, list[str]] = {}
+    for name in sorted(meanings):
+        groups.setdefault(meanings[name], []).append(name)
+    alike = [" and ".join(map(repr, names)) for names in groups.values() if len(names) > 1]
+    if alike:
+        more = f" (and {len(alike) - MOST_TOLD:,} more groups)" if len(alike) > MOST_TOLD else ""
+        told = "; ".join(alike[:MOST_TOLD])
+        logger.warning("labels %s%s are different classes: if they mean one, write them alike", told, more)
 
 
 def not_nan(labels: Sequence[str]) -> list[int]:

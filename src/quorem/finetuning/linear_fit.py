@@ -91,7 +91,7 @@ def install_branches(
     Args:
         branches: the numbers of their modules are replaced.
         rows: whole documents as ids.
-        labels: their classes; every class may lack.
+        labels: their classes; a class may have no rows.
         weights: of the classes, float32 (num_labels,); None for equal ones.
         folder: of this run and no other, for rows, labels and settings are not compared.
 
@@ -164,7 +164,7 @@ def per_column(
     Args:
         fit: from rows that are of a column's class, bool (n,), to its weights and bias.
         classes: of the rows.
-        num_features: without any, and without rows of both kinds, there is a bias alone.
+        num_features: if there are none, or all rows are of one kind, there is a bias alone.
         module: the branch.
     """
     columns = module.bias.numel()
@@ -200,7 +200,7 @@ def _cross_fit(branch: Branch, rows: Sequence[Sequence[int]], classes: np.ndarra
         choices = (penalty,)
     weight, bias = branch.regressions(features, classes, penalty, of_rows)
     logger.info(
-        "%s: %s weights used, penalty %g, accuracy out of fold %.4f, %.0f s",
+        "%s: %s weights, penalty %g, accuracy out of fold %.4f, %.0f s",
         branch.name,
         f"{np.count_nonzero(weight.any(1)):,}",
         penalty,

@@ -11,6 +11,7 @@ from quorem.models.sif import SifBranch, sif_shares
 
 PENALTIES = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)  # a thousand film reviews want about 30
 IDS_AT_ONCE = 65_536
+ROUNDING = 1e-5  # of sums in float32, relative
 
 
 class SifFeatures:
@@ -44,11 +45,12 @@ class SifFeatures:
         self, features: np.ndarray, classes: np.ndarray, penalty: float, of_rows: np.ndarray | None
     ) -> tuple[np.ndarray, np.ndarray]:
         """Weights (D, columns) and biases (columns,), float32, on features as they are."""
-        mean, scale = features.mean(0), float(features.std(0).mean()) or 1.0
-        centred = (features - mean) / scale
 
         def fit(own: np.ndarray) -> tuple[np.ndarray, float]:
-            weight, bias = logistic(centred, own, penalty, of_rows)
+            mean, scale = features.mean(0), float(features.std(0).mean())
+            if scale <= ROUNDING * float(np.abs(features).max()):  # all rows read alike
+                scale = 1.0
+            weight, bias = logistic((features - mean) / scale, own, penalty, of_rows)
             return weight / scale, bias - float(weight @ mean) / scale
 
         return per_column(fit, classes, features.shape[1], self.module)

@@ -33,13 +33,14 @@ def first_texts(texts: Iterator[str]) -> list[str]:
     return found
 
 
-def hint_at_kind(kind: str, texts: Sequence[str], counts: Counter[str]) -> None:
-    """Warn if another kind of tokenizer would suit the texts better.
+def hint_at_kind(kind: str, texts: Sequence[str], counts: Counter[str], *, separator: str | None = None) -> None:
+    """Warn if another kind of tokenizer, or another separator of items, would suit the texts better.
 
     Args:
         kind: the one chosen.
         texts: the first of them.
         counts: how often occurs what they all were split into.
+        separator: of items; None for whitespace.
     """
     total = counts.total()
     if kind not in ("items", "item_bpe"):
@@ -52,7 +53,7 @@ def hint_at_kind(kind: str, texts: Sequence[str], counts: Counter[str]) -> None:
                 "token", example, kind,
             )  # fmt: skip
             return
-    if kind == "items" and total >= ENOUGH_WORDS:
+    if kind == "items" and separator is None and total >= ENOUGH_WORDS:
         for mark in BETWEEN_ITEMS:
             marked = sum(count for item, count in counts.items() if len(item) > 1 and item.endswith(mark))
             if marked > MOST_EVENTS * total:

@@ -118,7 +118,7 @@ def train_tokenizer(
     texts = iter(texts)
     first = first_texts(texts)
     counts = count_words(chain(first, texts), steps)
-    hint_at_kind(kind, first, counts)
+    hint_at_kind(kind, first, counts, separator=separator)
     if len(counts) >= MANY_WORDS:
         logger.info("learning at most %s tokens from %s different words", f"{vocab_size:,}", f"{len(counts):,}")
     model = TOKENIZERS[kind].learn(counts, vocab_size=vocab_size, min_frequency=min_frequency)
