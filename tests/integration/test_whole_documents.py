@@ -67,6 +67,14 @@ def test_tables_are_in_the_model_and_count(tmp_path, quorem, command):
         assert not torch.equal(model(ids).logits, before)
 
 
+def test_training_begins_with_what_the_branches_say(tmp_path, quorem, command):
+    run = tmp_path / "run"
+    assert quorem(*command("all", run, "train.learning_rate=1e-12", "train.max_steps=1")).code == 0
+    model = AutoModelForSequenceClassification.from_pretrained(run / "model")
+    ids = torch.tensor([[2, 9, 10, 11, 3], [2, 12, 3, 0, 0]])
+    torch.testing.assert_close(model(ids).logits, model.ngrams(ids) + model.sif(ids), atol=1e-6, rtol=1e-5)
+
+
 def test_an_interrupted_run_goes_on_bit_for_bit(tmp_path, monkeypatch, quorem, command):
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     assert quorem(*command("all", whole, "train.checkpoint_every=3")).code == 0

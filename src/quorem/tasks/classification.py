@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PreTrainedTokenizerFast
 
@@ -160,7 +160,10 @@ class Classification(TextTask):
         return config.classifier.recipe == "origin" and not config.classifier.freeze_encoder
 
     def prepare(self, begun: Begun, run: Run, again: Again) -> Begun:
-        """Fit linear branches; with recipe=origin train the head first, into `frozen`."""
+        """Fit linear branches, beside which the head begins at 0.
+
+        With recipe=origin the head is trained first, into `frozen`, and goes on from there.
+        """
         config = begun.config
         if self.has_phases(config):
             first = replace(
@@ -181,6 +184,9 @@ class Classification(TextTask):
             found = install_branches(
                 branches, training.rows, training.labels, weights=weights, folder=run.folder / "state"
             )
+        if not self.has_phases(config):  # training begins with what the branches say, and no noise
+            nn.init.zeros_(begun.model.classifier.out_proj.weight)
+            nn.init.zeros_(begun.model.classifier.out_proj.bias)
         return replace(begun, training=replace(training, branch_scores=found))
 
     def objective(self, begun: Begun) -> CrossEntropy:
