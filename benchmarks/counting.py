@@ -7,10 +7,9 @@ classify by words and pairs of words.
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-from scipy.sparse import csr_matrix
+from scipy.sparse import csr_matrix, diags
 from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
-from sklearn.svm import LinearSVC
 
 from quorem.data.shards import Shards
 
@@ -84,11 +83,27 @@ def tfidf_accuracy(
 
 
 def nbsvm_accuracy(texts: Sequence[str], labels: Sequence[str], judged: Sequence[str], truth: Sequence[str]) -> float:
-    """Presence of words and pairs times the log ratio of their counts in two classes (Wang and Manning 2012), SVM."""
-    vectorizer = CountVectorizer(binary=True, min_df=3 if len(texts) > 5000 else 1, ngram_range=(1, 2))
-    features, target = vectorizer.fit_transform(texts), np.asarray(labels)
-    names = sorted(set(labels))
-    positive, negative = (np.asarray(features[target == name].sum(0)).ravel() + 1.0 for name in names)
-    ratio = np.log(positive / positive.sum()) - np.log(negative / negative.sum())
-    model = LinearSVC(C=0.1).fit(features.multiply(ratio).tocsr(), target)
-    return float(model.score(vectorizer.transform(judged).multiply(ratio).tocsr(), truth))
+    """NB-SVM (Wang and Manning 2012): presence of words and pairs times the log ratio of their counts in two classes.
+
+    Punctuation counts as words, and a text's features are divided by the root of their number; both help on film
+    reviews. The penalty of a logistic regression is chosen on a quarter of the training rows.
+    """
+    enough = 3 if len(texts) > 5000 else 1
+    vectorizer = CountVectorizer(binary=True, min_df=enough, ngram_range=(1, 2), token_pattern=r"\w+|[^\w\s]")
+    counts = vectorizer.fit_transform(texts)
+    names, target = sorted(set(labels)), np.asarray(labels)
+
+    def shortened(features: csr_matrix) -> csr_matrix:
+        return diags(np.asarray(features.sum(1)).ravel().clip(min=1) ** -0.5) @ features
+
+    def score(rows: np.ndarray, inverse_penalty: float, features: csr_matrix, expected: Sequence[str]) -> float:
+        in_favour, against = (np.asarray(counts[rows][target[rows] == name].sum(0)).ravel() + 1.0 for name in names)
+        ratio = diags(np.log(in_favour / in_favour.sum()) - np.log(against / against.sum()))
+        model = LogisticRegression(C=inverse_penalty, max_iter=300)
+        model.fit((shortened(counts[rows]) @ ratio).tocsr(), target[rows])
+        return float(model.score((shortened(features) @ ratio).tocsr(), expected))
+
+    parts = np.arange(len(texts)) % 4
+    rest, quarter = np.flatnonzero(parts), np.flatnonzero(parts == 0)
+    best = max((3.0, 30.0, 300.0), key=lambda each: score(rest, each, counts[quarter], target[quarter]))
+    return score(np.arange(len(texts)), best, vectorizer.transform(judged), truth)
