@@ -65,13 +65,11 @@ class Fit(NamedTuple):
         weight: float32 (features, columns).
         bias: float32 (columns,).
         columns: float32 (n, columns), of each training row by a fit that has not seen its label.
-        penalty: the one chosen.
     """
 
     weight: np.ndarray
     bias: np.ndarray
     columns: np.ndarray
-    penalty: float
 
 
 def install_branches(
@@ -207,7 +205,7 @@ def _cross_fit(branch: Branch, rows: Sequence[Sequence[int]], classes: np.ndarra
         _accuracy(class_scores(torch.from_numpy(columns), num_labels), classes),
         time.perf_counter() - began,
     )
-    return Fit(weight, bias, columns, penalty)
+    return Fit(weight, bias, columns)
 
 
 def _accuracy(scores: Tensor, classes: np.ndarray) -> float:
