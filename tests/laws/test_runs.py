@@ -4,11 +4,13 @@ import json
 import os
 import shutil
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
+from quorem.config.finetuning import FinetuneConfig
 from quorem.config.settings import PrepareConfig, TextDataSettings
 from quorem.data.prepare import prepare
 from quorem.errors import UserError
@@ -328,3 +330,17 @@ def test_a_run_that_was_refused_after_its_bad_rows_were_listed_begins_anew(tmp_p
         (tmp_path / "run" / name).write_text("{}")
     Run(tmp_path / "run", {"data": {"path": "b"}, "train": {}})
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["config.yaml"]
+
+
+def test_a_setting_that_an_earlier_version_did_not_have_has_its_usual_value(tmp_path):
+    run = tmp_path / "run"
+    Run(run, FinetuneConfig())
+    (run / "metrics.jsonl").write_text("")  # it has begun
+    written = (run / "config.yaml").read_text()
+    (run / "config.yaml").write_text(written.replace("  sif: false\n", ""))
+    assert (run / "config.yaml").read_text() != written
+    other = replace(FinetuneConfig(), classifier=replace(FinetuneConfig().classifier, sif=True))
+    with pytest.raises(UserError, match=r"another run \(classifier\.sif: False there, True here\)"):
+        Run(run, other)
+    Run(run, FinetuneConfig())
+    assert (run / "config.yaml").read_text() == written

@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 
-from quorem.config.loading import to_mapping
 from quorem.data.bad_rows import report_bad_rows
 from quorem.data.source import Source
 from quorem.errors import UserError
@@ -62,7 +61,7 @@ def dry_run_task(task: Task, config: Any, *, source: Source | None = None) -> Dr
     begun = task.begin(task.resolve(config), source)
     program, optimizer = _program(task, begun)
     with TemporaryDirectory() as folder:
-        run = Run(Path(folder) / "run", to_mapping(begun.config))
+        run = Run(Path(folder) / "run", begun.config)
         steps = program.total_steps
         return measure_steps(program, optimizer, begun.config.train, total_steps=steps, run=run)
 
@@ -72,7 +71,7 @@ def _finetune(task: Task, begun: Begun, out: Path) -> dict[str, Any]:
     if any(out.glob(f"{SEED}*/config.yaml")):
         raise UserError(f"{out}: holds runs of several seeds: give --seeds, or choose another --out")
     with processes.main_process_first():
-        run = Run(out, to_mapping(config))
+        run = Run(out, config)
     if run.writes:
         report_bad_rows(begun.counts, out)
     run.write_environment(inputs=begun.inputs, seed=config.train.seed, **hardware(config.train.precision))

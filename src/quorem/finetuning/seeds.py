@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 
-from quorem.config.loading import to_mapping
 from quorem.config.shape import is_number
 from quorem.data.source import Source
 from quorem.errors import UserError
@@ -57,14 +56,14 @@ def finetune_seeds(task: Task, config: Any, out: Path, *, number: int, source: S
         if more := sorted(set(there) - set(seeds)):
             raise UserError(f"--seeds {number}: {out} holds {SEED}{more[0]} too: give more, or choose another --out")
         with processes.main_process_first():
-            run = Run(out, to_mapping(config))
+            run = Run(out, config)
         runs = {seed: replace(config, train=replace(config.train, seed=seed)) for seed in seeds}
         runs = {seed: task.without_baseline(each) for seed, each in runs.items()}
         if run.earlier is not None:
             begun = task.begin(config, source)
             check_not_shorter(out, config.train, run.earlier, task.program(begun).order)
             for seed in there:
-                finished_result(Run(out / f"{SEED}{seed}", to_mapping(runs[seed])), otherwise="choose another --out")
+                finished_result(Run(out / f"{SEED}{seed}", runs[seed]), otherwise="choose another --out")
             run.accept()
         if run.result is not None and run.result.get("seeds") == seeds:
             run.write_environment(inputs=task.begin(config, source).inputs)

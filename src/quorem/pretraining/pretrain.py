@@ -12,7 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from quorem.arrangement.attribute_file import read_attributes
 from quorem.arrangement.token_order import check_order
-from quorem.config.loading import leaves, to_mapping
+from quorem.config.loading import leaves
 from quorem.config.settings import PretrainConfig
 from quorem.data.events.source import EventSource, check_items, refuse_events_as_text, source_of
 from quorem.data.prepare import check_unknown, description_files, is_prepared, load_prepared, prepare_data
@@ -92,7 +92,7 @@ def pretrain(config: PretrainConfig, out: Path, *, source: Source | None = None)
     with locked(out, mine=processes.rank() == 0):
         with processes.main_process_first():
             stale = is_outdated(config, out)
-            run = Run(out, to_mapping(config), fixed=FIXED)
+            run = Run(out, config, fixed=FIXED)
             for name in (ORDER, ATTRIBUTES, START) if stale else ():
                 (out / name).unlink(missing_ok=True)
         return _train(config, run, source)
@@ -106,7 +106,7 @@ def dry_run(config: PretrainConfig, *, source: Source | None = None) -> DryRun:
     """
     with TemporaryDirectory(ignore_cleanup_errors=True) as folder:  # Windows keeps shards that are still mapped
         config, source = _resolve_inputs(config, source, Path(folder))
-        run = Run(Path(folder) / "run", to_mapping(config))
+        run = Run(Path(folder) / "run", config)
         program, optimizer, _, _ = _build(config, run, source, _record_inputs(config, run, source))
         found = measure_steps(program, optimizer, config.train, total_steps=program.total_steps, run=run)
     minutes, train = config.train.minutes, config.train
@@ -256,7 +256,7 @@ def _train(config: PretrainConfig, run: Run, source: Source | None) -> dict[str,
     with_steps = _with_steps_in_time(config, run, source, inputs)
     measured = with_steps != config
     if measured:
-        config, run = with_steps, Run(run.folder, to_mapping(with_steps), fixed=FIXED)
+        config, run = with_steps, Run(run.folder, with_steps, fixed=FIXED)
     with silence() if measured else nullcontext():  # what was built to be measured has been told of
         program, optimizer, tokenizer, sizes = _build(config, run, source, inputs)
     falls = config.objective.mask_rate_end is not None

@@ -30,7 +30,7 @@ from typing import Any
 import torch
 import yaml
 
-from quorem.config.loading import from_mapping
+from quorem.config.loading import from_mapping, to_mapping
 from quorem.config.parsing import parse_json, parse_yaml
 from quorem.config.settings import TrainSettings
 from quorem.errors import UserError
@@ -67,7 +67,7 @@ class Run:
 
     Args:
         folder: the folder; made if need be.
-        config: the run's resolved settings, a nested mapping.
+        config: the run's resolved settings: those of a command, or a nested mapping.
         fixed: how names of settings begin that must not differ from those a folder was begun with; all others may,
             until training has left something. Empty: none may.
 
@@ -75,7 +75,10 @@ class Run:
         UserError: if the folder holds something else, or a run with other settings.
     """
 
-    def __init__(self, folder: Path, config: Mapping[str, Any], *, fixed: Sequence[str] = ()) -> None:
+    def __init__(self, folder: Path, config: Any, *, fixed: Sequence[str] = ()) -> None:
+        usual: Mapping[str, Any] = {}
+        if not isinstance(config, Mapping):
+            config, usual = to_mapping(config), to_mapping(type(config)())
         self.folder, self.config = folder, config
         self.writes = processes.rank() == 0
         self.listener: Callable[[Any, dict[str, float]], None] | None = None
@@ -88,7 +91,7 @@ class Run:
                 for name in BEFORE_ANYTHING if self.writes else ():
                     (folder / name).unlink(missing_ok=True)
             else:
-                self._check_same(there, config, tuple(fixed) if fixed and not has_trained(self.folder) else ("",))
+                self._check_same(there, usual, tuple(fixed) if fixed and not has_trained(self.folder) else ("",))
         if self.earlier is None:
             self._write_config()
 
@@ -233,8 +236,9 @@ class Run:
             text = yaml.safe_dump(dict(self.config), sort_keys=False, allow_unicode=True)
             write_text(self.folder / "config.yaml", text)
 
-    def _check_same(self, there: Any, config: Mapping[str, Any], fixed: tuple[str, ...]) -> None:
-        old, new = dict(flat(there or {})), dict(flat(config))
+    def _check_same(self, there: Any, usual: Mapping[str, Any], fixed: tuple[str, ...]) -> None:
+        """Compare settings; one that an earlier version did not have, and did not write, has its usual value."""
+        old, new = {**dict(flat(usual)), **dict(flat(there or {}))}, dict(flat(self.config))
         different = [
             key
             for key in dict.fromkeys([*old, *new])
