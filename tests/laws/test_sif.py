@@ -95,6 +95,7 @@ def test_padding_and_special_tokens_change_no_score():
 def test_scores_of_training_rows_have_not_seen_their_labels():
     """In as many directions as there are rows, noise is learned by heart, and says nothing of other rows."""
     rng, table = np.random.default_rng(0), nn.Embedding(VOCABULARY, 64)
+    table.weight.data.normal_(generator=torch.Generator().manual_seed(0))
     rows = [document(*rng.integers(SPECIAL_IDS, VOCABULARY, 10)) for _ in range(60)]
     labels = torch.from_numpy(rng.integers(0, 2, 60))
     sif = SifFeatures(SifBranch(vocab_size=VOCABULARY, num_labels=2), table)

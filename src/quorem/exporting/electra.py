@@ -155,15 +155,10 @@ def _write(network: Network, folder: Path) -> str:
 def _check_classifier(network: Network) -> None:
     config = network.config
     truncation = config.classifier_truncation if config.classifier_length else "head"
+    sif = str(config.classifier_sif).lower()
     wanted = (
         ("classifier.ngrams", config.classifier_ngrams, 0, "0 (no n-grams)", REMOTE_CODE),
-        (
-            "classifier.sif",
-            str(config.classifier_sif).lower(),
-            "false",
-            "false (no mean of vectors)",
-            REMOTE_CODE,
-        ),
+        ("classifier.sif", sif, "false", "false (no mean of vectors)", REMOTE_CODE),
         ("data.truncation", truncation, "head", "head (no windows)", REMOTE_CODE),
         ("classifier.head", config.classifier_head, "hf", "hf", OTHER_FORMATS),
         ("classifier.pooling", config.classifier_pooling, "cls", "cls", OTHER_FORMATS),

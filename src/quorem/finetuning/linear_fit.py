@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from quorem.files import write_bytes
-from quorem.models.ngrams import class_scores
+from quorem.models.linear_branch import LinearBranch, class_scores
 from quorem.training import processes
 
 logger = logging.getLogger(__name__)
@@ -35,13 +35,16 @@ class Branch(Protocol):
 
     Attributes:
         name: for the log.
-        module: the branch, whose `weight` and `bias` are looked for; it has `num_labels`.
         penalties: of the squared weights, over twice the sum of the rows' losses, rising.
     """
 
     name: str
-    module: Any
     penalties: Sequence[float]
+
+    @property
+    def module(self) -> LinearBranch:
+        """The branch, whose `weight` and `bias` are looked for."""
+        ...
 
     def features(self, rows: Sequence[Sequence[int]]) -> Any:
         """An array or sparse matrix (n, features) of whole documents as ids."""
@@ -155,7 +158,7 @@ def logistic(features: Any, own: np.ndarray, penalty: float, of_rows: np.ndarray
 
 
 def per_column(
-    fit: Callable[[np.ndarray], tuple[np.ndarray, float]], classes: np.ndarray, num_features: int, module: Any
+    fit: Callable[[np.ndarray], tuple[np.ndarray, float]], classes: np.ndarray, num_features: int, module: LinearBranch
 ) -> tuple[np.ndarray, np.ndarray]:
     """Weights (features, columns) and biases (columns,), float32: a regression for each column of a branch.
 

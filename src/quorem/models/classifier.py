@@ -11,6 +11,7 @@ from transformers.utils.generic import can_return_tuple
 from quorem.errors import UserError, did_you_mean
 from quorem.models.configuration import QuoremConfig
 from quorem.models.excerpts import Excerpts, excerpts
+from quorem.models.linear_branch import LinearBranch
 from quorem.models.modeling import QuoremModel, QuoremPreTrainedModel, is_wanted
 from quorem.models.ngrams import NgramBranch
 from quorem.models.sif import SifBranch
@@ -116,13 +117,13 @@ class QuoremForSequenceClassification(QuoremPreTrainedModel):
         return self.config.classifier_length > 0
 
     @property
-    def branches(self) -> list[NgramBranch | SifBranch]:
+    def branches(self) -> list[LinearBranch]:
         """The linear ones beside the encoder."""
         return [branch for branch in (self.ngrams, self.sif) if branch is not None]
 
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
-        if isinstance(module, NgramBranch | SifBranch):
+        if isinstance(module, LinearBranch):
             module.reset_parameters()
 
     def cut(self, input_ids: Tensor, attention_mask: Tensor | None, *, multiple: int = 1) -> Excerpts:

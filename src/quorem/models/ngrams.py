@@ -5,10 +5,11 @@ quorem.finetuning.ngram_fit finds the table's numbers.
 """
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from quorem.embeddings.hashing import hashed
+from quorem.models.linear_branch import LinearBranch, class_scores
 from quorem.tokenization.special import SPECIAL_IDS
 
 KEYS = 2**61  # hashes of n-grams are below it, so that an id may be added to one
@@ -35,8 +36,8 @@ def ngram_keys(input_ids: Tensor, longest: int) -> Tensor:
     return rising.masked_fill(again, NOTHING).sort(1).values
 
 
-class NgramBranch(nn.Module):
-    """Scores of whole documents by the n-grams in them; zero until it is fitted, and no part of gradient descent.
+class NgramBranch(LinearBranch):
+    """Scores of whole documents by the n-grams in them.
 
     Args:
         longest: N of the 1- to N-grams.
@@ -45,18 +46,10 @@ class NgramBranch(nn.Module):
     """
 
     def __init__(self, *, longest: int, rows: int, num_labels: int) -> None:
-        super().__init__()
         if longest < 1 or rows < 1:
             raise ValueError(f"longest={longest}, rows={rows}: 1 or more of both needed")
-        self.longest, self.rows, self.num_labels = longest, rows, num_labels
-        columns = 1 if num_labels == 2 else num_labels
-        self.weight = nn.Parameter(torch.zeros(rows, columns), requires_grad=False)
-        self.bias = nn.Parameter(torch.zeros(columns), requires_grad=False)
-
-    def reset_parameters(self) -> None:
-        """All scores are 0 again."""
-        nn.init.zeros_(self.weight)
-        nn.init.zeros_(self.bias)
+        super().__init__(rows, num_labels=num_labels)
+        self.longest, self.rows = longest, rows
 
     def forward(self, input_ids: Tensor) -> Tensor:
         """Scores float32 (batch, num_labels) of input_ids int64 (batch, time): each n-gram counts once.
@@ -69,8 +62,3 @@ class NgramBranch(nn.Module):
         with torch.autocast(input_ids.device.type, enabled=False):
             sums = F.embedding_bag(keys % self.rows, self.weight, per_sample_weights=shares, mode="sum")
             return class_scores(sums + self.bias, self.num_labels)
-
-
-def class_scores(columns: Tensor, num_labels: int) -> Tensor:
-    """Scores (n, num_labels) from the table's columns: one stands for the second of two classes against the first."""
-    return torch.cat([-columns / 2, columns / 2], dim=1) if num_labels == 2 else columns

@@ -7,10 +7,10 @@ such means beside a classifier's encoder; quorem.finetuning.sif_fit finds its nu
 import math
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-from quorem.models.ngrams import class_scores
+from quorem.models.linear_branch import LinearBranch, class_scores
 from quorem.tokenization.special import SPECIAL_IDS
 
 SMOOTHING = 1e-3  # a of a / (a + p), Arora et al. 2017
@@ -37,11 +37,11 @@ def sif_shares(input_ids: Tensor, vocab_size: int) -> Tensor:
     return weight / weight.sum(1, keepdim=True).clamp(min=torch.finfo(weight.dtype).tiny)
 
 
-class SifBranch(nn.Module):
-    """Scores of whole documents by the mean of their tokens' vectors; no part of gradient descent.
+class SifBranch(LinearBranch):
+    """Scores of whole documents by the mean of their tokens' vectors.
 
     A linear model of a mean is the mean of a score for each token. These are kept instead of the vectors, which go on
-    changing when the encoder is trained. All are zero until the branch is fitted.
+    changing when the encoder is trained.
 
     Args:
         vocab_size: tokens.
@@ -49,16 +49,7 @@ class SifBranch(nn.Module):
     """
 
     def __init__(self, *, vocab_size: int, num_labels: int) -> None:
-        super().__init__()
-        self.num_labels = num_labels
-        columns = 1 if num_labels == 2 else num_labels
-        self.weight = nn.Parameter(torch.zeros(vocab_size, columns), requires_grad=False)
-        self.bias = nn.Parameter(torch.zeros(columns), requires_grad=False)
-
-    def reset_parameters(self) -> None:
-        """All scores are 0 again."""
-        nn.init.zeros_(self.weight)
-        nn.init.zeros_(self.bias)
+        super().__init__(vocab_size, num_labels=num_labels)
 
     def forward(self, input_ids: Tensor) -> Tensor:
         """Scores float32 (batch, num_labels) of input_ids int64 (batch, time)."""
