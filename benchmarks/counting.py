@@ -79,7 +79,7 @@ def tfidf_accuracy(
     """TF-IDF of words and pairs, logistic regression (its C is `inverse_penalty`; 30 is better with few labels)."""
     vectorizer = TfidfVectorizer(sublinear_tf=True, min_df=2, ngram_range=(1, 2))
     model = LogisticRegression(C=inverse_penalty, max_iter=1000).fit(vectorizer.fit_transform(texts), labels)
-    return float(model.score(vectorizer.transform(judged), truth))
+    return float(model.score(vectorizer.transform(judged), np.array(truth)))
 
 
 def nbsvm_accuracy(texts: Sequence[str], labels: Sequence[str], judged: Sequence[str], truth: Sequence[str]) -> float:
@@ -96,7 +96,7 @@ def nbsvm_accuracy(texts: Sequence[str], labels: Sequence[str], judged: Sequence
     def shortened(features: csr_matrix) -> csr_matrix:
         return diags(np.asarray(features.sum(1)).ravel().clip(min=1) ** -0.5) @ features
 
-    def score(rows: np.ndarray, inverse_penalty: float, features: csr_matrix, expected: Sequence[str]) -> float:
+    def score(rows: np.ndarray, inverse_penalty: float, features: csr_matrix, expected: np.ndarray) -> float:
         in_favour, against = (np.asarray(counts[rows][target[rows] == name].sum(0)).ravel() + 1.0 for name in names)
         ratio = diags(np.log(in_favour / in_favour.sum()) - np.log(against / against.sum()))
         model = LogisticRegression(C=inverse_penalty, max_iter=300)
@@ -106,4 +106,4 @@ def nbsvm_accuracy(texts: Sequence[str], labels: Sequence[str], judged: Sequence
     parts = np.arange(len(texts)) % 4
     rest, quarter = np.flatnonzero(parts), np.flatnonzero(parts == 0)
     best = max((3.0, 30.0, 300.0), key=lambda each: score(rest, each, counts[quarter], target[quarter]))
-    return score(np.arange(len(texts)), best, vectorizer.transform(judged), truth)
+    return score(np.arange(len(texts)), best, vectorizer.transform(judged), np.array(truth))

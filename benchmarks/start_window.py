@@ -26,9 +26,9 @@ from quorem.data.corpus import Corpus
 from quorem.data.shards import Shards
 from quorem.data.source import Source
 from quorem.finetuning.rows import split
+from quorem.models.sif import SMOOTHING
 from quorem.tokenization.files import load_tokenizer
 from quorem.tokenization.special import SPECIAL_IDS
-from quorem.vectors.encoder import SMOOTHING
 
 PENALTIES = {"logisticregression__C": np.logspace(-4, 1, 8)}
 
