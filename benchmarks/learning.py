@@ -53,6 +53,7 @@ from quorem.config.settings import PrepareConfig, PretrainConfig
 from quorem.data.prepare import load_prepared, prepare
 from quorem.data.rows import ROWS
 from quorem.data.shards import Shards
+from quorem.errors import UserError
 from quorem.files import fingerprint_files
 from quorem.finetuning.rows import encode_rows
 from quorem.models.electra import corrupt, mask_tokens, real_tokens
@@ -321,7 +322,14 @@ def main() -> None:
             run = folder / "run"
             if "steps" not in found:
                 given = [*base, *settings, f"train.seed={seed}"]
-                found |= trained(given, folder, seconds=options.seconds, steps=options.steps)
+                try:
+                    found |= trained(given, folder, seconds=options.seconds, steps=options.steps)
+                except UserError as error:  # a kind that cannot be so small; the other arms go on
+                    print(f"seed {seed}, {name}: refused: {error}", flush=True)
+                    kept.pop(str(seed))
+                    results["arms"][name]["refused"] = str(error)
+                    keep()
+                    continue
                 keep()
             if "nll" not in found:
                 discriminator = QuoremForPreTraining.from_pretrained(run / "discriminator").eval()
@@ -353,6 +361,9 @@ def main() -> None:
     print(f"counting: {counting}")
     for name, kept in results["arms"].items():
         seeds = list(kept["seeds"].values())
+        if not seeds:
+            print(f"{name}: refused: {kept['refused']}")
+            continue
         parts = []
         for key in seeds[0]:
             values = [each[key] for each in seeds if key in each]
