@@ -20,7 +20,6 @@ from quorem.data.documents import RowCounts
 from quorem.data.once import log_once
 from quorem.data.readers.compression import open_data
 from quorem.data.readers.midi_file import damaged, parse_midi
-from quorem.data.readers.midi_time import DENOMINATORS, MOST_BEATS, TooLong, normalize_times
 from quorem.data.readers.midi_words import NOTE_TAGS, TOKENS, Note, chord_words, note_words, notes_of
 from quorem.data.readers.table import ColumnNames, Table
 from quorem.data.readers.whole import Content, whole_table
@@ -118,6 +117,8 @@ def read_score(path: Path, *, max_silence: int, counts: RowCounts) -> "Score":
     """
     from symusic import Score
 
+    from quorem.data.readers.midi_time import TooLong, normalize_times  # needs numpy, which help does without
+
     with open_data(path) as stream:
         content = stream.read()
     file = parse_midi(path, content)
@@ -193,6 +194,8 @@ def _first_line(error: Exception) -> str:
 @cache
 def _library(spelling: str) -> Any:
     from miditok import REMI, TSD, TokenizerConfig
+
+    from quorem.data.readers.midi_time import DENOMINATORS, MOST_BEATS
 
     settings = TokenizerConfig(
         pitch_range=(0, 127),
