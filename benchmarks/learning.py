@@ -56,7 +56,8 @@ from quorem.data.shards import Shards
 from quorem.errors import UserError
 from quorem.files import fingerprint_files
 from quorem.finetuning.rows import encode_rows
-from quorem.models.electra import corrupt, mask_tokens, real_tokens
+from quorem.models.electra import corrupt
+from quorem.models.masking import mask_tokens, real_tokens
 from quorem.models.modeling import QuoremForMaskedLM, QuoremForPreTraining
 from quorem.plan.presets import NEVER_TARGETS
 from quorem.plan.recipes import resolve

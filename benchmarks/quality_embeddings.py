@@ -39,7 +39,7 @@ from quorem.data.readers import READERS, choose_format
 from quorem.data.rows import ROWS
 from quorem.data.shards import Shards, write_shards
 from quorem.files import fingerprint_files
-from quorem.models.electra import mask_tokens
+from quorem.models.masking import mask_tokens
 from quorem.plan.plan import Plan
 from quorem.plan.recipes import resolve
 from quorem.pretraining.arrangement import arrange

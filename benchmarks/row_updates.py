@@ -26,7 +26,8 @@ from memory import peak_mb
 
 from quorem.config.loading import from_mapping
 from quorem.config.settings import PretrainConfig
-from quorem.models.electra import mask_tokens, total_loss
+from quorem.models.electra import total_loss
+from quorem.models.masking import mask_tokens
 from quorem.plan.plan import Plan
 from quorem.plan.presets import NEVER_TARGETS
 from quorem.plan.recipes import resolve

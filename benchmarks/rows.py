@@ -24,7 +24,7 @@ from quorem.config.settings import PretrainConfig
 from quorem.data.batches import EpochOrder
 from quorem.data.prepare import load_prepared
 from quorem.data.rows import ROWS, DocumentRows
-from quorem.models.electra import real_tokens
+from quorem.models.masking import real_tokens
 from quorem.plan.plan import Plan
 from quorem.plan.recipes import resolve
 from quorem.pretraining.program import PretrainProgram

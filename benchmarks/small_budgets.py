@@ -29,7 +29,7 @@ from quorem.data.readers import READERS
 from quorem.data.rows import PackedRows
 from quorem.data.shards import Shards, write_shards
 from quorem.data.source import Source
-from quorem.models.electra import mask_tokens
+from quorem.models.masking import mask_tokens
 from quorem.plan.plan import Plan
 from quorem.plan.recipes import resolve
 from quorem.pretraining.arrangement import arrange

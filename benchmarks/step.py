@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 from training import BATCHES, MASK_ID, matrix_rates, quorem_step
 
-from quorem.models.electra import mask_tokens
+from quorem.models.masking import mask_tokens
 from quorem.plan.presets import NEVER_TARGETS
 from quorem.training.optim import build_optimizer, parameter_groups
 

@@ -35,7 +35,8 @@ from transformers import ElectraConfig, ElectraForMaskedLM, ElectraForPreTrainin
 
 from quorem.config.loading import from_mapping
 from quorem.config.settings import PretrainConfig
-from quorem.models.electra import mask_tokens, total_loss
+from quorem.models.electra import total_loss
+from quorem.models.masking import mask_tokens
 from quorem.plan.plan import Plan
 from quorem.plan.presets import NEVER_TARGETS, PRESETS, network_configs
 from quorem.plan.recipes import resolve

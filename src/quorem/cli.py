@@ -116,7 +116,7 @@ def _add_pretraining(commands: Any) -> None:
     _add_texts(command)
     command.add_argument("--out", required=True, type=Path, help="the run folder to write")
     command.add_argument(
-        "--init-from", metavar="RUN", help="start from its networks, with its sizes and tokenizer (model.init_from)"
+        "--init-from", metavar="RUN", help="start from the networks of RUN, with its sizes and tokenizer"
     )
     command.add_argument("--minutes", type=float, metavar="N", help="train for about so long here (train.minutes)")
     command.add_argument("--dry-run", action="store_true", help=DRY_RUN)
@@ -125,7 +125,7 @@ def _add_pretraining(commands: Any) -> None:
     _add_texts(command)
     command.add_argument("--out", required=True, type=Path, help="the folder to write; pretrain takes it as its data")
     command.add_argument(
-        "--processes", type=int, default=1, metavar="N", help="that write shards, each of some of the files (default 1)"
+        "--processes", type=int, default=1, metavar="N", help="processes that share the files (default 1)"
     )
 
     command = _add(commands, "merge", "join folders that quorem prepare made with one tokenizer")
@@ -152,14 +152,14 @@ def _add_finetuning(commands: Any) -> None:
     """Finetune, predict, recommend, similar, serve and embed."""
     command = _add(commands, "finetune", "fine-tune a pre-trained run for a task", FinetuneConfig())
     add_task(command, _short)
-    command.add_argument("run_folder", metavar="RUN", help="a run of quorem pretrain")
+    command.add_argument("run_folder", metavar="RUN", help="a run of quorem pretrain, or a model folder")
     command.add_argument(
         "data",
         nargs="*",
         help="the labelled data: CSV, .parquet, .jsonl, or a folder of .txt or MIDI files; data.path if not given",
     )
-    command.add_argument("--text-column", help="its column of text (data.text_column)")
-    command.add_argument("--label-column", help="its column of classes (data.label_column)")
+    command.add_argument("--text-column", help="column or key of the text (data.text_column)")
+    command.add_argument("--label-column", help="column or key of the labels (data.label_column)")
     command.add_argument("--from-scratch", action="store_true", help="the control: the same network from new weights")
     command.add_argument("--dry-run", action="store_true", help=DRY_RUN)
     command.add_argument("--out", required=True, type=Path, help="the run folder to write")
@@ -169,16 +169,20 @@ def _add_finetuning(commands: Any) -> None:
     command.add_argument(
         "data", nargs="+", help="files, folders or quoted patterns, of all formats that finetune reads"
     )
-    command.add_argument("--text-column", help="its column or key of text (default: the run's, or text)")
+    command.add_argument("--text-column", help="column or key of the text (default: the run's, or text)")
     command.add_argument("--format", default="auto", help="data.format (default: by the names, or the run's)")
     command.add_argument("--bad-rows", default="error", help="error, or skip: left out and listed beside the output")
-    command.add_argument("--encoding", help="of the data (default: the run's data.encoding, or UTF-8 if it is that)")
+    command.add_argument(
+        "--encoding", help="of the data (default: UTF-8; for files that are not, the run's data.encoding)"
+    )
     command.add_argument("--delimiter", help="of a CSV (default: the run's data.delimiter)")
     command.add_argument(
         "--quoting", help="of a CSV: auto, standard, none or backslash (default: the run's data.quoting)"
     )
     command.add_argument(
-        "--header", action=argparse.BooleanOptionalAction, help="whether a CSV has one (default: the run's data.header)"
+        "--header",
+        action=argparse.BooleanOptionalAction,
+        help="whether a CSV's first row names its columns (default: the run's data.header)",
     )
     endings = ", ".join(ending for writer in WRITERS.values() for ending in writer.endings)
     command.add_argument("--out", required=True, type=Path, help=f"the file to write, by its ending: {endings}")

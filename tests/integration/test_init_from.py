@@ -20,8 +20,8 @@ from quorem.data.prepare import load_prepared
 from quorem.plan.plan import Plan
 from quorem.pretraining.arrangement import arrange
 from quorem.pretraining.program import PretrainProgram
+from quorem.training.checkpoints import read_last_checkpoint
 from quorem.training.optimizer_state import parameter_names
-from quorem.training.run_folder import read_state
 
 SHARING = {
     "disentangled": ["model.disentangled_embeddings=true"],
@@ -240,7 +240,7 @@ def test_another_table_may_be_asked_for_without_undoing_what_the_first_had(tmp_p
 def test_a_kept_optimizer_goes_on(tmp_path, monkeypatch, refused, pretrain, short, pretrained, sample_csv):
     old = tmp_path / "old"
     assert pretrain(old, "train.keep_state=true").code == 0
-    kept = read_state(old)
+    kept = read_last_checkpoint(old)
     assert kept["step"] == 6
     seen = []
 
@@ -268,7 +268,7 @@ def test_a_kept_optimizer_goes_on(tmp_path, monkeypatch, refused, pretrain, shor
         line = refused(*command, "--init-from", old, other, "--out", tmp_path / place, after_log=True)
         assert "is of another kind: give that run's train.optimizer, train.table_updates and" in line
     assert pretrain(old).code == 0  # finished: what it was told to keep it still has
-    assert read_state(old)["step"] == 6
+    assert read_last_checkpoint(old)["step"] == 6
 
 
 def test_what_cannot_be_gone_on_from_is_refused(tmp_path, refused, quorem, short, pretrained, classifier, sample_csv):

@@ -11,7 +11,7 @@ import pytest
 
 from quorem.config.loading import load
 from quorem.config.settings import PretrainConfig
-from quorem.models.electra import mask_tokens
+from quorem.models.masking import mask_tokens
 from quorem.reporting.examples import examples
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

@@ -5,7 +5,8 @@ import torch
 
 from quorem.config.loading import from_mapping
 from quorem.config.settings import ModelSettings
-from quorem.models.electra import Electra, mask_tokens, total_loss
+from quorem.models.electra import Electra, total_loss
+from quorem.models.masking import mask_tokens
 from quorem.models.modeling import QuoremForMaskedLM, QuoremForPreTraining
 from quorem.plan.presets import network_configs
 

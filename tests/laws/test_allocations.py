@@ -7,7 +7,8 @@ from torch.utils._pytree import tree_leaves
 
 from quorem.config.loading import from_mapping
 from quorem.config.settings import PretrainConfig
-from quorem.models.electra import mask_tokens, total_loss
+from quorem.models.electra import total_loss
+from quorem.models.masking import mask_tokens
 from quorem.plan.plan import Plan
 from quorem.plan.presets import NEVER_TARGETS
 from quorem.plan.recipes import resolve

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quorem.errors import UserError
-from quorem.models.electra import corrupt, mask_tokens
+from quorem.models.electra import corrupt
+from quorem.models.masking import mask_tokens
 
 PAD, UNK, CLS, SEP, MASK = range(5)
 SPECIAL = torch.tensor([PAD, CLS, SEP, MASK])

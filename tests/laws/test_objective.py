@@ -9,7 +9,8 @@ import torch
 from objective_cases import NETWORKS, QR, SPECIAL, VOCAB, assert_same_step, build, gradients, run, sample_batch
 from torch import nn
 
-from quorem.models.electra import Electra, Masked, mask_tokens, total_loss
+from quorem.models.electra import Electra, total_loss
+from quorem.models.masking import Masked, mask_tokens
 from quorem.training.metrics import BinaryMetrics
 
 

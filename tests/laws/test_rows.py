@@ -10,7 +10,7 @@ from quorem.config.loading import override
 from quorem.config.settings import PretrainConfig
 from quorem.data.batches import TokenBudgetOrder
 from quorem.data.rows import ROWS, DocumentRows, IsolatedRows, best_fit, windows
-from quorem.models.electra import mask_tokens, real_tokens
+from quorem.models.masking import mask_tokens, real_tokens
 from quorem.plan.plan import Plan
 from quorem.plan.recipes import resolve
 from quorem.pretraining.program import build_electra

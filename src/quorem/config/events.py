@@ -26,31 +26,31 @@ class EventSettings:
     events: str | None = _option(
         None,
         "the files have a row for each event, of a known shape: recbole (.inter, known by its name), gru4rec, sasrec, "
-        "movielens, yoochoose, or auto (columns of usual names); data.item_column says the same of any other",
+        "movielens, yoochoose, or auto (columns of usual names); for a log of any other shape give data.item_column",
     )
-    user_column: str | None = _option(None, "events: the column or key of the user, or of the session")
+    user_column: str | None = _option(None, "event logs: column or key of the user, or of the session")
     item_column: str | None = _option(
-        None, "events: that of the item; each user's items, in the order of time, are a document"
+        None, "event logs: column or key of the item; each user's items, in the order of time, are a document"
     )
     time_column: str | None = _option(
         None,
-        "events: that of the time, Unix seconds, milli-, micro- or nanoseconds, or ISO 8601; without it a user's "
-        "events stand in order",
+        "event logs: column or key of the time: Unix seconds, milli-, micro- or nanoseconds, or ISO 8601; without it a "
+        "user's events are taken in the order of the file",
     )
     session_gap: str | None = _option(
         None,
-        "events: the pause that ends a session, as 30min, 2h, 1d or 90s; without it a user's history is a document",
+        "event logs: the pause that ends a session, as 30min, 2h, 1d or 90s; without it a user's history is a document",
     )
     min_item_events: int = _option(
-        1, "events: items with fewer of them, those in data.test_period not counted, are left out", at_least=1
+        1, "event logs: items with fewer events, those in data.test_period not counted, are left out", at_least=1
     )
     min_events: int = _option(
-        1, "events: sequences with fewer of them, rare items not counted, are left out", at_least=1
+        1, "event logs: sequences with fewer events, those of rare items not counted, are left out", at_least=1
     )
     test_period: str | None = _option(
         None,
-        "events: sequences that begin in so long a time before the last event, as 1d or 2w, are the test's: next_item "
-        "predicts their last items, pre-training does not read them",
+        "event logs: length of the test period at the end of the log, such as 1d or 2w; sequences that begin in it are "
+        "the test set: next_item predicts their last items, pre-training does not read them",
     )
 
 

@@ -45,6 +45,7 @@ class LabelledDataSettings(HeldOutSettings):
 class FinetuneTrainSettings(TrainSettings):
     """The training loop of fine-tuning, where every epoch is judged."""
 
+    max_steps: int | None = option(None, "number of steps; default from train.epochs", at_least=1)
     patience: int | None = option(
         None, "stop after so many epochs in a row without a better score; never if not given", at_least=1
     )
@@ -57,7 +58,10 @@ class EncoderSettings:
     from_scratch: bool = option(False, "start from new weights: a control that shows what pre-training gains")
     freeze_encoder: bool = option(False, "train the head only")
     layer_decay: float | None = option(
-        None, "learning rate of a layer over that of the next; default from the recipe", above=0, at_most=1
+        None,
+        "factor by which the learning rate falls from a layer to the one below; default from classifier.recipe",
+        above=0,
+        at_most=1,
     )
     dropout: float = option(0.1, "dropout of the head and the encoder, except its attention", at_least=0, below=1)
     attention_dropout: float | None = option(
@@ -70,7 +74,7 @@ class PooledSettings(EncoderSettings):
     """The same with one vector for each text."""
 
     head: str = option("paper", "paper (one linear layer) or hf (transformers' two layers)")
-    pooling: str | None = option(None, "cls, mean or max over tokens; default from the recipe")
+    pooling: str | None = option(None, "cls, mean or max over tokens; default from classifier.recipe")
     layers: str = option("last", "layers to pool: last, or all (every layer and the embeddings, side by side)")
     baseline: bool = option(
         True,
@@ -83,7 +87,7 @@ class ClassifierSettings(PooledSettings):
     """How the pre-trained encoder becomes a classifier."""
 
     class_weights: str = option(
-        "none", "none, or balanced: a row weighs the more the fewer training rows are of its class (scikit-learn's)"
+        "none", "none, or balanced: classes weigh inversely to their number of training rows, as in scikit-learn"
     )
     recipe: str = option(
         "paper", "paper (trains all weights, with layer-wise decay) or origin (trains the head first, then all weights)"
@@ -100,8 +104,8 @@ class ClassifierSettings(PooledSettings):
     )
     ngram_penalty: float | None = option(
         None,
-        "penalty of the n-gram branch's squared weights, over twice the sum of the rows' losses; by default chosen on "
-        "training rows",
+        "L2 penalty of the n-gram branch: this times half the sum of squared weights is added to the sum of the rows' "
+        "losses (1/C in scikit-learn); by default chosen on training rows",
         above=0,
     )
     sif: bool = option(
@@ -126,7 +130,7 @@ class TaskConfig:
     """The settings that every task has, its sections data and train aside."""
 
     task: str = named("")
-    pretrained: str = option("", "the pre-training run, or a model folder")
+    pretrained: str = option("", "a run of quorem pretrain, or a model folder")
 
 
 @dataclass(frozen=True)

@@ -47,15 +47,16 @@ class EmbeddingSettings:
     )
     operation: str | None = option(
         None,
-        "partitions: how rows are combined: add, multiply or concat; default add, or multiply with a rank above 1 or "
-        "a full softmax, which need it",
+        "qr, mixed_radix, chinese_remainder, attributes: how rows are combined: add, multiply or concat; default add, "
+        "or multiply with a rank above 1 or a full softmax, which need it",
     )
     rank: int | None = option(
         None, "multiply: products summed, default 1; low_rank: width of the rows", largest=WIDEST, at_least=1
     )
     own_rank: int = option(
         0,
-        "partitions: numbers that each token has of its own; one matrix widens them and adds them to the rows",
+        "qr, mixed_radix, chinese_remainder, attributes: size of a small vector of each token's own; a shared matrix "
+        "projects it to the embedding size, and it is added to the rows",
         largest=WIDEST,
         at_least=0,
     )
@@ -251,7 +252,8 @@ class DataSettings(TextDataSettings):
     )
     held_out: float = option(
         0.0,
-        "share of rows that are not learned from; they score both networks at every checkpoint, and the best is kept",
+        "share of rows kept out of training; both networks are scored on them at every checkpoint; best/ has those of "
+        "the best one, if that is not the last",
         at_least=0,
         below=1,
     )
@@ -287,7 +289,11 @@ class TokenizerSettings:
 class ObjectiveSettings:
     """ELECTRA's objective."""
 
-    recipe: str = option("modern", "how to optimise: modern, or google (its Adam, schedule and 85/15 masking)")
+    recipe: str = option(
+        "modern",
+        "how to optimise: modern (Muon, linear schedule, every chosen token masked), or google (its Adam, schedule and "
+        "85/15 masking)",
+    )
     mask_rate: float | None = option(None, "share of tokens to mask; default from the preset", above=0, at_most=1)
     mask_rate_end: float | None = option(
         None,
@@ -296,7 +302,7 @@ class ObjectiveSettings:
         at_most=1,
     )
     keep_rate: float | None = option(
-        None, "share of chosen tokens that stay visible; default from the recipe", at_least=0, below=1
+        None, "share of chosen tokens that stay visible; default from objective.recipe", at_least=0, below=1
     )
     rtd_weight: float = option(50.0, "weight of the discriminator's loss; the generator's weight is 1", at_least=0)
 
@@ -306,7 +312,7 @@ class TrainSettings:
     """The training loop."""
 
     max_steps: int | None = option(
-        None, "number of steps; default from train.epochs; pre-training: 0 keeps the networks as they start", at_least=0
+        None, "number of steps; default from train.epochs; 0 keeps the networks as they start", at_least=0
     )
     epochs: float = option(1.0, "passes over the data", above=0)
     minutes: float | None = option(
@@ -327,27 +333,30 @@ class TrainSettings:
     shard_layers: bool = option(
         False, "pre-training: each process keeps a part of the layers' weights and state (FSDP)"
     )
-    learning_rate: float | None = option(None, "peak learning rate; default from the preset and the recipe", above=0)
+    learning_rate: float | None = option(
+        None, "peak learning rate; default from the preset and objective.recipe", above=0
+    )
     generator_learning_rate: float | None = option(
         None,
-        "peak learning rate of the generator's own weights; default learning_rate if given, otherwise from the preset",
+        "pre-training: peak learning rate of the generator's own weights; default learning_rate if given, otherwise "
+        "from the preset",
         above=0,
     )
     optimizer: str | None = option(
         None,
         "muon (orthogonal momentum for the layers' matrices, AdamW for all other weights), adamw or google; default "
-        "from the recipe, adamw in fine-tuning",
+        "from objective.recipe, adamw in fine-tuning",
     )
     matrix_learning_rate: float = option(0.02, "muon: peak learning rate of the layers' matrices", above=0)
     warmup: float = option(0.05, "warm-up: a share of all steps if below 1, otherwise a number of steps", at_least=0)
     schedule: str | None = option(
-        None, "learning-rate schedule: linear, cosine, constant or google; default the recipe's"
+        None, "learning-rate schedule: linear, cosine, constant or google; default from objective.recipe"
     )
     table_updates: str = option(
         "auto",
-        "pre-training and next_item, of tables with a row for each token: rows (update only rows the step read, with "
-        "one running square a row), whole (update all rows by the recipe's optimizer), or auto: rows from 65,536 rows "
-        "of 128 on; a full softmax reads all rows and always uses whole",
+        "pre-training and next_item, of tables with a row for each token: rows (sparse: only rows that a step read, "
+        "by Adam with one second moment for each row), whole (all rows, by train.optimizer), or auto: rows from 65,536 "
+        "rows of 128 on; a full softmax reads all rows and always uses whole",
     )
     weight_decay: float = option(0.01, "decoupled weight decay", at_least=0)
     clip_norm: float = option(1.0, "largest global gradient norm", above=0)

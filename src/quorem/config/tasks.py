@@ -49,7 +49,7 @@ class TaggedDataSettings(HeldOutSettings):
     text_column: str = option("tokens", "the key of a row's words, a list; of CoNLL files the first column is read")
     label_column: str = option(
         "tags",
-        "that of their tags, a list as long; of CoNLL the last column is read; of MIDI: melody or velocity",
+        "the key of the words' tags, a list as long; of CoNLL the last column is read; of MIDI: melody or velocity",
     )
     stride: int = option(32, "tokens that windows over a longer text share, at most half of a window", at_least=0)
 
@@ -69,8 +69,8 @@ class ChoiceDataSettings(HeldOutSettings):
     """What multiple choice reads: a question, or a context with one, and several choices in each row."""
 
     text_column: str = option("text", "the column or key of the question, or of what is to be continued")
-    choice_columns: str = option("a,b,c,d", "those of the choices, with commas between them")
-    label_column: str = option("label", "that of the right choice: its number, or the name of its column")
+    choice_columns: str = option("a,b,c,d", "the columns or keys of the choices, with commas between them")
+    label_column: str = option("label", "the column or key of the right choice: its number, or the name of its column")
     first_choice: int = option(0, "the number of the first choice in labels that are numbers: 0 or 1")
     truncation: str = option("head", "what is kept where text and choice are too long: head, tail or both")
 
@@ -90,14 +90,14 @@ class QuestionDataSettings(HeldOutSettings):
     """What question answering reads: SQuAD's JSON, or rows with a question, a text, and answers that stand in it."""
 
     text_column: str = option("context", "the column or key of the text that a question is answered from")
-    question_column: str = option("question", "that of the question")
+    question_column: str = option("question", "the column or key of the question")
     label_column: str = option(
         "answers",
-        "that of the answers: lists text and answer_start as in squad of Hugging Face, or one answer as it is written; "
-        "empty where the text has none",
+        "the column or key of the answers: lists text and answer_start as in squad of Hugging Face, or one answer as "
+        "it is written; empty where the text has none",
     )
     start_column: str | None = option(
-        None, "that of the character at which one answer begins, from 0 on; if not given, where it first stands"
+        None, "the column or key of an answer's first character, from 0 on; if not given, where it first occurs"
     )
     max_length: int = option(
         384, "tokens of a window: the question, a part of the text and special tokens", largest=LONGEST

@@ -26,8 +26,8 @@ def add_compress(parser: argparse.ArgumentParser) -> None:
     """Those of `quorem compress`."""
     parser.add_argument("run_folder", metavar="RUN", help="a finished run, or a model folder")
     size = parser.add_mutually_exclusive_group(required=True)
-    size.add_argument("--compression", metavar="N", help="times smaller than a row for each token, for example 10x")
-    size.add_argument("--budget", metavar="BYTES", help="of the table with its index, for example 20MB")
+    size.add_argument("--compression", metavar="N", help="how many times smaller than a dense table, such as 10x")
+    size.add_argument("--budget", metavar="BYTES", help="most bytes of the token table with its index, such as 20MB")
     parser.add_argument("--out", required=True, type=Path, help="the folder to write")
 
 

@@ -1,7 +1,6 @@
 """The engine of fine-tuning: from a task, a pre-training run and data to a run folder with a model."""
 
 import logging
-from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -12,6 +11,7 @@ from quorem.data.bad_rows import report_bad_rows
 from quorem.data.source import Source
 from quorem.errors import UserError
 from quorem.finetuning.checkpoint import SEED
+from quorem.finetuning.early_stopping import EarlyStopping
 from quorem.finetuning.task import Begun, Task
 from quorem.lock import locked
 from quorem.plan.dry_run import DryRun, measure_steps
@@ -80,7 +80,7 @@ def _finetune(task: Task, begun: Begun, out: Path) -> dict[str, Any]:
     begun = task.prepare(begun, run, lambda other, folder: finetune_task(task, other, folder, source=begun.source))
     program, optimizer = _program(task, begun)
     lengthen(run, config.train, program.order, others_follow_steps=task.has_phases(config))
-    epochs = _Epochs(task, begun, run, program)
+    epochs = EarlyStopping(task, begun, run, program)
     fit(
         program,
         optimizer,
@@ -99,51 +99,6 @@ def _finetune(task: Task, begun: Begun, out: Path) -> dict[str, Any]:
     write_cards_of(run, result)
     run.finish(result)
     return result
-
-
-class _Epochs:
-    """Judges after every epoch and keeps the best model; says when patience is over."""
-
-    def __init__(self, task: Task, begun: Begun, run: Run, program: Any) -> None:
-        self.task, self.begun, self.run, self.program = task, begun, run, program
-        self.state: dict[str, Any] = {"best": None, "last": None, "since_best": 0}
-
-    @property
-    def patience_is_over(self) -> bool:
-        patience = self.begun.config.train.patience
-        return patience is not None and self.state["since_best"] >= patience
-
-    def __call__(self, step: int) -> bool:
-        each = self.program.order.steps_per_epoch
-        if step % each and step != self.program.total_steps:
-            return False
-        self.begun.model.eval()
-        found = {"epoch": round(step / each, 2), **self.task.judge(self.begun)}
-        self.run.log({"step": step, "held_out": found})
-        shown = ", ".join(f"{name} {found[name]:.4f}" for name in self.task.shown)
-        logger.info("epoch %g, held out: %s", found["epoch"], shown)
-        best, by = self.state["best"], self.task.chosen_by
-        better = best is None or found[by] > best[by]
-        since = 0 if better else self.state["since_best"] + 1
-        self.state.update(last=found, since_best=since, best=found if better else best)
-        if better:
-            self.run.save_model("model", self._save)
-        over = processes.all_reduce_max(int(self.patience_is_over)) > 0
-        if over:
-            logger.info("train.patience=%s: no better %s since epoch %g: training stops", since, by, best["epoch"])
-        return over
-
-    def restore(self, state: dict[str, Any]) -> bool:
-        """Go on from a checkpoint; whether training had ended there."""
-        self.state.update(state)
-        if self.patience_is_over:
-            best, patience = self.state["best"]["epoch"], self.begun.config.train.patience
-            logger.info("train.patience=%s: training had ended, no better since epoch %g", patience, best)
-        return self.patience_is_over
-
-    @property
-    def _save(self) -> Callable[[Path], None]:
-        return lambda folder: self.task.save(self.begun, folder)
 
 
 def _program(task: Task, begun: Begun) -> tuple[Any, torch.optim.Optimizer]:

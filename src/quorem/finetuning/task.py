@@ -180,8 +180,6 @@ def check_train_of_finetuning(train: FinetuneTrainSettings, *, updates_rows: boo
                 f"train.{key}={str(getattr(train, key)).lower()}: is for pre-training; in fine-tuning {why}: "
                 "leave it out"
             )
-    if train.max_steps == 0:
-        raise UserError("train.max_steps=0: fine-tuning takes at least one step: leave it out, or give more")
     if train.table_updates == "rows" and not updates_rows:
         raise UserError(
             "train.table_updates=rows: is for pre-training and next_item; other tasks update whole tables: leave it out"

@@ -19,7 +19,8 @@ from quorem.embeddings import TokenEmbedding
 from quorem.embeddings.attributes import AttributesEmbedding
 from quorem.embeddings.disentangled import DisentangledEmbedding
 from quorem.models.configuration import QuoremConfig
-from quorem.models.electra import Electra, Inputs, Masked, Outcome, mask_tokens, total_loss
+from quorem.models.electra import Electra, Outcome, total_loss
+from quorem.models.masking import Inputs, Masked, mask_tokens
 from quorem.models.modeling import QuoremForMaskedLM, QuoremForPreTraining
 from quorem.plan.plan import Plan
 from quorem.plan.recipes import RECIPES

@@ -11,7 +11,8 @@ from quorem.data.batches import MASKING, step_seed
 from quorem.data.prepare import is_prepared, load_prepared
 from quorem.data.rows import split_rows
 from quorem.errors import UserError
-from quorem.models.electra import corrupt, mask_tokens
+from quorem.models.electra import corrupt
+from quorem.models.masking import mask_tokens
 from quorem.models.modeling import QuoremForMaskedLM, QuoremForPreTraining
 
 ROWS_SHOWN, TOKENS_SHOWN = 6, 64

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from quorem.errors import UserError
-from quorem.training.run_folder import read_state
+from quorem.training.checkpoints import read_last_checkpoint
 from quorem.training.sharding import like
 
 
@@ -47,7 +47,7 @@ def load_optimizer_of_run(optimizer: torch.optim.Optimizer, module: nn.Module, f
     Raises:
         UserError: if the run kept no state, or its parameters or its kind of optimizer differ.
     """
-    state = read_state(Path(folder))
+    state = read_last_checkpoint(Path(folder))
     if state is None:
         raise UserError(
             f"model.init_optimizer=kept: {folder} kept no optimizer state: train it with train.keep_state=true, or "

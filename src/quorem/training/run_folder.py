@@ -34,10 +34,11 @@ from quorem.config.loading import from_mapping, to_mapping
 from quorem.config.parsing import parse_json, parse_yaml
 from quorem.config.settings import TrainSettings
 from quorem.errors import UserError
-from quorem.files import TEMPORARY, fingerprint_files, whole_folder, write_bytes, write_text
+from quorem.files import TEMPORARY, whole_folder, write_bytes, write_text
 from quorem.folders import sync
 from quorem.lock import lock_name
 from quorem.training import processes
+from quorem.training.checkpoints import checkpoints, read_checkpoint, read_last_checkpoint, write_checkpoint
 
 logger = logging.getLogger(__name__)
 
@@ -57,8 +58,6 @@ LENGTH = ("train.max_steps", "train.epochs")
 
 BEFORE_ANYTHING = ("environment.json", "bad_rows.txt")
 """What a run writes, beside its settings, before it makes anything."""
-CHECKSUM = "sha256"  # of state.pt, beside it
-STATE = re.compile(rf"step-(\d{{6,}})({TEMPORARY}|\.old)?")  # names of checkpoints, and of what a kill leaves of them
 LEFT_BY_KILLS = re.compile(rf"(config\.yaml|environment\.json){TEMPORARY}")  # where nothing else is yet
 
 
@@ -206,30 +205,19 @@ class Run:
         if not self.writes:
             return
         sync(*self.folder.glob("metrics.jsonl"), self.folder)
-        with (
-            whole_folder(self.folder / "state" / f"step-{step:06d}") as partial,
-            (partial / "state.pt").open("wb") as file,
-        ):
-            torch.save({**state, "step": step}, file)
-            file.flush()
-            (partial / CHECKSUM).write_text(fingerprint_files(partial / "state.pt"), encoding="utf-8")
-        states = _states(self.folder)  # one beyond this step could not be read: the run went back to before it
-        kept = {states.get(best or 0), *[path for done, path in states.items() if done <= step][-keep:]}
-        for path in (self.folder / "state").glob("step-*"):
-            if STATE.fullmatch(path.name) and path not in kept:
-                shutil.rmtree(path)
+        write_checkpoint(self.folder, step, state, keep=keep, best=best)
 
     def last_checkpoint(self) -> int | None:
         """The steps it had done; None if there is none."""
-        return max(_states(self.folder), default=None)
+        return max(checkpoints(self.folder), default=None)
 
     def load_state(self) -> dict[str, Any] | None:
-        """As `read_state`, of this run."""
-        return read_state(self.folder)
+        """As `read_last_checkpoint`, of this run."""
+        return read_last_checkpoint(self.folder)
 
     def load_best(self, step: int) -> dict[str, Any] | None:
         """The checkpoint of one step; None if it is not there, or damaged."""
-        return _read(self.folder / "state" / f"step-{step:06d}", otherwise="it is not used")
+        return read_checkpoint(self.folder, step)
 
     def _write_config(self) -> None:
         if self.writes:
@@ -314,38 +302,6 @@ def read_settings(path: Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise UserError(f"{path}: is damaged (it holds no mapping): restore or delete the run")
     return found
-
-
-def read_state(folder: Path) -> dict[str, Any] | None:
-    """A run's latest checkpoint that can be read; None if there is none.
-
-    Raises:
-        UserError: if there are some and none can be read.
-    """
-    states = _states(folder)
-    for path in reversed(states.values()):
-        if (found := _read(path, otherwise="the checkpoint before it is used")) is not None:
-            return found
-    if states:
-        raise UserError(f"{folder / 'state'}: every checkpoint is damaged: delete the folder to start again")
-    return None
-
-
-def _read(path: Path, *, otherwise: str) -> dict[str, Any] | None:
-    try:
-        if (path / CHECKSUM).read_text(encoding="utf-8") != fingerprint_files(path / "state.pt"):
-            raise ValueError(f"its bytes are not those of {CHECKSUM}")
-        found: dict[str, Any] = torch.load(path / "state.pt", map_location="cpu", weights_only=True)
-        return found
-    except Exception as error:  # a damaged file can fail in any way
-        logger.warning("%s: damaged, %s (%s)", path, otherwise, " ".join(str(error).split())[:200])
-        return None
-
-
-def _states(folder: Path) -> dict[int, Path]:
-    """The checkpoints of a run by their steps, in order."""
-    names = ((STATE.fullmatch(path.name), path) for path in (folder / "state").glob("step-*"))
-    return dict(sorted((int(name[1]), path) for name, path in names if name and not name[2]))
 
 
 def read_records(folder: Path) -> list[dict[str, Any]]:
