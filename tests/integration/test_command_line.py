@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,6 +16,13 @@ from quorem.cli import main
 from quorem.config.finetuning import FinetuneConfig
 from quorem.config.loading import leaves, load
 from quorem.config.settings import PrepareConfig, PretrainConfig
+from quorem.data.readers import READERS
+from quorem.data.rows import ROWS
+from quorem.embeddings import EMBEDDINGS
+from quorem.heads import HEADS
+from quorem.tokenization import TOKENIZERS
+
+ROOT = Path(__file__).parents[2]
 
 CONFIGURED = {"pretrain": PretrainConfig(), "describe": PretrainConfig(), "finetune": FinetuneConfig(),
               "prepare": PrepareConfig()}  # fmt: skip
@@ -40,6 +48,27 @@ def test_quorem_alone_shows_its_commands(capsys):
     assert main([]) == 0
     shown = capsys.readouterr().out
     assert all(f"    {name} " in shown for name in ("pretrain", "prepare", "merge", "finetune", "predict", "config"))
+
+
+@pytest.mark.parametrize(
+    ("setting", "registry"),
+    [
+        ("model.embedding.kind", EMBEDDINGS),
+        ("model.head.kind", HEADS),
+        ("tokenizer.kind", TOKENIZERS),
+        ("data.format", READERS),
+        ("data.rows", ROWS),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_help_names_all_that_a_setting_may_be(setting, registry):
+    (text,) = [text for name, _, text in leaves(PretrainConfig()) if name == setting]
+    assert not set(registry) - set(re.findall(r"\w+", text))
+
+
+def test_the_docs_have_a_line_for_every_kind_of_table():
+    text = (ROOT / "docs" / "explanation.md").read_text(encoding="utf-8")
+    assert not [kind for kind in EMBEDDINGS if f"\n| {kind}" not in text]
 
 
 @pytest.mark.parametrize("kind", [PretrainConfig, FinetuneConfig, PrepareConfig])

@@ -102,7 +102,7 @@ def predict_with(
     check_choice("data.bad_rows", bad_rows, BAD_ROWS)
     found = load_found()
     data, task = found.data, found.task
-    writer = choose_writer(out, words=task.tags_words, answers=task.answers_questions)
+    writer = choose_writer(out, words=task.row_kind == "words", answers=task.row_kind == "question")
     options = {"encoding": encoding, "delimiter": delimiter, "quoting": quoting, "header": header}
     given = {name: value for name, value in options.items() if value is not None}
     source = find_source(path, format, text_column, data, given)

@@ -51,8 +51,8 @@ class TextTask(Task):
         network: of `quorem.models.checkpoint_files.read_weights`.
         problem_type: as transformers has it in config.json; None where the class says it all.
         new: how names of weights begin that a pre-trained model lacks.
-        tags_words: whether a prediction is a list of tags, one for each word.
-        answers_questions: whether a prediction is an answer, the first of the columns.
+        row_kind: what a row to predict is: text, words (a prediction is a list of tags, one for each word), choices, or
+            question (a prediction is an answer, the first of the columns).
         text_columns: settings of section data that name columns of text beside data.text_column.
         linear: the linear model that is the baseline; empty where there is none.
     """
@@ -61,8 +61,7 @@ class TextTask(Task):
     network: ClassVar[str]
     problem_type: ClassVar[str | None] = None
     new: ClassVar[tuple[str, ...]]
-    tags_words: ClassVar[bool] = False
-    answers_questions: ClassVar[bool] = False
+    row_kind: ClassVar[str] = "text"
     text_columns: ClassVar[tuple[str, ...]] = ()
     linear: ClassVar[str] = ""
     otherwise = "fine-tune {out} itself, which starts from its encoder, with another --out"

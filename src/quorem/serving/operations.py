@@ -123,14 +123,14 @@ def load_served(run: str | Path) -> Served:
 
 
 def _finetuned(found: Finetuned, name: str) -> Served:
-    task, config = found.predictor.task.name, found.model.config
+    task, config = found.predictor.task, found.model.config
     labels = [str(config.id2label[number]) for number in range(config.num_labels)] if config.num_labels > 1 else []
-    operations = [_predict(found.predictor, kind_of(task, found.data, labels))]
+    operations = [_predict(found.predictor, kind_of(task.row_kind, found.data, labels))]
     several = len(found.predictor.models) > 1  # of --seeds: their vectors are not to be averaged
     if hasattr(found.model, "electra") and not several:
         operations.append(_embed(found.model, found.tokenizer))
     seeds = f", {len(found.predictor.models)} seeds" if several else ""
-    return Served(name, task, described(found.model) + seeds, tuple(operations), tuple(labels))
+    return Served(name, task.name, described(found.model) + seeds, tuple(operations), tuple(labels))
 
 
 def _tried(operation: Operation) -> Operation:

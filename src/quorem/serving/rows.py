@@ -97,29 +97,24 @@ QUESTION = Kind(
 ITEMS = Kind(
     "items", "sessions", Annotated[list[Item], Field(max_length=MOST_ITEMS)], [], "a list of items in the order of time"
 )
-OTHER = Kind("other", "rows", Any, "a fine film", "what the task reads")
+KINDS = {"text": TEXT, "words": WORDS, "choices": CHOICES, "question": QUESTION}
+"""By `row_kind` of a task."""
 
 
-def kind_of(task: str, data: Any, labels: list[str]) -> Kind:
+def kind_of(row_kind: str, data: Any, labels: list[str]) -> Kind:
     """The rows that a fine-tuned run predicts.
 
     Args:
-        task: of TASKS.
+        row_kind: of its task.
         data: the settings of the data that it was trained on.
         labels: the names of its model's labels.
     """
-    if task == "tagging":
-        return WORDS
-    if task == "multiple_choice":
+    if row_kind == "choices":
         each = Annotated[list[Text], Field(min_length=len(labels), max_length=len(labels))]
         exact = type("Choices", (Choices,), {"__annotations__": {"choices": each}, "__doc__": Choices.__doc__})
         example = {"text": "a fine film", "choices": [f"choice {name}" for name in labels]}
         return replace(CHOICES, schema=exact, example=example)
-    if task == "question_answering":
-        return QUESTION
-    if getattr(data, "text_pair_column", None) is not None:
-        return PAIR
-    return TEXT if task in ("classification", "multi_label", "regression") else OTHER
+    return PAIR if getattr(data, "text_pair_column", None) is not None else KINDS[row_kind]
 
 
 def given(kind: Kind, row: Any, read: Callable[[Any], Any]) -> Any:

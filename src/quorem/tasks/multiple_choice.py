@@ -55,6 +55,7 @@ class MultipleChoice(TextTask):
     name, settings = "multiple_choice", MultipleChoiceConfig
     model_class, network, new = QuoremForMultipleChoice, "multiple_choice", ("sequence_summary.", "classifier.")
     chosen_by, shown = "accuracy", ("accuracy", "loss")
+    row_kind = "choices"
 
     def more_columns(self, data: Any) -> tuple[str, ...]:
         """Those of the choices."""

@@ -100,7 +100,7 @@ class QuestionAnswering(TextTask):
     model_class, network, new = QuoremForQuestionAnswering, "question_answering", ("qa_outputs.", "qa_joint.")
     chosen_by, shown = "f1", ("f1", "exact_match")
     text_columns = ("question_column",)
-    answers_questions = True
+    row_kind = "question"
 
     def resolve(self, config: QuestionAnsweringConfig) -> QuestionAnsweringConfig:
         """As in `TextTask`."""

@@ -67,7 +67,7 @@ class Tagging(TextTask):
     model_class, network, new = QuoremForTokenClassification, "token_classifier", ("classifier.",)
     chosen_by, shown = "f1", ("f1", "precision", "recall", "accuracy")
     text_columns = ("text_column",)
-    tags_words = True
+    row_kind = "words"
 
     def resolve(self, config: TaggingConfig) -> TaggingConfig:
         """As in `TextTask`."""
