@@ -67,7 +67,7 @@ def imported(path: Path, *, typing: bool = True) -> set[str]:
         node = nodes.pop()
         if not typing and isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
             continue
-        nodes += ast.iter_child_nodes(node)
+        nodes += [child for child in ast.iter_child_nodes(node) if not isinstance(child, ast.expr)]
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -76,6 +76,7 @@ def imported(path: Path, *, typing: bool = True) -> set[str]:
     return found
 
 
+@cache
 def own(path: Path) -> set[str]:
     """quorem's modules that a file imports; the package itself, which imports lazily, is none of them."""
     return imported(path, typing=False) & (MODULES.keys() - {"quorem"})

@@ -57,6 +57,7 @@ def lines(number, seed=0):
     return ("user,item,time\n" + "".join(rows)).encode()
 
 
+@pytest.mark.slow
 def test_a_log_has_as_many_tokens_as_events(tmp_path):
     """One to its last line of a small file, and about right of a large one, packed or not."""
     small, large, packed = (tmp_path / name for name in ("a.csv", "b.csv", "c.csv.gz"))

@@ -48,6 +48,7 @@ def test_enough_products_reach_any_table():
 BY_GRADIENT = [(kind, options) for kind, options in VARIANTS if (kind, options) not in FITTED]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "options"),
     BY_GRADIENT,

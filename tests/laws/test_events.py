@@ -43,6 +43,7 @@ def naive(rows, *, gap=None, min_item_events=1, min_events=1):
 EVENTS = st.lists(st.tuples(st.sampled_from("abcd"), st.sampled_from(["x", "y", "Z", "7", "é"]), st.integers(0, 90)))
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     files=st.lists(EVENTS, min_size=1, max_size=3),
@@ -70,6 +71,7 @@ def test_sequences_are_those_of_a_naive_twin(tmp_path_factory, files, gap, least
     assert read(source) == (found, counts)  # again, from what is sorted
 
 
+@pytest.mark.slow
 def test_many_events_do_not_depend_on_threads_or_memory(tmp_path, monkeypatch):
     rows = [(f"u{n * 7919 % 997}", f"i{n % 1013}", 1_600_000_000 + n * 31 % 50_000) for n in range(60_000)]
     path = write(tmp_path / "log.csv", rows)

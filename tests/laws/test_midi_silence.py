@@ -109,6 +109,7 @@ def test_signatures_that_there_are_none_of_are_left_out():
     assert with_implied_settings(score, 8)[2] == [(10, 3, 4)]
 
 
+@pytest.mark.slow
 @given(
     notes=st.lists(st.tuples(st.integers(0, 2**28), st.integers(0, 2**28), st.integers(0, 127)), min_size=1),
     signatures=st.lists(st.tuples(st.integers(0, 2**28), st.integers(1, 32), st.sampled_from([1, 2, 4, 8, 16, 32]))),

@@ -97,6 +97,7 @@ def labelled(number, num_labels=2, *, seed=1):
     return rows, labels
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_labels", [2, 3])
 def test_pairs_are_learned_that_single_tokens_do_not_tell(num_labels):
     rows, labels = labelled(240, num_labels)

@@ -99,6 +99,7 @@ def test_a_command_to_resume_is_quoted_for_the_shell_at_hand(monkeypatch, capsys
     assert capsys.readouterr().out == f"stopped; {expected}\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoding", ["cp1252", "ascii"])
 def test_names_that_the_output_cannot_show_end_no_command(tmp_path, encoding):
     words = [sys.executable, "-m", "quorem", "sample", "reviews", "--rows", "5", "--out", "영화.csv"]

@@ -23,6 +23,7 @@ def test_two_bits_a_number_keep_more_than_a_scalar_quantizer_does():
     assert make_table(4).from_dense(gaussian()) > 1 - 0.1175
 
 
+@pytest.mark.slow
 def test_each_part_more_keeps_more_and_a_byte_a_number_nearly_all():
     kept = [make_table(parts).from_dense(gaussian()) for parts in (1, 2, 3, 5, 8, 11, 16)]
     assert kept == sorted(kept)

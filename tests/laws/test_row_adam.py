@@ -207,6 +207,7 @@ def networks(**options):
     return build(**options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("disentangled", [False, True])
 @pytest.mark.parametrize("recipe_decay", [0.0, 0.01])
 def test_training_with_sparse_gradients_and_a_state_taken_up_in_between(disentangled, recipe_decay):

@@ -140,6 +140,7 @@ def assert_nothing_is_half_there(folder):
         assert [record["step"] for record in read_records(folder)] == list(range(LOGGED_FROM, STEPS + 1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("keep", "begun"),
     [(1, "new"), (2, "new"), (2, "the last checkpoint is damaged"), (1, "an earlier one is written")],

@@ -31,6 +31,7 @@ def test_a_review_does_not_depend_on_how_many_follow():
     assert list(reviews(20, seed=5)) == list(islice(reviews(1000, seed=5), 20))
 
 
+@pytest.mark.slow
 def test_all_seeds_share_one_language():
     first, second = ({word for text, _ in reviews(2000, seed=seed) for word in words_of(text)} for seed in (1, 2))
     assert len(first & second) > 0.5 * len(first)
@@ -52,6 +53,7 @@ def test_no_invented_word_has_two_meanings():
     assert len(set(words)) == len(words)
 
 
+@pytest.mark.slow
 def test_reviews_have_50_to_90_words_and_balanced_labels():
     lengths = sorted(len(text.split()) for text, _ in sample())
     assert 60 < mean(lengths) < 80

@@ -74,6 +74,7 @@ def test_all_seeds_share_one_catalogue():
     assert len(top[0] & top[1]) >= 17
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("vocab_size", SIZES)
 def test_sessions_have_the_length_and_the_items_they_should(vocab_size):
     items, session = sample(vocab_size)

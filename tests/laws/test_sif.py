@@ -124,6 +124,7 @@ def test_classes_without_rows_and_rows_without_words_have_finite_scores():
     assert (scores.argmax(1) < 2).all()
 
 
+@pytest.mark.slow
 def test_two_branches_know_what_either_does():
     """Of some rows the order of a pair says the class, of the others words that are too rare for n-grams."""
     rng, size, rows = np.random.default_rng(0), 40_000, []
