@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 WORDS = [f"w{number}" for number in range(36)]
+BRANCHES = ("classifier.ngrams=2", "classifier.ngram_rows=4096", "classifier.sif=true", "data.truncation=windows")
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,9 @@ CASES = {
         lambda row: (row["text"], row["second"]),
     ),
     "multi_label": Case(several, "micro_f1", 0.8),
+    "multi_label, branches": Case(several, "micro_f1", 0.8, settings=BRANCHES),
     "regression": Case(numbers, "pearson", 0.8),
+    "regression, branches": Case(numbers, "pearson", 0.8, settings=BRANCHES),
     "multiple_choice": Case(
         chosen, "accuracy", 0.7, ("text", "a", "b", "c"), ("data.choice_columns=a,b,c",),
         lambda row: (row["text"], [row["a"], row["b"], row["c"]]),

@@ -194,7 +194,7 @@ def test_balanced_weights_are_those_of_scikit_learn():
         ("multiple_choice", None, ["data.choice_columns=a"], "data.choice_columns=a: the names of two columns or more"),
         ("multiple_choice", None, ["data.choice_columns=a,z"], "no key 'z'"),
         ("multiple_choice", None, ["data.first_choice=1"], "a number from 1 to 3 (data.first_choice is"),
-        ("regression", None, ["data.truncation=windows"], "is for classification: choose head"),
+        ("regression", None, ["data.text_pair_column=second", "classifier.sif=true"], "classifier.sif: is for single"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_one_line_and_leaves_nothing(refused, base, tmp_path, name, rows, more, said):

@@ -10,6 +10,7 @@ import torch
 from quorem.embeddings.hashing import hashed
 from quorem.finetuning.linear_fit import KEPT, fit_branches, install_branches
 from quorem.finetuning.ngram_fit import PENALTIES, NgramFeatures
+from quorem.finetuning.targets import Classes
 from quorem.models.ngrams import KEYS, NOTHING, NgramBranch, ngram_keys
 from quorem.tokenization.special import SPECIAL_IDS
 
@@ -18,7 +19,8 @@ CLS, SEP, PAD, UNK = 2, 3, 0, 1
 
 def fit_ngrams(branch, rows, labels, *, penalty, weights=None):
     """Its table, its bias, and the scores of the rows out of fold."""
-    found = fit_branches([NgramFeatures(branch, penalty=penalty)], rows, labels, weights=weights)
+    target = Classes(labels, branch.num_labels, weights)
+    found = fit_branches([NgramFeatures(branch, penalty=penalty)], rows, target)
     return SimpleNamespace(weight=found["0.weight"], bias=found["0.bias"], scores=found["scores"])
 
 
@@ -45,7 +47,7 @@ def random_rows(number, *, seed=0, vocabulary=12, longest=40):
 
 
 def branch_with_weights(longest, *, rows=97, num_labels=3):
-    branch = NgramBranch(longest=longest, rows=rows, num_labels=num_labels)
+    branch = NgramBranch(longest=longest, rows=rows, num_labels=num_labels, one_column=num_labels == 2)
     generator = torch.Generator().manual_seed(0)
     for parameter in branch.parameters():
         parameter.data.normal_(generator=generator)
@@ -104,7 +106,7 @@ def test_pairs_are_learned_that_single_tokens_do_not_tell(num_labels):
     new_rows, new_labels = labelled(90, num_labels, seed=2)
     accuracy = {}
     for longest in (1, 2):
-        branch = NgramBranch(longest=longest, rows=4096, num_labels=num_labels)
+        branch = NgramBranch(longest=longest, rows=4096, num_labels=num_labels, one_column=num_labels == 2)
         fit = fit_ngrams(branch, rows, labels, penalty=0.003)
         branch.weight.data, branch.bias.data = fit.weight, fit.bias
         found = torch.cat([branch(torch.tensor([row])) for row in new_rows]).argmax(1)
@@ -118,7 +120,7 @@ def test_scores_of_training_rows_have_not_seen_their_labels():
     rng = np.random.default_rng(0)
     rows = [document(*(rng.integers(5, 400, 30))) for _ in range(200)]
     labels = rng.integers(0, 2, 200).tolist()
-    branch = NgramBranch(longest=2, rows=2**16, num_labels=2)
+    branch = NgramBranch(longest=2, rows=2**16, num_labels=2, one_column=True)
     fit = fit_ngrams(branch, rows, labels, penalty=0.003)
     branch.weight.data, branch.bias.data = fit.weight, fit.bias
     seen = torch.cat([branch(torch.tensor([row])) for row in rows]).argmax(1)
@@ -137,17 +139,17 @@ def test_a_class_without_rows_and_rows_without_ngrams_have_finite_scores():
 
 def test_a_fit_is_kept_for_the_next_start_and_made_again_where_it_is_damaged(tmp_path, monkeypatch):
     rows, labels = labelled(40)
-    modules = [NgramBranch(longest=2, rows=512, num_labels=2) for _ in range(2)]
+    modules = [NgramBranch(longest=2, rows=512, num_labels=2, one_column=True) for _ in range(2)]
     first, second = (NgramFeatures(module, penalty=0.01) for module in modules)
-    how = {"weights": None, "folder": tmp_path / "state"}
-    scores = install_branches([first], rows, labels, **how)
+    target, how = Classes(labels, 2), {"folder": tmp_path / "state"}
+    scores = install_branches([first], rows, target, **how)
     assert modules[0].weight.count_nonzero() > 0
     with monkeypatch.context() as patch:
         patch.setattr("quorem.finetuning.linear_fit.fit_branches", None)  # is not called
-        assert torch.equal(install_branches([second], rows, labels, **how), scores)
+        assert torch.equal(install_branches([second], rows, target, **how), scores)
     assert torch.equal(modules[0].weight, modules[1].weight)
     (tmp_path / "state" / KEPT).write_bytes(b"nothing")
-    assert torch.equal(install_branches([second], rows, labels, **how), scores)
+    assert torch.equal(install_branches([second], rows, target, **how), scores)
 
 
 @pytest.mark.slow
@@ -156,7 +158,7 @@ def test_a_penalty_that_is_not_given_is_the_best_of_those_there_are():
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 2, 300).tolist()
     rows = [document(*rng.integers(10, 60, 20), *([5 + label] if rng.random() < 0.6 else [])) for label in labels]
-    branch = NgramBranch(longest=2, rows=4096, num_labels=2)
+    branch = NgramBranch(longest=2, rows=4096, num_labels=2, one_column=True)
     free = fit_ngrams(branch, rows, labels, penalty=None)
     same = [p for p in PENALTIES if torch.equal(fit_ngrams(branch, rows, labels, penalty=p).weight, free.weight)]
     assert len(same) == 1
@@ -168,7 +170,10 @@ def test_weights_of_classes_raise_the_rare_one():
     rng = random.Random(0)
     labels = [int(rng.random() < 0.1) for _ in range(400)]
     rows = [document(*(rng.choice(range(5, 13)) + 2 * label for _ in range(6))) for label in labels]
-    branch, weights = NgramBranch(longest=1, rows=64, num_labels=2), torch.tensor([400 / 2 / 360, 400 / 2 / 40])
+    branch, weights = (
+        NgramBranch(longest=1, rows=64, num_labels=2, one_column=True),
+        torch.tensor([400 / 2 / 360, 400 / 2 / 40]),
+    )
     shares = [
         fit_ngrams(branch, rows, labels, penalty=0.1, weights=given).scores.softmax(-1)[:, 1].mean()
         for given in (None, weights)

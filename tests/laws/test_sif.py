@@ -3,21 +3,18 @@
 import numpy as np
 import pytest
 import torch
+from branch_cases import CLS, PAD, UNK, document, vectors
 from torch import nn
 
 from quorem.finetuning.linear_fit import fit_branches
 from quorem.finetuning.ngram_fit import NgramFeatures
 from quorem.finetuning.sif_fit import SifFeatures
+from quorem.finetuning.targets import Classes
 from quorem.models.ngrams import NgramBranch
 from quorem.models.sif import SMOOTHING, SifBranch, sif_weights
 from quorem.tokenization.special import SPECIAL_IDS
 
-CLS, SEP, PAD, UNK = 2, 3, 0, 1
-VOCABULARY, DIM = 300, 10
-
-
-def document(*ids):
-    return [CLS, *ids, SEP]
+VOCABULARY = 300
 
 
 def rows_of_topics(number, num_labels=2, *, seed=0, words=12):
@@ -31,17 +28,12 @@ def rows_of_topics(number, num_labels=2, *, seed=0, words=12):
     return rows, labels
 
 
-def vectors(size=VOCABULARY):
-    """Of each token one direction says its remainder of 10, the others are noise."""
-    table = nn.Embedding(size, DIM)
-    table.weight.data.normal_(std=0.5, generator=torch.Generator().manual_seed(0))
-    table.weight.data[torch.arange(size), (torch.arange(size) - SPECIAL_IDS) % 10] += 4
-    return table
-
-
 def fitted(rows, labels, *, num_labels=2, weights=None):
-    branch, table = SifBranch(vocab_size=VOCABULARY, num_labels=num_labels), vectors()
-    found = fit_branches([SifFeatures(branch, table)], rows, labels, weights=weights)
+    branch, table = (
+        SifBranch(vocab_size=VOCABULARY, num_labels=num_labels, one_column=num_labels == 2),
+        vectors(VOCABULARY),
+    )
+    found = fit_branches([SifFeatures(branch, table)], rows, Classes(labels, num_labels, weights))
     branch.weight.data, branch.bias.data = found["0.weight"], found["0.bias"]
     return branch, table, found["scores"]
 
@@ -98,9 +90,9 @@ def test_scores_of_training_rows_have_not_seen_their_labels():
     table.weight.data.normal_(generator=torch.Generator().manual_seed(0))
     rows = [document(*rng.integers(SPECIAL_IDS, VOCABULARY, 10)) for _ in range(60)]
     labels = torch.from_numpy(rng.integers(0, 2, 60))
-    sif = SifFeatures(SifBranch(vocab_size=VOCABULARY, num_labels=2), table)
+    sif = SifFeatures(SifBranch(vocab_size=VOCABULARY, num_labels=2, one_column=True), table)
     sif.penalties = (1.0,)
-    found = fit_branches([sif], rows, labels.tolist())
+    found = fit_branches([sif], rows, Classes(labels.tolist(), 2))
     sif.module.weight.data, sif.module.bias.data = found["0.weight"], found["0.bias"]
     seen = torch.cat([sif.module(torch.tensor([row])) for row in rows])
     assert (seen.argmax(1) == labels).float().mean() > 0.95
@@ -133,10 +125,10 @@ def test_two_branches_know_what_either_does():
         rare = SPECIAL_IDS + 10 * rng.integers(100, 3_000, 3) + label
         pair = [30, 31] if label else [31, 30]
         rows.append(document(*(pair if place % 4 < 2 else rare), *rng.integers(40, 60, 5)))
-    ngrams = NgramFeatures(NgramBranch(longest=2, rows=4096, num_labels=2), penalty=0.003)
-    sif = SifFeatures(SifBranch(vocab_size=size, num_labels=2), vectors(size))
+    ngrams = NgramFeatures(NgramBranch(longest=2, rows=4096, num_labels=2, one_column=True), penalty=0.003)
+    sif = SifFeatures(SifBranch(vocab_size=size, num_labels=2, one_column=True), vectors(size))
     right = [
-        (fit_branches(some, rows, labels)["scores"].argmax(1) == torch.tensor(labels)).float().mean()
+        (fit_branches(some, rows, Classes(labels, 2))["scores"].argmax(1) == torch.tensor(labels)).float().mean()
         for some in ([ngrams], [sif], [ngrams, sif])
     ]
     assert max(right[:2]) < 0.85

@@ -59,7 +59,7 @@ class EncoderSettings:
     freeze_encoder: bool = option(False, "train the head only")
     layer_decay: float | None = option(
         None,
-        "factor by which the learning rate falls from a layer to the one below; default from classifier.recipe",
+        "factor by which the learning rate falls from a layer to the one below; default by the model's size",
         above=0,
         at_most=1,
     )
@@ -74,23 +74,11 @@ class PooledSettings(EncoderSettings):
     """The same with one vector for each text."""
 
     head: str = option("paper", "paper (one linear layer) or hf (transformers' two layers)")
-    pooling: str | None = option(None, "cls, mean or max over tokens; default from classifier.recipe")
+    pooling: str | None = option(None, "cls, mean or max over tokens; default by the model's size")
     layers: str = option("last", "layers to pool: last, or all (every layer and the embeddings, side by side)")
     baseline: bool = option(
         True,
         "fit a linear model on TF-IDF of at most 50,000 of the training rows, and score it on the same held-out rows",
-    )
-
-
-@dataclass(frozen=True)
-class ClassifierSettings(PooledSettings):
-    """How the pre-trained encoder becomes a classifier."""
-
-    class_weights: str = option(
-        "none", "none, or balanced: classes weigh inversely to their number of training rows, as in scikit-learn"
-    )
-    recipe: str = option(
-        "paper", "paper (trains all weights, with layer-wise decay) or origin (trains the head first, then all weights)"
     )
     ngrams: int = option(
         0,
@@ -112,6 +100,18 @@ class ClassifierSettings(PooledSettings):
         False,
         "a linear branch beside the encoder that reads the mean of a whole text's pre-trained token vectors, in which "
         "rare tokens weigh more (SIF); it is fitted first",
+    )
+
+
+@dataclass(frozen=True)
+class ClassifierSettings(PooledSettings):
+    """How the pre-trained encoder becomes a classifier."""
+
+    class_weights: str = option(
+        "none", "none, or balanced: classes weigh inversely to their number of training rows, as in scikit-learn"
+    )
+    recipe: str = option(
+        "paper", "paper (trains all weights, with layer-wise decay) or origin (trains the head first, then all weights)"
     )
 
 

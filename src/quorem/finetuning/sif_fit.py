@@ -1,4 +1,4 @@
-"""Fitting the SIF branch: logistic regression on the weighted means of pre-trained token vectors."""
+"""Fitting the SIF branch: a regression on the weighted means of pre-trained token vectors."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from quorem.finetuning.linear_fit import logistic, per_column
+from quorem.finetuning.linear_fit import per_column, regression
+from quorem.finetuning.targets import Target
 from quorem.models.sif import SifBranch, sif_shares
 
 PENALTIES = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)  # a thousand film reviews want about 30
@@ -41,19 +42,17 @@ class SifFeatures:
             found.append((shares.unsqueeze(-1) * self._vectors(ids)).sum(1))
         return torch.cat(found).numpy()
 
-    def regressions(
-        self, features: np.ndarray, classes: np.ndarray, penalty: float, of_rows: np.ndarray | None
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def regressions(self, features: np.ndarray, target: Target, penalty: float) -> tuple[np.ndarray, np.ndarray]:
         """Weights (D, columns) and biases (columns,), float32, on features as they are."""
 
-        def fit(own: np.ndarray) -> tuple[np.ndarray, float]:
+        def fit(values: np.ndarray) -> tuple[np.ndarray, float]:
             mean, scale = features.mean(0), float(features.std(0).mean())
             if scale <= ROUNDING * float(np.abs(features).max()):  # all rows read alike
                 scale = 1.0
-            weight, bias = logistic((features - mean) / scale, own, penalty, of_rows)
+            weight, bias = regression((features - mean) / scale, values, penalty, target.row_weights)
             return weight / scale, bias - float(weight @ mean) / scale
 
-        return per_column(fit, classes, features.shape[1], self.module)
+        return per_column(fit, target, features.shape[1], self.module)
 
     @torch.no_grad()
     def weight(self, weight: np.ndarray) -> Tensor:

@@ -101,14 +101,12 @@ class QuoremForSequenceClassification(QuoremPreTrainedModel):
             raise UserError(f"unknown classifier_head {kind!r}.{did_you_mean(kind, CLASSIFIER_HEADS)}")
         states = {"last": 1, "all": config.num_hidden_layers + 1}[config.classifier_layers]
         self.classifier = CLASSIFIER_HEADS[kind](states * config.hidden_size, config, dropout)
+        one_column = config.num_labels == 2 and config.problem_type != "multi_label_classification"
+        scores: dict[str, Any] = {"num_labels": config.num_labels, "one_column": one_column}
         self.ngrams: NgramBranch | None = None
         if config.classifier_ngrams:
-            self.ngrams = NgramBranch(
-                longest=config.classifier_ngrams, rows=config.classifier_ngram_rows, num_labels=config.num_labels
-            )
-        self.sif: SifBranch | None = None
-        if config.classifier_sif:
-            self.sif = SifBranch(vocab_size=config.vocab_size, num_labels=config.num_labels)
+            self.ngrams = NgramBranch(longest=config.classifier_ngrams, rows=config.classifier_ngram_rows, **scores)
+        self.sif = SifBranch(vocab_size=config.vocab_size, **scores) if config.classifier_sif else None
         self.post_init()
 
     @property

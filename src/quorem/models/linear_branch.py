@@ -1,4 +1,4 @@
-"""A linear branch beside a classifier's encoder: a row of weights for each thing that a document may hold."""
+"""A linear branch beside an encoder: a row of weights for each thing that a document may hold."""
 
 import torch
 from torch import Tensor, nn
@@ -9,13 +9,14 @@ class LinearBranch(nn.Module):
 
     Args:
         rows: of weights.
-        num_labels: classes; two share a column.
+        num_labels: scores of a document.
+        one_column: whether one column stands for the second of two classes against the first.
     """
 
-    def __init__(self, rows: int, *, num_labels: int) -> None:
+    def __init__(self, rows: int, *, num_labels: int, one_column: bool = False) -> None:
         super().__init__()
         self.num_labels = num_labels
-        columns = 1 if num_labels == 2 else num_labels
+        columns = 1 if one_column else num_labels
         self.weight = nn.Parameter(torch.zeros(rows, columns), requires_grad=False)
         self.bias = nn.Parameter(torch.zeros(columns), requires_grad=False)
 
@@ -25,6 +26,6 @@ class LinearBranch(nn.Module):
         nn.init.zeros_(self.bias)
 
 
-def class_scores(columns: Tensor, num_labels: int) -> Tensor:
-    """Scores (n, num_labels) from a branch's columns: one stands for the second of two classes against the first."""
-    return torch.cat([-columns / 2, columns / 2], dim=1) if num_labels == 2 else columns
+def scores_of(columns: Tensor, num_labels: int) -> Tensor:
+    """Scores (n, num_labels) from a branch's columns: one may stand for the second of two classes against the first."""
+    return columns if columns.shape[1] == num_labels else torch.cat([-columns / 2, columns / 2], dim=1)

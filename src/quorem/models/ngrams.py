@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from quorem.embeddings.hashing import hashed
-from quorem.models.linear_branch import LinearBranch, class_scores
+from quorem.models.linear_branch import LinearBranch, scores_of
 from quorem.tokenization.special import SPECIAL_IDS
 
 KEYS = 2**61  # hashes of n-grams are below it, so that an id may be added to one
@@ -42,13 +42,14 @@ class NgramBranch(LinearBranch):
     Args:
         longest: N of the 1- to N-grams.
         rows: of the table.
-        num_labels: classes; two share a column.
+        num_labels: scores of a document.
+        one_column: as in `LinearBranch`.
     """
 
-    def __init__(self, *, longest: int, rows: int, num_labels: int) -> None:
+    def __init__(self, *, longest: int, rows: int, num_labels: int, one_column: bool = False) -> None:
         if longest < 1 or rows < 1:
             raise ValueError(f"longest={longest}, rows={rows}: 1 or more of both needed")
-        super().__init__(rows, num_labels=num_labels)
+        super().__init__(rows, num_labels=num_labels, one_column=one_column)
         self.longest, self.rows = longest, rows
 
     def forward(self, input_ids: Tensor) -> Tensor:
@@ -61,4 +62,4 @@ class NgramBranch(LinearBranch):
         shares = there * there.sum(1, keepdim=True).clamp(min=1).rsqrt()
         with torch.autocast(input_ids.device.type, enabled=False):
             sums = F.embedding_bag(keys % self.rows, self.weight, per_sample_weights=shares, mode="sum")
-            return class_scores(sums + self.bias, self.num_labels)
+            return scores_of(sums + self.bias, self.num_labels)

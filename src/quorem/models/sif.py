@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from quorem.models.linear_branch import LinearBranch, class_scores
+from quorem.models.linear_branch import LinearBranch, scores_of
 from quorem.tokenization.special import SPECIAL_IDS
 
 SMOOTHING = 1e-3  # a of a / (a + p), Arora et al. 2017
@@ -45,15 +45,16 @@ class SifBranch(LinearBranch):
 
     Args:
         vocab_size: tokens.
-        num_labels: classes; two share a column.
+        num_labels: scores of a document.
+        one_column: as in `LinearBranch`.
     """
 
-    def __init__(self, *, vocab_size: int, num_labels: int) -> None:
-        super().__init__(vocab_size, num_labels=num_labels)
+    def __init__(self, *, vocab_size: int, num_labels: int, one_column: bool = False) -> None:
+        super().__init__(vocab_size, num_labels=num_labels, one_column=one_column)
 
     def forward(self, input_ids: Tensor) -> Tensor:
         """Scores float32 (batch, num_labels) of input_ids int64 (batch, time)."""
         with torch.autocast(input_ids.device.type, enabled=False):
             shares = sif_shares(input_ids, self.weight.shape[0]).to(self.weight.dtype)
             means = F.embedding_bag(input_ids, self.weight, per_sample_weights=shares, mode="sum")
-            return class_scores(means + self.bias, self.num_labels)
+            return scores_of(means + self.bias, self.num_labels)

@@ -3,12 +3,11 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 from transformers import PreTrainedTokenizerFast
 
@@ -18,28 +17,20 @@ from quorem.data.documents import Document, RowCounts
 from quorem.data.readers.table import Column
 from quorem.data.readers.value import Number
 from quorem.data.source import Source
-from quorem.errors import UserError, check_choice
+from quorem.errors import check_choice
 from quorem.finetuning.baseline import Baseline
 from quorem.finetuning.labels import label_names, not_nan, tell_classes
-from quorem.finetuning.linear_fit import Branch, install_branches
-from quorem.finetuning.ngram_fit import NgramFeatures
+from quorem.finetuning.pooled_task import PooledTask
 from quorem.finetuning.program import sequence_logits
 from quorem.finetuning.rows import (
     Examples,
-    check_pairs,
-    encode_documents,
-    pair_document,
-    tell_unknown,
     usable,
     whole_texts,
 )
-from quorem.finetuning.sif_fit import SifFeatures
+from quorem.finetuning.targets import Classes
 from quorem.finetuning.task import Again, Begun
-from quorem.finetuning.text_task import FROZEN_RATE, TextTask
+from quorem.finetuning.text_task import FROZEN_RATE
 from quorem.models.classifier import QuoremForSequenceClassification
-from quorem.models.configuration import WINDOWS
-from quorem.tokenization import Unknown
-from quorem.training import processes
 from quorem.training.confusions import judge, table
 from quorem.training.run_folder import Run
 
@@ -78,13 +69,11 @@ class CrossEntropy:
         return (outputs.logits.argmax(-1) == labels).sum()
 
 
-class Classification(TextTask):
+class Classification(PooledTask):
     """A class for each text. With recipe=origin the head is first trained on the frozen encoder, into out/frozen."""
 
     name, settings = "classification", FinetuneConfig
-    model_class, network, new = QuoremForSequenceClassification, "classifier", ("classifier.", "ngrams.", "sif.")
-    chosen_by, shown = "accuracy", ("accuracy", "macro_f1")
-    text_columns, linear = ("text_pair_column",), "logistic regression"
+    chosen_by, shown, linear = "accuracy", ("accuracy", "macro_f1"), "logistic regression"
 
     def is_paper(self, config: FinetuneConfig) -> bool:
         """Whether rates are those of the paper; the origin recipe has 1e-4 without decay, and max pooling."""
@@ -93,10 +82,6 @@ class Classification(TextTask):
     def resolve(self, config: FinetuneConfig) -> FinetuneConfig:
         """As in `TextTask`."""
         chosen = config.classifier
-        check_pairs(config.data)
-        for name, given in (("ngrams", chosen.ngrams), ("sif", chosen.sif)):
-            if config.data.text_pair_column is not None and given:
-                raise UserError(f"classifier.{name}: is for single texts: leave it or data.text_pair_column out")
         check_choice("classifier.class_weights", chosen.class_weights, CLASS_WEIGHTS)
         check_choice("classifier.recipe", chosen.recipe, RECIPES)
         found: FinetuneConfig = super().resolve(config)
@@ -115,10 +100,8 @@ class Classification(TextTask):
             counts.recount_as_skipped(counts.used - len(kept))
         logger.info("%s: %s", source, counts)
         names = label_names(labels)
-        number, unknown = {name: i for i, name in enumerate(names)}, Unknown()
-        whole = _reads_whole(config)
-        examples = encode_documents(tokenizer, documents, config.data, unknown=unknown, whole=whole)
-        tell_unknown(str(source), unknown)
+        number = {name: i for i, name in enumerate(names)}
+        examples = self.encoded(config, tokenizer, documents, str(source))
         splits = [document.split for document in documents]
         texts = whole_texts(documents) if config.classifier.baseline else []
         labelled = replace(examples, labels=[number[label] for label in labels], splits=splits, texts=texts)
@@ -132,38 +115,20 @@ class Classification(TextTask):
         return {}
 
     def changes(self, config: FinetuneConfig, facts: dict[str, Any]) -> dict[str, Any]:
-        """The classes, and how texts are pooled and cut."""
-        chosen, names = config.classifier, facts["labels"]
-        return {
+        """As in `PooledTask`, and the classes."""
+        names = facts["labels"]
+        return super().changes(config, facts) | {
             "num_labels": len(names),
             "id2label": dict(enumerate(names)),
             "label2id": {name: i for i, name in enumerate(names)},
-            "classifier_head": chosen.head,
-            "classifier_pooling": chosen.pooling,
-            "classifier_layers": chosen.layers,
-            "classifier_length": config.data.max_length if _reads_whole(config) else 0,
-            "classifier_truncation": config.data.truncation,
-            "classifier_ngrams": chosen.ngrams,
-            "classifier_ngram_rows": chosen.ngram_rows if chosen.ngrams else 0,
-            "classifier_sif": chosen.sif,
         }
-
-    def build(self, config: FinetuneConfig, source: Path, facts: dict[str, Any], *, keep: bool = False) -> Any:
-        """As in `TextTask`; linear branches have no gradients, for they are fitted."""
-        model = super().build(config, source, facts, keep=keep)
-        for branch in model.branches:
-            branch.requires_grad_(False)
-        return model
 
     def has_phases(self, config: FinetuneConfig) -> bool:
         """With recipe=origin: the head is trained first."""
         return config.classifier.recipe == "origin" and not config.classifier.freeze_encoder
 
     def prepare(self, begun: Begun, run: Run, again: Again) -> Begun:
-        """Fit linear branches, beside which the head begins at 0.
-
-        With recipe=origin the head is trained first, into `frozen`, and goes on from there.
-        """
+        """As in `PooledTask`; with recipe=origin the head is trained first, into `frozen`, and goes on from there."""
         config = begun.config
         if self.has_phases(config):
             first = replace(
@@ -176,18 +141,11 @@ class Classification(TextTask):
             logger.info("second phase: all weights")
             model = self.build(config, run.folder / "frozen" / "model", begun.facts, keep=True)
             begun = replace(begun, model=model, facts=begun.facts | {"frozen_accuracy": frozen["accuracy"]})
-        training, branches = begun.training, _branches(begun.model, config.classifier.ngram_penalty)
-        if not branches:
-            return begun
-        weights = self.objective(begun).weights
-        with processes.main_process_first():
-            found = install_branches(
-                branches, training.rows, training.labels, weights=weights, folder=run.folder / "state"
-            )
-        if not self.has_phases(config):  # training begins with what the branches say, and no noise
-            nn.init.zeros_(begun.model.classifier.out_proj.weight)
-            nn.init.zeros_(begun.model.classifier.out_proj.bias)
-        return replace(begun, training=replace(training, branch_scores=found))
+        return super().prepare(begun, run, again)
+
+    def target(self, begun: Begun) -> Classes:
+        """The classes, by their weights."""
+        return Classes(begun.training.labels, len(begun.facts["labels"]), self.objective(begun).weights)
 
     def objective(self, begun: Begun) -> CrossEntropy:
         """As in `TextTask`."""
@@ -195,12 +153,6 @@ class Classification(TextTask):
         if begun.config.classifier.class_weights == "balanced":
             weights = balanced_weights(begun.training.labels, len(begun.facts["labels"]))
         return CrossEntropy(weights)
-
-    def encode(
-        self, documents: Sequence[Document], tokenizer: PreTrainedTokenizerFast, data: Any, model: Any, unknown: Unknown
-    ) -> Examples:
-        """As in `TextTask`."""
-        return encode_documents(tokenizer, documents, data, unknown=unknown, whole=model.reads_whole)
 
     def outputs(self, model: QuoremForSequenceClassification, examples: Examples, **how: Any) -> Tensor:
         """Probabilities of the classes float32 (rows, classes)."""
@@ -234,10 +186,6 @@ class Classification(TextTask):
         """As in `TextTask`."""
         return f"{len(begun.facts['labels']):,} classes; "
 
-    def document(self, value: Any) -> Document:
-        """A text, or a pair of texts."""
-        return pair_document(value)
-
     def said(self, result: dict[str, Any]) -> str:
         """Accuracy, F1 and confusions."""
         lines = [
@@ -257,18 +205,3 @@ def balanced_weights(labels: Sequence[int], num_classes: int) -> Tensor:
     there, weights = np.unique(labels), torch.ones(num_classes)
     weights[there] = torch.tensor(compute_class_weight("balanced", classes=there, y=labels), dtype=torch.float32)
     return weights
-
-
-def _branches(model: QuoremForSequenceClassification, ngram_penalty: float | None) -> list[Branch]:
-    """The linear branches to fit."""
-    found: list[Branch] = []
-    if model.ngrams is not None:
-        found.append(NgramFeatures(model.ngrams, penalty=ngram_penalty))
-    if model.sif is not None:
-        found.append(SifFeatures(model.sif, model.electra.get_input_embeddings()))
-    return found
-
-
-def _reads_whole(config: FinetuneConfig) -> bool:
-    """Whether the classifier is given whole documents: for their windows, or for a linear branch."""
-    return config.data.truncation == WINDOWS or config.classifier.ngrams > 0 or config.classifier.sif

@@ -21,21 +21,16 @@ from quorem.data.readers.value import Number
 from quorem.data.source import Source
 from quorem.errors import UserError
 from quorem.finetuning.baseline import Baseline
+from quorem.finetuning.pooled_task import PooledTask
 from quorem.finetuning.program import sequence_logits
 from quorem.finetuning.rows import (
     Examples,
-    check_pairs,
-    encode_documents,
     is_blank,
-    pair_document,
-    tell_unknown,
     whole_texts,
 )
+from quorem.finetuning.targets import LabelSets
 from quorem.finetuning.task import Begun
-from quorem.finetuning.text_task import TextTask
 from quorem.models.classifier import QuoremForSequenceClassification
-from quorem.models.configuration import WINDOWS
-from quorem.tokenization import Unknown
 
 logger = logging.getLogger(__name__)
 
@@ -69,19 +64,15 @@ class BinaryCrossEntropy:
         return ((outputs.logits > 0) == (labels > 0)).all(-1).sum()
 
 
-class MultiLabel(TextTask):
+class MultiLabel(PooledTask):
     """Any number of labels for each text."""
 
     name, settings, problem_type = "multi_label", MultiLabelConfig, "multi_label_classification"
-    model_class, network, new = QuoremForSequenceClassification, "classifier", ("classifier.",)
     chosen_by, shown = "micro_f1", ("micro_f1", "macro_f1", "exact_match")
-    text_columns, linear = ("text_pair_column",), "a logistic regression for each label"
+    linear = "a logistic regression for each label"
 
     def resolve(self, config: MultiLabelConfig) -> MultiLabelConfig:
         """As in `TextTask`."""
-        check_pairs(config.data)
-        if config.data.truncation == WINDOWS:
-            raise UserError("data.truncation=windows: is for classification: choose head, tail or both")
         if not config.data.label_separator:
             raise UserError("data.label_separator=: is empty: give what stands between labels, such as , or |")
         found: MultiLabelConfig = super().resolve(config)
@@ -117,39 +108,30 @@ class MultiLabel(TextTask):
                 f"{source}: column {config.data.label_column!r} has {len(frequency)} label in all: two or more are "
                 f"needed (labels are split at data.label_separator={config.data.label_separator!r}, or are a JSON list)"
             )
-        names, unknown = sorted(frequency), Unknown()
+        names = sorted(frequency)
         number = {name: place for place, name in enumerate(names)}
-        examples = encode_documents(tokenizer, documents, config.data, unknown=unknown)
-        tell_unknown(str(source), unknown)
+        examples = self.encoded(config, tokenizer, documents, str(source))
         labels = [sorted(number[label] for label in some) for some in given]
         splits = [document.split for document in documents]
         texts = whole_texts(documents) if config.classifier.baseline else []
         return replace(examples, labels=labels, splits=splits, texts=texts), {"labels": names}
 
     def changes(self, config: MultiLabelConfig, facts: dict[str, Any]) -> dict[str, Any]:
-        """The labels, and how texts are pooled."""
-        chosen, names = config.classifier, facts["labels"]
-        return {
+        """As in `PooledTask`, and the labels."""
+        names = facts["labels"]
+        return super().changes(config, facts) | {
             "num_labels": len(names),
             "id2label": dict(enumerate(names)),
             "label2id": {name: place for place, name in enumerate(names)},
-            "classifier_head": chosen.head,
-            "classifier_pooling": chosen.pooling,
-            "classifier_layers": chosen.layers,
-            "classifier_length": 0,
-            "classifier_ngrams": 0,
-            "classifier_sif": False,
         }
+
+    def target(self, begun: Begun) -> LabelSets:
+        """Which rows have which labels."""
+        return LabelSets(indicators(begun.training.labels, len(begun.facts["labels"])).numpy() > 0)
 
     def objective(self, begun: Begun) -> BinaryCrossEntropy:
         """As in `TextTask`."""
         return BinaryCrossEntropy(len(begun.facts["labels"]))
-
-    def encode(
-        self, documents: Sequence[Document], tokenizer: PreTrainedTokenizerFast, data: Any, model: Any, unknown: Unknown
-    ) -> Examples:
-        """As in `TextTask`."""
-        return encode_documents(tokenizer, documents, data, unknown=unknown)
 
     def outputs(self, model: QuoremForSequenceClassification, examples: Examples, **how: Any) -> Tensor:
         """The probability of each label float32 (rows, labels)."""
@@ -185,10 +167,6 @@ class MultiLabel(TextTask):
             )
             for shares in outputs.tolist()
         ]
-
-    def document(self, value: Any) -> Document:
-        """A text, or a pair of texts."""
-        return pair_document(value)
 
     def said(self, result: dict[str, Any]) -> str:
         """The scores."""

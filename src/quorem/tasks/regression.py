@@ -21,21 +21,16 @@ from quorem.data.readers.value import Number
 from quorem.data.source import Source
 from quorem.errors import UserError
 from quorem.finetuning.baseline import Baseline
+from quorem.finetuning.pooled_task import PooledTask
 from quorem.finetuning.program import sequence_logits
 from quorem.finetuning.rows import (
     Examples,
-    check_pairs,
-    encode_documents,
-    pair_document,
-    tell_unknown,
     usable,
     whole_texts,
 )
+from quorem.finetuning.targets import Numbers
 from quorem.finetuning.task import Begun
-from quorem.finetuning.text_task import TextTask
 from quorem.models.classifier import QuoremForSequenceClassification
-from quorem.models.configuration import WINDOWS
-from quorem.tokenization import Unknown
 
 logger = logging.getLogger(__name__)
 
@@ -67,21 +62,11 @@ class SquaredError:
         """Nothing: no number is right or wrong."""
 
 
-class Regression(TextTask):
+class Regression(PooledTask):
     """A number for each text, learned standardised; the model's config.json has the mean and the standard deviation."""
 
     name, settings, problem_type = "regression", RegressionConfig, "regression"
-    model_class, network, new = QuoremForSequenceClassification, "classifier", ("classifier.",)
-    chosen_by, shown = "pearson", ("pearson", "spearman", "rmse")
-    text_columns, linear = ("text_pair_column",), "ridge regression"
-
-    def resolve(self, config: RegressionConfig) -> RegressionConfig:
-        """As in `TextTask`."""
-        check_pairs(config.data)
-        if config.data.truncation == WINDOWS:
-            raise UserError("data.truncation=windows: is for classification: choose head, tail or both")
-        found: RegressionConfig = super().resolve(config)
-        return found
+    chosen_by, shown, linear = "pearson", ("pearson", "spearman", "rmse"), "ridge regression"
 
     def read(
         self, config: RegressionConfig, tokenizer: PreTrainedTokenizerFast, source: Source, counts: RowCounts
@@ -100,9 +85,7 @@ class Regression(TextTask):
         logger.info("%s: %s", source, counts)
         if len(set(labels)) < 2:
             raise UserError(f"{source}: every label is {labels[0]:g}: two numbers or more are needed to learn from")
-        unknown = Unknown()
-        examples = encode_documents(tokenizer, documents, config.data, unknown=unknown)
-        tell_unknown(str(source), unknown)
+        examples = self.encoded(config, tokenizer, documents, str(source))
         splits, texts = [document.split for document in documents], whole_texts(documents)
         return replace(examples, labels=labels, splits=splits, texts=texts if config.classifier.baseline else []), {}
 
@@ -113,29 +96,18 @@ class Regression(TextTask):
         return {"target_mean": float(np.mean(training.labels)), "target_std": float(np.std(training.labels)) or 1.0}
 
     def changes(self, config: RegressionConfig, facts: dict[str, Any]) -> dict[str, Any]:
-        """One number, its scale, and how texts are pooled."""
-        chosen = config.classifier
-        return {
-            "num_labels": 1,
-            "target_mean": facts["target_mean"],
-            "target_std": facts["target_std"],
-            "classifier_head": chosen.head,
-            "classifier_pooling": chosen.pooling,
-            "classifier_layers": chosen.layers,
-            "classifier_length": 0,
-            "classifier_ngrams": 0,
-            "classifier_sif": False,
-        }
+        """As in `PooledTask`, one number and its scale."""
+        scale = {name: facts[name] for name in ("target_mean", "target_std")}
+        return super().changes(config, facts) | {"num_labels": 1, **scale}
+
+    def target(self, begun: Begun) -> Numbers:
+        """The numbers, standardised."""
+        numbers = np.asarray(begun.training.labels, np.float64)
+        return Numbers((numbers - begun.facts["target_mean"]) / begun.facts["target_std"])
 
     def objective(self, begun: Begun) -> SquaredError:
         """As in `TextTask`."""
         return SquaredError(begun.facts["target_mean"], begun.facts["target_std"])
-
-    def encode(
-        self, documents: Sequence[Document], tokenizer: PreTrainedTokenizerFast, data: Any, model: Any, unknown: Unknown
-    ) -> Examples:
-        """As in `TextTask`."""
-        return encode_documents(tokenizer, documents, data, unknown=unknown)
 
     def outputs(self, model: QuoremForSequenceClassification, examples: Examples, **how: Any) -> Tensor:
         """The numbers float64 (rows,), on the scale of the labels."""
@@ -167,10 +139,6 @@ class Regression(TextTask):
     def decode(self, outputs: Tensor, examples: Examples, documents: Sequence[Document], config: Any) -> list[Any]:
         """As in `TextTask`."""
         return [(Number(json.dumps(float(f"{number:.6g}"))),) for number in outputs.tolist()]
-
-    def document(self, value: Any) -> Document:
-        """A text, or a pair of texts."""
-        return pair_document(value)
 
     def said(self, result: dict[str, Any]) -> str:
         """The scores."""
