@@ -53,7 +53,7 @@ def settings_page() -> str:
     ]
     for name, kind in CONFIGS.items():
         parts += [f"## quorem {name}", "", "| setting | default | what it is for |", "|---|---|---|"]
-        for key, value, text in leaves(kind() if isinstance(kind, type) else kind):
+        for key, value, text in leaves(kind() if isinstance(kind, type) else kind, taken=True):
             default = "" if value is None else f"`{value}`"
             parts.append(f"| `{key}` | {default} | {str(text).replace('|', chr(92) + '|')} |")
         parts.append("")

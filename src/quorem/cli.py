@@ -304,7 +304,8 @@ class _HelpAll(argparse.Action):
     """The help with every setting."""
 
     def __call__(self, parser: argparse.ArgumentParser, options: argparse.Namespace, *_: Any) -> None:
-        lines = [f"  {key}={'' if value is None else value}\n      {text}" for key, value, text in leaves(options.base)]
+        settings = leaves(options.base, taken=True)
+        lines = [f"  {key}={'' if value is None else value}\n      {text}" for key, value, text in settings]
         parser.epilog = "settings (section.key=value, or --section.key value):\n" + "\n".join(lines)
         parser.print_help()
         parser.exit()
@@ -313,7 +314,7 @@ class _HelpAll(argparse.Action):
 def _short(config: Any, name: str) -> str:
     """The settings by their names, section by section."""
     sections: dict[str, list[str]] = {}
-    for key, *_ in leaves(config):
+    for key, *_ in leaves(config, taken=True):
         section, _, rest = key.rpartition(".")
         sections.setdefault(section, []).append(rest)
     lines = [

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from quorem.config.settings import LONGEST, ReadingSettings, TrainSettings, option, section
+from quorem.config.settings import LONGEST, ReadingSettings, TrainSettings, elsewhere, option, section
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,9 @@ class FinetuneTrainSettings(TrainSettings):
     """The training loop of fine-tuning, where every epoch is judged."""
 
     max_steps: int | None = option(None, "number of steps; default from train.epochs", at_least=1)
+    generator_learning_rate: float | None = elsewhere(None, "there is no generator")
+    minutes: float | None = elsewhere(None, "train.epochs or train.max_steps say how long")
+    shard_layers: bool = elsewhere(False, "all weights are kept by each process")
     patience: int | None = option(
         None, "stop after so many epochs in a row without a better score; never if not given", at_least=1
     )

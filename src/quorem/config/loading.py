@@ -124,14 +124,20 @@ def dump(settings: Any) -> str:
     return yaml.safe_dump(to_mapping(settings), sort_keys=False, allow_unicode=True)
 
 
-def leaves(settings: Any, prefix: str = "") -> list[tuple[str, Any, str]]:
-    """Every setting as (dotted name, value, description), for --help and the documentation."""
+def leaves(settings: Any, prefix: str = "", *, taken: bool = False) -> list[tuple[str, Any, str]]:
+    """Every setting as (dotted name, value, description), for --help and the documentation.
+
+    Args:
+        settings: those of a command, or of one section.
+        prefix: of their names.
+        taken: leave out what the command refuses, for it is another's (`elsewhere`).
+    """
     found = []
     for item in dataclasses.fields(settings):
         value = getattr(settings, item.name)
         if dataclasses.is_dataclass(value):
-            found += leaves(value, f"{prefix}{item.name}.")
-        else:
+            found += leaves(value, f"{prefix}{item.name}.", taken=taken)
+        elif not (taken and "elsewhere" in item.metadata):
             found.append((prefix + item.name, value, item.metadata["help"]))
     return found
 

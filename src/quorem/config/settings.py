@@ -21,6 +21,16 @@ def option(default: Any, description: str, *, largest: int | None = None, **boun
     return field(default=default, metadata=facts)
 
 
+def elsewhere(default: Any, why: str) -> Any:
+    """A setting of a base class that a command has no use for, so that no other value is taken, and help leaves it out.
+
+    Args:
+        default: its value.
+        why: the end of the error message.
+    """
+    return field(default=default, metadata={"help": f"not here: {why}", "bounds": {}, "elsewhere": why})
+
+
 def section(kind: type) -> Any:
     """A nested group of settings."""
     return field(default_factory=kind)

@@ -10,7 +10,7 @@ from quorem.finetuning.linear_fit import per_column, regression
 from quorem.finetuning.targets import Target
 from quorem.models.sif import SifBranch, sif_shares
 
-PENALTIES = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)  # a thousand film reviews want about 30
+PENALTIES = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1e3, 3e3)  # a thousand film reviews want about 30
 IDS_AT_ONCE = 65_536
 ROUNDING = 1e-5  # of sums in float32, relative
 

@@ -6,7 +6,7 @@ a task says what all of that means for it. Tasks on texts derive from `quorem.fi
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -170,15 +170,11 @@ def check_train_of_finetuning(train: FinetuneTrainSettings, *, updates_rows: boo
     Raises:
         UserError: naming one.
     """
-    for key, why in (
-        ("generator_learning_rate", "there is no generator"),
-        ("minutes", "train.epochs or train.max_steps say how long"),
-        ("shard_layers", "all weights are kept by each process"),
-    ):
-        if getattr(train, key):
+    for item in fields(train):
+        value, why = getattr(train, item.name), item.metadata.get("elsewhere")
+        if why and value != item.default:
             raise UserError(
-                f"train.{key}={str(getattr(train, key)).lower()}: is for pre-training; in fine-tuning {why}: "
-                "leave it out"
+                f"train.{item.name}={str(value).lower()}: is for pre-training; in fine-tuning {why}: leave it out"
             )
     if train.table_updates == "rows" and not updates_rows:
         raise UserError(

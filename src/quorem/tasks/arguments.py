@@ -31,5 +31,8 @@ def add_task(parser: argparse.ArgumentParser, epilog: Callable[[Any, str], str])
         help=f"{lines}; default classification; --help after it shows its settings",
     )
     parser.add_argument(
-        "--seeds", type=int, metavar="N", help="train N times into seed-0, seed-1, ...: mean, spread and an average"
+        "--seeds",
+        type=int,
+        metavar="N",
+        help="train N times, into seed-0, seed-1, ...: mean and spread of their scores, and those of their average",
     )
