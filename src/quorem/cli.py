@@ -10,6 +10,7 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import replace
 from difflib import get_close_matches
+from glob import has_magic
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from quorem.config.settings import PrepareConfig, PretrainConfig
 from quorem.data.writers import WRITERS
 from quorem.errors import UserError, did_you_mean
 from quorem.exporting.arguments import add_card, add_compress, add_export, add_push
+from quorem.folders import check_there
 from quorem.guard import guarded, quiet_without_reader
 from quorem.recommending.arguments import add_recommend, add_similar
 from quorem.serving.arguments import add_serve
@@ -57,7 +59,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not words:
         parser.print_help()
         return 0
-    rest, assignments = split_words(words, _commands(parser).get(words[0]), CONFIGS.values())
+    command = _commands(parser).get(words[0])
+    rest, assignments = split_words(words, command, CONFIGS.values())
+    if command is not None and command.get_default("base") is None:
+        rest, assignments = _as_options(rest, assignments, command)
     if rest and not rest[0].startswith("-") and rest[0] not in (names := _commands(parser)):
         parser.error(f"{rest[0]}: no such command.{did_you_mean(rest[0], names)}")
     options, unknown = parser.parse_known_args(rest)
@@ -67,23 +72,55 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"unrecognized arguments: {' '.join(unknown)} (settings are written section.key=value).{meant}"
         )
     if assignments and not hasattr(options, "config"):
-        option = "--" + assignments[0].partition("=")[0].rpartition(".")[2].replace("_", "-")
-        known = [each for action in options.parser._actions for each in action.option_strings]
-        more = f": {option} does that here" if option in known else ""
-        options.parser.error(f"this command takes no settings such as {assignments[0]}{more}")
+        options.parser.error(f"this command takes no settings such as {assignments[0]}")
     options.assignments = assignments
 
-    def command() -> None:
+    def run() -> None:
+        _check_paths(options)
         if hasattr(options, "config"):
             options.settings = _configured(options)
         import_module(f"quorem.commands.{options.command}").run(options)
 
-    return guarded(command, again=["quorem", *words])
+    return guarded(run, again=["quorem", *words])
 
 
 def _commands(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
     """The sub-commands by their names."""
     return next(dict(action.choices) for action in parser._actions if isinstance(action, argparse._SubParsersAction))
+
+
+def _check_paths(options: argparse.Namespace) -> None:
+    """Check that what is named is there, before anything heavy is imported.
+
+    Raises:
+        UserError: naming what is not.
+    """
+    if isinstance(folder := getattr(options, "run_folder", None), str):
+        check_there(Path(folder))
+    for name in getattr(options, "data", None) or ():
+        if not has_magic(name) and not Path(name).exists():
+            raise UserError(f"{name} does not exist: check the folder and the spelling.")
+
+
+def _as_options(
+    rest: list[str], assignments: list[str], command: argparse.ArgumentParser
+) -> tuple[list[str], list[str]]:
+    """The words of a command without settings, with options for those assignments that are some: messages name them.
+
+    Returns:
+        The words, and the assignments that are left.
+    """
+    known, left = {option for action in command._actions for option in action.option_strings}, []
+    for assignment in assignments:
+        name, _, value = assignment.partition("=")
+        option = name.rpartition(".")[2].replace("_", "-")
+        if f"--no-{option}" in known and value in ("true", "false"):
+            rest = [*rest, f"--{option}" if value == "true" else f"--no-{option}"]
+        elif f"--{option}" in known:
+            rest = [*rest, f"--{option}={value}"]
+        else:
+            left.append(assignment)
+    return rest, left
 
 
 def _meant(word: str, options: argparse.Namespace) -> str:

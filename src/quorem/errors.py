@@ -83,6 +83,6 @@ def did_you_mean(name: str, allowed: Iterable[str]) -> str:
 
 
 def _legible(name: str) -> str:
-    """A name in a message, cut; between quotes where it begins or ends with a space, which nobody would see."""
+    """A name in a message, cut; between quotes where a list would hide its ends: a comma in it, a space around it."""
     cut = name if len(name) <= LONGEST else f"{name[:LONGEST]}..."
-    return cut if cut == cut.strip() else repr(cut)
+    return cut if cut == cut.strip() and "," not in cut else repr(cut)

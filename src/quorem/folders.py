@@ -1,9 +1,11 @@
-"""Make folders durably, and wait until contents and names are on the disc."""
+"""Make folders durably, wait until contents and names are on the disc, and check that one is there."""
 
 import errno
 import os
 import sys
 from pathlib import Path
+
+from quorem.errors import UserError
 
 
 def make_folder(folder: Path) -> None:
@@ -29,3 +31,15 @@ def sync(*paths: Path) -> None:
                 continue  # folders cannot be opened there, nor can copies of what may only be read
             if not (path.is_dir() and error.errno in (errno.EINVAL, errno.EBADF, errno.ENOTSUP, errno.EACCES)):
                 raise  # other than from file systems, of networks mostly, that cannot do it for folders
+
+
+def check_there(folder: Path) -> None:
+    """Accept a folder that is there.
+
+    Raises:
+        UserError: for a file, or nothing.
+    """
+    if not folder.exists():
+        raise UserError(f"{folder}: there is no such folder: give that of a finished run")
+    if not folder.is_dir():
+        raise UserError(f"{folder}: is a file, not a run: give the folder of a run first")

@@ -279,6 +279,9 @@ ASKED = (
     ["pretrain", "x.csv"],
     ["pretrian"],
     ["config", "finetune"],
+    ["pretrain", "none.csv", "--text-column", "text", "--out", "none"],
+    ["finetune", "none", "--out", "other"],
+    ["predict", "none", "none.csv", "--out", "none.csv"],
 )
 
 

@@ -236,6 +236,16 @@ def test_a_file_whose_name_has_an_equals_sign_is_a_file(quorem, tmp_path, monkey
     assert "no pre-trained model there" in quorem("similar", "year=2024", "--item", "color=red").err
 
 
+def test_a_command_without_settings_takes_those_that_are_its_options(quorem, classifier, tmp_path):
+    """A message names the setting, whichever command it is about."""
+    (tmp_path / "a.csv").write_text('text\n"good" film\n"bad film"\n', encoding="utf-8")
+    words = ["predict", classifier, tmp_path / "a.csv", "--text-column", "text"]
+    assert "set data.bad_rows=skip" in quorem(*words, "data.quoting=standard", "--out", tmp_path / "b.csv").err
+    outcome = quorem(*words, "data.quoting=none", "data.header=true", "--out", tmp_path / "b.csv")
+    assert outcome.code == 0, outcome.err
+    assert len((tmp_path / "b.csv").read_text(encoding="utf-8").splitlines()) == 3
+
+
 def test_the_settings_of_another_task_are_told(quorem, refused, tmp_path):
     outcome = quorem("config", "tagging", "--out", tmp_path / "s.yaml")
     assert "every setting of quorem finetune --task tagging" in outcome.out

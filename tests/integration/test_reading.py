@@ -133,7 +133,7 @@ def test_nan_is_no_class_and_rows_are_counted(quorem, tmp_path, pretrained):
     rows[3]["label"] = rows[5]["text"] = float("nan")
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     outcome = quorem("finetune", pretrained, path, "--out", tmp_path / "1", "train.max_steps=1")
-    assert "40 rows read, 38 used, 2 skipped (2 empty)" in outcome.err
+    assert "40 rows read, 38 used, 2 skipped (1 empty, 1 without a label)" in outcome.err
     assert json.loads((tmp_path / "1" / "result.json").read_text())["labels"] == ["0.0", "1.0"]
     path = plain(
         tmp_path / "a.tsv", [(text, "nan" if number < 4 else label) for number, (text, label) in enumerate(ROWS)]

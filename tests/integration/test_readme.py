@@ -74,7 +74,7 @@ def test_the_demo_prints_its_table(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(demo, "main", lambda words: run(["300" if word == "20000" else word for word in words]))
     demo.demonstrate()
     shown = capsys.readouterr().out
-    heads = ["accuracy on 20 reviews, 40 labels", "pre-trained, then fine-tuned", "the same network from new weights"]
+    heads = ["accuracy on 20 reviews, 40 labels", *demo.ARMS]
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     for head in [*heads[1:], "TF-IDF of words, logistic regression", "TF-IDF of words and word pairs"]:
         assert re.search(rf"^{head} +0\.\d{{4}}", shown, re.MULTILINE)

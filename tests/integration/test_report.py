@@ -130,6 +130,19 @@ def test_a_folder_of_seeds_stands_for_its_runs(tmp_path, quorem, classifier):
     assert "seed-1: accuracy" in text
 
 
+def test_seeds_stand_beside_the_baselines_that_were_fitted_once_for_all(tmp_path, quorem, classifier):
+    found = json.loads((classifier / "result.json").read_text())
+    (name,) = found["baselines"]
+    folder = tmp_path / "two"
+    shutil.copytree(classifier, folder / "seed-0")
+    (folder / "seed-0" / "result.json").write_text(json.dumps(found | {"baselines": {}}))
+    assert quorem("report", folder / "seed-0").code == 0  # the others are still trained
+    assert name not in Page(folder / "seed-0" / "report.html").text
+    (folder / "result.json").write_text(json.dumps({"baselines": found["baselines"]}))
+    assert quorem("report", folder / "seed-0").code == 0
+    assert name in Page(folder / "seed-0" / "report.html").text
+
+
 def test_the_page_needs_nothing_from_elsewhere(tmp_path, quorem, pretrained):
     assert quorem("report", pretrained, "--out", tmp_path / "page.html").code == 0
     page = Page(tmp_path / "page.html")

@@ -111,6 +111,11 @@ def test_a_first_row_that_looks_like_data_brings_the_advice(tmp_path, content):
     assert "data.header=false" in failure(write(tmp_path, "review,sentiment\na,b\n"), text="2")
 
 
+def test_names_with_commas_can_be_told_apart(tmp_path):
+    message = failure(write(tmp_path, '"2nd, note",class\na,b\n'), text="none", label="class")
+    assert "Allowed: '2nd, note', class." in message
+
+
 def test_an_empty_file_without_a_header_is_named(tmp_path):
     assert "is empty: add rows" in failure(write(tmp_path, "\n\n"), text="1", label="2", header=False)
 

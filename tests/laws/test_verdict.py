@@ -9,7 +9,8 @@ def test_a_verdict_is_not_about_one_lucky_step():
     records = [{"step": step, "mlm_loss": mlm, "rtd_loss": rtd, **entropies} for step, mlm, rtd in losses]
     told = verdict(records)
     assert "nothing beyond word frequencies: mlm loss 7.143" in told
-    assert "more than the base rate: rtd loss 0.386" in told
+    assert "little more than the base rate: rtd loss 0.386" in told
+    assert "learned more than the base rate" in verdict([*records, {**records[-1], "step": 61, "rtd_loss": 0.1}])
     assert "last 21 steps" in told
     assert "mlm loss 9.000" in verdict(records[:1])
     assert verdict([*records, {"step": 43, "skipped_steps": 2}]) == told

@@ -11,6 +11,7 @@ from transformers.utils import logging as transformers_logging
 from quorem.config.loading import load
 from quorem.config.settings import PretrainConfig
 from quorem.errors import UserError, shown
+from quorem.folders import check_there
 from quorem.models.checkpoint_files import check_finite, read_weights
 from quorem.models.configuration import QuoremConfig
 from quorem.models.modeling import QuoremPreTrainedModel
@@ -67,18 +68,6 @@ def models_to_use(folder: Path) -> list[Path]:
                 folder, len(found),
             )  # fmt: skip
     return found
-
-
-def check_there(folder: Path) -> None:
-    """Accept a folder that is there.
-
-    Raises:
-        UserError: for a file, or nothing.
-    """
-    if not folder.exists():
-        raise UserError(f"{folder}: there is no such folder: give that of a finished run")
-    if not folder.is_dir():
-        raise UserError(f"{folder}: is a file, not a run: give the folder of a run first")
 
 
 def _refuse_unfinished(folder: Path) -> NoReturn:

@@ -49,9 +49,11 @@ def choose_size(tokens: float, minutes: float | None, precision: str) -> str:
         seconds = tokens * operations_a_token(PRESETS[size]) / operations_a_second
         if tokens >= least and seconds <= 60 * (minutes or MINUTES):
             break
+    limit = 60 * (minutes or MINUTES)
+    more = f", more than the {duration(limit)} there are" if seconds > limit else ""
     logger.info(
-        "model.size=auto: %s, for about %s tokens in about %s on this machine (set model.size for another)",
-        size, f"{tokens:,.0f}", duration(seconds),
+        "model.size=auto: %s: about %s tokens would take it about %s on this machine%s (set model.size for another)",
+        size, f"{tokens:,.0f}", duration(seconds), more,
     )  # fmt: skip
     return size
 

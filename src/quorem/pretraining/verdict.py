@@ -10,6 +10,7 @@ from quorem.config.shape import is_number
 logger = logging.getLogger(__name__)
 
 LEARNED = 0.005  # nats below the base rate's entropy that count as more than nothing
+CLEARLY = 0.02  # nats below it that count as more than little
 FEW_REPLACED = 0.05  # share of all tokens; with fewer the generator is too good
 VERDICT_STEPS = 20  # that a verdict is about, at least: the loss of one step is too noisy
 NO_STEP = "no step was taken (train.max_steps=0): the networks are as they started"
@@ -52,7 +53,8 @@ def verdict(records: Sequence[dict[str, Any]]) -> str:
         return "metrics.jsonl is damaged where the last steps are: nothing can be said of them"
     mlm, unigram, rtd, base_rate = (found[key] for key in MET[:4])
     generator = "more than" if unigram - mlm >= 0.05 else "nothing beyond"
-    discriminator = "more than" if base_rate - rtd >= LEARNED else "nothing beyond"
+    below = base_rate - rtd
+    discriminator = "more than" if below >= CLEARLY else "little more than" if below >= LEARNED else "nothing beyond"
     return (
         f"the generator has learned {generator} word frequencies: mlm loss {mlm:.3f}, unigram entropy {unigram:.3f}; "
         f"the discriminator has learned {discriminator} the base rate: rtd loss {rtd:.3f}, its entropy {base_rate:.3f} "

@@ -162,4 +162,7 @@ def _log_parts(source: Path, start: str, wanted: dict[str, Tensor], new: frozens
         names = [name for name in wanted if name.startswith(prefix)]
         loaded = sum(name not in new for name in names)
         said.append(f"{part}: {loaded} of {len(names)} tensors")
-    logger.info("next_item.start=%s: loaded from %s: %s; the rest is new", start, source.parent, ", ".join(said))
+    if len(new) == len(wanted):
+        logger.info("next_item.start=%s: new weights; vocabulary and sizes are those of %s", start, source.parent)
+    else:
+        logger.info("next_item.start=%s: loaded from %s: %s; the rest is new", start, source.parent, ", ".join(said))

@@ -9,6 +9,7 @@ from quorem.config.loading import from_mapping, leaves
 from quorem.config.settings import PretrainConfig
 from quorem.config.shape import NUMBER, check_shape, is_number
 from quorem.errors import UserError
+from quorem.finetuning.checkpoint import SEED
 from quorem.pretraining.verdict import recent
 from quorem.reporting.examples import Token, examples
 from quorem.tasks import TASKS
@@ -94,6 +95,8 @@ class ReportedRun:
         if self.result is not None:
             check_shape(self.result, RESULT, str(finished))
             _check_confusions(self.result, finished)
+            if folder.name.startswith(SEED) and not self.result.get("baselines"):
+                self.result["baselines"] = _baselines_of_seeds(folder.resolve().parent / "result.json")
         environment = folder / "environment.json"
         self.environment = read_settings(environment) if environment.exists() else {}
         check_shape(self.environment, ENVIRONMENT, str(environment))
@@ -172,6 +175,16 @@ class ReportedRun:
             return examples(self.folder, self.config), ""
         except UserError as error:
             return [], f"No examples: {error}"
+
+
+def _baselines_of_seeds(path: Path) -> dict[str, Any]:
+    """Those of a folder of several seeds, which are fitted once for all; none before all are finished."""
+    if not path.exists():
+        return {}
+    result = read_settings(path)
+    check_shape(result, RESULT, str(path))
+    found: dict[str, Any] = result.get("baselines", {})
+    return found
 
 
 def _check_confusions(result: Mapping[str, Any], file: Path) -> None:

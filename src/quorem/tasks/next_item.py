@@ -205,9 +205,12 @@ class NextItem(Task):
     def describe(self, begun: Begun, program: NextItemProgram) -> str:
         """As in `Task`, with the number of targets."""
         assert isinstance(begun, BegunSessions)
-        data, judges = begun.config.data, f"{len(begun.parts.test):,} rows judge the result"
+        data, judges = begun.config.data, f"{len(begun.parts.test):,} other rows judge the result"
         if leaves_one_out(data):
-            judges += " by their last items, those held out judge epochs by the items before"
+            judges = (
+                f"of the same rows {len(begun.parts.test):,} judge the result by their last items, and those held out "
+                "the epochs by the items before"
+            )
         more = f"{program.num_targets:,} targets in training; {judges}"
         return f"{super().describe(begun, program)}; {more}"
 

@@ -94,7 +94,7 @@ LIMITS = {
     "question_answering": "An answer is a span of the text as it is written; it is not made sure that it is right.",
 }
 USE = {
-    "quorem": 'import quorem  # pip install quorem\n\nmodel = quorem.load("{folder}")',
+    "quorem": 'import quorem  # installed from its sources: pip install .\n\nmodel = quorem.load("{folder}")',
     "electra": "from transformers import {auto}, AutoTokenizer\n\n"
     'model = {auto}.from_pretrained("{folder}")\n'
     'tokenizer = AutoTokenizer.from_pretrained("{folder}")',

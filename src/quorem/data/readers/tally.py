@@ -8,6 +8,8 @@ from quorem.data.documents import Document, RowCounts
 from quorem.data.readers.table import TableRow
 from quorem.errors import UserError
 
+UNLABELLED = "without a label"  # the rows, in a tally
+
 
 def to_documents(
     path: Path | str,
@@ -46,8 +48,12 @@ def to_documents(
             first_bad = first_bad or str(row)
             continue
         counts.read += 1
-        if not (row.text and row.text.strip()) or (labelled and not (row.label and row.label.strip())):
+        if not (row.text and row.text.strip()):
             counts.skipped += 1
+            continue
+        if labelled and not (row.label and row.label.strip()):
+            counts.skipped += 1
+            counts.left_out[UNLABELLED] = counts.left_out.get(UNLABELLED, 0) + 1
             continue
         used += 1
         counts.used += 1
