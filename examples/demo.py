@@ -1,6 +1,6 @@
 """What pre-training is worth where labels are few, on the built-in sample, without a download.
 
-It pre-trains on 20,000 reviews without labels, fine-tunes on 1,000 labelled ones with three seeds, and does the same
+It pre-trains on 20,000 reviews without labels, fine-tunes on 500 labelled ones with three seeds, and does the same
 with token vectors that are counted in the 20,000 reviews but not trained, and from new weights. Linear models on word
 counts stand beside them. Every command is printed as you would type it; at the end there is one table and what follows
 from it. Run it from the repository's root, after `pip install .`:
@@ -25,7 +25,7 @@ from sklearn.linear_model import LogisticRegression
 from quorem.cli import main
 
 FOLDER = Path("runs/demo")
-LABELS, JUDGED, SEEDS = 1_000, 1_500, (0, 1, 2)
+LABELS, JUDGED, SEEDS = 500, 1_500, (0, 1, 2)
 UNLABELLED, LABELLED = FOLDER / "unlabelled.csv", FOLDER / "labelled.csv"
 PRETRAIN = (
     f"pretrain {UNLABELLED} --text-column review --out {FOLDER}/{{run}} model.size=tiny model.embedding.kind=qr "
