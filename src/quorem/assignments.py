@@ -54,3 +54,29 @@ def split_words(
             rest.append(word)
         before = word
     return rest, found
+
+
+def as_options(
+    rest: list[str], assignments: list[str], command: argparse.ArgumentParser
+) -> tuple[list[str], list[str]]:
+    """Options for those settings of a command without settings that it has as options: its messages name the settings.
+
+    Args:
+        rest: the words that are no settings.
+        assignments: the settings.
+        command: its parser.
+
+    Returns:
+        The words with these options, and the settings that are left.
+    """
+    known, left = {option for action in command._actions for option in action.option_strings}, []
+    for assignment in assignments:
+        name, _, value = assignment.partition("=")
+        option = name.rpartition(".")[2].replace("_", "-")
+        if f"--no-{option}" in known and value in ("true", "false"):
+            rest = [*rest, f"--{option}" if value == "true" else f"--no-{option}"]
+        elif f"--{option}" in known:
+            rest = [*rest, f"--{option}={value}"]
+        else:
+            left.append(assignment)
+    return rest, left

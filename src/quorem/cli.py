@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from quorem import __version__
-from quorem.assignments import split_words
+from quorem.assignments import as_options, split_words
 from quorem.config.finetuning import FinetuneConfig
 from quorem.config.loading import leaves, load, override, read_values
 from quorem.config.settings import PrepareConfig, PretrainConfig
@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command = _commands(parser).get(words[0])
     rest, assignments = split_words(words, command, CONFIGS.values())
     if command is not None and command.get_default("base") is None:
-        rest, assignments = _as_options(rest, assignments, command)
+        rest, assignments = as_options(rest, assignments, command)
     if rest and not rest[0].startswith("-") and rest[0] not in (names := _commands(parser)):
         parser.error(f"{rest[0]}: no such command.{did_you_mean(rest[0], names)}")
     options, unknown = parser.parse_known_args(rest)
@@ -76,9 +76,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options.assignments = assignments
 
     def run() -> None:
-        _check_paths(options)
         if hasattr(options, "config"):
             options.settings = _configured(options)
+        _check_paths(options)
         import_module(f"quorem.commands.{options.command}").run(options)
 
     return guarded(run, again=["quorem", *words])
@@ -100,27 +100,6 @@ def _check_paths(options: argparse.Namespace) -> None:
     for name in getattr(options, "data", None) or ():
         if not has_magic(name) and not Path(name).exists():
             raise UserError(f"{name} does not exist: check the folder and the spelling.")
-
-
-def _as_options(
-    rest: list[str], assignments: list[str], command: argparse.ArgumentParser
-) -> tuple[list[str], list[str]]:
-    """The words of a command without settings, with options for those assignments that are some: messages name them.
-
-    Returns:
-        The words, and the assignments that are left.
-    """
-    known, left = {option for action in command._actions for option in action.option_strings}, []
-    for assignment in assignments:
-        name, _, value = assignment.partition("=")
-        option = name.rpartition(".")[2].replace("_", "-")
-        if f"--no-{option}" in known and value in ("true", "false"):
-            rest = [*rest, f"--{option}" if value == "true" else f"--no-{option}"]
-        elif f"--{option}" in known:
-            rest = [*rest, f"--{option}={value}"]
-        else:
-            left.append(assignment)
-    return rest, left
 
 
 def _meant(word: str, options: argparse.Namespace) -> str:

@@ -20,6 +20,7 @@ from quorem.models.checkpoint_files import TABLE
 from quorem.models.configuration import QuoremConfig
 from quorem.models.modeling import QuoremPreTrainedModel
 from quorem.plan.layout import BYTES, parse_bytes, parse_ratio, size_of
+from quorem.silence import silence_transformers
 from quorem.tokenization.files import save_tokenizer
 from quorem.tokenization.special import SPECIAL_IDS
 from quorem.training.card import made_by, write_new_cards
@@ -92,7 +93,8 @@ def _fill(run: Path, folder: Path, limit: Callable[[int], int]) -> tuple[list[st
             logger.warning("%s: it stays as it is", error)
             model, kept = network.model, 1.0
         target = folder / source.name if source != run else folder
-        model.save_pretrained(target)
+        with silence_transformers():
+            model.save_pretrained(target)
         save_tokenizer(network.tokenizer, target)
         size = model.get_input_embeddings().nbytes
         networks[name] = {"bytes": size, "explained": kept}

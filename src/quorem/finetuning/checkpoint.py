@@ -1,12 +1,8 @@
 """What fine-tuning starts from and prediction uses: the models in folders."""
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
-
-from transformers.utils import logging as transformers_logging
 
 from quorem.config.loading import load
 from quorem.config.settings import PretrainConfig
@@ -16,6 +12,7 @@ from quorem.models.checkpoint_files import check_finite, read_weights
 from quorem.models.configuration import QuoremConfig
 from quorem.models.modeling import QuoremPreTrainedModel
 from quorem.plan.presets import size_like
+from quorem.silence import silence_transformers
 from quorem.training.run_folder import COMPRESSED, read_settings, run_of
 
 logger = logging.getLogger(__name__)
@@ -95,20 +92,6 @@ def _has_seed(path: Path) -> bool:
     return path.parent.name[len(SEED) :].isdecimal() and (path.parent / "result.json").exists()
 
 
-@contextmanager
-def _without_report() -> Iterator[None]:
-    """Without transformers' bar and its table of missing weights: what may be missing is new, all else is our error."""
-    level, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        transformers_logging.set_verbosity(level)
-        if bars:
-            transformers_logging.enable_progress_bar()
-
-
 def load_model(
     kind: type[QuoremPreTrainedModel], network: str, source: Path, *, may_lack: tuple[str, ...] = (), **changes: Any
 ) -> Any:
@@ -127,7 +110,7 @@ def load_model(
     try:
         architecture = QuoremConfig.from_pretrained(source, **changes)
         weights = read_weights(source, network)
-        with _without_report():
+        with silence_transformers():
             model, found = kind.from_pretrained(None, config=architecture, state_dict=weights, output_loading_info=True)
     except UserError as error:
         raise error if str(source) in str(error) else UserError(f"{source}: {error}") from error

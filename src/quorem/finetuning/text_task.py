@@ -31,6 +31,7 @@ from quorem.models.configuration import POOLED_LAYERS, POOLINGS, TRUNCATIONS
 from quorem.models.modeling import QuoremPreTrainedModel
 from quorem.plan.presets import preset
 from quorem.plan.recipes import check_train
+from quorem.silence import silence_transformers
 from quorem.tokenization import Unknown, load_tokenizer, save_tokenizer, tokenizer_files
 from quorem.training import processes
 from quorem.training.device import autocast_dtype
@@ -336,7 +337,8 @@ class TextTask(Task):
         """As in `Task`."""
         whole = reads_whole(begun.model)
         begun.tokenizer.model_max_length = VERY_LARGE_INTEGER if whole else begun.config.data.max_length
-        begun.model.save_pretrained(folder)
+        with silence_transformers():
+            begun.model.save_pretrained(folder)
         save_tokenizer(begun.tokenizer, folder)
 
 

@@ -35,7 +35,7 @@ from quorem.pretraining.held_out import HeldOut
 from quorem.pretraining.init_from import network_folders, with_implied_settings
 from quorem.pretraining.program import PretrainProgram, build_pretraining_optimizer
 from quorem.pretraining.verdict import NO_STEP, Watch, verdict
-from quorem.silence import silence
+from quorem.silence import silence, silence_transformers
 from quorem.tokenization import fingerprint, save_tokenizer
 from quorem.training import processes, sharding
 from quorem.training.card import write_cards_of
@@ -310,7 +310,8 @@ def _save_networks(module: Electra, run: Run, tokenizer: PreTrainedTokenizerFast
             model.config.tokenizer_fingerprint = fingerprint(tokenizer)
 
             def save(folder: Path, model: PreTrainedModel = model) -> None:
-                model.save_pretrained(folder)
+                with silence_transformers():
+                    model.save_pretrained(folder)
                 save_tokenizer(tokenizer, folder)
 
             run.save_model(place + name, save)

@@ -34,6 +34,7 @@ from quorem.recommending.parts import (
 from quorem.recommending.program import NextItemProgram
 from quorem.recommending.ranking import Scorer, judge
 from quorem.recommending.start import ATTENTIONS, build_next_item, network_folder, resolve_start
+from quorem.silence import silence_transformers
 from quorem.tokenization import load_tokenizer, save_tokenizer, tokenizer_files
 from quorem.training.device import autocast_dtype
 from quorem.training.optim import build_optimizer, parameter_groups
@@ -152,7 +153,8 @@ class NextItem(Task):
     def save(self, begun: Begun, folder: Path) -> None:
         """As in `Task`."""
         begun.tokenizer.model_max_length = begun.config.data.max_items + 2
-        begun.model.save_pretrained(folder)
+        with silence_transformers():
+            begun.model.save_pretrained(folder)
         save_tokenizer(begun.tokenizer, folder)
 
     def finish(self, begun: Begun, run: Run, best: dict[str, Any], last: dict[str, Any]) -> dict[str, Any]:
