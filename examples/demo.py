@@ -145,10 +145,11 @@ def advice(found: dict[str, float]) -> str:
     best = max(list(found)[1:], key=lambda name: found[name])
     if pretrained <= found[best]:
         return f"Pre-training was not worth its seconds here: {best!r} is as good. Try it first on your own data."
+    points = 100 * (pretrained - found[best])
     return (
-        f"Pre-training gains {100 * (pretrained - found[best]):.0f} points over the next best line, with {LABELS:,} labels. "
-        "In these made-up reviews the order\nof words decides, of which counting sees a part: pre-train on your own texts, "
-        "and look at the same lines."
+        f"Pre-training gains {points:.0f} points over the next best line, with {LABELS:,} labels. In these made-up\n"
+        "reviews the order of words decides, of which counting sees a part: pre-train on your own texts, and\n"
+        "look at the same lines."
     )
 
 

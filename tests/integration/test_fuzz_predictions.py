@@ -51,11 +51,14 @@ def predicted(tmp_path_factory, capfd):
 
     def run(contents, ending, *options):
         folder = tmp_path_factory.mktemp("any")
+        (folder / "run").mkdir()
         for name, content in contents.items():
             (folder / name).write_bytes(content)
         out = folder / "out" / f"found{ending}"
         capfd.readouterr()
-        code = main(["predict", "run", *[str(folder / name) for name in contents], "--out", str(out), *options])
+        code = main(
+            ["predict", str(folder / "run"), *[str(folder / name) for name in contents], "--out", str(out), *options]
+        )
         said, log = capfd.readouterr()
         assert "Traceback" not in log
         assert code in (0, 2)

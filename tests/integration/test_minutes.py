@@ -98,7 +98,7 @@ def test_the_size_follows_from_the_data_and_stays_with_the_run(tmp_path, monkeyp
     words += ["train.max_steps=2"]
     outcome = quorem(*words)
     assert outcome.code == 0, outcome.err
-    assert "model.size=auto: tiny, for about" in outcome.err
+    assert "model.size=auto: tiny: about" in outcome.err
     assert settings(tmp_path)["model"]["size"] == "tiny"
     monkeypatch.setitem(budget.SIZES, "origin", 0)  # what another machine might choose
     assert quorem(*words).code == 0

@@ -97,4 +97,4 @@ def test_a_dry_run_has_nothing_to_measure(start, tmp_path):
 def test_fine_tuning_takes_at_least_one(refused, pretrained, sample_csv, tmp_path):
     words = ["finetune", pretrained, sample_csv, "--text-column", "review", "--label-column", "sentiment"]
     line = refused(*words, "--out", tmp_path / "run", "train.max_steps=0")
-    assert "train.max_steps=0: fine-tuning takes at least one step" in line
+    assert "train.max_steps=0: a number at least 1 needed" in line

@@ -39,6 +39,8 @@ def test_the_same_digits_in_every_format(tmp_path, classifier):
 
 @pytest.mark.parametrize("name", ["out.txt", "out.csv.gz", "out.xlsx"])
 def test_other_endings_are_refused_before_anything_else(refused, tmp_path, name):
+    (tmp_path / "no run").mkdir()
+    (tmp_path / "no data").touch()
     line = refused("predict", tmp_path / "no run", tmp_path / "no data", "--out", tmp_path / name)
     assert "choose a name that ends in .csv, .tsv, .jsonl, .ndjson, .parquet, .conll, .iob2 or .json" in line
     assert f"{name}: nothing is written as {(tmp_path / name).suffix}" in line

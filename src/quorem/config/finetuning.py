@@ -3,7 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from quorem.config.settings import LONGEST, ReadingSettings, TrainSettings, elsewhere, option, section
+from quorem.config.option import elsewhere, option, section
+from quorem.config.settings import LONGEST, ReadingSettings, TrainSettings
 
 
 @dataclass(frozen=True)

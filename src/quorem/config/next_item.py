@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from quorem.config.events import EventSettings
 from quorem.config.finetuning import FinetuneTrainSettings, TaskConfig, named
 from quorem.config.limits import LONGEST
-from quorem.config.settings import ReadingSettings, option
+from quorem.config.option import option
+from quorem.config.settings import ReadingSettings
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ from quorem.config.finetuning import (
     loop,
     named,
 )
-from quorem.config.settings import LONGEST, option, section
+from quorem.config.option import option, section
+from quorem.config.settings import LONGEST
 
 
 @dataclass(frozen=True)
