@@ -166,3 +166,6 @@ def test_a_run_inside_its_input_folder_is_not_read(tmp_path, quorem, sample_csv,
 def test_a_folder_of_runs_alone_has_no_data(refused, pretrained, tmp_path):
     line = refused("pretrain", pretrained, "--out", tmp_path / "out", after_log=True)
     assert "holds no data but files of runs or models" in line
+    assert line.endswith(f"to go on from a run: --init-from {pretrained}")
+    line = refused("finetune", pretrained / "data", pretrained / "config.yaml", "--out", tmp_path / "out")
+    assert line.endswith(f"give {pretrained}")

@@ -210,7 +210,10 @@ def find_files(path: str | list[str], chosen: str = "auto") -> tuple[Path, ...]:
             there = exclude_own_files(every, place, itself=True)
             files = [file for file in there if known_format(file)]
             if not files and any(map(known_format, every)):
-                raise UserError(f"{place}: holds no data but files of runs or models: name the files, or a pattern")
+                more = f"; to go on from a run: --init-from {place}" if (place / "config.yaml").exists() else ""
+                raise UserError(
+                    f"{place}: holds no data but files of runs or models: name the files, or a pattern{more}"
+                )
             if chosen == "squad" or (chosen == "auto" and not files):  # beside other data JSON is rather about it
                 files = [file for file in there if may_be_squad(file)]
             elif chosen != "auto":

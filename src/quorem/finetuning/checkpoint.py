@@ -34,9 +34,8 @@ def model_folder(pretrained: str | Path) -> Path:
     refuse_seeds(folder)
     if (folder / "config.yaml").exists():
         _refuse_unfinished(folder)
-    raise UserError(
-        f"{folder}: no pre-trained model there (no discriminator/config.json): give a run of quorem pretrain"
-    )
+    wanted = folder.parent if (folder.parent / "discriminator").is_dir() else "a run of quorem pretrain"
+    raise UserError(f"{folder}: no pre-trained model there (no discriminator/config.json): give {wanted}")
 
 
 def model_folders(folder: Path) -> list[Path]:
