@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from quorem.config.loading import leaves
+from quorem.config.loading import as_text, leaves
 from quorem.files import is_named
 
 SETTING = re.compile(r"(--)?[A-Za-z_]\w*(\.\w+)*=")
@@ -69,14 +69,15 @@ def as_options(
     Returns:
         The words with these options, and the settings that are left.
     """
-    known, left = {option for action in command._actions for option in action.option_strings}, []
+    known, made, left = {option for action in command._actions for option in action.option_strings}, [], []
+    reads = any(action.dest == "data" for action in command._actions)
     for assignment in assignments:
-        name, _, value = assignment.partition("=")
-        option = name.rpartition(".")[2].replace("_", "-")
-        if f"--no-{option}" in known and value in ("true", "false"):
-            rest = [*rest, f"--{option}" if value == "true" else f"--no-{option}"]
-        elif f"--{option}" in known:
-            rest = [*rest, f"--{option}={value}"]
-        else:
+        name, _, text = assignment.partition("=")
+        option = name.removeprefix("data.").replace("_", "-")
+        if not (reads and name.startswith("data.") and f"--{option}" in known):
             left.append(assignment)
-    return rest, left
+        elif text.lower() in ("true", "false") and f"--no-{option}" in known:
+            made.append(f"--{option}" if text.lower() == "true" else f"--no-{option}")
+        elif (value := as_text(text)) is not None:
+            made.append(f"--{option}={value}")
+    return [*rest[:1], *made, *rest[1:]], left

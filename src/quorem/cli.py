@@ -106,7 +106,7 @@ def _meant(word: str, options: argparse.Namespace) -> str:
     """What somebody may have meant by an option that there is not: a setting of that name, or an option like it."""
     option = word.partition("=")[0]
     name = option.removeprefix("--").replace("-", "_")
-    settings = [key for key, *_ in leaves(options.base)] if hasattr(options, "base") else []
+    settings = [key for key, *_ in leaves(options.base, taken=True)] if hasattr(options, "base") else []
     named = [f"{key}=..." for key in settings if key.rpartition(".")[2] == name]
     known = [each for action in options.parser._actions for each in action.option_strings]
     close = named or get_close_matches(option, known, n=1, cutoff=0.7)

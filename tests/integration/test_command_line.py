@@ -79,11 +79,11 @@ def test_quorem_config_writes_every_setting_which_is_read_again(tmp_path, quorem
     assert quorem("config", command, "--out", tmp_path / "a.yaml").code == 0
     assert (tmp_path / "a.yaml").read_text(encoding="utf-8") == written
     assert load(kind, tmp_path / "a.yaml") == kind()
-    for name, _, text in leaves(kind()):
+    for name, _, text in leaves(kind(), taken=True):
         assert f"{name.rpartition('.')[2]}:" in written
         assert text.split()[0] in written
     schema = json.loads(quorem("config", command, "--schema").out)
-    for name, value, text in leaves(kind()):
+    for name, value, text in leaves(kind(), taken=True):
         place = schema
         for part in name.split("."):
             assert place["additionalProperties"] is False
@@ -241,9 +241,12 @@ def test_a_command_without_settings_takes_those_that_are_its_options(quorem, cla
     (tmp_path / "a.csv").write_text('text\n"good" film\n"bad film"\n', encoding="utf-8")
     words = ["predict", classifier, tmp_path / "a.csv", "--text-column", "text"]
     assert "set data.bad_rows=skip" in quorem(*words, "data.quoting=standard", "--out", tmp_path / "b.csv").err
-    outcome = quorem(*words, "data.quoting=none", "data.header=true", "--out", tmp_path / "b.csv")
+    more = ["data.quoting='none'", "data.header=True", "data.format=null", "data.text_column=text"]
+    outcome = quorem(*words[:2], *more, "--out", tmp_path / "b.csv", "--", tmp_path / "a.csv")
     assert outcome.code == 0, outcome.err
     assert len((tmp_path / "b.csv").read_text(encoding="utf-8").splitlines()) == 3
+    with pytest.raises(SystemExit):  # its --rows is no data.rows
+        quorem("sample", "reviews", "data.rows=packed", "--out", tmp_path / "c.csv")
 
 
 def test_the_settings_of_another_task_are_told(quorem, refused, tmp_path):

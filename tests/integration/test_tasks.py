@@ -2,6 +2,7 @@
 
 import json
 import random
+from itertools import permutations
 from types import SimpleNamespace
 
 import numpy as np
@@ -264,3 +265,15 @@ def test_labels_that_are_no_numbers_are_skipped_where_that_is_asked_for(quorem, 
     outcome = quorem(*command("regression", base, path, tmp_path / "run", "train.max_steps=1", "data.bad_rows=skip"))
     assert "40 rows read, 39 used" in outcome.err
     assert "row 4: column 'label' is 'about 7'" in (tmp_path / "run" / "bad_rows.txt").read_text()
+
+
+POOLED = ("classification", "multi_label, branches", "regression, branches")
+
+
+@pytest.mark.parametrize("names", list(permutations(POOLED, 2)), ids=str)
+def test_a_model_of_another_task_gives_its_encoder(quorem, base, tmp_path, names):
+    folders = [base, tmp_path / "0", tmp_path / "1"]
+    for place, name in enumerate(names):
+        words = command(name, folders[place], data(name, tmp_path), folders[place + 1], "train.max_steps=1")
+        outcome = quorem(*words)
+        assert outcome.code == 0, outcome.err

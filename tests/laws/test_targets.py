@@ -6,7 +6,7 @@ import torch
 from branch_cases import document, vectors
 from sklearn.linear_model import Ridge
 
-from quorem.finetuning.linear_fit import FOLDS, fit_branches
+from quorem.finetuning.linear_fit import FOLDS, fit_branches, folds_of
 from quorem.finetuning.ngram_fit import NgramFeatures
 from quorem.finetuning.sif_fit import SifFeatures
 from quorem.finetuning.targets import Classes, LabelSets, Numbers
@@ -83,12 +83,15 @@ def test_labels_do_not_exclude_each_other(num_labels):
         LabelSets(np.zeros((100, 2), bool)),
         Numbers(np.zeros(100)),
         Numbers(np.repeat([0.0, 1e6], 50)),
+        Numbers(np.zeros(1)),
+        LabelSets(np.ones((1, 2), bool)),
+        Classes([1], 2),
     ],
-    ids=["classes", "labels", "no labels", "one number", "far numbers"],
+    ids=["classes", "labels", "no labels", "one number", "far numbers", "a row", "a row of labels", "a row of a class"],
 )
 def test_whatever_the_labels_scores_are_finite_and_rows_without_words_have_some(target):
     rows = rows_with([(2, 1)] * len(target))
-    rows[0], rows[1] = document(), document()[:2]
+    rows[:2] = [document(), document()[:2]][: len(rows)]
     found = fit_branches(both(target.num_labels), rows, target)
     assert all(part.isfinite().all() for part in found.values())
     assert target.loss(found["scores"].double()).isfinite()
@@ -98,6 +101,5 @@ def test_every_fold_has_its_share_of_rare_labels():
     indicators = np.zeros((400, 3), bool)
     indicators[:, 0] = True
     indicators[::50, 1] = True  # eight rows
-    folds = np.empty(400, np.int64)
-    folds[np.argsort(LabelSets(indicators).key, kind="stable")] = np.arange(400) % FOLDS
+    folds = folds_of(LabelSets(indicators))
     assert np.bincount(folds[indicators[:, 1]]).tolist() == [2] * FOLDS

@@ -156,12 +156,18 @@ def _set(values: dict[str, Any], kind: type, keys: list[str], text: str, name: s
         raise UserError(f"{name}: {keys[0]} has no settings inside it")
 
 
+def as_text(text: str, *, may_lack: bool = True) -> str | None:
+    """The value of an assignment to a setting of text, without quotes around it; None where that may be and is said."""
+    if may_lack and text in ("", "null", "none", "None"):
+        return None
+    return text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"" else text
+
+
 def _read(hint: Any, text: str, name: str) -> Any:
     """The value of an assignment, as YAML has it; a setting of text keeps it as it stands ("007", "no")."""
     allowed = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
     if str in allowed and not (list[str] in allowed and text.startswith("[")):
-        unset = type(None) in allowed and text in ("", "null", "none", "None")
-        return None if unset else text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"" else text
+        return as_text(text, may_lack=type(None) in allowed)
     try:
         return parse_yaml(text)
     except ValueError as error:

@@ -32,7 +32,7 @@ def _lines(settings: Any, indent: str) -> Iterator[str]:
         if dataclasses.is_dataclass(value):
             yield f"{indent}{item.name}:"
             yield from _lines(value, indent + "  ")
-        else:
+        elif "elsewhere" not in item.metadata:
             yield from textwrap.wrap(
                 item.metadata["help"], WIDTH, initial_indent=f"{indent}# ", subsequent_indent=f"{indent}# "
             )
@@ -45,7 +45,7 @@ def _schema(settings: Any) -> dict[str, Any]:
         value = getattr(settings, item.name)
         if dataclasses.is_dataclass(value):
             properties[item.name] = _schema(value)
-        else:
+        elif "elsewhere" not in item.metadata:
             facts = {"description": item.metadata["help"], "default": value}
             bounds = {JSON_BOUNDS[name]: bound for name, bound in item.metadata["bounds"].items()}
             properties[item.name] = _type(hints[item.name]) | bounds | facts

@@ -7,6 +7,7 @@ MOST_MESSAGES = 1_000
 HELD_OUT = ("test", "valid", "validation", "dev")
 SPLITS = ("train", *HELD_OUT)
 """What a split may be called: train, or one of those that are held out."""
+UNLABELLED = "without a label"  # rows, in a tally
 
 
 def _whole() -> float:
@@ -86,10 +87,12 @@ class RowCounts:
         self.warnings[what] = self.warnings.get(what, 0) + 1
         return self.warnings[what]
 
-    def recount_as_skipped(self, rows: int) -> None:
-        """Count rows as skipped that were counted as used."""
+    def recount_as_skipped(self, rows: int, why: str = "") -> None:
+        """Count rows as skipped that were counted as used; `why` if they are not empty."""
         self.used -= rows
         self.skipped += rows
+        if why:
+            self.left_out[why] = self.left_out.get(why, 0) + rows
 
     def __str__(self) -> str:
         empty = self.skipped - self.bad - sum(self.left_out.values())

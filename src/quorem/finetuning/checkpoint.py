@@ -100,7 +100,7 @@ def load_model(
         kind: its class.
         network: of `read_weights`.
         source: with config.json and weights (quorem.models.checkpoint_files).
-        may_lack: prefixes of weights that are new if they are not there; none may lack if empty.
+        may_lack: prefixes of weights that are new if they are not there or have another shape; none may lack if empty.
         changes: to its config.
 
     Raises:
@@ -110,7 +110,12 @@ def load_model(
         architecture = QuoremConfig.from_pretrained(source, **changes)
         weights = read_weights(source, network)
         with silence_transformers():
-            model, found = kind.from_pretrained(None, config=architecture, state_dict=weights, output_loading_info=True)
+            model, found = kind.from_pretrained(
+                None, config=architecture, state_dict=weights, output_loading_info=True,
+                ignore_mismatched_sizes=bool(may_lack),
+            )  # fmt: skip
+        if wrong := sorted(name for name, *_ in found["mismatched_keys"] if not name.startswith(may_lack)):
+            raise ValueError(f"{wrong[0]} has another shape")
     except UserError as error:
         raise error if str(source) in str(error) else UserError(f"{source}: {error}") from error
     except Exception as error:  # a damaged file can fail in any way

@@ -173,15 +173,21 @@ def per_column(
         elif values.dtype == bool:
             bias[column] = np.log((values.sum() + 0.5) / ((~values).sum() + 0.5))
         else:
-            bias[column] = values.mean()
+            bias[column] = values.mean() if len(values) else 0.0
     return weight, bias
+
+
+def folds_of(target: Target) -> np.ndarray:
+    """The part of each row, int64 (n,) below FOLDS; each has its share of everything."""
+    folds = np.empty(len(target), np.int64)
+    folds[np.argsort(target.key, kind="stable")] = np.arange(len(target)) % FOLDS
+    return folds
 
 
 def _cross_fit(branch: Branch, rows: Sequence[Sequence[int]], target: Target) -> Fit:
     """One branch: the penalty with the least loss on one of four parts, fitted on the others, serves all parts."""
     began = time.perf_counter()
-    features, folds = branch.features(rows), np.empty(len(target), np.int64)
-    folds[np.argsort(target.key, kind="stable")] = np.arange(len(target)) % FOLDS  # each with its share of everything
+    features, folds = branch.features(rows), folds_of(target)
     columns = np.zeros((len(target), branch.module.bias.numel()), np.float32)
     choices, penalty = branch.penalties, branch.penalties[0]
     for fold in range(min(FOLDS, len(target))):

@@ -95,7 +95,7 @@ class ReportedRun:
         if self.result is not None:
             check_shape(self.result, RESULT, str(finished))
             _check_confusions(self.result, finished)
-            if folder.name.startswith(SEED) and not self.result.get("baselines"):
+            if folder.resolve().name.startswith(SEED) and not self.result.get("baselines"):
                 self.result["baselines"] = _baselines_of_seeds(folder.resolve().parent / "result.json")
         environment = folder / "environment.json"
         self.environment = read_settings(environment) if environment.exists() else {}

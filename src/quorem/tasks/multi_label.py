@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerFast
 
 from quorem.config.tasks import MultiLabelConfig
 from quorem.data.bad_rows import check_some_used
-from quorem.data.documents import Document, RowCounts
+from quorem.data.documents import UNLABELLED, Document, RowCounts
 from quorem.data.readers.table import Column
 from quorem.data.readers.value import Number
 from quorem.data.source import Source
@@ -96,7 +96,7 @@ class MultiLabel(PooledTask):
             *more, text = document.more
             document = replace(document, more=tuple(more))
             if text is None or not text.strip() or is_blank(document):
-                counts.recount_as_skipped(1)
+                counts.recount_as_skipped(1, "" if is_blank(document) else UNLABELLED)
                 continue
             documents.append(document)
             given.append(split_labels(text, config.data.label_separator, f"{source}, row {document.row}"))

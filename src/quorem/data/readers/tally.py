@@ -4,11 +4,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from quorem.data.bad_rows import BadRow
-from quorem.data.documents import Document, RowCounts
+from quorem.data.documents import UNLABELLED, Document, RowCounts
 from quorem.data.readers.table import TableRow
 from quorem.errors import UserError
-
-UNLABELLED = "without a label"  # the rows, in a tally
 
 
 def to_documents(
