@@ -79,7 +79,7 @@ def tfidf_accuracy(
     """TF-IDF of words and pairs, logistic regression (its C is `inverse_penalty`; 30 is better with few labels)."""
     vectorizer = TfidfVectorizer(sublinear_tf=True, min_df=2, ngram_range=(1, 2))
     model = LogisticRegression(C=inverse_penalty, max_iter=1000).fit(vectorizer.fit_transform(texts), labels)
-    return float(model.score(vectorizer.transform(judged), np.array(truth)))
+    return float(model.score(vectorizer.transform(judged), truth))
 
 
 def nbsvm_accuracy(texts: Sequence[str], labels: Sequence[str], judged: Sequence[str], truth: Sequence[str]) -> float:

@@ -168,7 +168,7 @@ def per_column(
     weight, bias = np.zeros((num_features, columns), np.float32), np.zeros(columns, np.float32)
     for column in range(columns):
         values = target.column(column, of=columns)
-        if num_features and values.any() and np.ptp(values.astype(np.float64)) > 0:
+        if num_features and len(np.unique(values)) > 1:
             weight[:, column], bias[column] = fit(values)
         elif values.dtype == bool:
             bias[column] = np.log((values.sum() + 0.5) / ((~values).sum() + 0.5))
