@@ -153,6 +153,20 @@ def test_patience_stops_training_and_is_recorded(base, tmp_path):
     assert main(words) == 0  # a finished run
 
 
+def test_the_last_epoch_alone_is_judged_and_kept_where_that_is_wanted(base, tmp_path, capsys):
+    path = data("classification", tmp_path)
+    for keep in ("best", "last"):
+        more = (f"train.keep_epoch={keep}", "train.epochs=3", "train.learning_rate=1e-30")
+        assert main(command("classification", base, path, tmp_path / keep, *more)) == 0
+    best, last = (json.loads((tmp_path / keep / "result.json").read_text()) for keep in ("best", "last"))
+    assert [
+        len([each for each in read_records(tmp_path / keep) if "held_out" in each]) for keep in ("best", "last")
+    ] == [3, 1]
+    assert best["epoch"] == 1 and last["epoch"] == 3 and last["last"]["accuracy"] == best["last"]["accuracy"]
+    assert "(the best of the epochs by" in (said := capsys.readouterr().out) and "(the last epoch)" in said
+    assert (tmp_path / "last" / "model").is_dir()
+
+
 def test_a_run_that_was_killed_after_patience_was_over_takes_no_further_step(base, tmp_path, monkeypatch):
     path = data("classification", tmp_path)
     more = ("train.learning_rate=1e-30", "train.patience=2", "train.keep_state=true")
@@ -185,6 +199,8 @@ def test_balanced_weights_are_those_of_scikit_learn():
         ("classification, pairs", None, ["data.truncation=windows"], "reads single texts: choose head"),
         ("classification, pairs", None, ["classifier.ngrams=2"], "classifier.ngrams: is for single texts"),
         ("classification, pairs", None, ["classifier.sif=true"], "classifier.sif: is for single texts"),
+        ("classification", None, ["train.keep_epoch=first"], "train.keep_epoch=first: unknown. Allowed: best, last"),
+        ("classification", None, ["train.keep_epoch=last", "train.patience=2"], "epochs before the last are not judged"),
         ("classification", None, ["train.patience=0"], "train.patience=0: a number at least 1"),
         ("classification", None, ["--seeds", "0"], "--seeds 0: 1 or more needed"),
         ("multi_label", [{"text": "w1", "label": "a"}] * 9, [], "has 1 label in all: two or more are needed"),

@@ -44,7 +44,7 @@ class LabelledDataSettings(HeldOutSettings):
 
 @dataclass(frozen=True)
 class FinetuneTrainSettings(TrainSettings):
-    """The training loop of fine-tuning, where every epoch is judged."""
+    """The training loop of fine-tuning, where epochs are judged."""
 
     max_steps: int | None = option(None, "number of steps; default from train.epochs", at_least=1)
     generator_learning_rate: float | None = elsewhere(None, "there is no generator")
@@ -52,6 +52,11 @@ class FinetuneTrainSettings(TrainSettings):
     shard_layers: bool = elsewhere(False, "all weights are kept by each process")
     patience: int | None = option(
         None, "stop after so many epochs in a row without a better score; never if not given", at_least=1
+    )
+    keep_epoch: str = option(
+        "best",
+        "best: judge after every epoch and keep the best model; last: judge and keep the last alone, which is "
+        "quicker, and chooses nothing on the held-out rows",
     )
 
 

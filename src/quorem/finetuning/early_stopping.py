@@ -1,4 +1,4 @@
-"""Judging after every epoch: the best model is kept, and training ends when train.patience is over."""
+"""Which epochs are judged and which model is kept; training ends when train.patience is over."""
 
 import logging
 from collections.abc import Callable
@@ -14,6 +14,8 @@ logger = logging.getLogger(__name__)
 
 class EarlyStopping:
     """Called after every step: judges the model after each epoch, keeps the best, and stops when patience is over.
+
+    With train.keep_epoch=last it judges and keeps the last alone.
 
     Args:
         task: what is learned; it judges and saves.
@@ -38,7 +40,7 @@ class EarlyStopping:
 
     def __call__(self, step: int) -> bool:
         each = self.program.order.steps_per_epoch
-        if step % each and step != self.program.total_steps:
+        if step != self.program.total_steps and (step % each or self.begun.config.train.keep_epoch == "last"):
             return False
         self.begun.model.eval()
         found = {"epoch": round(step / each, 2), **self.task.judge(self.begun)}

@@ -31,7 +31,8 @@ def finetune_task(task: Task, config: Any, out: Path, *, source: Source | None =
 
     After every epoch it is judged on the held-out rows, and the best by the task's own score is kept. (The figure of
     the best epoch is chosen on the rows it is reported on; that of the last epoch is given beside it.) With
-    train.patience training stops after so many epochs in a row that are not better.
+    train.patience training stops after so many epochs in a row that are not better. With train.keep_epoch=last the last
+    epoch alone is judged and kept.
 
     Args:
         task: what is learned.

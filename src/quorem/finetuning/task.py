@@ -1,7 +1,7 @@
 """What a fine-tuning task brings to the engine: settings, rows, a model, a loss, scores, and what is predicted.
 
-The engine (`quorem.finetuning.finetune`) reads, trains, judges every epoch, keeps the best and writes the run folder;
-a task says what all of that means for it. Tasks on texts derive from `quorem.finetuning.text_task.TextTask`.
+The engine (`quorem.finetuning.finetune`) reads, trains, judges the epochs, keeps the best or the last, and writes the
+run folder; a task says what all of that means for it. Tasks on texts derive from `quorem.finetuning.text_task.TextTask`.
 """
 
 from abc import ABC, abstractmethod
@@ -16,8 +16,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from quorem.config.finetuning import FinetuneTrainSettings
 from quorem.data.documents import RowCounts
 from quorem.data.source import Source
-from quorem.errors import UserError
+from quorem.errors import UserError, check_choice
 from quorem.training.run_folder import Run
+
+KEPT_EPOCHS = ("best", "last")
 
 Again = Callable[[Any, Path], dict[str, Any]]
 """Fine-tunes with other settings into another folder, from the same source."""
@@ -142,6 +144,13 @@ class Task(ABC):
     def said(self, result: dict[str, Any]) -> str:
         """What the command prints of a result."""
 
+    def said_of_epoch(self, result: dict[str, Any]) -> str:
+        """Which epoch a result is of, for `said`."""
+        last = result["last"]
+        if result["epoch"] == last["epoch"]:
+            return "the last epoch"
+        return f"the best of the epochs by {self.chosen_by}; last: {last[self.chosen_by]:.4f}"
+
     def said_of_baselines(self, result: dict[str, Any]) -> list[str]:
         """A line for each baseline of a result, for `said`."""
         return [
@@ -161,7 +170,7 @@ class Task(ABC):
 
 
 def check_train_of_finetuning(train: FinetuneTrainSettings, *, updates_rows: bool = False) -> None:
-    """Refuse settings of the loop that only pre-training has.
+    """Refuse settings of the loop that only pre-training has, or that do not go together.
 
     Args:
         train: the settings.
@@ -176,6 +185,12 @@ def check_train_of_finetuning(train: FinetuneTrainSettings, *, updates_rows: boo
             raise UserError(
                 f"train.{item.name}={str(value).lower()}: is for pre-training; in fine-tuning {why}: leave it out"
             )
+    check_choice("train.keep_epoch", train.keep_epoch, KEPT_EPOCHS)
+    if train.keep_epoch == "last" and train.patience is not None:
+        raise UserError(
+            f"train.patience={train.patience} with train.keep_epoch=last: epochs before the last are not judged: give "
+            "one of them"
+        )
     if train.table_updates == "rows" and not updates_rows:
         raise UserError(
             "train.table_updates=rows: is for pre-training and next_item; other tasks update whole tables: leave it out"

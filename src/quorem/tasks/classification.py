@@ -190,7 +190,7 @@ class Classification(PooledTask):
         """Accuracy, F1 and confusions."""
         lines = [
             f"held-out accuracy {result['accuracy']:.4f}, macro f1 {result['macro_f1']:.4f} "
-            f"(best of the epochs; last: {result['last']['accuracy']:.4f})"
+            f"({self.said_of_epoch(result)})"
         ]
         lines += self.said_of_baselines(result)
         if "frozen_accuracy" in result:

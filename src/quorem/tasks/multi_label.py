@@ -171,7 +171,7 @@ class MultiLabel(PooledTask):
     def said(self, result: dict[str, Any]) -> str:
         """The scores."""
         found = ", ".join(f"{name} {result[name]:.4f}" for name in ("micro_f1", "macro_f1", "exact_match"))
-        line = f"held out, {len(result['labels'])} labels: {found} (best of the epochs by micro_f1)"
+        line = f"held out, {len(result['labels'])} labels: {found} ({self.said_of_epoch(result)})"
         return "\n".join([line, *self.said_of_baselines(result)])
 
 

@@ -149,7 +149,8 @@ class MultipleChoice(TextTask):
     def said(self, result: dict[str, Any]) -> str:
         """The accuracy, beside that of guessing."""
         chance = 1 / len(result["labels"])
-        return f"held-out accuracy {result['accuracy']:.4f} of {len(result['labels'])} choices (by chance {chance:.4f})"
+        line = f"held-out accuracy {result['accuracy']:.4f} of {len(result['labels'])} choices (by chance {chance:.4f}"
+        return f"{line}; {self.said_of_epoch(result)})"
 
 
 def _encode(tokenizer: PreTrainedTokenizerFast, documents: Sequence[Document], data: Any, unknown: Unknown) -> Examples:

@@ -143,7 +143,7 @@ class Regression(PooledTask):
     def said(self, result: dict[str, Any]) -> str:
         """The scores."""
         found = ", ".join(f"{name} {result[name]:.4f}" for name in ("pearson", "spearman", "mae", "rmse"))
-        line = f"held out, {result['held_out']['rows']:,} rows: {found} (best of the epochs by pearson)"
+        line = f"held out, {result['held_out']['rows']:,} rows: {found} ({self.said_of_epoch(result)})"
         return "\n".join([line, *self.said_of_baselines(result)])
 
 

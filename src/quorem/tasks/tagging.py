@@ -222,7 +222,8 @@ class Tagging(TextTask):
     def said(self, result: dict[str, Any]) -> str:
         """The scores."""
         found = ", ".join(f"{name} {result[name]:.4f}" for name in ("f1", "precision", "recall", "accuracy"))
-        return f"held out, {result['held_out']['rows']:,} texts, {len(result['labels'])} tags: {found} (best by f1)"
+        line = f"held out, {result['held_out']['rows']:,} texts, {len(result['labels'])} tags: {found}"
+        return f"{line} ({self.said_of_epoch(result)})"
 
 
 def parse_words(text: str) -> list[str]:
