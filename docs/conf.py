@@ -16,6 +16,7 @@ project, author, release = "quorem", "The quorem developers", quorem.__version__
 project_copyright = "The quorem developers"
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 html_theme, html_title = "furo", f"quorem {release}"
+html_static_path, html_css_files = ["style"], ["wide.css"]
 exclude_patterns = ["_build", "**.ipynb_checkpoints"]
 nb_execution_mode = "off"  # `make docs` runs the notebooks (cache): what it shows are their outputs
 nb_execution_timeout, nb_execution_raise_on_error = 1800, True
