@@ -4,6 +4,11 @@ import os
 from importlib.util import find_spec
 from pathlib import Path
 
+# Tests run beside each other, one on each core, and so do the processes they start: threads of numpy and scipy would
+# wait for each other, which costs more processor time than their work. Before numpy is imported, or it is not heeded.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import pytest
 import torch
 
@@ -18,12 +23,6 @@ def pytest_collection_modifyitems(items):
         values = getattr(item, "callspec", None)
         for name in missing.intersection(map(str, values.params.values() if values else ())):
             item.add_marker(pytest.mark.skip(reason=f"needs quorem[{name}]"))
-
-
-@pytest.fixture(autouse=True, scope="session")
-def one_thread():
-    """Tests run beside each other, one on each core."""
-    torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)

@@ -36,6 +36,8 @@ def chosen():
 
 
 VARIANTS = list(chosen())
+FEWER = VARIANTS[::4]
+"""Every option of a head and every kind of table, not each with each: for what a head does with the probabilities."""
 
 
 def name_of(variant):

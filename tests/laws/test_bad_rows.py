@@ -302,6 +302,7 @@ def test_lists_of_strings_and_numbers_are_their_items_with_tabs_between(tmp_path
 # ---- odd files
 
 
+@pytest.mark.slow
 def test_a_line_of_20_mb(tmp_path):
     text = "word " * 4_000_000
     assert next(read_csv(write(tmp_path, f"text\n{text}\n"), text_column="text")).text == text

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from test_embeddings import DIM, VARIANTS, VOCAB, every_grid, make_embedding
+from test_embeddings import DIM, VARIANTS, VOCAB, every_grid, make_embedding, on_two_grids
 
 FITTED = [
     (kind, options)
@@ -66,10 +66,7 @@ def test_a_kind_without_a_closed_form_comes_near_a_table_of_its_own_kind(kind, o
     assert all(parameter.grad is None for parameter in fitted.parameters())
 
 
-@every_grid
-@pytest.mark.parametrize(
-    ("kind", "options"), GROWING, ids=["-".join([kind, *map(str, options.values())]) for kind, options in GROWING]
-)
+@on_two_grids(GROWING)
 def test_growing_moves_no_id(kind, options, own_rows, permuted):
     embedding = make_embedding(kind, options, own_rows, permuted)
     larger = embedding.grown(VOCAB + 15)

@@ -32,6 +32,22 @@ every_grid = pytest.mark.parametrize(
 )
 
 
+def on_two_grids(variants):
+    """Each with and without rows of its own, one of them permuted: all pairs, not each with each."""
+    tables = [
+        (*variant, own_rows, permuted != bool(number % 2))
+        for number, variant in enumerate(variants)
+        for own_rows, permuted in ((0, False), (13, True))
+    ]
+    names = [
+        f"{name_of(*variant)}-tier{rows}-{'permuted' if turned else 'identity'}" for *variant, rows, turned in tables
+    ]
+    return pytest.mark.parametrize(("kind", "options", "own_rows", "permuted"), tables, ids=names)
+
+
+every_table = on_two_grids(VARIANTS)
+
+
 def make_assignment(own_rows, permuted, vocab=VOCAB, divisor=11):
     assignment = Assignment(vocab, own_rows=own_rows, divisor=divisor, permuted=permuted)
     if permuted:
@@ -64,8 +80,7 @@ def make_large_embedding(kind, options):
     return make_embedding(kind, large, 100, False, dim=128, vocab=10_000, divisor=100)
 
 
-@every_grid
-@every_variant
+@every_table
 def test_vectors_have_the_shape_of_the_ids_and_one_more_axis(kind, options, own_rows, permuted):
     embedding = make_embedding(kind, options, own_rows, permuted)
     for shape in ((), (0,), (5,), (2, 3), (2, 3, 4)):
@@ -74,8 +89,7 @@ def test_vectors_have_the_shape_of_the_ids_and_one_more_axis(kind, options, own_
         assert vectors.dtype == torch.float32
 
 
-@every_grid
-@every_variant
+@every_table
 def test_distinct_ids_have_distinct_vectors_unless_the_kind_says_otherwise(kind, options, own_rows, permuted):
     embedding = make_embedding(kind, options, own_rows, permuted)
     distinct = len(embedding(torch.arange(VOCAB)).unique(dim=0))
@@ -83,8 +97,7 @@ def test_distinct_ids_have_distinct_vectors_unless_the_kind_says_otherwise(kind,
     assert embedding.capacity >= VOCAB
 
 
-@every_grid
-@every_variant
+@every_table
 def test_a_vector_does_not_depend_on_the_ids_around_it(kind, options, own_rows, permuted):
     embedding = make_embedding(kind, options, own_rows, permuted)
     ids = torch.randperm(VOCAB).view(1, -1)
@@ -98,16 +111,14 @@ def test_a_vector_does_not_depend_on_the_ids_around_it(kind, options, own_rows, 
         torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)  # matrix products round by their shape
 
 
-@every_grid
-@every_variant
+@every_table
 def test_logits_are_products_with_every_row(kind, options, own_rows, permuted):
     embedding = make_embedding(kind, options, own_rows, permuted)
     hidden = torch.randn(4, DIM)
     torch.testing.assert_close(embedding.logits(hidden), hidden @ embedding(torch.arange(VOCAB)).T)
 
 
-@every_grid
-@every_variant
+@every_table
 def test_every_row_of_every_parameter_is_read(kind, options, own_rows, permuted):
     embedding = make_embedding(kind, options, own_rows, permuted)
     (embedding(torch.arange(VOCAB)) ** 2).sum().backward()
@@ -157,8 +168,7 @@ def test_a_new_table_starts_with_vectors_of_length_one(kind, options):
     assert (vectors**2).sum(-1).mean().item() == pytest.approx(1, rel=0.2)
 
 
-@every_grid
-@every_variant
+@every_table
 def test_state_dict_round_trip(kind, options, own_rows, permuted):
     source = make_embedding(kind, options, own_rows, permuted)
     target = EMBEDDINGS[kind](Assignment(VOCAB, own_rows=own_rows, divisor=11, permuted=permuted), DIM, **options)
@@ -170,8 +180,7 @@ def test_state_dict_round_trip(kind, options, own_rows, permuted):
     assert torch.equal(target.assignment.ids(ids), source.assignment.ids(ids))
 
 
-@every_grid
-@every_variant
+@every_table
 def test_casting_to_bfloat16_changes_values_but_no_code(kind, options, own_rows, permuted):
     embedding = make_embedding(kind, options, own_rows, permuted)
     ids = torch.arange(VOCAB)
@@ -249,6 +258,7 @@ def codes_of(assignment, ids):
     return list(zip(own.tolist(), quotients.tolist(), remainders.tolist(), strict=True))
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(st.data())
 def test_codes_are_exact_and_distinct_for_vocabularies_up_to_2_40(data):

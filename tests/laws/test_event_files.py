@@ -13,6 +13,7 @@ from quorem.data.events.shapes import SHAPES
 from quorem.data.events.source import EventSource, source_of
 from quorem.errors import UserError
 
+pytestmark = pytest.mark.slow
 pytest.importorskip("duckdb", reason="logs of events need duckdb: pip install 'quorem[events]'")
 
 

@@ -19,6 +19,7 @@ from quorem.data.prepare import prepare
 from quorem.data.shards import Shards
 from quorem.errors import UserError
 
+pytestmark = pytest.mark.slow
 pytest.importorskip("duckdb", reason="logs of events need duckdb: pip install 'quorem[events]'")
 
 

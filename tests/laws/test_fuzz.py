@@ -42,6 +42,7 @@ def check(folder, reader, name, content, *, bad_rows, **more):
     return documents
 
 
+@pytest.mark.slow
 @fuzzed
 @given(
     content=tables() | anything,
@@ -59,6 +60,7 @@ def test_any_csv(tmp_path_factory, content, choice, encoding, delimiter, label, 
     check(tmp_path_factory, read_csv, "any.csv", content, bad_rows=choice, **columns, **options)
 
 
+@pytest.mark.slow
 @fuzzed
 @given(content=json_lines() | anything, choice=bad_rows, encoding=encodings, label=st.booleans())
 def test_any_json_lines(tmp_path_factory, content, choice, encoding, label):
@@ -66,6 +68,7 @@ def test_any_json_lines(tmp_path_factory, content, choice, encoding, label):
     check(tmp_path_factory, read_jsonl, "any.jsonl", content, bad_rows=choice, encoding=encoding, **columns)
 
 
+@pytest.mark.slow
 @fuzzed
 @given(
     content=json_lines() | anything,
@@ -92,6 +95,7 @@ plain = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\
 cells = plain | st.lists(st.sampled_from(["a", '"', "\\", ",", "\n", "\r\n", ";", "\t", " "]), max_size=6).map("".join)
 
 
+@pytest.mark.slow
 @fuzzed
 @given(
     rows=st.lists(st.tuples(cells, cells, cells), max_size=6),

@@ -5,6 +5,8 @@ import pytest
 import torch
 from head_cases import (
     DIM,
+    FEWER,
+    HEAD_VARIANTS,
     NEVER,
     VARIANTS,
     VOCAB,
@@ -21,11 +23,12 @@ from torch.nn import functional as F
 
 import quorem.heads.full
 import quorem.heads.levels
-from quorem.embeddings import Assignment, DenseEmbedding
+from quorem.embeddings import EMBEDDINGS, Assignment, DenseEmbedding
 from quorem.heads import CosineHead, FullHead, TreeHead
 from quorem.heads.levels import LevelsHead
 
 every_head = pytest.mark.parametrize("head", VARIANTS, ids=name_of, indirect=True)
+fewer_heads = pytest.mark.parametrize("head", FEWER, ids=name_of, indirect=True)
 
 
 @pytest.fixture
@@ -128,7 +131,7 @@ def test_nll_is_the_gathered_log_probability(head):
     torch.testing.assert_close(head.log_prob(hidden, targets), expected, atol=1e-5, rtol=1e-5)
 
 
-@every_head
+@fewer_heads
 def test_a_target_outside_the_vocabulary_is_an_error_on_the_cpu(head):
     for wrong in (-100, -1, VOCAB):
         with pytest.raises(IndexError, match=f"^id {wrong} is not in the vocabulary"):
@@ -154,7 +157,7 @@ def test_value_and_gradients_equal_the_plain_twins(head):
     torch.testing.assert_close(gradients(head, slope), gradients(head, expected_slope), atol=1e-4, rtol=1e-4)
 
 
-@every_head
+@fewer_heads
 def test_samples_follow_the_probabilities(head):
     draws = 20_000
     hidden = hidden_vectors(1)
@@ -191,7 +194,7 @@ def tempered(head, log_probs, temperature):
     return found
 
 
-@every_head
+@fewer_heads
 def test_a_temperature_is_that_of_every_level(head):
     steps, hidden = 4_000, hidden_vectors(1)
     uniforms = (torch.arange(steps, dtype=torch.float64) + 0.5) / steps
@@ -207,7 +210,7 @@ def test_a_temperature_is_that_of_every_level(head):
             torch.testing.assert_close(share, (expected / expected.sum()).float(), atol=20 / steps, rtol=0)
 
 
-@every_head
+@fewer_heads
 def test_an_excluded_id_is_never_drawn_and_the_rest_keep_their_proportions(head):
     """A fine grid of uniforms measures the probability of each id to within some grid steps."""
     steps = 3_000
@@ -226,7 +229,7 @@ def test_an_excluded_id_is_never_drawn_and_the_rest_keep_their_proportions(head)
         torch.testing.assert_close(counts / steps, (expected / expected.sum()).float(), atol=20 / steps, rtol=0)
 
 
-@every_head
+@fewer_heads
 def test_each_row_excludes_its_own_id(head):
     targets = targets_of(head).repeat(40)
     drawn = head.sample(hidden_vectors(len(targets)), seeded_uniforms(len(targets)), targets)
@@ -234,7 +237,7 @@ def test_each_row_excludes_its_own_id(head):
     assert not torch.isin(drawn, torch.tensor(NEVER)).any()
 
 
-@every_head
+@fewer_heads
 def test_topk_equals_brute_force(head):
     hidden = hidden_vectors(5)
     log_probs = all_log_probs(head, hidden)
@@ -249,7 +252,7 @@ def test_topk_equals_brute_force(head):
         assert torch.equal(ids[:, :1], expected_ids[:, :1])
 
 
-@every_head
+@fewer_heads
 def test_topk_of_many_rows_reads_each_node_once_for_all_and_stays_exact(head, monkeypatch):
     if not isinstance(head, LevelsHead):
         pytest.skip("has no nodes")
@@ -269,7 +272,7 @@ def test_topk_of_many_rows_reads_each_node_once_for_all_and_stays_exact(head, mo
     assert times[1] <= times[0]
 
 
-@every_head
+@fewer_heads
 def test_uniforms_at_the_edges_give_ids_of_positive_probability(head):
     hidden = hidden_vectors(200) * 4
     log_probs = all_log_probs(head, hidden)
@@ -300,7 +303,7 @@ def test_a_token_with_half_the_mass_is_drawn_half_the_time_under_autocast(kind, 
     assert len(drawn.unique()) > 900
 
 
-@every_head
+@fewer_heads
 def test_log_probabilities_are_float32_under_autocast_and_in_a_bfloat16_module(head):
     targets = targets_of(head)
     hidden = hidden_vectors(len(targets))
@@ -321,7 +324,7 @@ def test_log_probabilities_are_float32_under_autocast_and_in_a_bfloat16_module(h
     torch.testing.assert_close(probabilities.exp().sum(-1), torch.ones(len(targets)), atol=1e-5, rtol=0)
 
 
-@every_head
+@fewer_heads
 def test_no_rows_are_no_trouble(head):
     hidden = torch.zeros(0, DIM, requires_grad=True)
     nothing = torch.zeros(0, dtype=torch.int64)
@@ -353,12 +356,17 @@ def test_start_at_unigram_gives_the_unigram_distribution_for_no_hidden_vector(he
     torch.testing.assert_close(*masses, atol=1e-6, rtol=1e-5)
 
 
-@every_head
+@fewer_heads
 def test_hidden_vectors_that_are_not_numbers_draw_ids_of_the_vocabulary(head):
     """So that the loss can say what happened, rather than an index out of range."""
     for value in (torch.nan, torch.inf):
         drawn = head.sample(torch.full((3, DIM), value), seeded_uniforms(3))
         assert ((drawn >= 0) & (drawn < VOCAB)).all()
+
+
+def test_fewer_heads_have_every_option_and_every_kind_of_table():
+    assert all(any(each[:2] == variant for each in FEWER) for variant in HEAD_VARIANTS)
+    assert {each[2] for each in FEWER} == set(EMBEDDINGS)
 
 
 @pytest.mark.parametrize("never", [[-1], [300]])

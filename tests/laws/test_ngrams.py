@@ -54,6 +54,7 @@ def branch_with_weights(longest, *, rows=97, num_labels=3):
     return branch
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("longest", [1, 2, 3, 5])
 def test_keys_are_those_of_the_distinct_ngrams(longest):
     for row in random_rows(50):
@@ -115,6 +116,7 @@ def test_pairs_are_learned_that_single_tokens_do_not_tell(num_labels):
     assert accuracy[1] < 0.9
 
 
+@pytest.mark.slow
 def test_scores_of_training_rows_have_not_seen_their_labels():
     """Each row repeats tokens of its own, so that a table that has seen it knows its class; no other row says it."""
     rng = np.random.default_rng(0)
@@ -137,6 +139,7 @@ def test_a_class_without_rows_and_rows_without_ngrams_have_finite_scores():
     assert (fit.scores.argmax(1) < 2).all()
 
 
+@pytest.mark.slow
 def test_a_fit_is_kept_for_the_next_start_and_made_again_where_it_is_damaged(tmp_path, monkeypatch):
     rows, labels = labelled(40)
     modules = [NgramBranch(longest=2, rows=512, num_labels=2, one_column=True) for _ in range(2)]
@@ -165,6 +168,7 @@ def test_a_penalty_that_is_not_given_is_the_best_of_those_there_are():
     assert same[0] > PENALTIES[0]
 
 
+@pytest.mark.slow
 def test_weights_of_classes_raise_the_rare_one():
     """Whose rows are no longer taken for the common class."""
     rng = random.Random(0)

@@ -75,6 +75,7 @@ def test_groups_are_full_and_have_each_row_once(number, size):
     assert len(groups) == -(-number // size)
 
 
+@pytest.mark.slow
 def test_a_file_says_what_comes_first(shards, tmp_path):
     data, _ = shards
     tokens = {f"t{i}": i for i in range(VOCAB)}

@@ -2,13 +2,12 @@
 
 import pytest
 import torch
-from test_embeddings import DIM, VOCAB, every_grid, every_variant, make_embedding
+from test_embeddings import DIM, VOCAB, every_table, make_embedding
 
 from quorem.embeddings.disentangled import DisentangledEmbedding
 
 
-@every_grid
-@every_variant
+@every_table
 def test_an_id_outside_the_vocabulary_is_an_error_on_the_cpu(kind, options, own_rows, permuted):
     embedding = make_embedding(kind, options, own_rows, permuted)
     for module in (embedding, DisentangledEmbedding(embedding)):

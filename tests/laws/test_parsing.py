@@ -59,6 +59,7 @@ REFUSED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", REFUSED.values(), ids=REFUSED)
 def test_what_is_no_plain_value_is_refused_in_one_line(text):
     with pytest.raises(ValueError, match=r"\S") as raised:

@@ -41,6 +41,7 @@ def write_parquet(path):
     parquet.write_table(pyarrow.table({"text": TEXTS}), path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "write"),
     [

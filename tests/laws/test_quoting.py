@@ -155,6 +155,7 @@ def test_lines_inside_quotes_that_are_no_rows_are_not_doubted(tmp_path, caplog):
 # ---- backslashes
 
 
+@pytest.mark.slow
 @given(table=tables(FIELDS))
 @pytest.mark.parametrize("delimiter", [",", "\t"])
 @pytest.mark.parametrize("style", [csv.QUOTE_ALL, csv.QUOTE_MINIMAL, csv.QUOTE_NONE])

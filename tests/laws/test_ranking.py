@@ -1,6 +1,7 @@
 """Places, measures and baselines against counting by hand."""
 
 import math
+from functools import cache
 
 import numpy as np
 import pytest
@@ -146,6 +147,7 @@ def test_a_share_is_set_aside_and_a_sample_is_judged():
         split_validation(sessions([A, B]), share=0.5, seed=0)
 
 
+@cache
 def load(path):
     """Sessions of numbers, a line each."""
     import gzip

@@ -176,6 +176,7 @@ class Interrupted(BaseException):
     """As KeyboardInterrupt: what is to be tidied up is."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("begun", [False, True])
 def test_after_an_interrupt_at_any_moment_the_same_command_goes_on(tmp_path, monkeypatch, begun):
     go_on(tmp_path / "whole")

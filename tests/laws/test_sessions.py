@@ -18,7 +18,7 @@ from quorem.samples.sessions import (
     write_sessions,
 )
 
-SIZES = [100, 150, 997, 10_000]
+SIZES = [100, 997, 10_000]
 ROWS = 60_000
 
 

@@ -39,6 +39,7 @@ def scores_of_models(branches, found, rows):
     return sum(torch.cat([branch.module(torch.tensor([row])) for row in rows]) for branch in branches)
 
 
+@pytest.mark.slow
 def test_numbers_are_learned_and_said_of_rows_that_were_not_seen():
     numbers = np.random.default_rng(0).integers(0, 8, 300)
     rows, target = rows_with([(each, 7 - each) for each in numbers]), Numbers((numbers - 3.5) / 2.3)
@@ -63,6 +64,7 @@ def test_numbers_by_vectors_are_those_of_ridge_regression():
     np.testing.assert_allclose(features @ weight + bias, expected.predict(features)[:, None], atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_labels", [2, 3])
 def test_labels_do_not_exclude_each_other(num_labels):
     indicators = np.random.default_rng(0).random((300, num_labels)) < 0.5
@@ -75,6 +77,7 @@ def test_labels_do_not_exclude_each_other(num_labels):
     assert (said.all(1) == new.all(1)).mean() > 0.9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "target",
     [

@@ -103,8 +103,9 @@ def close(found, expected):
 
 
 @every_model
-@pytest.mark.parametrize("size", ["small", "base"])
-@pytest.mark.parametrize("inputs", ["ids", "padding", "padding and types"])
+@pytest.mark.parametrize(
+    ("size", "inputs"), [("small", "ids"), ("base", "padding"), ("small", "padding and types"), ("base", "ids")]
+)
 @pytest.mark.usefixtures("attention")
 def test_outputs_and_gradients_equal_transformers_electra(name, size, inputs):
     model, reference = twins(name, size)
@@ -187,8 +188,9 @@ def test_a_folder_saved_by_transformers_loads_completely(name, tmp_path):
 
 
 @every_model
-@pytest.mark.parametrize("positions", ["absolute", "rotary", "alibi"])
-@pytest.mark.parametrize("table", ["dense", "qr"])
+@pytest.mark.parametrize(
+    ("positions", "table"), [("absolute", "dense"), ("rotary", "qr"), ("alibi", "dense"), ("absolute", "qr")]
+)
 def test_saving_and_loading_changes_no_bit(name, positions, table, tmp_path):
     changes = {"embedding": QR, "head": {"kind": "two_level"}, "never_targets": [0, 2, 3, 4]} if table == "qr" else {}
     cls, auto = MODELS[name]
