@@ -25,7 +25,7 @@ from sklearn.linear_model import LogisticRegression
 from quorem.cli import main
 
 FOLDER = Path("runs/demo")
-LABELS, JUDGED, SEEDS = 500, 1_500, (0, 1, 2)
+LABELS, JUDGED, SEEDS, STEPS = 500, 1_500, (0, 1, 2), 300
 UNLABELLED, LABELLED = FOLDER / "unlabelled.csv", FOLDER / "labelled.csv"
 PRETRAIN = (
     f"pretrain {UNLABELLED} --text-column review --out {FOLDER}/{{run}} model.size=tiny model.embedding.kind=qr "
@@ -56,7 +56,7 @@ def demonstrate() -> None:
     run(f"sample reviews --rows {LABELS + JUDGED} --seed 1 --out {FOLDER}/sample.csv")
     rows = split_rows()
     print(f"\n{LABELS:,} of these reviews are to be learned from, {JUDGED:,} judge; pre-training reads none of them.")
-    steps = {"pretrained": 300, "counted": 0}
+    steps = {"pretrained": STEPS, "counted": 0}
     spent = {name: run(PRETRAIN.format(run=name, steps=number)) for name, number in steps.items()}
     seconds = dict.fromkeys(ARMS, 0.0)
     for seed in SEEDS:

@@ -67,7 +67,7 @@ def test_the_demo_prints_its_table(tmp_path, monkeypatch, capsys):
     spec = importlib.util.spec_from_file_location("demo", place)
     demo = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(demo)
-    sizes = {"LABELS": 40, "JUDGED": 20, "SEEDS": (0, 1), "PRETRAIN": " ".join([demo.PRETRAIN, *TINY])}
+    sizes = {"LABELS": 40, "JUDGED": 20, "SEEDS": (0, 1), "STEPS": 3, "PRETRAIN": " ".join([demo.PRETRAIN, *TINY])}
     for name, value in {**sizes, "FINETUNE": f"{demo.FINETUNE} train.max_steps=3"}.items():
         monkeypatch.setattr(demo, name, value)
     run = demo.main

@@ -159,11 +159,13 @@ def test_the_last_epoch_alone_is_judged_and_kept_where_that_is_wanted(base, tmp_
         more = (f"train.keep_epoch={keep}", "train.epochs=3", "train.learning_rate=1e-30")
         assert main(command("classification", base, path, tmp_path / keep, *more)) == 0
     best, last = (json.loads((tmp_path / keep / "result.json").read_text()) for keep in ("best", "last"))
-    assert [
-        len([each for each in read_records(tmp_path / keep) if "held_out" in each]) for keep in ("best", "last")
-    ] == [3, 1]
-    assert best["epoch"] == 1 and last["epoch"] == 3 and last["last"]["accuracy"] == best["last"]["accuracy"]
-    assert "(the best of the epochs by" in (said := capsys.readouterr().out) and "(the last epoch)" in said
+    judged = [sum("held_out" in each for each in read_records(tmp_path / keep)) for keep in ("best", "last")]
+    assert judged == [3, 1]
+    assert (best["epoch"], last["epoch"]) == (1, 3)
+    assert last["last"]["accuracy"] == best["last"]["accuracy"]
+    said = capsys.readouterr().out
+    assert "(the best of the epochs by" in said
+    assert "(the last epoch)" in said
     assert (tmp_path / "last" / "model").is_dir()
 
 
@@ -200,7 +202,7 @@ def test_balanced_weights_are_those_of_scikit_learn():
         ("classification, pairs", None, ["classifier.ngrams=2"], "classifier.ngrams: is for single texts"),
         ("classification, pairs", None, ["classifier.sif=true"], "classifier.sif: is for single texts"),
         ("classification", None, ["train.keep_epoch=first"], "train.keep_epoch=first: unknown. Allowed: best, last"),
-        ("classification", None, ["train.keep_epoch=last", "train.patience=2"], "epochs before the last are not judged"),
+        ("classification", None, ["train.keep_epoch=last", "train.patience=2"], "before the last are not judged"),
         ("classification", None, ["train.patience=0"], "train.patience=0: a number at least 1"),
         ("classification", None, ["--seeds", "0"], "--seeds 0: 1 or more needed"),
         ("multi_label", [{"text": "w1", "label": "a"}] * 9, [], "has 1 label in all: two or more are needed"),
