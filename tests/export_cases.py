@@ -48,7 +48,9 @@ reply = os.fdopen(os.dup(1), "w")
 os.dup2(2, 1)  # what libraries print is no reply
 sys.modules["quorem"] = None  # an import of it is an error
 import torch, transformers
-import transformers.modeling_utils
+import transformers.generation, transformers.modeling_layers, transformers.modeling_utils
+import transformers.models.auto.modeling_auto, transformers.models.auto.tokenization_auto
+import transformers.models.electra.modeling_electra
 from safetensors.torch import save_file
 
 def answer(folder, auto, out, trusted, ids, mask, texts):

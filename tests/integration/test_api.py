@@ -1,15 +1,19 @@
 """quorem from Python: the functions, what they give, and what importing it costs."""
 
+import json
 import shutil
 import subprocess
 import sys
+from functools import partial
 
+import forked
 import numpy as np
 import pytest
 import torch
 
 import quorem as package
 from quorem.errors import UserError
+from quorem.samples import write_reviews
 
 TEXTS = ["The film was good.", "", "A bad plot, and a house."]
 
@@ -20,15 +24,23 @@ def small(pretrain_settings):
     return dict(each.split("=", 1) for each in pretrain_settings)
 
 
-def test_pretrain_finetune_predict_as_the_first_page_says(tmp_path, sample_csv, small, finetune_settings):
+@pytest.fixture(scope="module")
+def reviews(tmp_path_factory):
+    """A third of the usual sample: fitting the baseline on it takes as long as the training."""
+    path = tmp_path_factory.mktemp("reviews") / "reviews.csv"
+    write_reviews(path, rows=100)
+    return str(path)
+
+
+def test_pretrain_finetune_predict_as_the_first_page_says(tmp_path, reviews, small, finetune_settings):
     encoder = package.pretrain(
-        str(sample_csv), out=str(tmp_path / "run"), text_column="review", steps=4, seed=1,
+        reviews, out=str(tmp_path / "run"), text_column="review", steps=4, seed=1,
         settings={name: value for name, value in small.items() if name != "train.max_steps"},
     )  # fmt: skip
     assert "qr table of" in repr(encoder)
     fine = dict(each.split("=", 1) for each in finetune_settings)
     classifier = package.finetune(
-        encoder, str(sample_csv), str(tmp_path / "fine"), text_column="review", label_column="sentiment", settings=fine
+        encoder, reviews, str(tmp_path / "fine"), text_column="review", label_column="sentiment", settings=fine
     )
     assert "negative, positive" in repr(classifier)
     assert 0 <= classifier.result["accuracy"] <= 1
@@ -46,23 +58,28 @@ def test_pretrain_finetune_predict_as_the_first_page_says(tmp_path, sample_csv, 
     assert isinstance(package.load(str(tmp_path / "run")), package.Encoder)
 
 
-def test_python_is_not_shown_what_transformers_misses_or_loads(tmp_path, sample_csv, pretrained, finetune_settings):
-    """In a new process: the command line of another test has silenced transformers in this one."""
-    code = (
-        "import quorem\n"
-        f"settings = {dict(each.split('=', 1) for each in finetune_settings)!r}\n"
-        f"quorem.finetune({str(pretrained)!r}, {str(sample_csv)!r}, {str(tmp_path / 'out')!r}, text_column='review', "
-        "label_column='sentiment', settings=settings)\n"
-    )
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stderr
-    assert "LOAD REPORT" not in told
-    assert "Loading weights" not in told
+def finetune_in_python(*of, **by):
+    """Instead of a command."""
+    package.finetune(*of, **by)
+    raise SystemExit(0)
 
 
-def test_seeds_are_averaged_and_a_run_is_exported(tmp_path, sample_csv, pretrained, finetune_settings):
+def test_python_is_not_shown_what_transformers_misses_or_loads(tmp_path, reviews, pretrained):
+    """In a process of its own: the command line of another test has silenced transformers in this one."""
+    settings = {"train.max_steps": 1, "train.precision": "fp32", "classifier.baseline": False}
+    columns = {"text_column": "review", "label_column": "sentiment"}
+    out = str(tmp_path / "out")
+    done = forked.run(first=partial(finetune_in_python, str(pretrained), reviews, out, settings=settings, **columns))
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out" / "model").is_dir()
+    assert "LOAD REPORT" not in done.stderr
+    assert "Loading weights" not in done.stderr
+
+
+def test_seeds_are_averaged_and_a_run_is_exported(tmp_path, reviews, pretrained, finetune_settings):
     fine = dict(each.split("=", 1) for each in finetune_settings) | {"train.epochs": 1}
     columns = {"text_column": "review", "label_column": "sentiment"}
-    both = package.finetune(pretrained, str(sample_csv), tmp_path / "two", seeds=2, settings=fine, **columns)
+    both = package.finetune(pretrained, reviews, tmp_path / "two", seeds=2, settings=fine, **columns)
     each = [package.load(tmp_path / "two" / f"seed-{seed}").probabilities(TEXTS) for seed in (0, 1)]
     torch.testing.assert_close(both.probabilities(TEXTS), torch.stack(each).mean(0))
     assert not torch.equal(*each)
@@ -124,10 +141,10 @@ def test_settings_that_are_not_known_are_named(tmp_path, sample_csv):
         package.load(tmp_path)
 
 
-def test_a_fine_tuned_model_is_fine_tuned_again(tmp_path, classifier, sample_csv, finetune_settings):
+def test_a_fine_tuned_model_is_fine_tuned_again(tmp_path, classifier, reviews, finetune_settings):
     fine = dict(each.split("=", 1) for each in finetune_settings) | {"train.epochs": 1}
     columns = {"text_column": "review", "label_column": "sentiment"}
-    found = package.finetune(package.load(classifier), str(sample_csv), tmp_path / "again", settings=fine, **columns)
+    found = package.finetune(package.load(classifier), reviews, tmp_path / "again", settings=fine, **columns)
     assert found.labels == ["negative", "positive"]
 
 
@@ -223,6 +240,7 @@ def test_importing_it_loads_neither_torch_nor_transformers():
     assert run(f"import sys, quorem; dir(quorem); print({heavy})") == "[]"
 
 
+IMPORT_EACH_OTHER = package.IMPORT_EACH_OTHER  # and so must be imported after the fork
 ORDERS = (
     "import quorem; from transformers import AutoModel",
     "from transformers import AutoModel; import quorem",
@@ -235,7 +253,11 @@ ORDERS = (
 def test_auto_classes_know_its_models_whichever_is_imported_first(pretrained):
     """Each in a process of its own, forked from one that has imported much of what transformers imports."""
     code = f"""
-import os, sys, traceback, scipy.optimize, torch._dynamo, torch.distributed.fsdp
+import os, sys, traceback
+import accelerate, scipy.optimize, torch._dynamo, torch.distributed.checkpoint.hf_storage, torch.distributed.fsdp
+import transformers.modeling_outputs
+early = {{"quorem", "transformers.models.auto.configuration_auto", *{IMPORT_EACH_OTHER!r}}} & set(sys.modules)
+assert not early, early
 for order in {ORDERS!r}:
     child = os.fork()
     if not child:
@@ -285,17 +307,38 @@ ASKED = (
 )
 
 
-@pytest.mark.parametrize("words", [*ASKED, *([name, "--help"] for name in COMMANDS)], ids=" ".join)
-def test_help_and_wrong_usage_import_nothing_heavy(words):
-    code = f"""
-import sys
+WORDS = [*ASKED, *([name, "--help"] for name in COMMANDS)]
+IN_CHILDREN = """
+import json, os, sys
+reply = os.fdopen(os.dup(1), "w")
+os.dup2(2, 1)  # what commands print is no reply
 from quorem.cli import main
-try:
-    main({words!r})
-except SystemExit:
-    pass
-heavy = ('torch', 'transformers', 'sklearn', 'accelerate', 'numpy')
-print([name for name in heavy if name in sys.modules], file=sys.stderr)
+for words in json.loads(sys.argv[1]):
+    child = os.fork()
+    if not child:
+        try:
+            main(words)
+        except SystemExit:
+            pass
+        finally:
+            heavy = ("torch", "transformers", "sklearn", "accelerate", "numpy")
+            failed = sys.exc_info()[0] is not None  # what is raised on
+            print(json.dumps("it failed" if failed else [name for name in heavy if name in sys.modules]), file=reply)
+            reply.flush()
+            os._exit(0)
+    os.waitpid(child, 0)
 """
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert found.stderr.splitlines()[-1] == "[]"
+"""Says of each command what it imported, in a process of its own, forked from one that has imported the parser."""
+
+
+@pytest.fixture(scope="module")
+def imported():
+    """What each of the commands has imported of what takes seconds."""
+    found = subprocess.run([sys.executable, "-c", IN_CHILDREN, json.dumps(WORDS)], capture_output=True, check=True)
+    said = map(json.loads, found.stdout.splitlines())
+    return dict(zip(map(tuple, WORDS), said, strict=True))
+
+
+@pytest.mark.parametrize("words", WORDS, ids=" ".join)
+def test_help_and_wrong_usage_import_nothing_heavy(words, imported):
+    assert imported[tuple(words)] == []

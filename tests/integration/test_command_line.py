@@ -6,8 +6,10 @@ import os
 import re
 import subprocess
 import sys
+from multiprocessing.connection import wait
 from pathlib import Path
 
+import forked
 import pytest
 import torch
 
@@ -137,17 +139,21 @@ sys.exit(cli.main())
 """
 
 
-@pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize(
-    "words",
+    ("words", "unbuffered"),
     [
-        ["-m", "quorem", "config", "pretrain"],
-        ["-m", "quorem"],
-        ["-m", "quorem", "pretrain", "--help"],
-        ["-m", "quorem", "--print-completion", "bash"],
-        ["-c", STOPPED, "config", "pretrain"],
+        (["-m", "quorem", "config", "pretrain"], ""),
+        (["-m", "quorem", "config", "pretrain"], "1"),
+        (["-m", "quorem"], "1"),
+        (["-m", "quorem", "pretrain", "--help"], ""),
+        (["-m", "quorem", "--print-completion", "bash"], ""),
+        (["-c", STOPPED, "config", "pretrain"], ""),
+        (["-c", STOPPED, "config", "pretrain"], "1"),
     ],
-    ids=["config", "no command", "help", "completion", "stopped"],
+    ids=[
+        *("config", "config, unbuffered", "no command, unbuffered", "help", "completion", "stopped"),
+        "stopped, unbuffered",
+    ],
 )
 def test_a_reader_that_leaves_ends_a_command_without_a_word(words, unbuffered):
     if "--print-completion" in words:
@@ -157,7 +163,7 @@ def test_a_reader_that_leaves_ends_a_command_without_a_word(words, unbuffered):
     settings = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
     done = subprocess.run([sys.executable, *words], stdout=ours, stderr=subprocess.PIPE, env=settings, check=False)
     os.close(ours)
-    passed_over = unbuffered and words in (["-m", "quorem"], ["-m", "quorem", "pretrain", "--help"])  # by argparse
+    passed_over = unbuffered and words == ["-m", "quorem"]  # by argparse
     assert (done.returncode, done.stderr) == (0 if passed_over else 141, b"")  # 128 and the number of SIGPIPE
 
 
@@ -173,22 +179,25 @@ def test_another_broken_pipe_is_not_hidden(quorem, monkeypatch):
 COLOUR = re.compile(rb"\x1b\[[\d;]*m")
 
 
+def open_streams():
+    """Python's streams are those of the server that forks, which were not opened on a terminal."""
+    sys.stdout, sys.stderr = (os.fdopen(number, "w", buffering=1, closefd=False) for number in (1, 2))
+
+
 def on_a_terminal(*words):
     """Exit code and all that a command writes to a terminal."""
     pty = pytest.importorskip("pty", reason="no terminals to try on this system")
     ours, theirs = pty.openpty()
     pytest.importorskip("termios").tcsetwinsize(theirs, (24, 100))
-    command = [sys.executable, "-m", "quorem", *map(str, words)]
-    process = subprocess.Popen(command, stdout=theirs, stderr=theirs, env={**os.environ, "NO_COLOR": "1"})
-    os.close(theirs)
+    terminal = os.ttyname(theirs)
+    process = forked.start(*words, out=terminal, err=terminal, first=open_streams, NO_COLOR="1")
     pieces = []
-    try:
-        while piece := os.read(ours, 2**16):
-            pieces.append(piece)
-    except OSError:  # Linux says in this way that nobody writes any more
-        pass
+    while ours in wait([ours, process.sentinel]):  # what was written before it ended is read, too
+        pieces.append(os.read(ours, 2**16))
+    process.join()
+    os.close(theirs)
     os.close(ours)
-    return process.wait(), b"".join(pieces)
+    return process.exitcode, b"".join(pieces)
 
 
 def test_no_color_is_heeded_on_a_terminal(tmp_path, sample_csv, pretrain_settings):

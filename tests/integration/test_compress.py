@@ -36,7 +36,7 @@ def dense(tmp_path_factory, sample_csv, pretrain_settings):
 def sentiment(tmp_path_factory, sample_csv, dense, finetune_settings):
     out = tmp_path_factory.mktemp("dense") / "sentiment"
     words = ["finetune", dense, sample_csv, *COLUMNS, "--label-column", "sentiment", "--out", out, *finetune_settings]
-    assert library.cli.main([str(word) for word in words]) == 0
+    assert library.cli.main([*map(str, words), "classifier.baseline=false"]) == 0
     return out
 
 
@@ -70,7 +70,7 @@ def test_a_compressed_run_is_fine_tuned_and_its_codes_stay(tmp_path, quorem, den
         "generator",
     ]
     words = ["finetune", small, sample_csv, *COLUMNS, "--label-column", "sentiment", "--out", out, *finetune_settings]
-    assert quorem(*words).code == 0
+    assert quorem(*words, "train.max_steps=3", "classifier.baseline=false").code == 0
     before, after = (load_file(each / "model.safetensors") for each in (small / "discriminator", out / "model"))
     assert torch.equal(before[f"{TABLE}token_codes"], after[f"{TABLE}token_codes"])
     assert not torch.equal(before[f"{TABLE}codewords"], after[f"{TABLE}codewords"])
@@ -107,7 +107,7 @@ def test_a_compressed_recommender_recommends(tmp_path, quorem, pretrain_settings
     words = ["pretrain", items, "--tokenizer", "items", "--out", tmp_path / "run", *pretrain_settings]
     assert quorem(*words, "model.embedding.kind=dense", "data.rows=isolated").code == 0
     words = ["finetune", tmp_path / "run", items, "--task", "next_item", "--out", tmp_path / "next"]
-    assert quorem(*words, "train.max_steps=3", "data.max_items=12").code == 0
+    assert quorem(*words, "train.max_steps=3", "data.max_items=12", "next_item.baselines=false").code == 0
     assert quorem("compress", tmp_path / "next", "--compression", "2x", "--out", tmp_path / "small").code == 0
     found = [
         library.load(tmp_path / name).recommend([line.split() for line in items.read_text().split("\n")[:5]], top=3)
@@ -123,8 +123,10 @@ SOFTMAX = {"never_targets": [0, 2, 3, 4]}
 GRID = {"kind": "dense", "own_rows": 120, "divisor": 55, "permuted": True}
 
 
-@pytest.mark.parametrize("head", ["full", "cosine", "tree", "two_level"])
-@pytest.mark.parametrize("kind", ["generator", "next_item"])
+@pytest.mark.parametrize(
+    ("kind", "head"),
+    [("generator", "full"), ("next_item", "cosine"), ("generator", "tree"), ("next_item", "two_level")],
+)
 def test_every_softmax_reads_the_new_vectors(kind, head, tmp_path):
     """As it would read a dense table of these."""
     changes = {"vocab_size": 3_000, "embedding": GRID, "head": {"kind": head}, "causal": kind == "next_item"} | SOFTMAX

@@ -7,16 +7,18 @@ import shutil
 from pathlib import Path
 
 import pytest
+from small_networks import SMALL_NETWORKS
 from transformers import BertTokenizerFast, ElectraConfig, ElectraForMaskedLM, ElectraForPreTraining
 from tunes import write_tunes
 
+from quorem.exporting import onnx
 from quorem.samples import write_reviews
 
 FOLDER = Path(__file__).parents[2] / "docs" / "howto"
 BLOCK = re.compile(r"```(sh|python)\n(.*?)```", re.DOTALL)
 NOT_RUN = "not run by the tests"
 TINY = [
-    "model.size=tiny",
+    *SMALL_NETWORKS,
     "model.discriminator.num_hidden_layers=1",
     "data.max_length=24",
     "train.batch_size=8",
@@ -47,7 +49,7 @@ def smaller(words):
         return [*words, "train.max_steps=2", "data.max_length=24", "train.precision=fp32"]
     if words[0] != "pretrain":
         return words
-    sizes = TINY[2:] if "--init-from" in words else TINY
+    sizes = [each for each in TINY if not each.startswith("model.")] if "--init-from" in words else TINY
     return [*words, *sizes, *([] if "train.max_steps" in " ".join(words) else ["train.max_steps=2"])]
 
 
@@ -120,6 +122,12 @@ RESULTS = {
 """Of each guide, what must be there in the end."""
 
 
+def trace_once(monkeypatch):
+    """Tracing takes seconds, and the guide to exports writes one model as ONNX twice."""
+    trace, traced = onnx.trace, []
+    monkeypatch.setattr(onnx, "trace", lambda *of: traced[0] if traced else traced.append(trace(*of)) or traced[0])
+
+
 def test_every_guide_is_run():
     assert sorted(RESULTS) == sorted(path.stem for path in FOLDER.glob("*.md"))
 
@@ -128,6 +136,8 @@ def test_every_guide_is_run():
 def test_the_guide_runs(page, tmp_path, monkeypatch, quorem, pretrained, classifier):
     monkeypatch.chdir(tmp_path)
     provide(page, pretrained, classifier)
+    if page == "export":
+        trace_once(monkeypatch)
     names: dict[str, object] = {}
     for kind, text in blocks(page):
         if kind == "python":

@@ -43,8 +43,8 @@ def pretrain(quorem, sample_csv, pretrain_settings):
 
 @pytest.fixture
 def short(pretrain_settings):
-    """The settings of a run that takes its sizes from another."""
-    return [setting for setting in pretrain_settings if not setting.startswith("model.")]
+    """The settings of a run that takes its sizes from another, of four steps and two checkpoints."""
+    return [*(setting for setting in pretrain_settings if not setting.startswith("model.")), "train.max_steps=4"]
 
 
 def program(run):

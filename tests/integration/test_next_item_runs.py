@@ -187,7 +187,7 @@ def test_neighbours_by_exact_search(quorem, recommender, tmp_path):
 )
 def test_a_killed_run_goes_on_to_the_same_weights(request, sessions, tmp_path, monkeypatch, base, more):
     words = ["finetune", str(request.getfixturevalue(base)), str(sessions), "--task", "next_item", *SETTINGS]
-    words += [*more, "train.max_steps=7", "train.checkpoint_every=3"]
+    words += [*more, "train.max_steps=7", "train.checkpoint_every=3", "next_item.baselines=false"]
     assert main([*words, "--out", str(tmp_path / "whole")]) == 0
     save = Run.save_state
 
@@ -213,7 +213,7 @@ def test_every_start_and_a_test_file(quorem, sessions, shop, tmp_path, start):
     test.write_text(f"{known[0]} {known[1]}\n{known[0]} unheard-of\n{known[1]}\n")
     control = ["--from-scratch"] if start == "random" else [f"next_item.start={start}"]
     words = ["finetune", shop, sessions, "--task", "next_item", *control, *SETTINGS, f"data.test={test}"]
-    assert quorem(*words, "--out", tmp_path / "run").code == 0
+    assert quorem(*words, "next_item.baselines=false", "--out", tmp_path / "run").code == 0
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     assert result["test"]["rows"] == 2, "a row of one item has nothing to predict from"
     assert result["unknown_targets"] == 1

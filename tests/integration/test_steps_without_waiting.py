@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from small_networks import SMALL_NETWORKS
 from waiting import NoWaiting
 
 from quorem.config.finetuning import FinetuneConfig
@@ -45,27 +46,31 @@ def assert_steps_do_not_wait(program, optimizer, dtype):
 @pytest.fixture(scope="module")
 def reviews(tmp_path_factory):
     path = tmp_path_factory.mktemp("data") / "reviews.csv"
-    write_reviews(path, rows=200)
+    write_reviews(path, rows=80)
     return path
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, None], ids=["bf16", "fp32"])
+BF16 = torch.bfloat16
+
+
 @pytest.mark.parametrize(
-    "settings",
+    ("settings", "dtype"),
     [
-        ["model.embedding.kind=qr"],
-        ["model.embedding.kind=dense", "model.head.kind=full", "model.positions=absolute"],
-        ["model.embedding.kind=mixed_radix", "model.head.kind=digits", "model.positions=alibi"],
-        ["model.embedding.kind=qr", "data.rows=isolated", "model.dropout=0.1"],
-        ["model.embedding.kind=qr", "data.rows=documents", "model.disentangled_embeddings=false"],
-        ["model.embedding.kind=pq"],
-        ["model.embedding.kind=low_rank", "train.gradient_checkpointing=true"],
+        (["model.embedding.kind=qr"], BF16),
+        (["model.embedding.kind=qr"], None),
+        (["model.embedding.kind=dense", "model.head.kind=full", "model.positions=absolute"], BF16),
+        (["model.embedding.kind=mixed_radix", "model.head.kind=digits", "model.positions=alibi"], BF16),
+        (["model.embedding.kind=mixed_radix", "model.head.kind=digits", "model.positions=alibi"], None),
+        (["model.embedding.kind=qr", "data.rows=isolated", "model.dropout=0.1"], BF16),
+        (["model.embedding.kind=qr", "data.rows=documents", "model.disentangled_embeddings=false"], None),
+        (["model.embedding.kind=pq"], BF16),
+        (["model.embedding.kind=low_rank", "train.gradient_checkpointing=true"], BF16),
     ],
-    ids=lambda settings: " ".join(settings),
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "bf16" if value else "fp32",
 )
 def test_pretraining(tmp_path, reviews, settings, dtype):
     given = (
-        f"data.path={reviews}", "data.text_column=review", "data.max_length=32", "model.size=tiny",
+        f"data.path={reviews}", "data.text_column=review", "data.max_length=32", *SMALL_NETWORKS,
         "model.vocab_size=400", "model.embedding.tier=60", "train.batch_size=6", "train.micro_batch_size=2",
     )  # fmt: skip
     config = resolve(override(PretrainConfig(), [*given, *settings]))

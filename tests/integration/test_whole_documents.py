@@ -8,15 +8,16 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification, pipeline
 
+from quorem.cli import main
 from quorem.finetuning.linear_fit import FOLDS
 from quorem.finetuning.program import TextProgram
+from quorem.samples import write_reviews
 from quorem.tasks.predict import predict
 
 COLUMNS = ["--text-column", "review", "--label-column", "sentiment"]
 NGRAMS = ["classifier.ngrams=2", "classifier.ngram_rows=4096"]
 KINDS = {
     "windows": ["data.truncation=windows"],
-    "ngrams": NGRAMS,
     "ngrams, both ends": [*NGRAMS, "data.truncation=both"],
     "SIF": ["classifier.sif=true"],
     "all": [*NGRAMS, "classifier.sif=true", "data.truncation=windows"],
@@ -27,20 +28,38 @@ def weights(run):
     return load_file(run / "model" / "model.safetensors")
 
 
-@pytest.fixture
-def command(pretrained, sample_csv, finetune_settings):
+@pytest.fixture(scope="module")
+def reviews(tmp_path_factory):
+    """A third of the usual sample: what the branches and the baseline are fitted on takes longer than the training."""
+    path = tmp_path_factory.mktemp("reviews") / "reviews.csv"
+    write_reviews(path, rows=100)
+    return path
+
+
+@pytest.fixture(scope="module")
+def command(pretrained, reviews, finetune_settings):
+    settings = [*finetune_settings, "train.batch_size=16", "classifier.baseline=false"]  # which has tests of its own
+
     def words(kind, out, *more):
-        return ["finetune", pretrained, sample_csv, *COLUMNS, "--out", out, *finetune_settings, *KINDS[kind], *more]
+        return ["finetune", pretrained, reviews, *COLUMNS, "--out", out, *settings, *KINDS[kind], *more]
 
     return words
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, command):
+    """A run of every kind of branch on windows; no test changes it."""
+    out = tmp_path_factory.mktemp("whole") / "run"
+    assert main([str(word) for word in command("all", out, "train.checkpoint_every=3")]) == 0
+    return out
+
+
 @pytest.mark.parametrize("kind", KINDS)
-def test_predictions_judgements_and_pipelines_agree(tmp_path, quorem, command, sample_csv, kind):
-    run, out = tmp_path / "run", tmp_path / "out.csv"
-    assert quorem(*command(kind, run)).code == 0
-    predict(run, sample_csv, text_column="review", out=out, precision="fp32")
-    predict(run / "model", sample_csv, text_column="review", out=tmp_path / "2.csv", precision="fp32")
+def test_predictions_judgements_and_pipelines_agree(tmp_path, quorem, command, reviews, whole, kind):
+    run, out = whole if kind == "all" else tmp_path / "run", tmp_path / "out.csv"
+    assert kind == "all" or quorem(*command(kind, run)).code == 0
+    predict(run, reviews, text_column="review", out=out, precision="fp32")
+    predict(run / "model", reviews, text_column="review", out=tmp_path / "2.csv", precision="fp32")
     assert out.read_text() == (tmp_path / "2.csv").read_text()
     with out.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -54,12 +73,11 @@ def test_predictions_judgements_and_pipelines_agree(tmp_path, quorem, command, s
             assert found["score"] == pytest.approx(float(row["probability"]), abs=1e-5)
 
 
-def test_tables_are_in_the_model_and_count(tmp_path, quorem, command):
-    assert quorem(*command("all", tmp_path / "run")).code == 0
-    model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "run" / "model")
-    assert torch.equal(weights(tmp_path / "run")["ngrams.weight"], model.ngrams.weight)
+def test_tables_are_in_the_model_and_count(whole):
+    model = AutoModelForSequenceClassification.from_pretrained(whole / "model")
+    assert torch.equal(weights(whole)["ngrams.weight"], model.ngrams.weight)
     assert 0 < model.ngrams.weight.count_nonzero() < 4096
-    assert torch.equal(weights(tmp_path / "run")["sif.weight"], model.sif.weight)
+    assert torch.equal(weights(whole)["sif.weight"], model.sif.weight)
     ids = torch.tensor([[2, 9, 10, 11, 3]])
     for branch in (model.ngrams, model.sif):
         before = model(ids).logits
@@ -75,9 +93,8 @@ def test_training_begins_with_what_the_branches_say(tmp_path, quorem, command):
     torch.testing.assert_close(model(ids).logits, model.ngrams(ids) + model.sif(ids), atol=1e-6, rtol=1e-5)
 
 
-def test_an_interrupted_run_goes_on_bit_for_bit(tmp_path, monkeypatch, quorem, command):
-    whole, cut = tmp_path / "whole", tmp_path / "cut"
-    assert quorem(*command("all", whole, "train.checkpoint_every=3")).code == 0
+def test_an_interrupted_run_goes_on_bit_for_bit(tmp_path, monkeypatch, quorem, command, whole):
+    cut = tmp_path / "cut"
     asked = TextProgram.micro_batches
 
     def stop(self, at, **share):
@@ -100,7 +117,7 @@ def test_an_interrupted_run_goes_on_bit_for_bit(tmp_path, monkeypatch, quorem, c
 
 def test_micro_batches_change_nothing_but_rounding(tmp_path, quorem, command):
     found = []
-    for size in (3, 32):
+    for size in (3, 16):
         run = tmp_path / str(size)
         settings = ["classifier.dropout=0", "train.max_steps=3", f"train.micro_batch_size={size}"]
         assert quorem(*command("all", run, *settings)).code == 0
@@ -110,11 +127,11 @@ def test_micro_batches_change_nothing_but_rounding(tmp_path, quorem, command):
         torch.testing.assert_close(small[name], value, rtol=1e-4, atol=1e-5)
 
 
-def test_rows_that_are_judged_do_not_change_the_table(tmp_path, quorem, command, sample_csv, pretrained):
+def test_rows_that_are_judged_do_not_change_the_table(tmp_path, quorem, reviews, pretrained):
     """Counts and weights come from the rows that are trained on: others with other labels leave them as they are."""
-    with sample_csv.open(encoding="utf-8", newline="") as file:
+    with reviews.open(encoding="utf-8", newline="") as file:
         rows = [row | {"part": "test" if i % 5 == 0 else "train"} for i, row in enumerate(csv.DictReader(file))]
-    tables = []
+    tables, few = [], ["data.max_length=24", "train.max_steps=1"]
     for name in ("as they are", "turned round"):
         path = tmp_path / f"{name}.csv"
         with path.open("w", encoding="utf-8", newline="") as file:
@@ -125,7 +142,7 @@ def test_rows_that_are_judged_do_not_change_the_table(tmp_path, quorem, command,
                 changed = name == "turned round" and row["part"] == "test"
                 writer.writerow(row | ({"sentiment": turned, "review": "other words"} if changed else {}))
         words = ["finetune", pretrained, path, *COLUMNS, "--out", tmp_path / name, "data.split_column=part"]
-        assert quorem(*words, *NGRAMS, "classifier.sif=true", "data.max_length=24", "train.max_steps=1").code == 0
+        assert quorem(*words, *NGRAMS, "classifier.sif=true", "classifier.baseline=false", *few).code == 0
         tables.append([weights(tmp_path / name)[f"{branch}.weight"] for branch in ("ngrams", "sif")])
     assert all(torch.equal(*same) for same in zip(*tables, strict=True))
 
