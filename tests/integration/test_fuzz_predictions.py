@@ -3,11 +3,12 @@
 import csv
 import io
 import json
+import os
 import re
 
 import pytest
 from any_files import anything, bad_rows, encodings, fuzzed, json_lines, quotings, tables
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quorem.cli import main
@@ -17,6 +18,7 @@ from quorem.tasks.predict import load_predictor_of
 pyarrow = pytest.importorskip("pyarrow")
 parquet = pytest.importorskip("pyarrow.parquet")
 
+fuzzed = settings(fuzzed, max_examples=int(os.environ.get("QUOREM_FUZZ", "40")))  # each is a whole command
 SAID = re.compile(r".*: (\d+) rows, (\d+) predicted, (\d+) left blank \(empty text\)(?:, (\d+) bad and left out)?\n")
 ADDED = ["prediction", "probability"]
 endings = st.sampled_from(

@@ -6,6 +6,7 @@ import math
 import os
 import random
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -26,7 +27,7 @@ from quorem.samples import write_reviews
 from quorem.training.device import autocast_dtype
 from quorem.training.interrupt import Interrupts
 
-KILLS = int(os.environ.get("QUOREM_KILLS", "6"))
+KILLS = int(os.environ.get("QUOREM_KILLS", "4"))
 STEPS = 24
 NATIVE = autocast_dtype("auto", torch.device("cpu")) is not None
 IN_TURN = ("fp32", "bf16") if NATIVE else ("fp32",)  # emulated bf16 takes 20 times as long; test_resume has it
@@ -106,13 +107,16 @@ def whole(tmp_path_factory, reviews):
 
 
 def test_kills_change_nothing(tmp_path, reviews, whole):
-    """At any moment: while data is prepared, in steps, while checkpoints and models are written. QUOREM_KILLS=50 tries
-    so many."""
-    moments, kills, ends = random.Random(0), 0, 0
+    """At any moment: while data is prepared, in steps, while checkpoints and models are written. Two runs are killed in
+    turn. QUOREM_KILLS=50 tries so many."""
+    moments, kills, ends = random.Random(0), 0, dict.fromkeys(IN_TURN, 0)
+
+    def at(precision):
+        return words(reviews, f"train.precision={precision}"), tmp_path / f"{precision}-{ends[precision]}"
+
     while kills < KILLS:
-        precision = IN_TURN[ends % len(IN_TURN)]
-        expected, seconds = whole[precision]
-        settings, folder = words(reviews, f"train.precision={precision}"), tmp_path / f"run-{ends}"
+        precision = IN_TURN[kills % len(IN_TURN)]
+        (settings, folder), (expected, seconds) = at(precision), whole[precision]
         process = start(settings, folder)
         process.join(moments.uniform(0, seconds))
         if process.exitcode is None:
@@ -120,12 +124,14 @@ def test_kills_change_nothing(tmp_path, reviews, whole):
             os.kill(process.pid, signal.SIGKILL)
             process.join()
         if process.exitcode == 0:
-            ends += 1
+            ends[precision] += 1
             assert_same(folder, expected)
         else:
             assert process.exitcode == -signal.SIGKILL, said(folder)
-    assert finished(settings, folder) == 0, said(folder)
-    assert_same(folder, expected)
+    for precision in IN_TURN:
+        settings, folder = at(precision)
+        assert finished(settings, folder) == 0, said(folder)
+        assert_same(folder, whole[precision][0])
 
 
 @pytest.mark.parametrize("words", [("reviews", "--rows", "2000"), ("items", "--rows", "20000", "--vocab-size", "1000")])
@@ -142,11 +148,11 @@ def test_a_killed_sample_has_no_name_and_the_next_one_clears_what_it_left(tmp_pa
     process = start(whole)
     process.join()
     seconds, moments = time.monotonic() - began, random.Random(0)
-    for kill in range(5):
+    for kill in range(4):
         process = start(out)
-        while kill == 4 and not list(folder.glob(f"*.{process.pid}.partial")):  # once for sure while it is written
+        while kill == 3 and not list(folder.glob(f"*.{process.pid}.partial")):  # once for sure while it is written
             time.sleep(0.001)
-        process.join(moments.uniform(0, seconds / 2) if kill < 4 else 0)
+        process.join(moments.uniform(0, seconds / 2) if kill < 3 else 0)
         process.kill()
         process.join()
         if out.exists():  # it was faster
@@ -210,13 +216,20 @@ def test_training_in_a_thread_leaves_signals_alone():
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-@pytest.mark.parametrize("harm", ["cut", "a byte", "no checksum"])
-def test_a_damaged_checkpoint_is_noticed_and_the_one_before_is_used(tmp_path, reviews, whole, harm):
-    settings, folder = words(reviews, "train.precision=fp32"), tmp_path / "run"
-    process = start(settings, folder)
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory, reviews):
+    """A run that was killed after its second checkpoint: tests copy it."""
+    folder = tmp_path_factory.mktemp("killed") / "run"
+    process = start(words(reviews, "train.precision=fp32"), folder)
     wait_for(folder, "state/step-000008")
     process.kill()
     process.join()
+    return folder
+
+
+@pytest.mark.parametrize("harm", ["cut", "a byte", "no checksum"])
+def test_a_damaged_checkpoint_is_noticed_and_the_one_before_is_used(tmp_path, reviews, whole, killed, harm):
+    settings, folder = words(reviews, "train.precision=fp32"), shutil.copytree(killed, tmp_path / "run")
     *_, before, last = sorted(path for path in (folder / "state").iterdir() if path.suffix != ".partial")
     content = bytearray((last / "state.pt").read_bytes())
     if harm == "cut":
@@ -232,12 +245,8 @@ def test_a_damaged_checkpoint_is_noticed_and_the_one_before_is_used(tmp_path, re
     assert_same(folder, whole["fp32"][0])
 
 
-def test_a_full_disc_ends_a_run_cleanly_and_it_goes_on_with_more_room(tmp_path, reviews, whole):
-    settings, folder = words(reviews, "train.precision=fp32"), tmp_path / "run"
-    process = start(settings, folder)
-    wait_for(folder, "state/step-000004")
-    process.kill()
-    process.join()
+def test_a_full_disc_ends_a_run_cleanly_and_it_goes_on_with_more_room(tmp_path, reviews, whole, killed):
+    settings, folder = words(reviews, "train.precision=fp32"), shutil.copytree(killed, tmp_path / "run")
     size = min(path.stat().st_size for path in folder.glob("state/*/state.pt"))
     states = sorted(path.name for path in (folder / "state").iterdir() if path.suffix != ".partial")
     limits = (size // 2, resource.RLIM_INFINITY)

@@ -1,5 +1,6 @@
 """Every command killed several times at any moment: the same command then ends as one that was not killed."""
 
+import multiprocessing
 import os
 import random
 import shutil
@@ -21,9 +22,9 @@ def commands(tmp_path_factory, pretrained, classifier, pretrain_settings, finetu
     """By name: the words of a command but for --out and its output, which is last; an output's name."""
     data = tmp_path_factory.mktemp("data")
     for number in range(6):
-        write_reviews(data / "parts" / f"{number}.csv", rows=150, seed=number)
+        write_reviews(data / "parts" / f"{number}.csv", rows=80, seed=number)
     whole = data / "parts" / "0.csv"
-    write_reviews(data / "many.csv", rows=1_500)
+    write_reviews(data / "many.csv", rows=800)
     prepared = ["--text-column", "review", "model.vocab_size=500"]
     for name, numbers in (("one", "0"), ("two", "1")):
         words = [*prepared, f"tokenizer.path={pretrained / 'data' / 'tokenizer'}"]
@@ -38,6 +39,12 @@ def commands(tmp_path_factory, pretrained, classifier, pretrain_settings, finetu
         "predict": (["predict", classifier, data / "many.csv"], "found.csv"),
         "report": (["report", pretrained, classifier], "report.html"),
     }
+
+
+def workers_forked():
+    """The command's workers are forked from it: pythons that start anew, as in test_parts, import for seconds."""
+    context = multiprocessing.get_context("fork")
+    multiprocessing.get_context = lambda _: context
 
 
 def contents(path):
@@ -56,7 +63,7 @@ def test_kills_of_a_command_change_nothing_and_leave_nothing(tmp_path, commands,
 
     def start(folder):
         folder.mkdir(exist_ok=True)
-        return forked.start(*words, "--out", folder / output, out=said, err=said)
+        return forked.start(*words, "--out", folder / output, out=said, err=said, first=workers_forked)
 
     forked.warm()
     began = time.monotonic()

@@ -1,8 +1,10 @@
 """quorem prepare --processes: what several processes make of several files, and what is left if one is killed."""
 
+import multiprocessing
 import os
 import signal
 import time
+from contextlib import suppress
 
 import pytest
 from forked import run, start
@@ -15,7 +17,13 @@ from quorem.data.prepare import prepare
 from quorem.data.source import Source
 from quorem.samples import write_reviews
 
+FORK = multiprocessing.get_context("fork")
 SHARDS = ("tokens.bin", "ends.bin", "counts.bin", "meta.json")
+
+
+def forking(_method):
+    """In place of multiprocessing's: workers are forked, for pythons that start anew import for seconds."""
+    return FORK
 
 
 def config(folder, **data):
@@ -83,13 +91,15 @@ def test_several_processes_make_what_one_makes(files, tmp_path, monkeypatch):
         return joined(folder, whole, **named)
 
     monkeypatch.setattr(parts_module, "merge_shards", join)
+    monkeypatch.setattr(multiprocessing, "get_context", forking)  # the first time they were started anew
     assert prepare(given, tmp_path / "two", processes=2) == alone
     assert alone.rows == {"read": 192, "used": 191, "skipped": 1, "bad": 1}
     assert_same(tmp_path / "one", tmp_path / "two")
     assert (tmp_path / "one" / "bad_rows.txt").read_text() == (tmp_path / "two" / "bad_rows.txt").read_text()
 
 
-def test_a_bad_row_in_one_part_ends_all_with_its_line(files, tmp_path):
+def test_a_bad_row_in_one_part_ends_all_with_its_line(files, tmp_path, monkeypatch):
+    monkeypatch.setattr(multiprocessing, "get_context", forking)
     with pytest.raises(prepare_module.UserError, match=r"3\.csv, row 81 .*found 3 fields"):
         prepare(
             PrepareConfig(
@@ -107,37 +117,64 @@ def _tokenizer(files, folder):
     return folder / "words" / "tokenizer"
 
 
-def test_a_killed_worker_is_a_clear_error_and_the_same_command_goes_on(tmp_path):
+def workers_forked():
+    multiprocessing.get_context = forking
+
+
+def test_workers_end_with_their_command_and_a_killed_one_is_a_clear_error_and_the_same_command_goes_on(tmp_path):
     for number in range(2):
         write_reviews(tmp_path / f"{number}.csv", rows=2_000, seed=number)
     settings = ["--text-column", "review", f"tokenizer.path={_tokenizer(tmp_path, tmp_path)}"]
     command = ["prepare", tmp_path / "*.csv", *settings]
     two, said = ["--out", tmp_path / "two", "--processes", "2"], tmp_path / "said"
     begun = start(*command, *two, out=os.devnull, err=said)
-    victim = None
-    while victim is None and begun.is_alive():
+    workers = _writing(begun, tmp_path / "two")
+    begun.kill()
+    begun.join()
+    until = time.monotonic() + 120
+    while any(map(_command, workers)):
         time.sleep(0.01)
-        if list(tmp_path.glob("two/shards.parts/*.unfinished/tokens.bin")):
-            children = (path for path in _children(begun.pid) if "spawn_main" in _command(path))
-            victim = next(children, None)
-    os.kill(victim, signal.SIGKILL)
+        assert time.monotonic() < until, "workers go on without the command that started them"
+    begun = start(*command, *two, out=os.devnull, err=said, first=workers_forked)
+    os.kill(_writing(begun, tmp_path / "two")[0], signal.SIGKILL)
     begun.join(120)
     assert begun.exitcode == 2, said.read_text()
     assert "a process that prepared data was killed" in said.read_text().splitlines()[-1]
     assert "Traceback" not in said.read_text()
     for more in (two, ["--out", tmp_path / "one"]):
-        assert run(*command, *more).returncode == 0
+        assert run(*command, *more, first=workers_forked).returncode == 0
     assert_same(tmp_path / "one", tmp_path / "two")
 
 
+def _writing(command, out):
+    """The workers of a command, when one of them has begun to write."""
+    began = time.time_ns()
+    while command.is_alive():
+        time.sleep(0.01)
+        workers = [child for child in _children(command.pid) if "resource_tracker" not in _command(child)]
+        files = out.glob("shards.parts/*.unfinished/tokens.bin")
+        if workers and any(_changed(file) > began for file in files):
+            return workers
+    raise AssertionError("it ended before a worker was seen to write")
+
+
 def _children(pid):
-    with open(f"/proc/{pid}/task/{pid}/children") as file:
+    with suppress(FileNotFoundError), open(f"/proc/{pid}/task/{pid}/children") as file:
         return [int(child) for child in file.read().split()]
+    return []
 
 
 def _command(pid):
-    with open(f"/proc/{pid}/cmdline") as file:
+    """Its command line; nothing of one that has ended."""
+    with suppress(FileNotFoundError, ProcessLookupError), open(f"/proc/{pid}/cmdline") as file:
         return file.read()
+    return ""
+
+
+def _changed(file):
+    with suppress(FileNotFoundError):
+        return file.stat().st_mtime_ns
+    return 0
 
 
 def test_one_file_is_read_by_one_process_and_that_is_said(files, tmp_path, caplog):

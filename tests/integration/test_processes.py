@@ -1,12 +1,13 @@
 """Two processes, started by a launcher, do what one does; and one goes on where two were stopped."""
 
+import importlib
 import json
 import os
 import re
 import signal
-import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,12 +15,13 @@ import torch
 from forked import group, run, run_group, start
 from safetensors.torch import load_file
 from small_networks import SMALL_NETWORKS
+from torch.distributed import run as torchrun
 
+from quorem.cli import main
 from quorem.samples import write_reviews
 
 STEPS = 8
-TWO = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "quorem")
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+TWO = ("torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "quorem")
 
 
 @pytest.fixture(scope="module")
@@ -41,15 +43,39 @@ def words(reviews, out, *settings):
 def accelerate(kind):
     """Its launcher for two processes; its accumulation is not to count beside ours."""
     return (
-        "-m", "accelerate.commands.launch", kind, "--num_processes=2", "--num_machines=1", "--mixed_precision=no",
+        "accelerate.commands.launch", kind, "--num_processes=2", "--num_machines=1", "--mixed_precision=no",
         "--dynamo_backend=no", "--main_process_port=0", "--gradient_accumulation_steps=4", "-m", "quorem",
     )  # fmt: skip
 
 
-def launch(*command):
-    return subprocess.run(
-        [sys.executable, *command], env=ENVIRONMENT, capture_output=True, text=True, check=False, timeout=200
-    )
+def work(*words):
+    """What a process of a launcher does; the launcher learns from its exit code that it failed."""
+    if code := main(list(words)):
+        raise SystemExit(code)
+
+
+def be_launcher(name, words, forks):
+    """Be the launcher of that name. Its processes are forked from it, where what is tested is what it tells them:
+    a python that starts anew imports for seconds."""
+    os.setsid()  # so that a signal can be sent to it and its processes at once, and to nobody else
+    made = torchrun.config_from_args  # accelerate calls it too
+
+    def forking(arguments):
+        config, _, command = made(arguments)
+        config.start_method = "fork"
+        return config, work, command[command.index("quorem") + 1 :]
+
+    if forks:
+        torchrun.config_from_args = forking
+    sys.argv = [name, *words]
+    importlib.import_module(name).main()
+    raise SystemExit(0)
+
+
+def launch(command, words, out, err, forks=True):
+    name, *options = command
+    first = partial(be_launcher, name, [*options, *words], forks)
+    return start(out=out, err=err, first=first, OMP_NUM_THREADS=1)
 
 
 @pytest.fixture(scope="module")
@@ -85,66 +111,50 @@ BY_ROWS = ("model.embedding.kind=dense", "model.head.kind=two_level", "train.tab
 @pytest.mark.parametrize(
     "settings",
     [
-        ("train.batch_size=1", "data.rows=isolated"),
-        ("train.micro_batch_size=2",),
+        ("train.batch_size=1", "data.rows=isolated", "objective.recipe=google"),
+        ("train.micro_batch_size=2", "train.gradient_checkpointing=true"),
         (*BY_ROWS, "train.batch_size=1"),
     ],
 )
-def test_two_processes_take_the_steps_of_one(tmp_path, reviews, settings):
+def test_two_processes_take_the_steps_of_one_with_whole_layers_and_with_shared_ones(tmp_path, reviews, settings):
     """Shares are empty, or one process has more micro-batches."""
     done = run(*words(reviews, tmp_path / "one", *settings))
     assert done.returncode == 0, done.stderr
-    both = run_group(*words(reviews, tmp_path / "two", *settings))
-    assert both.returncode == 0, both.stderr
-    assert both.stdout == done.stdout  # said once
-    assert_close(tmp_path / "two", tmp_path / "one")
-
-
-@pytest.mark.parametrize(
-    "settings",
-    [
-        ("train.batch_size=1", "objective.recipe=google"),
-        ("train.micro_batch_size=2", "train.gradient_checkpointing=true"),
-        (*BY_ROWS, "train.micro_batch_size=2"),
-    ],
-)
-def test_layers_that_are_shared_out_take_the_same_steps(tmp_path, reviews, settings):
-    done = run(*words(reviews, tmp_path / "one", *settings))
-    assert done.returncode == 0, done.stderr
-    both = run_group(*words(reviews, tmp_path / "two", *settings, "train.shard_layers=true"))
-    assert both.returncode == 0, both.stderr
-    assert both.stdout == done.stdout
-    assert_close(tmp_path / "two", tmp_path / "one")
+    for name, more in (("two", ()), ("shared", ("train.shard_layers=true",))):
+        both = run_group(*words(reviews, tmp_path / name, *settings, *more))
+        assert both.returncode == 0, both.stderr
+        assert both.stdout == done.stdout  # said once
+        assert_close(tmp_path / name, tmp_path / "one")
     parts = re.search(r"keeps ([\d,]+) of ([\d,]+) parameters", both.stderr)
     mine, all_of_them = (int(number.replace(",", "")) for number in parts.groups())
-    weights = [load_file(tmp_path / "two" / name / "model.safetensors") for name in ("discriminator", "generator")]
+    weights = [load_file(tmp_path / "shared" / name / "model.safetensors") for name in ("discriminator", "generator")]
     layers = sum(value.numel() for each in weights for key, value in each.items() if ".encoder.layer." in key)
     assert mine == pytest.approx(all_of_them - layers / 2, abs=layers / 100)  # what is not a layer's is everywhere
 
 
 def test_accelerate_shares_layers_out_between_two_processes_that_do_the_same(tmp_path, reviews, one):
-    done = launch(*accelerate("--use_fsdp"), *words(reviews, tmp_path / "two"))
-    assert done.returncode == 0, done.stderr
-    assert "this process keeps" in done.stderr
+    said = tmp_path / "said"
+    done = launch(accelerate("--use_fsdp"), words(reviews, tmp_path / "two"), os.devnull, said)
+    done.join()
+    assert done.exitcode == 0, said.read_text()
+    assert "this process keeps" in said.read_text()
     assert_close(tmp_path / "two", one)
     found = [load_file(folder / "generator" / "model.safetensors") for folder in (one, tmp_path / "two")]
     assert any((found[1][key] != value).any() for key, value in found[0].items())  # rounding: there were two
 
 
 def test_a_process_that_accelerate_started_dies_and_one_goes_on(tmp_path, reviews, one):
-    begun = subprocess.Popen(
-        [sys.executable, *accelerate("--multi_gpu"), *words(reviews, tmp_path / "two")],
-        env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+    said = tmp_path / "said"
+    begun = launch(accelerate("--multi_gpu"), words(reviews, tmp_path / "two"), os.devnull, said)
     while not list((tmp_path / "two").glob("state/step-000006*")):
         time.sleep(0.01)
-        assert begun.poll() is None
+        assert begun.is_alive(), said.read_text()
     children = Path(f"/proc/{begun.pid}/task/{begun.pid}/children").read_text().split()
     os.kill(int(children[-1]), signal.SIGKILL)
-    _, told = begun.communicate()
-    assert begun.returncode != 0
-    assert "Signal 9 (SIGKILL)" in told
-    assert "this process keeps" not in told
+    begun.join()
+    assert begun.exitcode != 0
+    assert "Signal 9 (SIGKILL)" in said.read_text()
+    assert "this process keeps" not in said.read_text()
     assert not (tmp_path / "two" / "result.json").exists()
     again = run(*words(reviews, tmp_path / "two"))
     assert again.returncode == 0, again.stderr
@@ -191,20 +201,20 @@ def test_torchrun_starts_two_processes_that_take_the_steps_of_one_and_stop_with_
     """Rows of a step cannot be halved: shares are uneven. The signal is what Slurm sends: launcher and processes are
     told at once, and the launcher tells the processes again."""
     settings = ("train.checkpoint_every=1000", "train.max_steps=40", "train.warmup=6")
-    begun = subprocess.Popen(
-        [sys.executable, *TWO, *words(reviews, tmp_path / "two", *settings)],
-        env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
-    )  # fmt: skip
+    out, told = tmp_path / "out", tmp_path / "told"
+    begun = launch(TWO, words(reviews, tmp_path / "two", *settings), out, told, forks=False)  # once as users start it
     while not (tmp_path / "two" / "metrics.jsonl").exists():
         time.sleep(0.01)
-        assert begun.poll() is None
+        assert begun.is_alive(), told.read_text()
     os.killpg(begun.pid, signal.SIGTERM)
-    out, told = begun.communicate()
+    begun.join()
     (state,) = (tmp_path / "two" / "state").iterdir()
     step = int(state.name.removeprefix("step-"))
     assert 2 <= step < 40
-    assert f"stopped after step {step} of 40, with a checkpoint; give the same command again to resume" in out
-    assert told.count("SIGTERM: stopping with a checkpoint after this step") == 1
+    assert (
+        f"stopped after step {step} of 40, with a checkpoint; give the same command again to resume" in out.read_text()
+    )
+    assert told.read_text().count("SIGTERM: stopping with a checkpoint after this step") == 1
     for how, name in ((run_group, "two"), (run, "one")):
         done = how(*words(reviews, tmp_path / name, *settings))
         assert done.returncode == 0, done.stderr

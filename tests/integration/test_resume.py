@@ -30,7 +30,7 @@ STEPS, CHECKPOINT_EVERY, LOG_EVERY = 9, 2, 3
 @pytest.fixture(scope="module")
 def reviews(tmp_path_factory):
     path = tmp_path_factory.mktemp("data") / "reviews.csv"
-    write_reviews(path, rows=200)
+    write_reviews(path, rows=100)
     return path
 
 
@@ -94,9 +94,8 @@ def assert_bit_identical(one, other):
 @pytest.mark.parametrize(
     ("embedding", "precision", "rows", "more"),
     [
-        ("dense", "fp32", "packed", ()), ("qr", "bf16", "packed", ()),
-        ("qr", "fp32", "isolated", ()), ("qr", "fp32", "documents", ()),
-        ("dense", "fp32", "packed", ("train.table_updates=rows", "model.head.kind=two_level")),
+        ("qr", "bf16", "packed", ()), ("dense", "fp32", "isolated", ()),
+        ("dense", "fp32", "documents", ("train.table_updates=rows", "model.head.kind=two_level")),
         ("memcom", "fp32", "packed", ("train.table_updates=rows", "train.micro_batch_size=3")),
     ],
 )  # fmt: skip
@@ -161,7 +160,7 @@ def test_a_crash_while_a_checkpoint_is_written_leaves_the_one_before(tmp_path, m
     assert [line["step"] for line in metrics(tmp_path / "cut")] == [3, 6, 9]
 
 
-@pytest.mark.parametrize(("size", "rows"), [(1, "packed"), (3, "packed"), (3, "isolated"), (3, "documents")])
+@pytest.mark.parametrize(("size", "rows"), [(1, "packed"), (3, "isolated"), (3, "documents")])
 def test_the_size_of_micro_batches_changes_nothing(tmp_path, reviews, size, rows):
     """Traps 13 and 14; Adam would hide a wrong scale, so losses and gradient norms are compared too."""
     options = ("model.dropout=0", "train.max_steps=4", "train.log_every=1", "objective.recipe=google")
@@ -283,7 +282,7 @@ def test_shards_of_another_tokenizer_are_refused(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_gradient_checkpointing_changes_memory_alone(tmp_path, reviews, precision):
-    given = (reviews, f"train.precision={precision}", "model.dropout=0.1")
+    given = (reviews, f"train.precision={precision}", "model.dropout=0.1", "train.max_steps=3")
     pretrain(settings(*given), tmp_path / "kept")
     pretrain(settings(*given, "train.gradient_checkpointing=true"), tmp_path / "again")
     assert_bit_identical(weights(tmp_path / "kept"), weights(tmp_path / "again"))

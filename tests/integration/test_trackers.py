@@ -4,60 +4,65 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
+import warnings
 from functools import partial
 
 import forked
 import pytest
+import yaml
 
 from quorem.training.run_folder import Run
 from quorem.training.tracking import options
 
-READ = {
-    "tensorboard": """
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-import json, pathlib, sys, yaml
-logs = pathlib.Path(sys.argv[1]) / "quorem"
-found = EventAccumulator(str(logs))
-found.Reload()
-settings, = logs.glob("*/hparams.yml")
-assert len({path.parent for path in logs.rglob("events.out*")}) == 2  # the run's, and one for the settings
-points = [[event.step, event.value] for event in found.Scalars("mlm_loss")]
-print(json.dumps([points, yaml.safe_load(settings.read_text())]))
-""",
-    "mlflow": """
-import json, mlflow
-run, *before = mlflow.search_runs(search_all_experiments=True, output_format="list")  # the last begun first
-assert (run.info.status, run.info.run_name) == ("FINISHED", "run")
-assert {each.info.run_name for each in before} <= {"run"}
-found = mlflow.MlflowClient().get_metric_history(run.info.run_id, "mlm_loss")
-print(json.dumps([[[point.step, point.value] for point in found], run.data.params]))
-""",
-    # Of steps that are repeated wandb's server takes the first. Offline there is a file a start, and no other reader.
-    "wandb": """
-import json, pathlib, sys
-from wandb.proto import wandb_internal_pb2
-settings, points, names = {}, {}, set()
-for path in sorted(pathlib.Path(sys.argv[1]).glob("wandb/offline-run-*/run-*.wandb")):
-    data, at, whole = path.read_bytes(), 7, b""
-    names.add(path.name)
-    while at + 7 <= len(data):  # LevelDB's log: blocks of records in one piece (1) or first, inner and last ones
-        if at % 32768 > 32761:
-            at += 32768 - at % 32768
-            continue
-        size, kind = int.from_bytes(data[at + 4 : at + 6], "little"), data[at + 6]
-        whole = data[at + 7 : at + 7 + size] if kind in (1, 2) else whole + data[at + 7 : at + 7 + size]
-        at += 7 + size
-        record = wandb_internal_pb2.Record.FromString(whole) if kind in (1, 4) else wandb_internal_pb2.Record()
-        values = {(*each.nested_key, each.key)[0]: json.loads(each.value_json) for each in record.history.item}
-        if "mlm_loss" in values:
-            points.setdefault(values["_step"], values["mlm_loss"])
-        settings |= {each.key: json.loads(each.value_json) for each in record.config.update}
-assert len(names) == 1
-print(json.dumps([sorted(points.items()), settings]))
-""",
-}
+
+def read_tensorboard(folder):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    logs = folder / "quorem"
+    found = EventAccumulator(str(logs))
+    found.Reload()
+    (settings,) = logs.glob("*/hparams.yml")
+    assert len({path.parent for path in logs.rglob("events.out*")}) == 2  # the run's, and one for the settings
+    return [[event.step, event.value] for event in found.Scalars("mlm_loss")], yaml.safe_load(settings.read_text())
+
+
+def read_mlflow(folder):
+    import mlflow
+
+    client = mlflow.MlflowClient(tracking_uri=f"file:{folder.parent}/mlruns")
+    places = [each.experiment_id for each in client.search_experiments()]
+    resumed, killed = client.search_runs(places)  # the last begun first
+    assert (resumed.info.status, resumed.info.run_name, killed.info.run_name) == ("FINISHED", "run", "run")
+    begun, rest = (client.get_metric_history(each.info.run_id, "mlm_loss") for each in (killed, resumed))
+    assert [point.step for point in rest] == [5, 6]
+    return [[point.step, point.value] for point in [*begun[:4], *rest]], resumed.data.params
+
+
+def read_wandb(folder):
+    """Of steps that are repeated its server takes the first. Offline there is a file a start, and no other reader."""
+    from wandb.proto import wandb_internal_pb2
+
+    settings, points, names = {}, {}, set()
+    for path in sorted(folder.glob("wandb/offline-run-*/run-*.wandb")):
+        data, at, whole = path.read_bytes(), 7, b""
+        names.add(path.name)
+        while at + 7 <= len(data):  # LevelDB's log: blocks of records in one piece (1) or first, inner and last ones
+            if at % 32768 > 32761:
+                at += 32768 - at % 32768
+                continue
+            size, kind = int.from_bytes(data[at + 4 : at + 6], "little"), data[at + 6]
+            whole = data[at + 7 : at + 7 + size] if kind in (1, 2) else whole + data[at + 7 : at + 7 + size]
+            at += 7 + size
+            record = wandb_internal_pb2.Record.FromString(whole) if kind in (1, 4) else wandb_internal_pb2.Record()
+            values = {(*each.nested_key, each.key)[0]: json.loads(each.value_json) for each in record.history.item}
+            if "mlm_loss" in values:
+                points.setdefault(values["_step"], values["mlm_loss"])
+            settings |= {each.key: json.loads(each.value_json) for each in record.config.update}
+    assert len(names) == 1
+    return sorted(points.items()), settings
+
+
+READ = {"tensorboard": read_tensorboard, "mlflow": read_mlflow, "wandb": read_wandb}
 
 
 def stop_after_five_steps(number):
@@ -97,11 +102,11 @@ def words(tmp_path, sample_csv, pretrain_settings):
 
 
 def read(tracker, folder, offline):
-    """What a tracker has: [step, mlm_loss] of all records, and the settings."""
-    command = [sys.executable, "-W", "ignore", "-c", READ[tracker], str(folder)]
-    done = subprocess.run(command, env={**os.environ, **offline}, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    """What a tracker has: [step, mlm_loss] of all records, and the settings. In this process, which has imported it."""
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings(action="ignore"):
+        for name, value in offline.items():
+            patch.setenv(name, value)
+        return READ[tracker](folder)
 
 
 def check(tracker, folder, offline):
@@ -117,12 +122,6 @@ def check(tracker, folder, offline):
     return settings
 
 
-def test_metrics_and_settings_reach_mlflow(tmp_path, words, offline):
-    pytest.importorskip("mlflow")
-    run(*words, "train.tracker=mlflow", **offline)
-    check("mlflow", tmp_path / "run", offline)
-
-
 @pytest.mark.parametrize("tracker", ["tensorboard", "wandb"])
 def test_an_interrupted_run_is_one_run_with_every_step_once(tmp_path, tracker, words, offline):
     pytest.importorskip(tracker)
@@ -136,14 +135,14 @@ def test_an_interrupted_run_is_one_run_with_every_step_once(tmp_path, tracker, w
     check(tracker, tmp_path / "run", offline)
 
 
-def test_a_resumed_run_is_a_new_one_of_the_same_name_to_mlflow(tmp_path, words, offline):
+def test_metrics_and_settings_reach_mlflow_to_which_a_resumed_run_is_a_new_one_of_the_same_name(
+    tmp_path, words, offline
+):
     pytest.importorskip("mlflow")
     words.append("train.tracker=mlflow")
     run(*words, code=-signal.SIGKILL, first=KILLED, **offline)
     run(*words, **offline)
-    points, settings = read("mlflow", tmp_path, offline)
-    assert [step for step, _ in points] == [5, 6]
-    assert settings["data.text_column"] == "review"
+    check("mlflow", tmp_path / "run", offline)
 
 
 def test_a_tracker_that_cannot_be_started_is_an_error(monkeypatch, refused, words):
