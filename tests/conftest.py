@@ -1,6 +1,7 @@
 """What tests of every kind share."""
 
 import os
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -10,7 +11,6 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
-import torch
 
 REPOSITORY = Path(__file__).parents[1]
 EXTRAS = {"unigram": "sentencepiece"}  # parameters of tests that need an extra of that name, and its package
@@ -29,6 +29,10 @@ def pytest_collection_modifyitems(items):
 def no_autocast_is_left_open():
     """One that is keeps casts of weights for ever, and whatever trains after it in bf16 does not learn."""
     yield
+    if "torch" not in sys.modules:  # it takes seconds to import, and the process that starts the others needs none
+        return
+    import torch
+
     depth = torch.autocast_increment_nesting() - 1
     torch.autocast_decrement_nesting()
     assert depth == 0, "an autocast was entered and not left"

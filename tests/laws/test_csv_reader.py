@@ -38,6 +38,7 @@ def failure_of(path, **columns):
     return message
 
 
+@pytest.mark.slow
 @given(table=TABLES)
 @pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.csv.gz", "a.tsv.gz"])
 def test_what_csv_writer_wrote_is_read_back_equal(tmp_path_factory, name, table):

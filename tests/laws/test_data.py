@@ -248,6 +248,7 @@ def test_seeds_of_different_places_differ():
     assert all(0 <= seed < 2**63 for seed in seeds)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(lengths=st.lists(st.integers(1, 30), min_size=1, max_size=12), max_length=st.integers(2, 20))
 def test_packing_loses_no_token_and_pads_only_the_last_row(lengths, max_length, tmp_path_factory):

@@ -152,14 +152,14 @@ def test_a_table_without_a_tail_has_only_own_rows(operation):
 
 
 @every_variant
-@pytest.mark.parametrize("std", [0.02, 0.35])
-def test_composed_vectors_have_the_spread_asked_for(kind, options, std):
+def test_composed_vectors_have_the_spread_asked_for(kind, options):
     embedding = make_large_embedding(kind, options)
-    embedding.reset_parameters(std)
-    vectors = embedding(torch.arange(10_000)).detach()
-    for part in (vectors[:100], vectors[100:]):
-        assert part.std() == pytest.approx(std, rel=0.1)
-        assert part.mean().abs() < 0.1 * std
+    for std in (0.02, 0.35):
+        embedding.reset_parameters(std)
+        vectors = embedding(torch.arange(10_000)).detach()
+        for part in (vectors[:100], vectors[100:]):
+            assert part.std() == pytest.approx(std, rel=0.1)
+            assert part.mean().abs() < 0.1 * std
 
 
 @every_variant

@@ -38,6 +38,7 @@ def tokens(tokenizer, text):
     return [tokenizer.decode([index]) for index in ids]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("separator", SEPARATORS)
 @settings(deadline=None, max_examples=40)
 @given(items=st.lists(st.text(r"aB é,.-[]\MASK#", min_size=1, max_size=8) | st.sampled_from(ODD), min_size=1))

@@ -35,6 +35,7 @@ def test_each_item_is_one_token_in_order_and_decodes_to_itself(tmp_path, separat
         assert one.decode([]) == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("separator", SEPARATORS)
 @settings(deadline=None, max_examples=40)
 @given(items=st.lists(st.text(r"aB é,.-[]\MASK#", min_size=1, max_size=8), min_size=1, max_size=12))

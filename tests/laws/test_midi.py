@@ -248,6 +248,7 @@ def test_labels_and_splits_are_the_names_of_folders(tmp_path):
     assert Classification().source(LabelledDataSettings(path=str(tmp_path), midi="chords")).fingerprint() != before
 
 
+@pytest.mark.slow
 @spellings
 def test_real_tunes_give_documents_with_as_many_notes(tmp_path, shared_data, spelling):
     import tarfile

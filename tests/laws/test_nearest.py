@@ -24,6 +24,7 @@ def table():
     return made
 
 
+@pytest.mark.slow
 def test_a_graph_finds_nearly_all_that_exact_search_finds():
     pytest.importorskip("faiss", reason="quorem[similar] is not installed")
     made, among, ids = table(), np.arange(5, V), list(range(100, 400))

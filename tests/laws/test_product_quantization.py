@@ -30,6 +30,7 @@ def test_each_part_more_keeps_more_and_a_byte_a_number_nearly_all():
     assert kept[-1] > 0.999
 
 
+@pytest.mark.slow
 def test_axes_are_found_whatever_way_vectors_are_turned():
     """Where four directions hold nearly all, each part gets one of them, though no column says so."""
     spread = torch.tensor([1.0] * 4 + [0.01] * 12)

@@ -260,6 +260,7 @@ def test_the_format_goes_by_the_name_unless_it_is_set(name, expected):
 # ---- plain text
 
 
+@pytest.mark.slow
 @given(texts=st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\r\n")), min_size=1))
 def test_lines_that_are_not_blank_are_the_documents(tmp_path_factory, texts):
     path = tmp_path_factory.getbasetemp() / "lines.txt"

@@ -22,6 +22,7 @@ def words_of(text):
     return re.findall(r"\w+", text.lower())
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_reviews_and_another_seed_others():
     assert list(reviews(50, seed=3)) == list(reviews(50, seed=3))
     assert not set(reviews(50, seed=3)) & set(reviews(50, seed=4))
@@ -63,6 +64,7 @@ def test_reviews_have_50_to_90_words_and_balanced_labels():
     assert abs(mean(label == "positive" for _, label in sample()) - 0.5) < 0.03  # 4 standard errors
 
 
+@pytest.mark.slow
 def test_the_number_of_negators_says_nothing_about_the_label():
     numbers = {label: [] for label in LABELS}
     for text, label in sample():

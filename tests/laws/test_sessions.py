@@ -99,6 +99,7 @@ def test_a_huge_catalogue_has_more_clusters_not_larger_ones():
     assert np.bincount(cluster_of_items(2_000_001)).max() == 1000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("vocab_size", SIZES)
 def test_clusters_and_items_in_them_are_zipf(vocab_size):
     items, _ = sample(vocab_size)

@@ -114,6 +114,7 @@ def test_user_text_never_gives_a_special_token_but_unk(kind, lowercase, normaliz
     assert {index for ids in encode(ignorant, texts) for index in ids} - {mark} == {1}
 
 
+@pytest.mark.slow
 @kinds
 @settings(deadline=None, max_examples=50)
 @given(text=st.text())
@@ -130,6 +131,7 @@ def test_only_whitespace_is_lost_in_any_script(kind, text):
     assert rebuild(tokenizer, encode(tokenizer, [text])[0]) == drop_space(text)
 
 
+@pytest.mark.slow
 @text_kinds
 @settings(deadline=None, max_examples=50)
 @given(text=st.text(max_size=60).filter(drop_space))

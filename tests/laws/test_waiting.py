@@ -3,7 +3,7 @@
 import pytest
 import torch
 from embedding_cases import CASES
-from head_cases import VARIANTS, VOCAB, hidden_vectors, make_head, name_of, seeded_uniforms, targets_of
+from head_cases import FEWER, VOCAB, hidden_vectors, make_head, name_of, seeded_uniforms, targets_of
 from torch import nn
 from waiting import NoWaiting
 
@@ -49,7 +49,7 @@ def test_vectors_of_every_table(table):
 
 
 # With a softmax that reads the tier alone it need not.
-NOT_WAITING = [each for each in VARIANTS if each[2] != "path" or each[0] not in ("full", "cosine", "tree")]
+NOT_WAITING = [each for each in FEWER if each[2] != "path" or each[0] not in ("full", "cosine", "tree")]
 
 
 @pytest.mark.parametrize("variant", NOT_WAITING, ids=map(name_of, NOT_WAITING))

@@ -1,7 +1,8 @@
 """What a fine-tuning task brings to the engine: settings, rows, a model, a loss, scores, and what is predicted.
 
 The engine (`quorem.finetuning.finetune`) reads, trains, judges the epochs, keeps the best or the last, and writes the
-run folder; a task says what all of that means for it. Tasks on texts derive from `quorem.finetuning.text_task.TextTask`.
+run folder; a task says what all of that means for it. Tasks on texts derive from
+`quorem.finetuning.text_task.TextTask`.
 """
 
 from abc import ABC, abstractmethod
