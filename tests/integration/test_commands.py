@@ -97,8 +97,8 @@ def test_a_discriminator_at_the_base_rate_is_warned_of(quorem, tmp_path, sample_
     words = ["pretrain", sample_csv, "--text-column", "review", *pretrain_settings, "train.max_steps=2"]
     warned = "the discriminator learned only the base rate"
     assert f"in the last 2 steps {warned}" in quorem(*words, "--out", tmp_path / "short").err
-    easy = ["train.max_steps=150", "train.learning_rate=3e-3", "train.generator_learning_rate=1e-9"]
-    assert warned not in quorem(*words, *easy, "--out", tmp_path / "easy").err.rpartition("step 150/150")[2]
+    easy = ["train.max_steps=90", "train.learning_rate=5e-3", "train.generator_learning_rate=1e-9"]
+    assert warned not in quorem(*words, *easy, "--out", tmp_path / "easy").err.rpartition("step 90/90")[2]
 
 
 def test_a_finished_run_is_left_as_it_is(quorem, pretrained, sample_csv, pretrain_settings):
@@ -243,7 +243,13 @@ def test_any_two_or_more_labels_become_the_predictions(quorem, tmp_path, pretrai
 
 
 def test_columns_of_the_confusion_matrix_stay_apart():
-    figures = {"accuracy": 0.5, "macro_f1": 0.5, "labels": ["0", "1"], "confusion": [[12345, 67890], [1, 2]]}
+    figures = {
+        "accuracy": 0.5,
+        "macro_f1": 0.5,
+        "labels": ["0", "1"],
+        "confusion": [[12345, 67890], [1, 2]],
+        "epoch": 1,
+    }
     assert "12345  67890" in Classification().said(figures | {"last": figures})
 
 

@@ -18,7 +18,7 @@ NEXT = "runs/next"  # of a command further up
 @pytest.mark.parametrize(("page", "number"), [("README.md", 1), ("docs/tutorial.md", 2)])
 def test_the_first_blocks_run(page, number, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    write_reviews(tmp_path / "reviews.csv", rows=200)
+    write_reviews(tmp_path / "reviews.csv", rows=80)
     text = (ROOT / page).read_text(encoding="utf-8")
     blocks = re.findall(r"```python\n(.*?)```", text[text.index("## From Python") :], re.DOTALL)[:number]
     assert len(blocks) == number

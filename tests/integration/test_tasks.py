@@ -2,7 +2,6 @@
 
 import json
 import random
-from itertools import permutations
 from types import SimpleNamespace
 
 import numpy as np
@@ -288,7 +287,7 @@ def test_labels_that_are_no_numbers_are_skipped_where_that_is_asked_for(quorem, 
 POOLED = ("classification", "multi_label, branches", "regression, branches")
 
 
-@pytest.mark.parametrize("names", list(permutations(POOLED, 2)), ids=str)
+@pytest.mark.parametrize("names", list(zip(POOLED, (*POOLED[1:], POOLED[0]), strict=True)), ids=str)
 def test_a_model_of_another_task_gives_its_encoder(quorem, base, tmp_path, names):
     folders = [base, tmp_path / "0", tmp_path / "1"]
     for place, name in enumerate(names):

@@ -157,7 +157,7 @@ def check_short(said):
 
 
 @pytest.mark.slow
-@fuzzed
+@settings(fuzzed, max_examples=-(-EXAMPLES // 3))
 @given(assignments)
 def test_any_setting_is_taken_or_refused_in_one_short_line(words):
     check_short(reason(lambda: resolve(override(PretrainConfig(), words)), UserError))

@@ -10,7 +10,7 @@ from reader_cases import read_csv
 from quorem.errors import UserError
 from quorem.samples.reviews import LABELS, NEGATORS, _build_language, reviews, write_reviews
 
-ROWS, FEW = 20_000, 5_000
+ROWS, FEW = 10_000, 5_000
 
 
 @cache

@@ -133,7 +133,7 @@ def test_the_stated_entropy_is_that_of_the_items_counted(vocab_size):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("vocab_size", SIZES[:3])  # beyond, too few of each pair are seen to be counted
+@pytest.mark.parametrize("vocab_size", SIZES[:2])  # beyond, too few of each pair are seen to be counted
 def test_the_stated_gain_of_knowing_the_cluster_is_that_of_the_pairs_counted(vocab_size):
     items, topic, _ = long_sessions(vocab_size)
     given = counted_entropy(items, topic) - counted_entropy(topic)
@@ -142,7 +142,7 @@ def test_the_stated_gain_of_knowing_the_cluster_is_that_of_the_pairs_counted(voc
     assert stated.item - stated.item_given_cluster > 1
 
 
-@pytest.mark.parametrize("vocab_size", [100, 150, 997])
+@pytest.mark.parametrize("vocab_size", SIZES[:2])
 def test_the_formula_is_the_sum_over_every_item_and_cluster(vocab_size):
     clusters = np.sort(cluster_of_items(vocab_size))
     popular = zipf(clusters.max() + 1)
