@@ -25,7 +25,7 @@ from sklearn.linear_model import LogisticRegression
 from quorem.cli import main
 
 FOLDER = Path("runs/demo")
-LABELS, JUDGED, SEEDS, STEPS = 500, 1_500, (0, 1, 2), 300
+LABELS, JUDGED, SEEDS, STEPS = 500, 1_500, (0, 1, 2), 250
 UNLABELLED, LABELLED = FOLDER / "unlabelled.csv", FOLDER / "labelled.csv"
 PRETRAIN = (
     f"pretrain {UNLABELLED} --text-column review --out {FOLDER}/{{run}} model.size=tiny model.embedding.kind=qr "

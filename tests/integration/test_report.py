@@ -195,6 +195,16 @@ def test_several_runs_share_charts_and_what_differs_is_marked(tmp_path, quorem, 
     assert page.tags.count("svg") == 9
 
 
+def test_settings_are_those_that_were_given(tmp_path, quorem, pretrained, pretrain_settings):
+    """Not what the size or the other settings make of those that are left open."""
+    assert quorem("report", pretrained, "--out", tmp_path / "page.html").code == 0
+    said = Page(tmp_path / "page.html").text.partition("Settings that were given")[2]
+    for each in ("data.text_column", *(setting.partition("=")[0] for setting in pretrain_settings)):
+        assert each in said
+    for each in ("model.positions", "model.dropout", "train.learning_rate"):
+        assert each not in said
+
+
 def test_names_that_matplotlib_would_read_otherwise_are_shown(tmp_path, quorem, pretrained):
     for name in ("_first", "a$b$c"):
         shutil.copytree(pretrained, tmp_path / name)

@@ -5,14 +5,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from quorem.config.loading import from_mapping, leaves
+from quorem.config.loading import from_mapping, leaves, to_mapping
 from quorem.config.settings import PretrainConfig
 from quorem.config.shape import NUMBER, check_shape, is_number
 from quorem.errors import UserError
 from quorem.finetuning.checkpoint import SEED
+from quorem.plan.recipes import resolve
 from quorem.pretraining.verdict import recent
 from quorem.reporting.examples import Token, examples
-from quorem.tasks import TASKS
+from quorem.tasks import TASKS, load_task
 from quorem.training.run_folder import flat, read_records, read_settings
 
 SCORES = (
@@ -161,9 +162,9 @@ class ReportedRun:
         return found | {"versions": ", ".join(f"{name} {number}" for name, number in versions.items())}
 
     def settings_of(self) -> dict[str, tuple[str, bool]]:
-        """Every setting by its dotted name: its value, and whether it is another than the default."""
-        default = {name: value for name, value, _ in leaves(type(self.config)())}
-        return {name: (str(value), value != default[name]) for name, value, _ in leaves(self.config)}
+        """Every setting by its dotted name: its value, and whether it was given."""
+        given = _given(self.config)
+        return {name: (str(value), name in given) for name, value, _ in leaves(self.config)}
 
     def examples(self) -> tuple[list[list[Token]], str]:
         """Rows with masks, samples and verdicts; or why there are none."""
@@ -175,6 +176,32 @@ class ReportedRun:
             return examples(self.folder, self.config), ""
         except UserError as error:
             return [], f"No examples: {error}"
+
+
+def _given(config: Any) -> set[str]:
+    """Names of settings that were given: those without which there would be others, one after the other left out."""
+    default = {name: value for name, value, _ in leaves(type(config)())}
+    values, given = to_mapping(config), set()
+    for name, value, _ in leaves(config):
+        if value == default[name]:
+            continue
+        *sections, key = name.split(".")
+        section = values
+        for each in sections:
+            section = section[each]
+        section[key] = default[name]
+        if _resolved(from_mapping(type(config), values)) != config:
+            section[key] = value
+            given.add(name)
+    return given
+
+
+def _resolved(config: Any) -> Any:
+    """With what is left open filled in; None where the settings do not go together."""
+    try:
+        return resolve(config) if isinstance(config, PretrainConfig) else load_task(config.task).resolve(config)
+    except UserError:
+        return None
 
 
 def _baselines_of_seeds(path: Path) -> dict[str, Any]:
