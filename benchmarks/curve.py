@@ -1,6 +1,6 @@
 """The figure of quality against compression, from results of learning.py on the same rows.
 
-    python benchmarks/curve.py docs/budget.svg results.json more.json
+    python benchmarks/curve.py docs/budget.svg benchmarks/results/2026-12-01-kinds.json --kinds pq "qr own" qr low_rank
 
 Arms are named KIND RATIOx ("qr 10x"), and dense; a line for each kind, one point a ratio: the mean over seeds, with a
 bar from the lowest to the highest. A line begins at the dense arm of its own file. What counting reaches on the same
@@ -18,9 +18,10 @@ import matplotlib.pyplot as plt
 
 ARM = re.compile(r"(?P<kind>.+) (?P<ratio>[\d.]+)x")
 NAMES = {
-    "qr own": "qr and numbers of a token's own",
-    "pq": "product quantization",
-    "pq after": "the same, after training",
+    "qr own": "qr and a few numbers of each token",
+    "pq": "pq (product quantization)",
+    "pq after": "pq, after training",
+    "qr": "qr (quotient, remainder)",
     "low_rank": "low rank",
 }
 
@@ -30,7 +31,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("figure", type=Path)
     parser.add_argument("results", type=Path, nargs="+")
+    parser.add_argument("--kinds", nargs="+", help="which lines; all if not given")
     options = parser.parse_args()
+    plt.rcParams["font.size"] = 12  # to be read in a page that is 560 pixels wide
     figure, axes = plt.subplots(figsize=(6.5, 4), layout="constrained")
     ticks = {1.0}
     for path in options.results:
@@ -42,21 +45,20 @@ def main() -> None:
             if found and scores:
                 lines.setdefault(re.sub(r"own\d+", "own", found["kind"]), []).append((float(found["ratio"]), scores))
         dense = [seed["nll"] for seed in results["arms"]["dense"]["seeds"].values()]
-        for kind, points in sorted(lines.items()):
+        for kind in options.kinds or sorted(lines):
+            points = lines[kind]
             _draw(axes, NAMES.get(kind, kind), [(1.0, dense), *sorted(points)])
             ticks |= {ratio for ratio, _ in points}
     counting = results["counting"]["nll"]["cooccurrence"]
     axes.axhline(counting, color="gray", linestyle="--", linewidth=1)
-    axes.annotate(
-        "counting what stands together", (14, counting), xytext=(0, -11), textcoords="offset points", fontsize=8
-    )
+    axes.annotate("counting what stands together", (5, counting), xytext=(0, -13), textcoords="offset points")
     axes.set(
         xscale="log", xlabel="times smaller than a row for each item", ylabel="held-out loss of the generator, nats"
     )
     axes.set_xticks(sorted(ticks), [f"{tick:g}" for tick in sorted(ticks)], minor=False)
     axes.minorticks_off()
     axes.margins(y=0.08)
-    axes.legend(frameon=False, fontsize=8)
+    axes.legend(frameon=False)
     figure.savefig(options.figure, metadata={"Date": None})
 
 

@@ -9,6 +9,7 @@ from html.parser import HTMLParser
 import matplotlib.image
 import pytest
 
+from quorem.cli import main
 from quorem.config.loading import load
 from quorem.config.settings import PretrainConfig
 from quorem.models.masking import mask_tokens
@@ -72,9 +73,24 @@ def test_a_pretraining_run_has_curves_sizes_and_examples(tmp_path, quorem, pretr
     assert sum("replaced" in each for each in page.tokens) == sum(token.replaced for token in tokens) > 5
 
 
-def test_the_numbers_of_the_table_are_those_of_the_verdict(tmp_path, quorem, pretrained):
-    assert quorem("report", pretrained, "--out", tmp_path / "page.html").code == 0
-    text = Page(tmp_path / "page.html").text
+@pytest.fixture(scope="module")
+def page_of_one(tmp_path_factory, pretrained):
+    """A page about a pre-training run; no test changes it."""
+    page = tmp_path_factory.mktemp("one") / "page.html"
+    assert main(["report", str(pretrained), "--out", str(page)]) == 0
+    return page
+
+
+@pytest.fixture(scope="module")
+def page_of_both(tmp_path_factory, pretrained, classifier):
+    """One about a pre-training run and one that fine-tunes it; no test changes it."""
+    page = tmp_path_factory.mktemp("both") / "page.html"
+    assert main(["report", str(pretrained), str(classifier), "--out", str(page)]) == 0
+    return page
+
+
+def test_the_numbers_of_the_table_are_those_of_the_verdict(pretrained, page_of_one):
+    text = Page(page_of_one).text
     said = dict(
         re.findall(
             r"(mlm loss|unigram entropy|rtd loss) ([\d.]+)",
@@ -87,9 +103,8 @@ def test_the_numbers_of_the_table_are_those_of_the_verdict(tmp_path, quorem, pre
     assert "means of the last 6 steps, as in the verdict" in text
 
 
-def test_examples_come_first_and_runs_do_not_differ_in_what_one_of_them_lacks(tmp_path, quorem, pretrained, classifier):
-    assert quorem("report", pretrained, classifier, "--out", tmp_path / "page.html").code == 0
-    text = (tmp_path / "page.html").read_text()
+def test_examples_come_first_and_runs_do_not_differ_in_what_one_of_them_lacks(page_of_both):
+    text = page_of_both.read_text()
     titles = re.findall(r"<h2>(.*?)</h2>", text)
     assert titles[0].startswith("What both networks make of it")
     assert titles.index("Scores") < titles.index("Curves")
@@ -143,15 +158,14 @@ def test_seeds_stand_beside_the_baselines_that_were_fitted_once_for_all(tmp_path
     assert name in Page(folder / "seed-0" / "report.html").text
 
 
-def test_the_page_needs_nothing_from_elsewhere(tmp_path, quorem, pretrained):
-    assert quorem("report", pretrained, "--out", tmp_path / "page.html").code == 0
-    page = Page(tmp_path / "page.html")
+def test_the_page_needs_nothing_from_elsewhere(tmp_path, quorem, pretrained, page_of_one):
+    page = Page(page_of_one)
     assert not {"script", "link", "img", "iframe"} & set(page.tags)
     assert all(link.startswith("#") for link in page.links)
-    assert not re.search(r"url\((?!#)", (tmp_path / "page.html").read_text())
+    assert not re.search(r"url\((?!#)", page_of_one.read_text())
     again = tmp_path / "again.html"
     assert quorem("report", pretrained, "--out", again).code == 0
-    assert again.read_bytes() == (tmp_path / "page.html").read_bytes()
+    assert again.read_bytes() == page_of_one.read_bytes()
 
 
 def test_examples_are_masked_at_the_runs_rate_and_only_masked_tokens_differ(pretrained):
@@ -195,14 +209,19 @@ def test_several_runs_share_charts_and_what_differs_is_marked(tmp_path, quorem, 
     assert page.tags.count("svg") == 9
 
 
-def test_settings_are_those_that_were_given(tmp_path, quorem, pretrained, pretrain_settings):
+def test_settings_are_those_without_which_the_run_would_be_another(page_of_one, pretrain_settings):
     """Not what the size or the other settings make of those that are left open."""
-    assert quorem("report", pretrained, "--out", tmp_path / "page.html").code == 0
-    said = Page(tmp_path / "page.html").text.partition("Settings that were given")[2]
-    for each in ("data.text_column", *(setting.partition("=")[0] for setting in pretrain_settings)):
-        assert each in said
-    for each in ("model.positions", "model.dropout", "train.learning_rate"):
-        assert each not in said
+    said = Page(page_of_one).text.partition("Settings that are not the defaults")[2]
+    given = {"data.path", "data.text_column", *(setting.partition("=")[0] for setting in pretrain_settings)}
+    assert set(re.findall(r"\b(?:data|model|tokenizer|objective|train)\.[a-z_.]+\b", said)) == given | {"data.format"}
+
+
+def test_settings_of_a_run_whose_model_is_gone_are_all_that_are_not_default(tmp_path, quorem, classifier):
+    shutil.copytree(classifier, tmp_path / "run")
+    config = tmp_path / "run" / "config.yaml"
+    config.write_text(re.sub(r"pretrained: .*", "pretrained: gone", config.read_text()))
+    assert quorem("report", tmp_path / "run").code == 0
+    assert "classifier.pooling" in Page(tmp_path / "run" / "report.html").text
 
 
 def test_names_that_matplotlib_would_read_otherwise_are_shown(tmp_path, quorem, pretrained):
@@ -254,9 +273,8 @@ def test_a_damaged_byte_in_the_metrics_is_named(tmp_path, refused, pretrained):
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium to look at the page with")
 @pytest.mark.parametrize("width", [400, 1250])
-def test_a_browser_shows_it(tmp_path, quorem, pretrained, classifier, width):
-    page = tmp_path / "page.html"
-    assert quorem("report", pretrained, classifier, "--out", page).code == 0
+def test_a_browser_shows_it(tmp_path, page_of_both, width):
+    page = page_of_both
     # The page measures itself, for a browser without a driver can only be asked for its document.
     measured = "document.title = [document.documentElement.scrollWidth, innerWidth, " + ", ".join(
         f"document.querySelectorAll('{what}').length" for what in ("svg", ".row .token")

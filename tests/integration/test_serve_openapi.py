@@ -13,7 +13,7 @@ if importlib.util.find_spec("schemathesis") is None:
 
 from running_server import running
 
-CASES = ("--max-examples", "12", "--seed", "1", "--phases", "examples,coverage,fuzzing", "--no-color")
+CASES = ("--max-examples", "6", "--seed", "1", "--phases", "examples,coverage,fuzzing", "--no-color")
 
 
 def test_answers_are_as_openapi_says(classifier, tmp_path):

@@ -168,6 +168,17 @@ def test_the_last_epoch_alone_is_judged_and_kept_where_that_is_wanted(base, tmp_
     assert (tmp_path / "last" / "model").is_dir()
 
 
+def test_a_run_that_keeps_the_last_epoch_and_is_made_longer_keeps_the_last_again(base, tmp_path):
+    path, found = data("classification", tmp_path), []
+    for out, epochs in (("longer", 1), ("longer", 3), ("whole", 3)):
+        more = ("train.keep_epoch=last", "train.keep_state=true", "train.schedule=constant", "train.warmup=2")
+        assert main(command("classification", base, path, tmp_path / out, *more, f"train.epochs={epochs}")) == 0
+        found.append(load_file(tmp_path / out / "model" / "model.safetensors"))
+    assert json.loads((tmp_path / "longer" / "result.json").read_text())["epoch"] == 3
+    assert any((found[0][key] != found[1][key]).any() for key in found[1])
+    assert all(torch.equal(found[1][key], found[2][key]) for key in found[2])
+
+
 def test_a_run_that_was_killed_after_patience_was_over_takes_no_further_step(base, tmp_path, monkeypatch):
     path = data("classification", tmp_path)
     more = ("train.learning_rate=1e-30", "train.patience=2", "train.keep_state=true")

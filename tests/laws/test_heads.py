@@ -6,6 +6,7 @@ import torch
 from head_cases import (
     DIM,
     FEWER,
+    GRIDS,
     HEAD_VARIANTS,
     NEVER,
     VARIANTS,
@@ -364,9 +365,10 @@ def test_hidden_vectors_that_are_not_numbers_draw_ids_of_the_vocabulary(head):
         assert ((drawn >= 0) & (drawn < VOCAB)).all()
 
 
-def test_fewer_heads_have_every_option_and_every_kind_of_table():
+def test_fewer_heads_have_every_option_kind_of_table_and_grid():
     assert all(any(each[:2] == variant for each in FEWER) for variant in HEAD_VARIANTS)
     assert {each[2] for each in FEWER} == set(EMBEDDINGS)
+    assert {each[4:] for each in FEWER} == set(GRIDS)
 
 
 @pytest.mark.parametrize("never", [[-1], [300]])

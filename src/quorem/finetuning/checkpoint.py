@@ -57,7 +57,7 @@ def models_to_use(folder: Path) -> list[Path]:
         if found == [folder] and not (folder / "config.json").exists() and not (folder / "discriminator").exists():
             _refuse_unfinished(folder)
         if found == [folder / "model"] and not (folder / COMPRESSED).exists():
-            logger.warning("%s: this run is not finished: this is by its best epoch so far", folder)
+            logger.warning("%s: this run is not finished: this is by the epoch it has kept so far", folder)
         if found[0].parent.name.startswith(SEED):
             logger.warning(
                 "%s: not all of its seeds are finished: this is by the %d that are; the same command resumes the run",

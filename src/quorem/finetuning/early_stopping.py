@@ -20,7 +20,7 @@ class EarlyStopping:
     Args:
         task: what is learned; it judges and saves.
         begun: its model and data.
-        run: the folder that keeps model/ of the best epoch.
+        run: the folder that keeps model/ of that epoch.
         program: whose order of rows says where epochs end.
 
     Attributes:
@@ -48,7 +48,7 @@ class EarlyStopping:
         shown = ", ".join(f"{name} {found[name]:.4f}" for name in self.task.shown)
         logger.info("epoch %g, held out: %s", found["epoch"], shown)
         best, by = self.state["best"], self.task.chosen_by
-        better = best is None or found[by] > best[by]
+        better = best is None or found[by] > best[by] or self.begun.config.train.keep_epoch == "last"
         since = 0 if better else self.state["since_best"] + 1
         self.state.update(last=found, since_best=since, best=found if better else best)
         if better:

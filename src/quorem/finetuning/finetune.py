@@ -97,6 +97,7 @@ def _finetune(task: Task, begun: Begun, out: Path) -> dict[str, Any]:
     result = task.finish(begun, run, best, last)
     result |= {"stopped_early": last["epoch"]} if epochs.patience_is_over else {}
     result |= {"keep_state": True} if config.train.keep_state else {}
+    result |= {"keep_epoch": "last"} if config.train.keep_epoch == "last" else {}
     write_cards_of(run, result)
     run.finish(result)
     return result

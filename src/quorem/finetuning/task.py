@@ -147,10 +147,9 @@ class Task(ABC):
 
     def said_of_epoch(self, result: dict[str, Any]) -> str:
         """Which epoch a result is of, for `said`."""
-        last = result["last"]
-        if result["epoch"] == last["epoch"]:
+        if result.get("keep_epoch") == "last":
             return "the last epoch"
-        return f"the best of the epochs by {self.chosen_by}; last: {last[self.chosen_by]:.4f}"
+        return f"the best of the epochs by {self.chosen_by}; last: {result['last'][self.chosen_by]:.4f}"
 
     def said_of_baselines(self, result: dict[str, Any]) -> list[str]:
         """A line for each baseline of a result, for `said`."""

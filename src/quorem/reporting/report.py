@@ -170,8 +170,8 @@ def _table(columns: Mapping[str, Mapping[str, str]]) -> list[tuple[str, list[str
 
 
 def _settings(runs: Sequence[ReportedRun]) -> list[tuple[str, list[str], bool]]:
-    """The same of settings that were given for one of the runs; what the others have stands beside it."""
+    """The same of settings that are not the default in one of the runs; what the others have stands beside it."""
     known = [run.settings_of() for run in runs]
-    keys = dict.fromkeys(name for each in known for name, (_, given) in each.items() if given)
+    keys = dict.fromkeys(name for each in known for name, (_, chosen) in each.items() if chosen)
     rows = [(key, [each[key][0] if key in each else "" for each in known]) for key in keys]
     return [(key, values, len({each[key][0] for each in known if key in each}) > 1) for key, values in rows]

@@ -1,5 +1,6 @@
 """What a report says of one run: its curves, where it stands, its scores beside those it must beat, its settings."""
 
+import logging
 import statistics
 from collections.abc import Mapping
 from pathlib import Path
@@ -162,9 +163,9 @@ class ReportedRun:
         return found | {"versions": ", ".join(f"{name} {number}" for name, number in versions.items())}
 
     def settings_of(self) -> dict[str, tuple[str, bool]]:
-        """Every setting by its dotted name: its value, and whether it was given."""
-        given = _given(self.config)
-        return {name: (str(value), name in given) for name, value, _ in leaves(self.config)}
+        """Every setting by its dotted name: its value, and whether it is another than without it there would be."""
+        others = _not_default(self.config)
+        return {name: (str(value), name in others) for name, value, _ in leaves(self.config)}
 
     def examples(self) -> tuple[list[list[Token]], str]:
         """Rows with masks, samples and verdicts; or why there are none."""
@@ -178,30 +179,47 @@ class ReportedRun:
             return [], f"No examples: {error}"
 
 
-def _given(config: Any) -> set[str]:
-    """Names of settings that were given: those without which there would be others, one after the other left out."""
+def _not_default(config: Any) -> set[str]:
+    """Names of settings that are neither the default nor what the others make of them, if left out one by one.
+
+    Where what they were made from is no longer there: of all that are not the default.
+    """
     default = {name: value for name, value, _ in leaves(type(config)())}
-    values, given = to_mapping(config), set()
-    for name, value, _ in leaves(config):
-        if value == default[name]:
-            continue
-        *sections, key = name.split(".")
-        section = values
-        for each in sections:
-            section = section[each]
-        section[key] = default[name]
-        if _resolved(from_mapping(type(config), values)) != config:
-            section[key] = value
-            given.add(name)
-    return given
+    found = {name: value for name, value, _ in leaves(config) if value != default[name]}
+    whole = _resolved(config)
+    if whole is None:
+        return set(found)
+    left, kept = config, set()
+    for name in sorted(found, key=lambda each: default[each] is not None):  # first what is open by default
+        without = _with(left, name, default[name])
+        if _resolved(without) == whole:
+            left = without
+        else:
+            kept.add(name)
+    return kept
+
+
+def _with(config: Any, name: str, value: Any) -> Any:
+    values = to_mapping(config)
+    *sections, key = name.split(".")
+    section = values
+    for each in sections:
+        section = section[each]
+    section[key] = value
+    return from_mapping(type(config), values)
 
 
 def _resolved(config: Any) -> Any:
-    """With what is left open filled in; None where the settings do not go together."""
+    """With what is left open filled in; None where the settings do not go together, or the model is not there."""
+    if not isinstance(config, PretrainConfig) and not Path(config.pretrained).exists():
+        return None
+    logging.disable(logging.INFO)  # what is said of choices was said when the run began
     try:
         return resolve(config) if isinstance(config, PretrainConfig) else load_task(config.task).resolve(config)
     except UserError:
         return None
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 def _baselines_of_seeds(path: Path) -> dict[str, Any]:

@@ -331,8 +331,8 @@ class QuestionAnswering(TextTask):
     def said(self, result: dict[str, Any]) -> str:
         """The scores, beside those of guesses without a model."""
         found = ", ".join(f"{name} {result[name]:.4f}" for name in self.shown)
-        line = f"held out, {result['held_out']['rows']:,} questions: {found}"
-        line += f" (f1 of {result['answer_units']}; {self.said_of_epoch(result)}"
+        line = f"held out, {result['held_out']['rows']:,} questions: {found} ({self.said_of_epoch(result)})"
+        line += f" (f1 of {result['answer_units']}"
         if "no_answer_threshold" in result:
             line += f"; no answer above {result['no_answer_threshold']:.4g}"
         return "\n".join([f"{line})", *self.said_of_baselines(result)])
