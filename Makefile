@@ -17,7 +17,7 @@ demo: $(VENV)/.installed
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest --numprocesses logical --dist loadfile --no-loadscope-reorder
 
-# What says within two minutes whether a change is right: laws, parity, golden values, but for the slow ones.
+# What says in a minute and a half whether a change is right: laws, parity, golden values, but for the slow ones.
 quick: $(VENV)/.dev
 	$(BIN)/python -m pytest tests/laws tests/parity tests/golden -m "not slow" --numprocesses logical --dist worksteal
 

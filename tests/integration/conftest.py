@@ -61,6 +61,14 @@ def sample_csv(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def few_reviews(tmp_path_factory):
+    """A third of the sample, where what is fitted on its rows takes longer than the training."""
+    path = tmp_path_factory.mktemp("few") / "reviews.csv"
+    write_reviews(path, rows=100)
+    return path
+
+
+@pytest.fixture(scope="session")
 def pretrained(tmp_path_factory, sample_csv, pretrain_settings):
     """The folder of a finished pre-training run; tests copy it before they change it."""
     out = tmp_path_factory.mktemp("runs") / "pretrained"

@@ -13,7 +13,6 @@ import torch
 
 import quorem as package
 from quorem.errors import UserError
-from quorem.samples import write_reviews
 
 TEXTS = ["The film was good.", "", "A bad plot, and a house."]
 
@@ -24,23 +23,15 @@ def small(pretrain_settings):
     return dict(each.split("=", 1) for each in pretrain_settings)
 
 
-@pytest.fixture(scope="module")
-def reviews(tmp_path_factory):
-    """A third of the usual sample: fitting the baseline on it takes as long as the training."""
-    path = tmp_path_factory.mktemp("reviews") / "reviews.csv"
-    write_reviews(path, rows=100)
-    return str(path)
-
-
-def test_pretrain_finetune_predict_as_the_first_page_says(tmp_path, reviews, small, finetune_settings):
+def test_pretrain_finetune_predict_as_the_first_page_says(tmp_path, few_reviews, small, finetune_settings):
     encoder = package.pretrain(
-        reviews, out=str(tmp_path / "run"), text_column="review", steps=4, seed=1,
+        str(few_reviews), out=str(tmp_path / "run"), text_column="review", steps=4, seed=1,
         settings={name: value for name, value in small.items() if name != "train.max_steps"},
     )  # fmt: skip
     assert "qr table of" in repr(encoder)
     fine = dict(each.split("=", 1) for each in finetune_settings)
     classifier = package.finetune(
-        encoder, reviews, str(tmp_path / "fine"), text_column="review", label_column="sentiment", settings=fine
+        encoder, str(few_reviews), str(tmp_path / "fine"), text_column="review", label_column="sentiment", settings=fine
     )
     assert "negative, positive" in repr(classifier)
     assert 0 <= classifier.result["accuracy"] <= 1
@@ -64,22 +55,24 @@ def finetune_in_python(*of, **by):
     raise SystemExit(0)
 
 
-def test_python_is_not_shown_what_transformers_misses_or_loads(tmp_path, reviews, pretrained):
+def test_python_is_not_shown_what_transformers_misses_or_loads(tmp_path, few_reviews, pretrained):
     """In a process of its own: the command line of another test has silenced transformers in this one."""
     settings = {"train.max_steps": 1, "train.precision": "fp32", "classifier.baseline": False}
     columns = {"text_column": "review", "label_column": "sentiment"}
     out = str(tmp_path / "out")
-    done = forked.run(first=partial(finetune_in_python, str(pretrained), reviews, out, settings=settings, **columns))
+    done = forked.run(
+        first=partial(finetune_in_python, str(pretrained), few_reviews, out, settings=settings, **columns)
+    )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "out" / "model").is_dir()
     assert "LOAD REPORT" not in done.stderr
     assert "Loading weights" not in done.stderr
 
 
-def test_seeds_are_averaged_and_a_run_is_exported(tmp_path, reviews, pretrained, finetune_settings):
+def test_seeds_are_averaged_and_a_run_is_exported(tmp_path, few_reviews, pretrained, finetune_settings):
     fine = dict(each.split("=", 1) for each in finetune_settings) | {"train.epochs": 1}
     columns = {"text_column": "review", "label_column": "sentiment"}
-    both = package.finetune(pretrained, reviews, tmp_path / "two", seeds=2, settings=fine, **columns)
+    both = package.finetune(pretrained, few_reviews, tmp_path / "two", seeds=2, settings=fine, **columns)
     each = [package.load(tmp_path / "two" / f"seed-{seed}").probabilities(TEXTS) for seed in (0, 1)]
     torch.testing.assert_close(both.probabilities(TEXTS), torch.stack(each).mean(0))
     assert not torch.equal(*each)
@@ -141,10 +134,10 @@ def test_settings_that_are_not_known_are_named(tmp_path, sample_csv):
         package.load(tmp_path)
 
 
-def test_a_fine_tuned_model_is_fine_tuned_again(tmp_path, classifier, reviews, finetune_settings):
+def test_a_fine_tuned_model_is_fine_tuned_again(tmp_path, classifier, few_reviews, finetune_settings):
     fine = dict(each.split("=", 1) for each in finetune_settings) | {"train.epochs": 1}
     columns = {"text_column": "review", "label_column": "sentiment"}
-    found = package.finetune(package.load(classifier), reviews, tmp_path / "again", settings=fine, **columns)
+    found = package.finetune(package.load(classifier), few_reviews, tmp_path / "again", settings=fine, **columns)
     assert found.labels == ["negative", "positive"]
 
 

@@ -9,7 +9,6 @@ import yaml
 from safetensors.torch import load_file
 
 from quorem.cli import main
-from quorem.samples import write_reviews
 
 CONSTANT = ["train.schedule=constant", "train.warmup=2"]
 
@@ -23,17 +22,10 @@ def same(one, other):
 
 
 @pytest.fixture(scope="module")
-def reviews(tmp_path_factory):
-    path = tmp_path_factory.mktemp("few") / "reviews.csv"
-    write_reviews(path, rows=60)
-    return path
-
-
-@pytest.fixture(scope="module")
-def words(reviews, pretrain_settings):
+def words(few_reviews, pretrain_settings):
     """What pre-trains on a few reviews, but for --out and the steps."""
     kept = [each for each in pretrain_settings if not each.startswith(("train.max_steps", "model.vocab_size"))]
-    return ["pretrain", reviews, "--text-column", "review", *kept, "model.vocab_size=300"]
+    return ["pretrain", few_reviews, "--text-column", "review", *kept, "model.vocab_size=300"]
 
 
 @pytest.fixture
@@ -57,12 +49,12 @@ def finished(tmp_path_factory, words):
 
 
 @pytest.fixture
-def finetune(quorem, reviews, pretrained, finetune_settings):
+def finetune(quorem, few_reviews, pretrained, finetune_settings):
     labels = ["--text-column", "review", "--label-column", "sentiment"]
     kept = [each for each in finetune_settings if not each.startswith("train.epochs")]
 
     def run(out, epochs, *settings):
-        words = ["finetune", pretrained, reviews, *labels, "--out", out, *kept, *settings]
+        words = ["finetune", pretrained, few_reviews, *labels, "--out", out, *kept, *settings]
         return quorem(*words, f"train.epochs={epochs}")
 
     return run

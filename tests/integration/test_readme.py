@@ -42,6 +42,14 @@ def commands(kind):
     return [shlex.split(line, comments=True)[1:] for line in part.splitlines() if line.startswith("quorem ")]
 
 
+def test_the_first_page_of_the_docs_shows_the_commands_that_run_here():
+    text = (ROOT / "docs" / "index.md").read_text(encoding="utf-8").replace("\\\n", "")
+    lines = [
+        line for line in re.search(r"```sh\n(.*?)```", text, re.DOTALL)[1].splitlines() if line.startswith("quorem ")
+    ]
+    assert [shlex.split(line, comments=True)[1:] for line in lines] == commands("Text")
+
+
 @pytest.mark.parametrize(("kind", "number"), [("Text", 4), ("A shop", 4), ("MIDI", 3)])
 def test_the_commands_run(kind, number, tmp_path, monkeypatch, quorem):
     monkeypatch.chdir(tmp_path)

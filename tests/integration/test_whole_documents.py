@@ -11,7 +11,6 @@ from transformers import AutoModelForSequenceClassification, pipeline
 from quorem.cli import main
 from quorem.finetuning.linear_fit import FOLDS
 from quorem.finetuning.program import TextProgram
-from quorem.samples import write_reviews
 from quorem.tasks.predict import predict
 
 COLUMNS = ["--text-column", "review", "--label-column", "sentiment"]
@@ -29,19 +28,11 @@ def weights(run):
 
 
 @pytest.fixture(scope="module")
-def reviews(tmp_path_factory):
-    """A third of the usual sample: what the branches and the baseline are fitted on takes longer than the training."""
-    path = tmp_path_factory.mktemp("reviews") / "reviews.csv"
-    write_reviews(path, rows=100)
-    return path
-
-
-@pytest.fixture(scope="module")
-def command(pretrained, reviews, finetune_settings):
+def command(pretrained, few_reviews, finetune_settings):
     settings = [*finetune_settings, "train.batch_size=16", "classifier.baseline=false"]  # which has tests of its own
 
     def words(kind, out, *more):
-        return ["finetune", pretrained, reviews, *COLUMNS, "--out", out, *settings, *KINDS[kind], *more]
+        return ["finetune", pretrained, few_reviews, *COLUMNS, "--out", out, *settings, *KINDS[kind], *more]
 
     return words
 
@@ -55,11 +46,11 @@ def whole(tmp_path_factory, command):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_predictions_judgements_and_pipelines_agree(tmp_path, quorem, command, reviews, whole, kind):
+def test_predictions_judgements_and_pipelines_agree(tmp_path, quorem, command, few_reviews, whole, kind):
     run, out = whole if kind == "all" else tmp_path / "run", tmp_path / "out.csv"
     assert kind == "all" or quorem(*command(kind, run)).code == 0
-    predict(run, reviews, text_column="review", out=out, precision="fp32")
-    predict(run / "model", reviews, text_column="review", out=tmp_path / "2.csv", precision="fp32")
+    predict(run, few_reviews, text_column="review", out=out, precision="fp32")
+    predict(run / "model", few_reviews, text_column="review", out=tmp_path / "2.csv", precision="fp32")
     assert out.read_text() == (tmp_path / "2.csv").read_text()
     with out.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -127,9 +118,9 @@ def test_micro_batches_change_nothing_but_rounding(tmp_path, quorem, command):
         torch.testing.assert_close(small[name], value, rtol=1e-4, atol=1e-5)
 
 
-def test_rows_that_are_judged_do_not_change_the_table(tmp_path, quorem, reviews, pretrained):
+def test_rows_that_are_judged_do_not_change_the_table(tmp_path, quorem, few_reviews, pretrained):
     """Counts and weights come from the rows that are trained on: others with other labels leave them as they are."""
-    with reviews.open(encoding="utf-8", newline="") as file:
+    with few_reviews.open(encoding="utf-8", newline="") as file:
         rows = [row | {"part": "test" if i % 5 == 0 else "train"} for i, row in enumerate(csv.DictReader(file))]
     tables, few = [], ["data.max_length=24", "train.max_steps=1"]
     for name in ("as they are", "turned round"):

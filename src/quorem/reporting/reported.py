@@ -213,13 +213,14 @@ def _resolved(config: Any) -> Any:
     """With what is left open filled in; None where the settings do not go together, or the model is not there."""
     if not isinstance(config, PretrainConfig) and not Path(config.pretrained).exists():
         return None
-    logging.disable(logging.INFO)  # what is said of choices was said when the run began
+    before = logging.root.manager.disable
+    logging.disable(max(before, logging.INFO))  # what is said of choices was said when the run began
     try:
         return resolve(config) if isinstance(config, PretrainConfig) else load_task(config.task).resolve(config)
     except UserError:
         return None
     finally:
-        logging.disable(logging.NOTSET)
+        logging.disable(before)
 
 
 def _baselines_of_seeds(path: Path) -> dict[str, Any]:
